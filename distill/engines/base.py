@@ -1,0 +1,89 @@
+"""What every engine can do: answer prompts, and score labels. Used by teacher generation and by evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to decode. ``temperature`` 0 is greedy; ``stop`` strings end the answer and are not part of it."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt for an engine. ``chat`` says whether the model's chat template wraps it as a user turn.
+
+    The prompt is data: special tokens inside it are tokenised as plain text, in raw and in chat form.
+    """
+
+    id: str
+    prompt: str
+    sampling: Sampling = field(default_factory=Sampling)
+    chat: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """The answer to one request. ``finish_reason``: ``stop`` (ended by itself), ``length``, or ``error``.
+
+    With ``error``, ``text`` is empty and ``error`` says why (for example ``prompt_too_long``).
+    """
+
+    id: str
+    text: str
+    finish_reason: str
+    n_prompt_tokens: int
+    n_output_tokens: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Log-probabilities (natural log) of each label of one request, in the order of the labels asked.
+
+    ``rule`` is ``first_token`` when labels differ in their first token, else ``full_likelihood``.
+    """
+
+    id: str
+    scores: tuple[float, ...]
+    n_prompt_tokens: int
+    rule: str
+    error: str = ""
+
+
+class Engine(Protocol):
+    """One loaded model. Engines hold a model in memory: use :func:`distill.engines.open_engine` as a context."""
+
+    name: str
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Output]:
+        """Answer every request, in the order given; a bad one gets an ``error`` output and harms no other."""
+        ...
+
+    def score_labels(
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], progress: Progress | None = None
+    ) -> list[LabelScores]:
+        """Score, for every request, each of its labels as the continuation of the prompt.
+
+        ``labels[i]`` are the continuations of ``requests[i]`` exactly as they would be written (with their
+        leading space where there is one). ``progress`` is called with the number of requests done since
+        its last call.
+        """
+        ...
+
+    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
+        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...

@@ -1,0 +1,136 @@
+"""The typed records that travel between stages, and their Parquet form.
+
+Every record type is a frozen dataclass of plain fields; its Parquet columns have the same names.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.errors import RunError
+from distill.storage import atomic_path
+
+Family = Literal["knowdist", "icldist", "general"]
+FAMILIES: tuple[Family, ...] = ("knowdist", "icldist", "general")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One user-generated text. ``id`` is the content hash of ``text`` as collected."""
+
+    id: str
+    text: str
+    domain: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question to the teacher.
+
+    ``kind`` names the template within its family, such as ``analyze/target``, ``sentiment/lw`` or a
+    general task's name; ``labels`` is the closed list of labels an answer may use (empty: free text);
+    ``multi_label`` says whether the answer is a list of labels.
+    """
+
+    id: str
+    text_id: str
+    family: str
+    kind: str
+    prompt: str
+    labels: list[str] = field(default_factory=list)
+    multi_label: bool = False
+    n_demonstrations: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What became of one prompt: the teacher's answer, or the reason there is none.
+
+    ``failure`` is empty for an answer, else the reason (then ``output`` is empty). Token counts are
+    those of the teacher's tokenizer.
+    """
+
+    prompt_id: str
+    output: str
+    finish_reason: str
+    n_prompt_tokens: int
+    n_output_tokens: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """One training row: the prompt as asked, and the teacher's answer that is learned."""
+
+    id: str
+    family: str
+    kind: str
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One record that left the pipeline: which, in which stage, why, and enough of it to look at."""
+
+    id: str
+    stage: str
+    reason: str
+    detail: str
+    excerpt: str
+
+
+Record = TypeVar("Record")
+_ARROW = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
+
+
+def arrow_schema(record_type: type) -> pa.Schema:
+    """Return the Parquet schema of a record type."""
+    return pa.schema([(f.name, _ARROW[f.type]) for f in dataclasses.fields(record_type)])
+
+
+def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:
+    """Write records to ``path`` as Parquet, whole or not at all, and return how many there were.
+
+    Lone surrogates, which Parquet cannot hold, must be gone before (the cleaning stage drops them).
+    """
+    schema, count = arrow_schema(record_type), 0
+    names = schema.names
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        batch: list[Any] = []
+        for record in records:
+            batch.append(record)
+            count += 1
+            if len(batch) == chunk:
+                writer.write_table(_table(batch, names, schema))
+                batch = []
+        writer.write_table(_table(batch, names, schema))
+    return count
+
+
+def _table(batch: list[Any], names: list[str], schema: pa.Schema) -> pa.Table:
+    return pa.table({name: [getattr(record, name) for record in batch] for name in names}, schema=schema)
+
+
+def read_records(path: Path, record_type: type[Record]) -> Iterator[Record]:
+    """Yield the records of a Parquet file in their stored order.
+
+    Raises:
+        RunError: the file is missing or is not a whole Parquet file of this record type.
+    """
+    names = [f.name for f in dataclasses.fields(record_type)]
+    try:
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(columns=names, batch_size=4096):
+                for row in batch.to_pylist():
+                    yield record_type(**row)
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read as {record_type.__name__} records ({error}). "
+                       "Delete the stage's folder and run the same command again to rebuild it.") from error

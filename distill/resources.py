@@ -1,0 +1,24 @@
+"""What ships with the project besides code: prompts and authored data.
+
+In a checkout these folders stand beside the packages; in a wheel they are inside ``distill/_shipped``.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+from distill.errors import InputError
+
+PREFIX = "shipped:"
+
+
+def shipped(relative: str) -> Path:
+    """Return the path of a shipped file or folder, such as ``prompts/knowdist.yaml`` or ``data/demo``.
+
+    Raises:
+        InputError: nothing of that name ships.
+    """
+    package = Path(str(files("distill")))
+    for root in (package / "_shipped", package.parent):
+        if (root / relative).exists():
+            return root / relative
+    raise InputError(f"Nothing called '{relative}' ships with sentidistill. Look into its folders data/ and prompts/.")

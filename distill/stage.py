@@ -1,0 +1,89 @@
+"""One stage of a run: do the work once, mark it last, notice when what made it has changed."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.errors import InputError
+from distill.hashing import fingerprint
+from distill.ledger import Ledger
+from distill.storage import read_json, write_json
+
+OnChange = Literal["stop", "keep", "discard"]
+MARKER = "_done.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished stage says of itself: its folder, fingerprint, accounts, seconds, and whether it was reused."""
+
+    folder: Path
+    fingerprint: str
+    ledgers: tuple[Ledger, ...]
+    seconds: float
+    details: dict[str, Any]
+    reused: bool
+
+
+def run_stage(
+    folder: Path,
+    inputs: Mapping[str, Any],
+    work: Callable[[Path], tuple[list[Ledger], dict[str, Any]]],
+    on_change: OnChange = "stop",
+    resumable: bool = False,
+) -> Outcome:
+    """Run ``work(folder)`` unless the folder's marker says it was done from the same ``inputs``.
+
+    ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. What a
+    crash left behind without a marker is deleted first, unless the stage is ``resumable`` and keeps its
+    own markers inside. ``work`` returns the stage's accounts and any details worth keeping.
+
+    Raises:
+        InputError: the folder was made from other inputs and ``on_change`` is ``stop``.
+        RunError: the accounts do not add up.
+    """
+    mark = fingerprint(inputs)
+    marker = folder / MARKER
+    if marker.exists():
+        done = read_json(marker)
+        if done["fingerprint"] == mark or on_change == "keep":
+            ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
+            return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
+        if on_change == "stop":
+            raise InputError(changed_message(folder, done["inputs"], inputs))
+        shutil.rmtree(folder)
+    elif folder.exists() and not resumable:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    ledgers, details = work(folder)
+    seconds = time.monotonic() - started
+    write_json(marker, {
+        "fingerprint": mark,
+        "finished_at": time.time(),
+        "seconds": round(seconds, 3),
+        "ledgers": [ledger.check().to_json() for ledger in ledgers],
+        "details": details,
+        "inputs": dict(inputs),
+    })
+    return Outcome(folder, mark, tuple(ledgers), seconds, details, reused=False)
+
+
+def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say in one paragraph what differs between the inputs that made ``folder`` and those asked for now."""
+    changes = [f"{key}: {before!r} then, {after!r} now" for key, before, after in _differences("", old, new)]
+    shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+    return (f"{folder} holds work made from other settings ({shown}). Use --discard to delete that work and what "
+            "follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run.")
+
+
+def _differences(prefix: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found: list[tuple[str, Any, Any]] = []
+        for key in sorted({*old, *new}):
+            found += _differences(f"{prefix}.{key}" if prefix else str(key), old.get(key), new.get(key))
+        return found
+    return [] if fingerprint(old) == fingerprint(new) else [(prefix, old, new)]

@@ -1,0 +1,63 @@
+"""Text to token ids, the same way for the teacher, for training and for evaluation.
+
+User text is data: special tokens that stand in it are tokenised as plain characters, in raw and in chat form.
+"""
+
+from typing import Any
+
+_SLOT = "\u2063sentidistill-slot\u2063"
+_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+
+
+def encode_prompt(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
+    """Return the token ids of a prompt: as raw text, or as a user turn followed by the start of the answer.
+
+    Raises:
+        ValueError: ``chat`` is asked of a tokenizer without a chat template.
+    """
+    if not chat:
+        return tokenizer(prompt, split_special_tokens=True)["input_ids"]
+    before, after = _user_turn(tokenizer)
+    return _encode(tokenizer, before) + _encode(tokenizer, prompt, data=True) + _encode(tokenizer, after)
+
+
+def encode_completion(tokenizer: Any, prompt: str, completion: str, chat: bool) -> list[int]:
+    """Return the token ids that are learned: the answer and the token that ends it."""
+    text = completion.strip() if chat else raw_separator(prompt) + completion.strip()
+    return [*_encode(tokenizer, text, data=True), end_token_id(tokenizer, chat)]
+
+
+def raw_separator(prompt: str) -> str:
+    """Return what stands between a raw prompt and its answer: a space after a colon, else a new line."""
+    return " " if prompt.rstrip().endswith(":") else "\n"
+
+
+def end_token_id(tokenizer: Any, chat: bool) -> int:
+    """Return the id of the token that ends an answer: end of turn in chat form, end of text in raw form."""
+    if chat:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": _SLOT}], tokenize=False)
+        after = _encode(tokenizer, rendered.split(_SLOT)[-1])
+        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        return next((token for token in after if token in special), tokenizer.eos_token_id)
+    vocabulary = tokenizer.get_vocab()
+    return next((vocabulary[token] for token in _END_OF_TEXT if token in vocabulary), tokenizer.eos_token_id)
+
+
+def stop_token_ids(tokenizer: Any) -> list[int]:
+    """Return the ids at which generation stops, whichever form the model was trained in."""
+    ids = {end_token_id(tokenizer, chat=False), tokenizer.eos_token_id}
+    if tokenizer.chat_template:
+        ids.add(end_token_id(tokenizer, chat=True))
+    return sorted(token for token in ids if token is not None)
+
+
+def _encode(tokenizer: Any, text: str, data: bool = False) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=data)["input_ids"] if text else []
+
+
+def _user_turn(tokenizer: Any) -> tuple[str, str]:
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True)
+    before, _, after = rendered.partition(_SLOT)
+    return before, after
