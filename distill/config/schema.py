@@ -5,13 +5,22 @@ Values marked *ours* are not given by the paper (Zhang et al., EMNLP 2025); the 
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
     """Base of every part of the config."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+def _default_kind(kind: str) -> BeforeValidator:
+    """A union whose ``kind`` may be left out, meaning ``kind``."""
+
+    def fill_in(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(fill_in)
 
 
 # ---------------------------------------------------------------- corpus
@@ -119,16 +128,9 @@ class General(Section):
 
     enabled: bool = True
     samples: int = Field(100_000, ge=0, description="prompts to ask (Section 4.1)")
-    path: str | None = Field(None, description="folder of Super-NaturalInstructions task files")
+    path: str = Field("shipped:data/natural_tasks", description="folder of Super-NaturalInstructions task files")
     max_tasks: int = Field(100, ge=1, description="tasks to use, about 100 (Section 2.2)")
     max_examples: int = Field(4, ge=0, description="ours: positive examples shown, drawn from 0 to this many")
-
-    @model_validator(mode="after")
-    def _path_given(self) -> Self:
-        if self.enabled and self.samples and not self.path:
-            raise ValueError("path is missing: name a folder of Super-NaturalInstructions task files, "
-                             "or set enabled to false")
-        return self
 
 
 class Prompts(Section):
@@ -136,7 +138,7 @@ class Prompts(Section):
 
     knowdist: KnowDist = KnowDist()
     icldist: IclDist = IclDist()
-    general: General
+    general: General = General()
 
 
 # ---------------------------------------------------------------- models and engines
@@ -174,7 +176,8 @@ class VllmEngine(Section):
     kv_cache_gb: int = Field(2, ge=1)
 
 
-EngineConfig = Annotated[TransformersEngine | VllmEngine, Field(discriminator="kind")]
+EngineConfig = Annotated[
+    TransformersEngine | VllmEngine, Field(discriminator="kind"), _default_kind("transformers")]
 
 
 class SamplingConfig(Section):
@@ -230,7 +233,8 @@ class DepthPrunedStudent(Section):
     layers: int = Field(ge=2)
 
 
-Student = Annotated[PretrainedStudent | DepthPrunedStudent, Field(discriminator="kind")]
+Student = Annotated[
+    PretrainedStudent | DepthPrunedStudent, Field(discriminator="kind"), _default_kind("pretrained")]
 
 
 class Lora(Section):
@@ -279,7 +283,9 @@ class Train(Section):
 class Evaluate(Section):
     """SentiBench (Section 3, Table 1)."""
 
-    data_dir: str = Field(description="folder in the layout in which the authors released the 12 data sets")
+    data_dir: str = Field(
+        "shipped:data/sentibench",
+        description="folder in the layout in which the authors released the 12 data sets; default: our miniature")
     tasks: list[str] | Literal["all"] = "all"
     protocol: Literal["released", "paper"] = "released"
     seeds: list[int] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
@@ -295,12 +301,12 @@ class Config(Section):
     seed: int = 42
     runs_dir: str = "runs"
     corpus: Corpus
-    prompts: Prompts
+    prompts: Prompts = Prompts()
     teacher: Teacher
     filters: Filters = Filters()
     student: Student
     train: Train = Train()
-    evaluate: Evaluate
+    evaluate: Evaluate = Evaluate()
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved config as JSON values."""

@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`. Each installs what it needs into $(VENV) first;
+# nothing outside it is touched but the model cache (SENTIDISTILL_CACHE, default ~/.cache/sentidistill).
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Which vLLM: `gpu` where there is an NVIDIA driver, else `cpu`.
+EXTRA ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(EXTRA)
+
+# uv does not read pip's configuration: where pip is told of a folder of wheels, uv is told too. Without
+# one, a CPU machine takes torch's CPU build. On a GPU machine the versions are those vLLM asks for.
+ifeq ($(EXTRA),cpu)
+TORCH := $(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend=cpu)
+PINS := --constraints constraints.txt
+endif
+
+# No telemetry from the tools this project is built on.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export VLLM_NO_USAGE_STATS := 1
+
+.PHONY: install demo test lint wheel clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python $(TORCH) $(PINS) --editable '.[$(EXTRA),dev]'
+	touch $@
+
+demo: install
+	$(BIN)/distill run flows/configs/demo.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+
+wheel: install
+	$(BIN)/python -m build --wheel --installer uv --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist build runs

@@ -1,0 +1,23 @@
+"""Fixtures that several test files share: built once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real data; tests that need it are skipped where there is none."""
+    value = os.environ.get("SENTIDISTILL_SHARED")
+    if not value or not Path(value).is_dir():
+        pytest.skip("SENTIDISTILL_SHARED does not name a folder of real data")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random-weight Llama of under 1M parameters and SmolLM2's tokenizer."""
+    from distill.models import resolve_model
+
+    return resolve_model("random-tiny", cache=tmp_path_factory.mktemp("models"))
