@@ -22,3 +22,12 @@ def shipped(relative: str) -> Path:
         if (root / relative).exists():
             return root / relative
     raise InputError(f"Nothing called '{relative}' ships with sentidistill. Look into its folders data/ and prompts/.")
+
+
+def locate(spec: str) -> Path:
+    """Return the path a config names: ``shipped:data/...`` is ours, anything else a path as it stands.
+
+    Raises:
+        InputError: nothing of that name ships.
+    """
+    return shipped(spec.removeprefix(PREFIX)) if spec.startswith(PREFIX) else Path(spec)

@@ -1,0 +1,1 @@
+"""The pipeline: the flow, its steps, and the `distill` command."""

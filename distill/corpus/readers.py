@@ -1,0 +1,226 @@
+"""Readers of the four file formats. Each yields rows with bounded memory: one line, record or batch at a time."""
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from distill.corpus.step import printable
+from distill.errors import InputError
+
+_CSV_FIELD_BYTES = 1 << 28
+_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_JSONL_ROWS_TO_FIND_COLUMN = 1000
+_PARQUET_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns to read. ``domain`` is None where the domain does not stand in the data."""
+
+    text: str
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a file: its text and domain as found (of any type), or a ``problem`` (a drop reason).
+
+    ``line`` counts from 1: the line a record starts at, or in Parquet the row.
+    """
+
+    line: int
+    text: Any = None
+    domain: Any = None
+    problem: str = ""
+    detail: str = ""
+    excerpt: str = ""
+
+
+def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:
+    """Check that the columns asked for are there.
+
+    Raises:
+        InputError: one is not; the message names the nearest and the available ones.
+    """
+    names = list(available)
+    for column, key in ((columns.text, "text_column"), (columns.domain, "domain")):
+        if column is None or column in names:
+            continue
+        folded = {name.casefold(): name for name in reversed(names)}
+        near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.5)
+        hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
+        listed = ", ".join(printable(name, 60) for name in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
+                         f"Set {key} of this source.")
+
+
+def read_text(path: Path, columns: Columns) -> Iterator[Row]:
+    """Yield the lines of a text file, one text a line."""
+    with _open(path) as stream:
+        for number, line in enumerate(stream, 1):
+            line = line.rstrip(b"\r\n")
+            if not line.strip():
+                yield Row(number, problem="blank_line")
+            else:
+                yield _decoded(number, line)
+
+
+def read_jsonl(path: Path, columns: Columns) -> Iterator[Row]:
+    """Yield the objects of a JSONL file.
+
+    Raises:
+        InputError: no line is a JSON object, or no object has the column.
+    """
+    n_objects, missing, first_bad = 0, True, None
+    seen: dict[str, None] = {}
+    with _open(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                yield Row(number, problem="blank_line")
+                continue
+            row = _decoded(number, line)
+            if row.problem:
+                yield row
+                continue
+            value, error = _json_object(row.text)
+            if error:
+                first_bad = first_bad or (number, error)
+                yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
+                continue
+            n_objects += 1
+            if missing:
+                seen.update(dict.fromkeys(list(value)[:100]))
+                missing = columns.text not in seen or (columns.domain is not None and columns.domain not in seen)
+                if missing and n_objects >= _JSONL_ROWS_TO_FIND_COLUMN:
+                    check_columns(str(path), columns, seen)
+            yield Row(number, value.get(columns.text), value.get(columns.domain) if columns.domain else None)
+    if n_objects and missing:
+        check_columns(str(path), columns, seen)
+    if first_bad and not n_objects:
+        raise InputError(f"{path} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
+                         "JSONL holds one JSON object a line; if this is another format, set the source's kind.")
+
+
+def read_csv(path: Path, columns: Columns) -> Iterator[Row]:
+    """Yield the records of a CSV file with a header line.
+
+    Raises:
+        InputError: a column is missing, or the file is no CSV.
+    """
+    csv.field_size_limit(_CSV_FIELD_BYTES)
+    with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        reader = csv.reader(stream)
+        try:
+            header = next((record for record in reader if record), None)
+            if header is None:
+                return
+            check_columns(str(path), columns, header)
+            text_at = header.index(columns.text)
+            domain_at = header.index(columns.domain) if columns.domain else None
+            end = reader.line_num
+            for record in reader:
+                start, end = end + 1, reader.line_num
+                yield _csv_row(start, record, len(header), text_at, domain_at)
+        except csv.Error as error:
+            raise InputError(f"{path} line {reader.line_num} cannot be read as CSV ({error}). "
+                             "Look for a quotation mark that is never closed.") from error
+
+
+def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: int | None) -> Row:
+    if not record:
+        return Row(line, problem="blank_line")
+    if len(record) > width:
+        return Row(line, problem="malformed_line", detail=f"{len(record)} fields under a header of {width}",
+                   excerpt=",".join(field[:200] for field in record[:20]))
+    if any(not field.isascii() and not _is_utf8(field) for field in record):
+        return Row(line, problem="invalid_utf8", excerpt=",".join(field[:200] for field in record[:20]))
+    text = record[text_at] if text_at < len(record) else None
+    domain = record[domain_at] if domain_at is not None and domain_at < len(record) else None
+    return Row(line, text, domain)
+
+
+def read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+        InputError: a column is missing, or the file is no Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [columns.text] + ([columns.domain] if columns.domain else [])
+    number = 0
+    try:
+        with pq.ParquetFile(path) as parquet:
+            check_columns(str(path), columns, parquet.schema_arrow.names)
+            for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=names):
+                values = [_parquet_values(batch.column(name)) for name in names]
+                for row in zip(*values, strict=True):
+                    number += 1
+                    yield _parquet_row(number, *row)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
+                         "right?") from error
+
+
+def _parquet_values(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    # Strings are taken as bytes: one that is not UTF-8 would otherwise fail the whole batch.
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_binary())
+    return column.to_pylist()
+
+
+def _parquet_row(number: int, text: Any, domain: Any = None) -> Row:
+    if isinstance(domain, bytes):
+        domain = domain.decode("utf-8", "replace")
+    return _decoded(number, text, domain) if isinstance(text, bytes) else Row(number, text, domain)
+
+
+READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet, "text": read_text}
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file after its UTF-8 byte-order mark."""
+    stream = path.open("rb")
+    start = stream.read(3)
+    if start[:2] in _UTF16_BOMS:
+        stream.close()
+        raise InputError(f"{path} is UTF-16 text. Save it as UTF-8.")
+    stream.seek(3 if start == _BOM else 0)
+    return stream
+
+
+def _decoded(number: int, data: bytes, domain: Any = None) -> Row:
+    try:
+        return Row(number, data.decode("utf-8"), domain)
+    except UnicodeDecodeError as error:
+        return Row(number, problem="invalid_utf8", detail=f"byte {error.start} of the line: {error.reason}",
+                   excerpt=data[:1000].decode("utf-8", "replace"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_object(text: str) -> tuple[dict[str, Any], str]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return {}, f"{error.msg} at character {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return {}, f"{type(error).__name__}: {str(error)[:100]}"
+    return (value, "") if isinstance(value, dict) else ({}, f"a {type(value).__name__}, not an object")

@@ -1,0 +1,88 @@
+"""What all local engines share: prompts to token ids, the ids at which answers stop, and which label rule holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.engines.base import LabelScores, Output, Request
+from distill.errors import InputError
+from distill.storage import read_json
+from distill.tokenization import encode_prompt, stop_token_ids
+
+FIRST_TOKEN, FULL_LIKELIHOOD = "first_token", "full_likelihood"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt's token ids, or the reason why it cannot be asked (``error``)."""
+
+    ids: list[int]
+    error: str = ""
+
+
+def encode_request(tokenizer: Any, request: Request, limit: int, room: int) -> Encoded:
+    """Encode one prompt, which together with ``room`` more tokens must fit into ``limit``.
+
+    ``error`` is ``not_encodable`` (text that is no valid Unicode), ``empty_prompt``, or ``prompt_too_long``.
+
+    Raises:
+        InputError: the request is a chat turn and the model has no chat template.
+    """
+    if request.chat and not tokenizer.chat_template:
+        raise InputError("The model has no chat template, so prompts cannot be put to it as chat turns. Use an "
+                         "instruction-tuned model, or set chat_template to false.")
+    try:
+        ids = list(encode_prompt(tokenizer, request.prompt, request.chat))
+    except (TypeError, UnicodeError):  # lone surrogates
+        return Encoded([], "not_encodable")
+    if not ids:
+        return Encoded(ids, "empty_prompt")
+    return Encoded(ids, "prompt_too_long" if len(ids) + room > limit else "")
+
+
+def encode_labels(tokenizer: Any, labels: Sequence[str]) -> tuple[list[list[int]], str]:
+    """Return each label's token ids as a continuation, and the rule by which the labels can be told apart.
+
+    Raises:
+        InputError: there is no label, or an empty one.
+    """
+    ids = [tokenizer(label, add_special_tokens=False, split_special_tokens=True)["input_ids"] for label in labels]
+    if not ids or not all(ids):
+        raise InputError(f"The labels {list(labels)} cannot be scored: there must be at least one, and none empty.")
+    distinct = len({tokens[0] for tokens in ids}) == len(ids)
+    return ids, FIRST_TOKEN if distinct else FULL_LIKELIHOOD
+
+
+def answer_end_ids(tokenizer: Any, folder: Path) -> list[int]:
+    """Return the ids at which an answer ends: those of :mod:`distill.tokenization` and of the model's own settings."""
+    ids = set(stop_token_ids(tokenizer))
+    settings = folder / "generation_config.json"
+    if settings.is_file():
+        given = read_json(settings).get("eos_token_id")
+        ids.update([given] if isinstance(given, int) else given or [])
+    return sorted(ids)
+
+
+def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Sequence[int],
+                stop: Sequence[str]) -> tuple[str, str]:
+    """Return an answer's text, without what ended it, and the finish reason.
+
+    A character of several tokens that ``max_tokens`` cut in the middle is left out.
+    """
+    kept = list(tokens[:-1]) if tokens and tokens[-1] in end_ids else list(tokens)
+    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    ends = [text.find(string) for string in stop if string in text]
+    if ends:
+        return text[: min(ends)], "stop"
+    return (text.rstrip("\ufffd") if reason == "length" else text), reason
+
+
+def failed_output(request: Request, encoded: Encoded) -> Output:
+    """Return the output of a request that was not asked."""
+    return Output(request.id, "", "error", len(encoded.ids), 0, encoded.error)
+
+
+def failed_scores(request: Request, encoded: Encoded, rule: str) -> LabelScores:
+    """Return the label scores of a request that was not asked."""
+    return LabelScores(request.id, (), len(encoded.ids), rule, encoded.error)

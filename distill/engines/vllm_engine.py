@@ -1,0 +1,229 @@
+"""vLLM in this process, on GPU or CPU. Run it in a process of its own (distill.process): memory comes back for sure."""
+
+import contextlib
+import gc
+import importlib.util
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from distill.config import schema
+from distill.engines.base import LabelScores, Output, Progress, Request
+from distill.engines.encoding import (
+    FIRST_TOKEN,
+    Encoded,
+    answer_end_ids,
+    answer_text,
+    encode_labels,
+    encode_request,
+    failed_output,
+    failed_scores,
+)
+from distill.errors import InputError, RunError
+from distill.models import load_tokenizer
+from distill.tokenization import encode_prompt
+
+_MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
+_PROCESSING = "Processed prompts"  # vLLM's name for the bar that follows the answers
+
+
+class VllmEngine:
+    """See :class:`distill.engines.base.Engine`."""
+
+    def __init__(self, config: schema.VllmEngine, folder: Path) -> None:
+        """Start vLLM on the model in ``folder``. Sets vLLM's environment variables where they are unset.
+
+        Raises:
+            InputError: vLLM is not installed, or the tokenizer cannot be loaded.
+            RunError: vLLM could not start.
+        """
+        self.name = "vllm"
+        if importlib.util.find_spec("vllm") is None:
+            raise InputError("The engine 'vllm' is not installed. Install sentidistill with the extra [gpu] on a machine "
+                             "with an NVIDIA GPU, or [cpu] on one without, or choose 'engine: {kind: transformers}'.")
+        self._tokenizer = load_tokenizer(folder)
+        self._end_ids = answer_end_ids(self._tokenizer, folder)
+        _set_environment(config)
+        try:
+            self._llm: Any = _start(config, folder)
+        except Exception as error:  # whatever it is, the reader needs the paragraph
+            raise RunError(_cannot_start(config, folder, error)) from error
+        self._limit: int = self._llm.llm_engine.model_config.max_model_len
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Output]:
+        """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
+        from vllm import SamplingParams
+
+        encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
+        asked = [i for i, item in enumerate(encoded) if not item.error]
+        _report(progress, len(requests) - len(asked))
+        parameters = [SamplingParams(
+            max_tokens=r.sampling.max_tokens, temperature=r.sampling.temperature, top_p=r.sampling.top_p,
+            seed=r.seed if r.sampling.temperature > 0 else None, stop=list(r.sampling.stop),
+            stop_token_ids=self._end_ids, detokenize=bool(r.sampling.stop)) for r in (requests[i] for i in asked)]
+        results = dict(zip(asked, self._ask([encoded[i].ids for i in asked], parameters, progress), strict=True))
+        return [self._output(request, item, results.get(i))
+                for i, (request, item) in enumerate(zip(requests, encoded, strict=True))]
+
+    def score_labels(
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], progress: Progress | None = None
+    ) -> list[LabelScores]:
+        """Score each request's labels; see :class:`distill.engines.base.Engine`."""
+        asked = [encode_labels(self._tokenizer, item) for item in labels]
+        encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
+                   for request, (ids, _) in zip(requests, asked, strict=True)]
+        questions = [question for i, (item, (ids, rule)) in enumerate(zip(encoded, asked, strict=True))
+                     if not item.error for question in _label_questions(i, item.ids, ids, rule)]
+        _report(progress, sum(bool(item.error) for item in encoded))
+        share = sum(not item.error for item in encoded) / max(1, len(questions))
+        results = self._ask([question.prompt for question in questions], [q.parameters() for q in questions],
+                            _in_requests(progress, share) if progress else None)
+        found: list[list[float]] = [[] for _ in requests]
+        for question, result in zip(questions, results, strict=True):
+            found[question.owner] += question.scores(result)
+        return [failed_scores(request, item, rule) if item.error
+                else LabelScores(request.id, tuple(scores), len(item.ids), rule)
+                for request, item, (_, rule), scores in zip(requests, encoded, asked, found, strict=True)]
+
+    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
+        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
+        return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
+
+    def close(self) -> None:
+        """Give the memory back, as far as vLLM does within a living process."""
+        if self._llm is None:
+            return
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        with contextlib.suppress(AttributeError):  # where it is, differs between versions
+            self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def _ask(self, prompts: list[list[int]], parameters: list[Any], progress: Progress | None) -> list[Any]:
+        if not prompts:
+            return []
+        try:
+            return self._llm.generate([{"prompt_token_ids": ids} for ids in prompts], parameters,
+                                      use_tqdm=_bar(progress) if progress else False)
+        except Exception as error:  # the engine's own errors have no common class
+            raise RunError(f"vLLM stopped while it answered {len(prompts)} prompts ({_first_line(error)}). Finished work "
+                           "is kept: run the same command again to go on; if it was memory, lower max_num_seqs.") from error
+
+    def _output(self, request: Request, item: Encoded, result: Any) -> Output:
+        if result is None:
+            return failed_output(request, item)
+        answer = result.outputs[0]
+        tokens = list(answer.token_ids)
+        text, reason = answer_text(
+            self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling.stop)
+        return Output(request.id, text, reason, len(item.ids), len(tokens))
+
+
+def _set_environment(config: schema.VllmEngine) -> None:
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gb)
+    for name, value in (("VLLM_ENABLE_V1_MULTIPROCESSING", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"),
+                        ("VLLM_LOGGING_LEVEL", "ERROR")):
+        os.environ.setdefault(name, value)
+
+
+def _start(config: schema.VllmEngine, folder: Path) -> Any:
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    dtype = config.dtype
+    if dtype == "auto":  # bfloat16 is several times slower on processors without AMX
+        dtype = "float32" if on_cpu else "bfloat16"
+    memory = {} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
+    return LLM(
+        model=str(folder), dtype=dtype, tensor_parallel_size=config.tensor_parallel_size,
+        max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
+        max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0, **memory)
+
+
+def _cannot_start(config: schema.VllmEngine, folder: Path, error: Exception) -> str:
+    return (f"vLLM could not start with the model in {folder} ({_first_line(error)}). If memory is the reason, lower "
+            f"max_model_len, max_num_seqs ({config.max_num_seqs}), kv_cache_gb ({config.kv_cache_gb}, on CPU) or "
+            f"gpu_memory_utilization ({config.gpu_memory_utilization}, on GPU); VLLM_LOGGING_LEVEL=INFO shows more. "
+            "The engine 'transformers' runs every model that vLLM does not know.")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What vLLM is asked for label scores of request ``owner``.
+
+    With ``first_token``: the log-probabilities of the tokens ``label`` after ``prompt``. Else: the likelihood of
+    ``label``, which ends ``prompt``.
+    """
+
+    owner: int
+    prompt: list[int]
+    label: list[int]
+    rule: str
+
+    def parameters(self) -> Any:
+        from vllm import SamplingParams
+
+        wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
+        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, **wanted)
+
+    def scores(self, result: Any) -> list[float]:
+        if self.rule == FIRST_TOKEN:
+            return [result.outputs[0].logprobs[0][token].logprob for token in self.label]
+        at_label = result.prompt_logprobs[len(self.prompt) - len(self.label):]
+        return [sum(logs[token].logprob for logs, token in zip(at_label, self.label, strict=True))]
+
+
+def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rule: str) -> list[_Question]:
+    if rule == FIRST_TOKEN:
+        firsts = [label[0] for label in labels]
+        parts = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
+        return [_Question(owner, prompt, part, rule) for part in parts]
+    return [_Question(owner, [*prompt, *label], label, rule) for label in labels]
+
+
+def _in_requests(progress: Progress, share: float) -> Progress:
+    """Return a progress that is told of questions, each worth ``share`` of a request, and tells of whole requests."""
+    done, told = 0, 0
+
+    def update(questions: int) -> None:
+        nonlocal done, told
+        done += questions
+        whole = int(done * share + 1e-6) - told
+        told += whole
+        _report(progress, whole)
+
+    return update
+
+
+def _bar(progress: Progress) -> Callable[..., tqdm]:
+    """Return a stand-in for the class of vLLM's progress bar, which shows nothing and calls ``progress``."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+            self._follows = kwargs.get("desc") == _PROCESSING
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._follows and n:
+                progress(int(n))
+            return super().update(n)
+
+    return Bar
+
+
+def _report(progress: Progress | None, done: int) -> None:
+    if progress and done:
+        progress(done)
+
+
+def _first_line(error: Exception) -> str:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no details")
+    return f"{type(error).__name__}: {line[:300]}"

@@ -1,0 +1,95 @@
+"""Finished shards: a Parquet file of responses, and the marker, written last, that says it is whole."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError, RunError
+from distill.hashing import file_digest, fingerprint
+from distill.records import Response, read_records, write_records
+from distill.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a finished shard says of itself.
+
+    ``inputs`` is everything that determines the responses, and ``fingerprint`` their digest; ``n_in`` =
+    ``n_out`` + ``n_failed`` prompts; ``sha256`` is that of the Parquet file; token counts are the teacher's;
+    ``seconds`` is the engine's time on this shard.
+    """
+
+    fingerprint: str
+    inputs: dict[str, Any]
+    prefix: str
+    n_in: int
+    n_out: int
+    n_failed: int
+    failures: dict[str, int]
+    sha256: str
+    n_prompt_tokens: int
+    n_output_tokens: int
+    seconds: float
+
+
+def parquet_path(folder: Path, name: str) -> Path:
+    """Return where a shard's responses stand."""
+    return folder / f"{name}.parquet"
+
+
+def marker_path(folder: Path, name: str) -> Path:
+    """Return where a shard's marker stands."""
+    return folder / f"{name}.json"
+
+
+def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], responses: list[Response],
+           seconds: float) -> Marker:
+    """Write a shard's responses, sorted by prompt id, and then its marker; return the marker."""
+    path = parquet_path(folder, name)
+    write_records(path, Response, sorted(responses, key=lambda item: item.prompt_id))
+    failures: dict[str, int] = {}
+    for reason in sorted(item.failure for item in responses if item.failure):
+        failures[reason] = failures.get(reason, 0) + 1
+    n_failed = sum(failures.values())
+    marker = Marker(
+        fingerprint=fingerprint(inputs), inputs=inputs, prefix=prefix, n_in=len(responses),
+        n_out=len(responses) - n_failed, n_failed=n_failed, failures=failures, sha256=file_digest(path),
+        n_prompt_tokens=sum(item.n_prompt_tokens for item in responses),
+        n_output_tokens=sum(item.n_output_tokens for item in responses), seconds=round(seconds, 3))
+    write_json(marker_path(folder, name), asdict(marker))
+    return marker
+
+
+def read_marker(path: Path) -> Marker | None:
+    """Return the marker at ``path``, or None where there is none or it is damaged."""
+    try:
+        value = read_json(path)
+        return Marker(**{field.name: value[field.name] for field in fields(Marker)})
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def is_intact(folder: Path, name: str, marker: Marker) -> bool:
+    """Return whether the shard's file is there and is the one the marker was written for."""
+    path = parquet_path(folder, name)
+    return path.exists() and file_digest(path) == marker.sha256
+
+
+def read_markers(folder: Path) -> dict[str, Marker]:
+    """Return the readable markers of a folder of responses by shard name, in order."""
+    found = {path.stem: read_marker(path) for path in sorted(folder.glob("shard-*.json"))}
+    return {name: marker for name, marker in found.items() if marker is not None}
+
+
+def read_responses(folder: Path) -> Iterator[Response]:
+    """Yield the responses of all finished shards, shard by shard, each sorted by prompt id.
+
+    Raises:
+        RunError: a shard's file is not the one its marker was written for.
+    """
+    for name, marker in read_markers(folder).items():
+        if not is_intact(folder, name, marker):
+            raise RunError(f"{parquet_path(folder, name)} is missing or damaged: its checksum is not the one in its "
+                           "marker. Run the generation of this run again; it makes this shard anew and no other.")
+        yield from read_records(parquet_path(folder, name), Response)

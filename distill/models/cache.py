@@ -1,0 +1,52 @@
+"""The folder of built and downloaded models: entries are whole or absent, and built by one process at a time."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def default_cache() -> Path:
+    """Return ``$SENTIDISTILL_CACHE``, else ``sentidistill`` in the user's cache folder (XDG)."""
+    given = os.environ.get("SENTIDISTILL_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentidistill"
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, calling ``build(temporary)`` first if it does not exist yet; safe across processes."""
+    if folder.is_dir():
+        return folder
+    with lock(folder):
+        if not folder.is_dir():
+            with atomic_folder(folder) as temporary:
+                build(temporary)
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; on success it takes that name (replacing what had it)."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Wait for, then hold, the right to make ``path``; a process that dies lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,127 @@
+"""Model folders: what they are (fingerprint, context length) and loading what is in them."""
+
+import contextlib
+import functools
+import hashlib
+import logging as python_logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError, RunError
+from distill.hashing import file_digest
+from distill.storage import read_json
+
+# What decides a model's answers. README, training arguments and the like do not.
+_CONTENT = ("config.json", "*.safetensors", "tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json",
+            "vocab.json", "vocab.txt", "merges.txt", "*.model", "adapter_config.json")
+_UNKNOWN_CONTEXT = 2048
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return a 16-character digest of a model folder's config, weights and tokenizer, by content.
+
+    Raises:
+        InputError: the folder holds no model.
+    """
+    files = sorted({path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()})
+    if not any(path.suffix == ".safetensors" for path in files) or not (folder / "config.json").is_file():
+        raise InputError(f"The folder {folder} is not a whole model: it needs config.json and *.safetensors. "
+                         "Was it moved, or is it still being written?")
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.name}\0{_digest(path.resolve(), stat.st_mtime_ns, stat.st_size)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, _mtime_ns: int, _size: int) -> str:
+    return file_digest(path)
+
+
+def context_length(folder: Path) -> int:
+    """Return how many tokens a model takes, prompt and answer together, from its config.json.
+
+    Raises:
+        InputError: config.json is missing or damaged.
+    """
+    config = read_json(folder / "config.json")
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+        if isinstance(config.get(key), int):
+            return config[key]
+    return _UNKNOWN_CONTEXT
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return a folder's tokenizer, with a padding token (the end token where it has none of its own).
+
+    Raises:
+        InputError: there is no tokenizer, or not one that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The tokenizer in {folder} cannot be loaded ({_first_line(error)}). A model folder needs "
+                         "tokenizer.json and tokenizer_config.json beside config.json.") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def load_model(folder: Path, dtype: str = "auto", device: str | None = None) -> Any:
+    """Return a folder's causal language model in evaluation mode, with SDPA attention.
+
+    ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (float32 on CPU, bfloat16 on GPU); ``device`` defaults
+    to the GPU where there is one.
+
+    Raises:
+        InputError: the folder holds no causal language model that transformers can load.
+        RunError: it does not fit into memory.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", local_files_only=True)
+            return model.to(device).eval()
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        raise RunError(f"The model in {folder} does not fit into the memory of {device} in {dtype} "
+                       f"({_first_line(error)}). Use a smaller model, bfloat16, or a larger machine.") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"The model in {folder} cannot be loaded as a causal language model ({_first_line(error)}). "
+                         "Is the folder complete, and its architecture one that transformers knows?") from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and advice off the user's screen for the time of a load."""
+    from transformers.utils import logging
+
+    python_logging.getLogger("DeepSpeed").addFilter(_is_news)
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _is_news(record: python_logging.LogRecord) -> bool:
+    return "Setting accelerator to CPU" not in record.getMessage()  # DeepSpeed says so at each import
+
+
+def _first_line(error: Exception) -> str:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no details")
+    return f"{type(error).__name__}: {line[:200]}"

@@ -1,0 +1,147 @@
+"""General tasks from files in the form of Super-NaturalInstructions (Section 2.2, task diversification).
+
+The outputs of a file's instances are never read: what is trained on is the teacher's answer.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import General
+from distill.errors import InputError
+from distill.hashing import content_id, derived_rng, hash_order
+from distill.prompting.draft import Draft
+from distill.prompting.library import general_file
+from distill.prompting.template import fill
+from distill.resources import locate
+from distill.storage import read_json
+
+
+@dataclass(frozen=True)
+class NaturalTask:
+    """One task: its definition, positive examples (input, output), and the inputs of its instances."""
+
+    name: str
+    definition: str
+    categories: tuple[str, ...]
+    examples: tuple[tuple[str, str], ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass
+class ChosenTasks:
+    """The tasks in use, and why the others looked at are not: reasons by file name."""
+
+    tasks: list[NaturalTask] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def task_files(config: General) -> list[Path]:
+    """Return the task files of the configured folder, sorted by name.
+
+    Raises:
+        InputError: the folder is missing or holds no JSON files.
+    """
+    folder = locate(config.path)
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"There are no Super-NaturalInstructions task files (*.json) in {folder}. Name their folder "
+                         "as prompts.general.path, or set prompts.general.enabled to false.")
+    return files
+
+
+def load_task(path: Path) -> NaturalTask:
+    """Read one Super-NaturalInstructions file; ``Definition`` may be a string or a list of strings.
+
+    Raises:
+        InputError: the file is not of that form.
+    """
+    data = read_json(path)
+    try:
+        return NaturalTask(
+            name=path.stem,
+            definition="\n".join(_strings(data["Definition"])),
+            categories=tuple(_strings(data.get("Categories", []))),
+            examples=tuple((_string(item["input"]), _strings(item["output"])[0])
+                           for item in data.get("Positive Examples", [])),
+            inputs=tuple(_string(item["input"]) for item in data["Instances"]))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} is not a Super-NaturalInstructions task file ({what}). It needs 'Definition', "
+                         "'Positive Examples' and 'Instances', each example and instance with its 'input'. Mend it or "
+                         "move it out of the folder.") from error
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} stands where a string should")
+    value.encode("utf-8")  # half a surrogate pair is no text, and Parquet cannot hold it
+    return value
+
+
+def _strings(value: Any) -> list[str]:
+    return [_string(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def why_left_out(task: NaturalTask) -> str | None:
+    """Return why a task counts as a sentiment task and is left out (Section 2.2), or None if it does not."""
+    words = "|".join(re.escape(word) for word in general_file().left_out_keywords)
+    pattern = re.compile(rf"(?<![a-z])(?:{words})")
+    named = {"category": " / ".join(task.categories), "file name": re.sub(r"[_-]+", " ", task.name),
+             "definition": task.definition}
+    for where, text in named.items():
+        if match := pattern.search(text.lower()):
+            return f"{where} says '{match[0]}'"
+    return None if task.inputs else "it has no instances"
+
+
+def choose_tasks(config: General, seed: int) -> ChosenTasks:
+    """Read task files in an order by hash of their names until ``max_tasks`` of them are in use.
+
+    Raises:
+        InputError: as :func:`task_files` and :func:`load_task`, or no task is left.
+    """
+    chosen = ChosenTasks()
+    files = task_files(config)
+    for path in sorted(files, key=lambda path: (hash_order(seed, path.stem, "natural tasks"), path.stem)):
+        if len(chosen.tasks) == config.max_tasks:
+            break
+        task = load_task(path)
+        if reason := why_left_out(task):
+            chosen.left_out[path.name] = reason
+        else:
+            chosen.tasks.append(task)
+    if not chosen.tasks:
+        raise InputError(f"All {len(files)} task files in {files[0].parent} are left out as sentiment tasks or have no "
+                         "instances. Add other tasks, or set prompts.general.enabled to false.")
+    return chosen
+
+
+def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[Draft]:
+    """Yield one prompt for every instance of the tasks, as drafts: a first instance of each, a second, and so on.
+
+    The instances of a task come in an order by hash, and each has 0 to ``max_examples`` of the task's
+    positive examples, drawn for it; never one with the same input.
+    """
+    queues = [_instances(task, seed) for task in tasks]
+    for turn in range(max((len(queue) for queue in queues), default=0)):
+        for task, queue in zip(tasks, queues, strict=True):
+            if turn < len(queue):
+                yield _draft(task, *queue[turn], config, seed)
+
+
+def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
+    keyed = [(content_id("general", task.name, text), text) for text in task.inputs]
+    return sorted(keyed, key=lambda item: (hash_order(seed, item[0], "instances"), item[0]))
+
+
+def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> Draft:
+    layout = general_file().layout
+    rng = derived_rng(seed, text_id, "general")
+    candidates = [item for item in task.examples if item[0].strip() != text.strip()]
+    examples = rng.sample(candidates, rng.randint(0, min(config.max_examples, len(candidates))))
+    return Draft("general", task.name, text_id, text, question=fill(layout.question, Input=text), seed=seed,
+                 head=fill(layout.instruction, Definition=task.definition),
+                 demonstrations=tuple(fill(layout.demonstration, Input=i, Output=o) for i, o in examples))

@@ -1,0 +1,87 @@
+"""What label, or list of labels, a teacher's answer to an ICLDist prompt names.
+
+The answer is only read, never evaluated. Labels are compared without case, quotes and the punctuation
+around them; what is trained on is the prompt's own spelling of the label.
+"""
+
+import re
+from collections.abc import Sequence
+
+_AROUND = " \t\r\n\v\f\"'`´‘’“”«».,;:!?*()[]{}<>_…"
+_CUE = re.compile(r"(?i:output|answer|label)\s*:\s*")
+_MINUS = str.maketrans({"−": "-", "–": "-"})
+# One emotion in two spellings: the paper's prompt lists 'sad' and a demonstration answers 'sadness' (Table 12).
+_SAME = {"sad": "sadness", "sadness": "sad"}
+_ITEM = re.compile(r"""\s*(?: '(?P<single>(?:[^'\\]|\\.)*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^,'"\[\]]+) )
+                       \s*(?P<end>[,\]])""", re.VERBOSE | re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def normalise(label: str) -> str:
+    """Return the form in which labels are compared: ' "Positive". ' and 'positive' are one label, '+1' and '-1' two."""
+    return " ".join(label.translate(_MINUS).strip(_AROUND).casefold().split())
+
+
+def canonical(label: str, labels: Sequence[str]) -> str | None:
+    """Return the one of ``labels`` that ``label`` is, as spelt there, or None."""
+    if label.strip() in labels:
+        return label.strip()
+    wanted = normalise(label)
+    for name in (wanted, _SAME.get(wanted)):
+        found = [item for item in labels if name and normalise(item) == name]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def parse_answer(output: str, labels: Sequence[str], multi_label: bool) -> str | None:
+    """Return the answer that is trained on, or None where the output is not one (or several) of ``labels``.
+
+    Single label: the first line must be a label; it is returned as the prompt spells it. Several labels: the
+    output must start with a bracketed list of labels, at least one; it is returned as Table 12 writes lists,
+    ``['joy', 'anger']``, each label once and in the order of the answer. What follows on later lines is
+    ignored: models that go on after the answer have still given it.
+    """
+    if not multi_label:
+        return canonical(_first_line(output), labels)
+    items = _read_list(_without_cue(output))
+    if not items:
+        return None
+    found = [canonical(item, labels) for item in items]
+    return None if None in found else render_list([item for item in dict.fromkeys(found) if item is not None])
+
+
+def render_list(labels: Sequence[str]) -> str:
+    """Return labels as the demonstrations of Table 12 write them: ``['joy', 'anger']``."""
+    return repr(list(labels))
+
+
+def answer_is_closed(output: str, multi_label: bool) -> bool:
+    """Return whether the part of the output that is the answer had ended before the output did."""
+    return "]" in output if multi_label else "\n" in output.strip(" \t\r\n") or output.rstrip(" \t") != output.rstrip()
+
+
+def _first_line(output: str) -> str:
+    return next(iter(_without_cue(output).splitlines()), "")
+
+
+def _without_cue(output: str) -> str:
+    stripped = output.strip()
+    cue = _CUE.match(stripped)
+    return stripped[cue.end():] if cue else stripped
+
+
+def _read_list(text: str) -> list[str] | None:
+    """Return the items of the bracketed list that ``text`` starts with; None where it is not a whole one."""
+    if not text.startswith("["):
+        return None
+    items: list[str] = []
+    position = 1
+    while match := _ITEM.match(text, position):
+        quoted = match["single"] if match["single"] is not None else match["double"]
+        items.append(match["bare"] if quoted is None else _ESCAPED.sub(r"\1", quoted))
+        position = match.end()
+        if match["end"] == "]":
+            rest = text[position:].partition("\n")[0]
+            return None if normalise(rest) else items
+    return None

@@ -1,0 +1,45 @@
+"""Checkpoints that can be trusted: a marker is written last, and what has none is thrown away."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.hashing import fingerprint
+from distill.stage import OnChange, changed_message
+from distill.storage import read_json, write_json
+
+WHOLE = "whole.json"
+FOLDER = "checkpoints"
+_INPUTS = "inputs.json"
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """Return the last checkpoint that was written to its end, and delete those that were not."""
+    whole: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / WHOLE).exists():
+            whole.append((read_json(path / WHOLE)["step"], path))
+        else:
+            shutil.rmtree(path)
+    return max(whole)[1] if whole else None
+
+
+def claim(folder: Path, inputs: Mapping[str, Any], on_change: OnChange) -> None:
+    """Make ``folder`` the place for the checkpoints of a training with ``inputs``.
+
+    Raises:
+        InputError: it holds checkpoints of another training, and ``on_change`` is ``stop``.
+    """
+    marker = folder / _INPUTS
+    if marker.exists():
+        old = read_json(marker)
+        if fingerprint(old) == fingerprint(inputs):
+            return
+        if on_change == "stop":
+            raise InputError(changed_message(folder, old, inputs))
+        if on_change == "keep":
+            return
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(marker, dict(inputs))

@@ -1,0 +1,76 @@
+"""One stage of training as a stage of the run: done once, resumable, with its lineage. Needs no torch itself."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.config.schema import Train
+from distill.ledger import Ledger
+from distill.process import call_in_process
+from distill.records import SftRow, read_records
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_json
+from distill.training.checkpoints import FOLDER, claim
+from distill.training.lineage import checked_ancestors, write_lineage
+
+Stage = Literal["knowdist", "icldist"]
+
+
+def train_stage(stage: Stage, config: Train, rows: Path, start_model: Path, out: Path, seed: int,
+                upstream: str = "", on_change: OnChange = "stop") -> Outcome:
+    """Fine-tune ``start_model`` on the training rows in ``rows`` and leave the model in ``out``.
+
+    ``stage`` chooses the hyperparameters (``config.knowdist`` or ``config.icldist``); ``upstream`` is the
+    fingerprint of the stage that made the rows. Where ``out``'s neighbour ``knowdist`` holds a finished stage 1,
+    stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
+
+    In ``out``: the model, ``lineage.json``, ``training.json`` (loss curves, speed), ``dropped.parquet``.
+    The outcome's details are those of ``training.json`` and the model's fingerprint.
+
+    Raises:
+        InputError: the start model is not the recorded one, or rows, tokenizer or settings do not fit.
+        RunError: training failed, or rows are not accounted for.
+    """
+    ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
+    inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "upstream": upstream,
+              "start_model": ancestors[-1]["fingerprint"], "seed": seed}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        claim(folder / FOLDER, inputs, on_change)
+        result = call_in_process("distill.training.worker:train", {
+            "stage": stage, "train": config.model_dump(mode="json"), "rows": str(rows),
+            "start_model": str(start_model), "out": str(folder), "seed": seed}, folder / "error.log")
+        account = result["ledger"]
+        ledger = Ledger(f"train/{stage}", "rows", account["n_in"], account["n_out"])
+        ledger.dropped.update(account["dropped"])
+        entry = write_lineage(folder, ancestors, {
+            "stage": stage, "rows": inputs["rows"], "hyperparameters": inputs["train"], "seed": seed})
+        details = {**result["details"], "fingerprint": entry["fingerprint"], "parent": entry["parent"]}
+        write_json(folder / "training.json", {"stage": stage, "ledger": ledger.to_json(), **details})
+        return [ledger], details
+
+    outcome = run_stage(out, inputs, work, on_change, resumable=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)  # only now is the model's marker written
+    return outcome
+
+
+def rows_digest(rows: Path) -> str:
+    """Return a digest of the training rows by content, in their order.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for row in read_records(rows, SftRow):
+        for part in (row.id, row.prompt, row.completion):
+            data = part.encode()
+            digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:
+    """Return the settings that decide the model; how the work is cut up for the device is not among them."""
+    names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", stage}
+    return {**config.model_dump(mode="json", include=names),
+            "lora": config.lora.model_dump(mode="json") if config.method == "lora" else None}

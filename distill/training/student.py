@@ -1,0 +1,32 @@
+"""The student before training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.config.schema import Student
+from distill.hashing import fingerprint
+from distill.models import depth_prune, model_fingerprint, resolve_model
+from distill.storage import read_json, write_json
+
+_SOURCE = "pruned_from.json"
+
+
+def prepare_student(config: Student, run: Path, resolve_model: Callable[..., Path] = resolve_model) -> Path:
+    """Return the folder of the untrained student.
+
+    A pretrained one is used where it is; a depth-pruned one is made once, in ``models/base`` of the run folder,
+    and made again when its base model or number of layers has changed.
+
+    Raises:
+        InputError: no such model, or it has too few layers.
+    """
+    base = resolve_model(config.model.name, config.model.revision)
+    if config.kind == "pretrained":
+        return base
+    out = run / "models" / "base"
+    source = {"base": model_fingerprint(base), "layers": config.layers}
+    if (out / _SOURCE).exists() and fingerprint(read_json(out / _SOURCE)) == fingerprint(source):
+        return out
+    depth_prune(base, config.layers, out)
+    write_json(out / _SOURCE, source)
+    return out

@@ -1,0 +1,199 @@
+"""The ``distill`` command. Exit status: 0 done, 1 the run failed, 2 bad input."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill import __version__
+from distill.errors import InputError, RunError
+
+STAGE_COMMANDS = {
+    "collect": "collect, clean, decontaminate and deduplicate the texts",
+    "prompts": "write the prompts for the teacher",
+    "generate": "have the teacher answer them, shard by shard",
+    "train": "filter the answers and train the student in two stages",
+    "evaluate": "evaluate base student, distilled student and teacher on SentiBench",
+    "report": "write report.html, report.md and results.json",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    arguments = build_parser().parse_args(argv)
+    _prepare(arguments.verbose)
+    try:
+        arguments.function(arguments)
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("Stopped. Finished work is kept; the same command goes on from it.", 1)
+    except OSError as error:
+        _fail(f"The operating system refused a file operation: {error}. Finished work is kept; mend the cause and run "
+              "the same command again.", 1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the ``distill`` command."""
+    parser = argparse.ArgumentParser(
+        prog="distill", description="Distil a large language model into a small sentiment model.")
+    parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="show what Prefect says, too")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _with_config(commands.add_parser("run", help="the whole way, from texts to the report")).set_defaults(
+        function=_run)
+    for name, text in STAGE_COMMANDS.items():
+        command = _with_config(commands.add_parser(name, help=text))
+        command.set_defaults(function=_stage, command=name)
+        if name in ("generate", "train"):
+            command.add_argument("--stage", choices=["knowdist", "icldist"], help="only this one; default: both")
+    resume = commands.add_parser("resume", help="go on with a run that stopped")
+    resume.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    _with_changes(resume).set_defaults(function=_resume)
+    status = commands.add_parser("status", help="show how far a run is")
+    status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    status.set_defaults(function=_status)
+    config = commands.add_parser("config", help="print the resolved config as JSON")
+    config.add_argument("config", metavar="CONFIG")
+    _with_set(config).set_defaults(function=_config)
+    return parser
+
+
+def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as flows/configs/demo.yaml")
+    parser.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
+    return _with_changes(_with_set(parser))
+
+
+def _with_set(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="override a config value, as in --set train.max_length=1024; may be repeated")
+    return parser
+
+
+def _with_changes(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--keep", dest="on_change", action="store_const", const="keep", default="stop",
+                       help="go on with finished work as it is, though its settings have changed")
+    group.add_argument("--discard", dest="on_change", action="store_const", const="discard",
+                       help="delete finished work whose settings have changed, and do it again")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _check_early(arguments)
+    from flows.distill import distill
+
+    _finish(distill(arguments.config, arguments.run, arguments.overrides, arguments.on_change))
+
+
+def _check_early(arguments: argparse.Namespace) -> None:
+    """Find a bad config before Prefect is loaded, which takes seconds."""
+    from distill.config.load import load_config
+
+    load_config(Path(arguments.config), arguments.overrides)
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from flows.run import find_run
+
+    folder = find_run(arguments.run)
+    from flows.distill import distill
+
+    _finish(distill(run=str(folder), on_change=arguments.on_change))
+
+
+def _stage(arguments: argparse.Namespace) -> None:
+    from distill.ledger import write_run_ledger
+    from flows.run import open_run
+    from flows.steps import STAGES
+    from flows.watch import watched
+
+    with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
+        if arguments.command in ("generate", "train"):
+            if arguments.command == "train":
+                watched("select", run)
+            for stage in [arguments.stage] if arguments.stage else STAGES:
+                watched(arguments.command, run, stage)
+        else:
+            result = watched(arguments.command, run)
+            if arguments.command == "report":
+                _finish(result)
+        write_run_ledger(run.folder)
+
+
+def _finish(report: dict[str, Any]) -> None:
+    print("\n".join(report["summary"]))
+    print(f"The report: {report['html']}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from distill.generation.run import status
+    from flows.run import find_run
+    from flows.status import stage_rows
+
+    folder = find_run(arguments.run)
+    table = Table(title=f"run {folder}", title_justify="left")
+    for column, justify in (("stage", "left"), ("state", "left"), ("seconds", "right"), ("what", "left"),
+                            ("in", "right"), ("out", "right"), ("dropped", "left")):
+        table.add_column(column, justify=justify)
+    for row in stage_rows(folder):
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.1f}"
+        first = (row["stage"], row["state"], seconds)
+        for ledger in row["ledgers"] or [None]:
+            if ledger is None:
+                table.add_row(*first, "", "", "", "")
+                continue
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in ledger["dropped"].items())
+            table.add_row(*first, f"{ledger['stage']} ({ledger['unit']})", f"{ledger['n_in']:,}",
+                          f"{ledger['n_out']:,}", dropped)
+            first = ("", "", "")
+    console = Console()
+    console.print(table)
+    for line in status(folder)["lines"]:
+        console.print(line, markup=False, highlight=False)
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    from distill.config.load import load_config
+
+    print(json.dumps(load_config(Path(arguments.config), arguments.overrides).to_json(), indent=2, ensure_ascii=False))
+
+
+def _prepare(verbose: bool) -> None:
+    """Quiet the tools underneath, keep them off the network, and send our own log to the error stream."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if not verbose:
+        defaults |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    log = logging.getLogger("sentidistill")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""A run: its config and its folder; how it is opened, named and found again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from distill.config.load import load_config, save_config, validate
+from distill.config.schema import Config
+from distill.errors import InputError
+from distill.stage import OnChange, changed_message
+from distill.storage import run_lock
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the resolved config, the folder everything is written to, and what to do with changed work."""
+
+    config: Config
+    folder: Path
+    on_change: OnChange = "stop"
+
+
+def find_run(run: str, runs_dir: str = "runs") -> Path:
+    """Return the folder of a run given as a path or as a name under ``runs_dir``.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    for folder in (Path(run), Path(runs_dir) / run):
+        if (folder / CONFIG).is_file():
+            return folder
+    known = sorted(path.parent.name for path in Path(runs_dir).glob(f"*/{CONFIG}"))
+    listed = f"Runs in {runs_dir}/: {', '.join(known)}." if known else f"There are no runs in {runs_dir}/ yet."
+    raise InputError(f"There is no run '{run}', as a path or as a name under {runs_dir}/. {listed}")
+
+
+def stored_config(folder: Path) -> Config:
+    """Return the config a run was made with."""
+    return validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), str(folder / CONFIG))
+
+
+@contextmanager
+def open_run(
+    config: str | None = None,
+    run: str | None = None,
+    overrides: Sequence[str] = (),
+    on_change: OnChange = "stop",
+) -> Iterator[Run]:
+    """Hold a run: a new one from a config file, or (without ``config``) the one that stands in folder ``run``.
+
+    The folder is locked against other processes until the context ends.
+
+    Raises:
+        InputError: neither is given, either does not exist, the run is in use, or its config has changed and
+            ``on_change`` is ``stop``.
+    """
+    if config is None and run is None:
+        raise InputError("Name a config to run, or a run to go on with.")
+    if config is None:
+        folder = find_run(str(run))
+        resolved = stored_config(folder)
+        if overrides:
+            resolved = load_config(folder / CONFIG, overrides)
+    else:
+        resolved = load_config(Path(config), overrides)
+        folder = Path(run) if run and "/" in run else Path(resolved.runs_dir) / (run or resolved.name)
+    with run_lock(folder):
+        _remember(resolved, folder, on_change)
+        yield Run(resolved, folder, on_change)
+
+
+def _remember(config: Config, folder: Path, on_change: OnChange) -> None:
+    path = folder / CONFIG
+    if path.exists():
+        before = stored_config(folder).to_json()
+        if before == config.to_json():
+            return
+        if on_change == "stop":
+            raise InputError(changed_message(folder, before, config.to_json()))
+    save_config(config, path)

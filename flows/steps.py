@@ -1,0 +1,137 @@
+"""The steps of the pipeline, in order: plain functions of a :class:`flows.run.Run`.
+
+The command line, the Prefect flow and Python call these same functions. Each returns a :class:`distill.stage.Outcome`;
+each looks up what the steps before it left in the run folder, so that it can also be called alone.
+Heavy modules are imported inside, because workers and ``--help`` must start fast.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.stage import MARKER, Outcome
+from distill.storage import read_json
+from flows.run import Run
+
+STAGES = ("knowdist", "icldist")
+
+
+def collect(run: Run) -> Outcome:
+    """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
+    from distill.corpus.build import build_corpus
+    from sentibench.data import benchmark_texts, data_id
+
+    evaluate = run.config.evaluate
+    wanted = run.config.corpus.decontaminate.enabled
+    return build_corpus(
+        run.config.corpus, run.config.seed, run.folder,
+        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, evaluate.tasks) if wanted else (),
+        benchmark_id=data_id(evaluate.data_dir, evaluate.tasks) if wanted else "",
+        on_change=run.on_change)
+
+
+def prompts(run: Run) -> Outcome:
+    """Texts to prompts that fit both the teacher and the student."""
+    from distill.corpus.build import read_texts
+    from distill.models import context_length, load_tokenizer
+    from distill.prompting.build import PromptLimits, build_prompts
+
+    _needs(run, "corpus", "distill collect")
+    teacher, student = teacher_folder(run), student_base_folder(run)
+    engine_length = run.config.teacher.engine.max_model_len
+    limits = PromptLimits(
+        teacher_context=min(context_length(teacher), engine_length or context_length(teacher)),
+        student_max_length=min(run.config.train.max_length, context_length(student)),
+        max_tokens={family: getattr(run.config.teacher.sampling, family).max_tokens
+                    for family in ("knowdist", "icldist", "general")},
+        prompt_format=run.config.train.prompt_format,
+        chat_teacher=run.config.teacher.chat_template)
+    return build_prompts(
+        run.config.prompts, read_texts(run.folder), run.config.seed, run.folder, limits,
+        load_tokenizer(teacher), load_tokenizer(student),
+        upstream=_fingerprint(run, "corpus"), on_change=run.on_change)
+
+
+def generate(run: Run, stage: str) -> Outcome:
+    """Prompts to the teacher's answers, in shards. ``stage``: knowdist or icldist."""
+    from distill.generation.run import generate as generate_stage
+
+    _needs(run, "prompts", "distill prompts")
+    return generate_stage(
+        stage, run.folder / "prompts" / f"{stage}.parquet", run.config.teacher, teacher_folder(run), run.folder,
+        run.config.seed, run.on_change)
+
+
+def select(run: Run) -> Outcome:
+    """Answers to training rows: the quality filters, and the last check of lengths."""
+    from distill.sft.build import build_sft
+
+    for stage in STAGES:
+        _needs(run, stage, "distill generate")
+    return build_sft(
+        run.config.filters, run.config.train, student_base_folder(run), run.folder,
+        upstream={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=run.on_change)
+
+
+def train(run: Run, stage: str) -> Outcome:
+    """Fine-tune the student: ``knowdist`` from the base student, then ``icldist`` from that."""
+    from distill.training.stages import train_stage
+    from distill.training.student import prepare_student
+
+    _needs(run, "sft", "distill generate")
+    models = run.folder / "models"
+    if stage == "knowdist":
+        start, out = prepare_student(run.config.student, run.folder), models / "knowdist"
+    else:
+        _needs(run, "models/knowdist", "distill train")
+        start, out = models / "knowdist", models / "final"
+    return train_stage(
+        stage, run.config.train, run.folder / "sft" / f"{stage}.parquet", start, out, run.config.seed,
+        upstream=_fingerprint(run, "sft"), on_change=run.on_change)
+
+
+def evaluate(run: Run) -> Outcome:
+    """Base student, distilled student and teacher on SentiBench."""
+    from sentibench.stage import evaluate_models
+
+    _needs(run, "models/final", "distill train")
+    folders = {"base": student_base_folder(run), "distilled": run.folder / "models" / "final",
+               "teacher": teacher_folder(run)}
+    return evaluate_models(
+        run.config.evaluate, {name: folders[name] for name in run.config.evaluate.models}, run.folder, run.on_change)
+
+
+def report(run: Run) -> dict[str, Any]:
+    """Everything in the run folder to report.html, report.md and results.json. Always written anew."""
+    from sentibench.report.build import build_report
+
+    _needs(run, "sentibench", "distill evaluate")
+    return build_report(run.folder, run.config)
+
+
+def teacher_folder(run: Run) -> Path:
+    """Return the teacher's weights on this machine."""
+    from distill.models import resolve_model
+
+    return resolve_model(run.config.teacher.model.name, run.config.teacher.model.revision)
+
+
+def student_base_folder(run: Run) -> Path:
+    """Return the student's weights before any training."""
+    from distill.training.student import prepare_student
+
+    return prepare_student(run.config.student, run.folder)
+
+
+def _marker(run: Run, stage: str) -> Path:
+    return run.folder / stage / MARKER
+
+
+def _needs(run: Run, stage: str, command: str) -> None:
+    if not _marker(run, stage).exists():
+        raise InputError(f"The run {run.folder} has no finished '{stage}' stage, which this step builds on. "
+                         f"Run '{command}' with the same config first, or 'distill run' for the whole way.")
+
+
+def _fingerprint(run: Run, stage: str) -> str:
+    return read_json(_marker(run, stage))["fingerprint"]

@@ -1,0 +1,48 @@
+"""Run a step and say so: one line when it begins, one when it ends, in the log named ``sentidistill``."""
+
+import logging
+from typing import Any
+
+from distill.ledger import Ledger
+from distill.stage import Outcome
+from flows import steps
+from flows.run import Run
+
+log = logging.getLogger("sentidistill")
+TITLES = {
+    "collect": "corpus",
+    "prompts": "prompts",
+    "generate": "teacher",
+    "select": "quality filter",
+    "train": "SFT",
+    "evaluate": "SentiBench",
+    "report": "report",
+}
+
+
+def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
+    """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
+    title = f"{TITLES[name]} ({stage})" if stage else TITLES[name]
+    log.info("%s: %s …", run.folder.name, title)
+    function = getattr(steps, name)
+    outcome = function(run, stage) if stage else function(run)
+    if not isinstance(outcome, Outcome):
+        return outcome
+    how = "already done, reused" if outcome.reused else f"done in {_duration(outcome.seconds)}"
+    log.info("%s: %s %s%s", run.folder.name, title, how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
+    return {"folder": str(outcome.folder), "fingerprint": outcome.fingerprint, "seconds": round(outcome.seconds, 1),
+            "reused": outcome.reused, "ledgers": [ledger.to_json() for ledger in outcome.ledgers]}
+
+
+def _line(ledger: Ledger) -> str:
+    dropped = sum(ledger.dropped.values())
+    if not dropped:
+        return f"{ledger.stage} {ledger.n_out:,} {ledger.unit}"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in ledger.dropped.most_common(3))
+    more = ", …" if len(ledger.dropped) > 3 else ""
+    return f"{ledger.stage} {ledger.n_out:,} of {ledger.n_in:,} {ledger.unit} ({reasons}{more})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

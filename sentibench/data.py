@@ -1,0 +1,142 @@
+"""The released data: 12 folders of ``train.json``, ``val.json`` and ``test.json``, checked while they are read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.hashing import content_id, file_digest, fingerprint
+from distill.resources import locate
+from distill.storage import read_json
+from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
+from sentibench.registry import Task, select_tasks
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example of a data set.
+
+    ``gold`` is a label in the prompt's spelling, or the tuples of the answer; ``graphs`` are the gold
+    opinions of structured sentiment analysis; ``target`` is empty where the task has none.
+    """
+
+    id: str
+    sentence: str
+    target: str
+    gold: str | Tuples
+    graphs: tuple[Graph, ...] = ()
+
+    @property
+    def label_text(self) -> str:
+        """The gold answer as a demonstration shows it."""
+        return self.gold if isinstance(self.gold, str) else repr(list(self.gold))
+
+
+def data_folder(data_dir: Path | str) -> Path:
+    """Return the data folder; ``shipped:data/sentibench`` is the small authored one.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    folder = locate(str(data_dir))
+    if not folder.is_dir():
+        raise InputError(f"There is no data folder {folder}. SentiBench looks there for {_layout()}. Give the folder "
+                         "that holds sc/, multifaced/ and absa/, as the authors released it.")
+    return folder
+
+
+def _layout() -> str:
+    return "sc/imdb/test.json, multifaced/irony18/test.json, absa/opener/test.json and so on"
+
+
+def split_path(task: Task, data_dir: Path | str, split: str) -> Path:
+    """Return where a split of a task lies, whether or not it exists."""
+    return data_folder(data_dir) / task.folder / f"{split}.json"
+
+
+def has_split(task: Task, data_dir: Path | str, split: str) -> bool:
+    """Say whether there is a file of this split. The released ATSA and ACSA data have no ``val.json``."""
+    return split_path(task, data_dir, split).is_file()
+
+
+def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:
+    """Return the examples of one split in the order of its file.
+
+    Raises:
+        InputError: the file is missing, is not whole JSON, or an example is not as the task needs it; the
+            message names file, example (counted from 0) and field.
+    """
+    path = split_path(task, data_dir, split)
+    if not path.is_file():
+        there = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+        found = f"its folder holds {', '.join(there)}" if there else "its folder does not exist or is empty"
+        raise InputError(f"The task '{task.name}' ({task.dataset}) needs the file {path}, which is missing ({found}). "
+                         f"The data folder must have the layout of the released data ({_layout()}).")
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} should hold a JSON list of examples, and holds "
+                         f"{'an empty list' if rows == [] else type(rows).__name__}. Is it the right file?")
+    items = []
+    for number, row in enumerate(rows):
+        try:
+            items.append(_item(task, row))
+        except GoldError as error:
+            raise InputError(f"{path}, example {number} (counted from 0), cannot be used for the task '{task.name}': "
+                             f"{error}. Mend or remove that example.") from error
+    return items
+
+
+def _item(task: Task, row: Any) -> Item:
+    if not isinstance(row, dict):
+        raise GoldError("it is not a JSON object")
+    sentence = _text(row, "sentence")
+    target = _text(row, "target") if task.target else ""
+    gold: str | Tuples = _label(task, row) if task.gold == "label" else TUPLE_READERS[task.gold](row, task.labels)
+    graphs = ssa_graphs(row, task.labels) if task.gold == "ssa" else ()
+    return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs)
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        state = "is missing" if key not in row else f"is {value!r:.40}, not a text"
+        raise GoldError(f"its field '{key}' {state}")
+    return value
+
+
+def _label(task: Task, row: dict[str, Any]) -> str:
+    value = row.get("label")
+    if not isinstance(value, str):
+        raise GoldError(f"its field 'label' {'is missing' if 'label' not in row else f'is {value!r:.40}, not a text'}")
+    label = task.label_map.get(value, value)
+    if label not in task.labels:
+        allowed = list(task.label_map or task.labels)
+        raise GoldError(f"its label '{value:.80}' is not one of {allowed}")
+    return label
+
+
+def benchmark_texts(
+    data_dir: Path | str, tasks: Sequence[str] | str = "all", splits: Sequence[str] = SPLITS
+) -> Iterator[str]:
+    """Yield every text an evaluation can use, test examples and demonstration pools: what a corpus must not hold.
+
+    A ``val.json`` that is not there is passed over, as it is in the evaluation.
+
+    Raises:
+        InputError: as :func:`load_split`.
+    """
+    for task in select_tasks(tasks):
+        for split in splits:
+            if split != "val" or has_split(task, data_dir, split):
+                for item in load_split(task, data_dir, split):
+                    yield item.sentence
+
+
+def data_id(data_dir: Path | str, tasks: Sequence[str] | str = "all") -> str:
+    """Return a digest of the content of the tasks' files: the same data give the same, wherever they lie."""
+    return fingerprint({
+        f"{task.folder}/{split}": file_digest(split_path(task, data_dir, split))
+        for task in select_tasks(tasks) for split in SPLITS if has_split(task, data_dir, split)})

@@ -1,0 +1,129 @@
+"""The tasks of the benchmark, each a page of YAML in ``sentibench/tasks`` (Table 1)."""
+
+import difflib
+import functools
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from distill.errors import InputError, RunError
+
+Category = Literal["BSA", "MSA", "FSA"]
+CATEGORIES: tuple[Category, ...] = ("BSA", "MSA", "FSA")
+ORDER = ("imdb", "yelp2", "sst2", "twitter17", "irony18", "emotion20", "pstance", "mint", "atsa", "acsa", "asqp", "ssa")
+
+
+class Closed(BaseModel):
+    """Base of what is read from YAML: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sizes(Closed):
+    """Examples a split, as printed in Table 1."""
+
+    train: int
+    dev: int
+    test: int
+
+
+class Task(Closed):
+    """One task of the benchmark.
+
+    ``folder`` is relative to the data folder; ``gold`` says how an example's gold answer is read
+    (:mod:`sentibench.gold`); ``label_map`` takes the labels of the files to those of the prompts;
+    ``labels`` are the classes, in the order in which ties are broken, or the polarities of the tuples;
+    ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
+    tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    category: Category
+    seen: bool
+    folder: str
+    splits: tuple[Literal["train", "val", "test"], ...]
+    gold: Literal["label", "atsa", "acsa", "asqp", "ssa"]
+    target: bool = Field(False, description="examples name a target, which the prompt asks about")
+    labels: tuple[str, ...]
+    label_map: dict[str, str] = {}
+    fields: tuple[str, ...] = ()
+    prompt: str = Field(description="entry in prompts/sentibench.yaml")
+    answer: Literal["label", "tuples"]
+    duplicates: Literal["list", "set"] = "list"
+    max_tokens: int = Field(2, ge=1, description="tokens an answer may take when it is generated")
+    metric: Literal["macro_f1", "micro_f1", "sentiment_graph_f1"]
+    table1: Sizes | None = None
+    table2: str | None = Field(None, description="column of Table 2")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.answer == "label") != (self.gold == "label") or (self.answer == "label") != (self.metric == "macro_f1"):
+            raise ValueError("answer, gold and metric do not belong together")
+        if (self.answer == "tuples") != bool(self.fields):
+            raise ValueError("fields are for tuple tasks, and every tuple task needs them")
+        if not {"train", "test"} <= set(self.splits):
+            raise ValueError("a task needs the splits train and test")
+        if unknown := set(self.label_map.values()) - set(self.labels):
+            raise ValueError(f"label_map leads to {sorted(unknown)}, which are not among labels")
+        return self
+
+
+@functools.cache
+def all_tasks() -> dict[str, Task]:
+    """Return every task by name, in the order of Table 1.
+
+    Raises:
+        RunError: a task's YAML file is damaged.
+    """
+    found: dict[str, Task] = {}
+    for entry in files("sentibench").joinpath("tasks").iterdir():
+        if entry.name.endswith(".yaml"):
+            task = _read(entry)
+            found[task.name] = task
+    return {name: found[name] for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))}
+
+
+def _read(entry: Any) -> Task:
+    try:
+        task = Task.model_validate(yaml.safe_load(entry.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise RunError(f"The task file {entry} is damaged: {error}") from error
+    if f"{task.name}.yaml" != entry.name:
+        raise RunError(f"The task file {entry} describes a task called '{task.name}'; file and task share one name.")
+    return task
+
+
+def get_task(name: str) -> Task:
+    """Return one task.
+
+    Raises:
+        InputError: there is no such task; the message names the nearest.
+    """
+    tasks = all_tasks()
+    if name not in tasks:
+        near = difflib.get_close_matches(name.lower(), tasks, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"SentiBench has no task '{name}'.{hint} The tasks are: {', '.join(tasks)}.")
+    return tasks[name]
+
+
+def select_tasks(names: Sequence[str] | str) -> list[Task]:
+    """Return the tasks called ``names``, in the order of Table 1 and each once; ``"all"`` is all of them.
+
+    Raises:
+        InputError: a name is unknown, or there is none.
+    """
+    if names == "all":
+        return list(all_tasks().values())
+    asked = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+    if "all" in asked:
+        return list(all_tasks().values())
+    if not asked:
+        raise InputError(f"No task is named. Give 'all' or some of: {', '.join(all_tasks())}.")
+    wanted = {get_task(name).name for name in asked}
+    return [task for name, task in all_tasks().items() if name in wanted]

@@ -1,0 +1,71 @@
+"""From the answers of one task to its score: what the runner and ``sentibench score`` share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentibench.data import Item
+from sentibench.gold import Tuples
+from sentibench.metrics import Scored, bootstrap_interval, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
+from sentibench.parsing import answer_text, read_label, read_tuples
+from sentibench.registry import Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was read from one answer: a label or tuples; ``reason`` says why nothing could be (then it is None)."""
+
+    value: str | Tuples | None
+    reason: str = ""
+    n_unread: int = 0
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is an answer to score; if not it scores as a wrong one, or as no tuples."""
+        return self.value is not None
+
+
+UNREADABLE = "unreadable_answer"
+
+
+def read_answer(task: Task, raw: str) -> Answer:
+    """Return the label or tuples in raw model output (:mod:`sentibench.parsing`)."""
+    if task.answer == "label":
+        label = read_label(raw, task.labels)
+        return Answer(label, "" if label else UNREADABLE)
+    parsed = read_tuples(answer_text(raw), len(task.fields))
+    if not parsed.valid:
+        return Answer(None, UNREADABLE, parsed.n_unread)
+    tuples = tuple(dict.fromkeys(parsed.tuples)) if task.duplicates == "set" else parsed.tuples
+    # Sentiment graphs look for the text in the sentence as it was written; the others compare stripped text.
+    stripped = tuples if task.gold == "ssa" else tuple(tuple(part.strip() for part in one) for one in tuples)
+    return Answer(stripped, "", parsed.n_unread)
+
+
+def score_answers(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> Scored:
+    """Return the task's metric over the answers to ``items``, which are in the same order."""
+    if task.metric == "macro_f1":
+        return macro_f1([str(item.gold) for item in items],
+                        [answer.value if isinstance(answer.value, str) else None for answer in answers], task.labels)
+    predicted = [answer.value if isinstance(answer.value, tuple) else () for answer in answers]
+    if task.metric == "micro_f1":
+        return micro_f1([item.gold for item in items], predicted)  # type: ignore[misc]
+    return sentiment_graph_f1([item.graphs for item in items], [
+        predicted_graphs(item.sentence, tuples) for item, tuples in zip(items, predicted, strict=True)])
+
+
+def is_correct(item: Item, answer: Answer) -> bool:
+    """Say whether an answer is right as a whole: the label, or exactly the gold tuples."""
+    if isinstance(item.gold, str):
+        return answer.value == item.gold
+    return isinstance(answer.value, tuple) and set(answer.value) == set(item.gold)
+
+
+def summary(task: Task, items: Sequence[Item], answers: Sequence[Answer], seed: int) -> dict[str, Any]:
+    """Return metric, value, 95% interval, and how many answers were invalid, as JSON values."""
+    scored = score_answers(task, items, answers)
+    low, high = bootstrap_interval(scored, seed, task.name)
+    n_invalid = sum(not answer.valid for answer in answers)
+    return {"metric": task.metric, "value": scored.score, "interval_95": [low, high], "n": len(items),
+            "n_invalid": n_invalid, "invalid_rate": n_invalid / len(items) if items else 0.0,
+            "n_unread_tuples": sum(answer.n_unread for answer in answers)}

@@ -1,0 +1,206 @@
+"""The prompts stage: what fits is kept, what does not is shortened or counted, and the books balance."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_prompting import HOSTILE, make_texts
+from test_prompting_tasks import write_task
+
+from distill.config.schema import Prompts
+from distill.errors import InputError
+from distill.hashing import content_id
+from distill.prompting.build import build_prompts, read_prompts
+from distill.prompting.draft import Draft
+from distill.prompting.length import Tally, fit_prompts, limits, token_counter
+from distill.records import Drop, Text, read_records
+from distill.tokenization import encode_prompt
+
+ANSWERS = {"knowdist": 10, "icldist": 5, "general": 5}
+
+
+def count_words(prompts: list[str]) -> list[int]:
+    return [len(prompt.split()) for prompt in prompts]
+
+
+def word_limits(teacher: int = 5000, student: int = 5000):
+    return limits(ANSWERS, count_words, teacher, count_words, student)
+
+
+def few_shot(text: str, demonstrations: int = 4, fewest: int = 1, kind: str = "sentiment/basic") -> Draft:
+    blocks = tuple(f"shown{i} shown{i}\n" for i in range(demonstrations))
+    return Draft("icldist", kind, content_id(text), text, text, 42, "head ", blocks, fewest)
+
+
+def fit(drafts, some_limits, wanted=100, batch=256):
+    tally = Tally()
+    return list(fit_prompts(drafts, some_limits, wanted, set(), tally, batch)), tally
+
+
+# ---------------------------------------------------------------- the length check
+
+
+def test_the_window_holds_prompt_answer_and_the_students_end_token_exactly():
+    draft = few_shot("one", demonstrations=0, fewest=0)  # two words
+    for some_limits, reason in [(word_limits(student=8), None), (word_limits(student=7), "too_long_student"),
+                                (word_limits(teacher=7), None), (word_limits(teacher=6), "too_long_teacher")]:
+        prompts, tally = fit([draft], some_limits)
+        assert [drop.reason for drop in tally.drops] == ([reason] if reason else [])
+        assert len(prompts) == (0 if reason else 1)
+
+
+def test_a_prompt_is_shortened_from_the_front_by_as_little_as_needed():
+    (prompt,), tally = fit([few_shot("one")], word_limits(student=1 + 5 + 2 + 2 * 2))
+    assert prompt.prompt == "head shown2 shown2\nshown3 shown3\none"
+    assert prompt.n_demonstrations == 2 and tally.shortened == 1
+    assert prompt.id == content_id("icldist", "sentiment/basic", prompt.prompt, prompt.text_id)
+    assert prompt.id != few_shot("one").render().id
+
+
+def test_shortening_keeps_the_fewest_demonstrations_a_prompt_must_have():
+    prompts, tally = fit([few_shot("one", fewest=2)], word_limits(student=1 + 5 + 2 + 2 * 1))
+    assert not prompts and tally.shortened == 0
+    assert [drop.reason for drop in tally.drops] == ["too_long_student"]
+    assert "2 demonstrations" in tally.drops[0].detail
+
+
+def test_dropped_prompts_are_replaced_by_later_ones_until_enough_are_built():
+    drafts = [few_shot("long " * 50 + str(i) if i % 2 else f"short {i}") for i in range(40)]
+    prompts, tally = fit(drafts, word_limits(student=30), wanted=7)
+    assert len(prompts) == tally.n_out == 7
+    assert tally.n_in == 13 and len(tally.drops) == 6
+    assert prompts[-1].prompt.endswith("short 12")
+
+
+@pytest.mark.parametrize("batch", [1, 3, 256])
+def test_the_result_does_not_depend_on_the_batch(batch):
+    drafts = [few_shot("word " * (i % 12) + str(i)) for i in range(50)]
+    expected, books = fit(drafts, word_limits(student=20), wanted=15)
+    prompts, tally = fit(drafts, word_limits(student=20), wanted=15, batch=batch)
+    assert prompts == expected and tally == books
+
+
+def test_the_same_prompt_twice_is_counted_as_a_duplicate():
+    prompts, tally = fit([few_shot("one"), few_shot("one"), few_shot("two")], word_limits())
+    assert len(prompts) == 2 and tally.n_in == 3
+    assert [drop.reason for drop in tally.drops] == ["duplicate_prompt"]
+
+
+@pytest.mark.parametrize("prompt_format", ["raw", "chat", "mixed"])
+def test_tokens_are_counted_as_the_tokenization_module_encodes(tiny_model, prompt_format):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    prompts = ["A lovely soup.", "Sentence: cold\nOutput:", HOSTILE, "日本語 🙂\n\n  spaces  "]
+    forms = {"raw": [False], "chat": [True], "mixed": [False, True]}[prompt_format]
+    expected = [max(len(encode_prompt(tokenizer, prompt, chat)) for chat in forms) for prompt in prompts]
+    assert token_counter(tokenizer, prompt_format)(prompts) == expected
+    assert token_counter(tokenizer, prompt_format)([]) == []
+
+
+# ---------------------------------------------------------------- the stage
+
+
+@pytest.fixture
+def tasks(tmp_path) -> Path:
+    for name in ("one", "two", "sentiment"):
+        write_task(tmp_path / "tasks" / f"{name}.json")
+    return tmp_path / "tasks"
+
+
+def settings(tasks: Path, knowdist: int = 20, icldist: int = 12, general: int = 8, enabled: bool = True) -> Prompts:
+    return Prompts.model_validate({
+        "knowdist": {"samples": knowdist}, "icldist": {"samples": icldist},
+        "general": {"samples": general, "path": str(tasks), "enabled": enabled}})
+
+
+def build(run: Path, config: Prompts, count: int = 50, **options):
+    texts = options.pop("texts", make_texts(count))
+    some_limits = options.pop("limits", word_limits())
+    return build_prompts(config, texts, 42, run, some_limits, {"tokenizers": "words"}, **options)
+
+
+def test_the_stage_writes_both_files_and_its_books_balance(tmp_path, tasks):
+    outcome = build(tmp_path / "run", settings(tasks))
+    first, second = read_prompts(tmp_path / "run", "knowdist"), read_prompts(tmp_path / "run", "icldist")
+    assert {prompt.family for prompt in first} == {"knowdist"} and len(first) == 20
+    assert [sum(p.family == name for p in second) for name in ("icldist", "general")] == [12, 8]
+    assert len({prompt.id for prompt in first + second}) == 40
+    books = {ledger.stage: ledger for ledger in outcome.ledgers}
+    assert {name: ledger.n_out for name, ledger in books.items()} == {
+        "prompts/knowdist": 20, "prompts/icldist": 12, "prompts/general": 8}
+    details = outcome.details
+    assert details["general"]["tasks_left_out"] == {"sentiment.json": "file name says 'sentiment'"}
+    assert sum(details["knowdist"]["kinds"].values()) == 20
+    assert details["icldist"]["mean_demonstrations"] == pytest.approx(
+        sum(p.n_demonstrations for p in second if p.family == "icldist") / 12, abs=1e-3)
+
+
+def test_the_stages_use_different_texts_where_the_corpus_is_large_enough(tmp_path, tasks):
+    assert build(tmp_path / "a", settings(tasks), count=22).details["texts_in_both_stages"] == 0
+    assert build(tmp_path / "b", settings(tasks), count=21).details["texts_in_both_stages"] == 1
+
+
+def test_a_corpus_too_small_for_the_samples_gives_what_is_there_and_says_so(tmp_path, tasks):
+    details = build(tmp_path / "run", settings(tasks, 100, 100, 1000), count=5).details
+    assert {name: (details[name]["asked"], details[name]["built"]) for name in ANSWERS} == {
+        "knowdist": (100, 10), "icldist": (100, 5), "general": (1000, 60)}
+
+
+@pytest.mark.parametrize("change", [{"enabled": False}, {"general": 0}])
+def test_without_task_diversification_there_are_no_general_prompts(tmp_path, tasks, change):
+    config = settings(tasks.parent / "nowhere", **change)
+    outcome = build(tmp_path / "run", config)
+    assert {prompt.family for prompt in read_prompts(tmp_path / "run", "icldist")} == {"icldist"}
+    assert [ledger.stage for ledger in outcome.ledgers] == ["prompts/knowdist", "prompts/icldist"]
+
+
+def test_what_does_not_fit_is_listed_and_counted(tmp_path, tasks):
+    texts = [*make_texts(10), Text("long", "endless " * 200, "any", "any")]
+    outcome = build(tmp_path / "run", settings(tasks, 100, 100), texts=texts, limits=word_limits(student=150))
+    drops = list(read_records(tmp_path / "run" / "prompts" / "dropped.parquet", Drop))
+    assert {(drop.stage, drop.reason) for drop in drops} >= {
+        ("prompts/knowdist", "too_long_student"), ("prompts/icldist", "too_long_student")}
+    assert len(drops) == sum(sum(ledger.dropped.values()) for ledger in outcome.ledgers)
+    assert all(len(drop.excerpt) <= 200 for drop in drops)
+    assert outcome.details["icldist"]["shortened"] > 0
+    prompts = read_prompts(tmp_path / "run", "knowdist") + read_prompts(tmp_path / "run", "icldist")
+    assert all(count + ANSWERS[prompt.family] + 1 <= 150
+               for prompt, count in zip(prompts, count_words([p.prompt for p in prompts]), strict=True))
+
+
+def test_the_files_do_not_depend_on_the_order_of_the_texts(tmp_path, tasks):
+    texts = make_texts(30)
+    build(tmp_path / "a", settings(tasks), texts=texts)
+    build(tmp_path / "b", settings(tasks), texts=texts[::-1])
+    for stage in ("knowdist", "icldist"):
+        assert read_prompts(tmp_path / "a", stage) == read_prompts(tmp_path / "b", stage)
+
+
+def test_the_stage_is_reused_until_something_it_is_made_from_changes(tmp_path, tasks):
+    run, config = tmp_path / "run", settings(tasks)
+    build(run, config)
+    assert build(run, config).reused
+    changes = [{"count": 51}, {"limits": word_limits(student=4000)},
+               {"texts": [Text(text.id, text.text + "!", "any", "any") for text in make_texts(50)]}]
+    for change in changes:
+        with pytest.raises(InputError, match="other settings"):
+            build(run, config, **change)
+    write_task(tasks / "two.json", Definition="Another definition.")
+    with pytest.raises(InputError, match="natural_tasks"):
+        build(run, config)
+    assert not build(run, config, on_change="discard").reused
+
+
+def test_nothing_to_build_is_an_error_that_says_what_to_change_and_leaves_no_marker(tmp_path, tasks):
+    with pytest.raises(InputError, match=r"no texts .* prompts\.knowdist\.samples"):
+        build(tmp_path / "run", settings(tasks), count=0)
+    with pytest.raises(InputError, match=r"None of 50 icldist prompts .*too_long_student: 50.*max_length"):
+        build(tmp_path / "run", settings(tasks, knowdist=0), limits=word_limits(student=20))
+    assert not (tmp_path / "run" / "prompts" / "_done.json").exists()
+
+
+def test_a_malformed_task_file_stops_the_stage_with_its_name(tmp_path, tasks):
+    (tasks / "one.json").write_text(json.dumps([1, 2]))
+    with pytest.raises(InputError, match=r"one\.json"):
+        build(tmp_path / "run", settings(tasks))

@@ -1,0 +1,97 @@
+"""General tasks: sentiment tasks stay out, outputs stay unread, malformed files are named."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_prompting import HOSTILE
+
+from distill.config.schema import General
+from distill.errors import InputError
+from distill.prompting.natural_tasks import choose_tasks, general_drafts, load_task
+
+
+def write_task(path: Path, **fields) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    examples = [{"input": f"example {i}", "output": f"shown {i}", "explanation": ""} for i in range(5)]
+    instances = [{"id": str(i), "input": f"input {i}", "output": ["SECRET"]} for i in range(30)]
+    task = {"Categories": ["Text Transformation"], "Definition": ["Turn it around."], "Positive Examples": examples,
+            "Instances": instances, **fields}
+    path.write_text(json.dumps(task), encoding="utf-8-sig")
+    return path
+
+
+def test_of_the_shared_tasks_exactly_the_sentiment_task_is_left_out(shared_dir):
+    folder = shared_dir / "natural_tasks"
+    chosen = choose_tasks(General(path=str(folder)), 42)
+    assert chosen.left_out == {"sentiment.json": "category says 'sentiment'"}
+    assert {task.name for task in chosen.tasks} == {path.stem for path in folder.glob("*.json")} - {"sentiment"}
+
+
+@pytest.mark.parametrize(("name", "fields", "out"), [
+    ("task475_yelp_polarity_classification", {}, True),
+    ("plain", {"Categories": ["Stance Detection"]}, True),
+    ("plain", {"Definition": "Say whether the sentence is ironic."}, True),
+    ("plain", {"Definition": ["Find the author's emotions."]}, True),
+    ("plain", {"Definition": "For instance, in this circumstance, count the words."}, False),
+    ("plain", {"Instances": []}, True),
+])
+def test_sentiment_tasks_are_known_by_category_name_or_definition(tmp_path, name, fields, out):
+    write_task(tmp_path / f"{name}.json", **fields)
+    write_task(tmp_path / "other.json")
+    assert (f"{name}.json" in choose_tasks(General(path=str(tmp_path)), 1).left_out) == out
+
+
+def test_the_outputs_of_instances_are_never_in_a_prompt(tmp_path):
+    task = load_task(write_task(tmp_path / "turn.json"))
+    assert "SECRET" not in repr(task)
+    counts = set()
+    for draft in general_drafts([task], General(), 42):
+        prompt = draft.render()
+        counts.add(prompt.n_demonstrations)
+        assert prompt.prompt.startswith("Definition: Turn it around.\n\n")
+        assert prompt.prompt.endswith(f"Input: {draft.text}\nOutput:")
+        assert prompt.family == "general" and prompt.kind == "turn" and prompt.labels == []
+    assert counts == {0, 1, 2, 3, 4}
+
+
+def test_general_prompts_are_balanced_over_tasks(tmp_path):
+    names = ["one", "two", "three"]
+    tasks = [load_task(write_task(tmp_path / f"{name}.json")) for name in names]
+    drafts = list(general_drafts(tasks, General(), 42))
+    assert len(drafts) == 90
+    assert Counter(draft.kind for draft in drafts[:12]) == dict.fromkeys(names, 4)
+
+
+def test_at_most_max_tasks_are_chosen_whatever_else_is_in_the_folder(tmp_path):
+    for i in range(6):
+        write_task(tmp_path / f"task{i}.json")
+    chosen = choose_tasks(General(path=str(tmp_path), max_tasks=2), 42)
+    assert len(chosen.tasks) == 2
+    assert [task.name for task in chosen.tasks] == [
+        task.name for task in choose_tasks(General(path=str(tmp_path), max_tasks=2), 42).tasks]
+
+
+@pytest.mark.parametrize("fields", [
+    {"Definition": None}, {"Instances": [{"output": "x"}]}, {"Instances": [{"input": 3}]},
+    {"Instances": {"input": "x"}}, {"Positive Examples": [{"input": "x", "output": []}]},
+    {"Instances": [{"input": "\ud800"}]}])
+def test_a_malformed_task_file_is_one_error_with_its_name(tmp_path, fields):
+    path = write_task(tmp_path / "broken.json", **fields)
+    with pytest.raises(InputError, match=r"broken\.json is not a Super-NaturalInstructions task file"):
+        load_task(path)
+
+
+def test_a_missing_or_useless_task_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no Super-NaturalInstructions task files"):
+        choose_tasks(General(path=str(tmp_path / "nowhere")), 1)
+    write_task(tmp_path / "sentiment.json")
+    with pytest.raises(InputError, match="left out as sentiment tasks"):
+        choose_tasks(General(path=str(tmp_path)), 1)
+
+
+def test_hostile_definitions_and_inputs_are_copied_as_they_stand(tmp_path):
+    path = write_task(tmp_path / "copy.json", Definition=[HOSTILE], Instances=[{"input": HOSTILE}])
+    (draft,) = general_drafts([load_task(path)], General(), 1)
+    assert draft.render().prompt.count(HOSTILE) == 2
