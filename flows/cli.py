@@ -159,8 +159,12 @@ def _status(arguments: argparse.Namespace) -> None:
             first = ("", "", "")
     console = Console()
     console.print(table)
-    for line in status(folder)["lines"]:
-        console.print(line, markup=False, highlight=False)
+    for stage, done in status(folder).items():
+        if done["prompts"] is not None and not done["finished"]:
+            console.print(f"teacher, {stage}: {done['done']:,} of {done['prompts']:,} prompts answered in "
+                          f"{done['shards']} finished shards, {done['in_progress']:,} in shards under way, "
+                          f"{done['failed']:,} failed, {done['left']:,} left; "
+                          f"{done['tokens_per_second']:,.0f} output tokens/s", highlight=False)
 
 
 def _config(arguments: argparse.Namespace) -> None:

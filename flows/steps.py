@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
 from distill.storage import read_json
 from flows.run import Run
@@ -33,23 +34,24 @@ def collect(run: Run) -> Outcome:
 def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import read_texts
-    from distill.models import context_length, load_tokenizer
-    from distill.prompting.build import PromptLimits, build_prompts
+    from distill.models import context_length, load_tokenizer, model_fingerprint
+    from distill.prompting.build import build_prompts
+    from distill.prompting.length import limits, token_counter
 
     _needs(run, "corpus", "distill collect")
-    teacher, student = teacher_folder(run), student_base_folder(run)
-    engine_length = run.config.teacher.engine.max_model_len
-    limits = PromptLimits(
-        teacher_context=min(context_length(teacher), engine_length or context_length(teacher)),
-        student_max_length=min(run.config.train.max_length, context_length(student)),
-        max_tokens={family: getattr(run.config.teacher.sampling, family).max_tokens
-                    for family in ("knowdist", "icldist", "general")},
-        prompt_format=run.config.train.prompt_format,
-        chat_teacher=run.config.teacher.chat_template)
+    config, teacher, student = run.config, teacher_folder(run), student_base_folder(run)
+    teacher_context = min(context_length(teacher), config.teacher.engine.max_model_len or context_length(teacher))
+    windows = limits(
+        {family: getattr(config.teacher.sampling, family).max_tokens for family in FAMILIES},
+        teacher=token_counter(load_tokenizer(teacher), "chat" if config.teacher.chat_template else "raw"),
+        teacher_context=teacher_context,
+        student=token_counter(load_tokenizer(student), config.train.prompt_format),
+        student_max_length=min(config.train.max_length, context_length(student)))
     return build_prompts(
-        run.config.prompts, read_texts(run.folder), run.config.seed, run.folder, limits,
-        load_tokenizer(teacher), load_tokenizer(student),
-        upstream=_fingerprint(run, "corpus"), on_change=run.on_change)
+        config.prompts, read_texts(run.folder), config.seed, run.folder, windows,
+        {"corpus": _fingerprint(run, "corpus"), "teacher": model_fingerprint(teacher),
+         "student": model_fingerprint(student), "chat_template": config.teacher.chat_template,
+         "prompt_format": config.train.prompt_format}, run.on_change)
 
 
 def generate(run: Run, stage: str) -> Outcome:
