@@ -34,8 +34,8 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         returncode = subprocess.run(command, stdout=sys.stderr, check=False).returncode
         if not result_path.exists():
             how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
-            raise RunError(f"The process that ran {target} died ({how}) before it could report; it may have been killed "
-                           "or run out of memory. Finished work is kept: run the same command again to go on.")
+            raise RunError(f"The process that ran {target} died ({how}) before it could report; it may have been "
+                           "killed or run out of memory. Finished work is kept: run the same command again to go on.")
         result = json.loads(result_path.read_text())
     if "error" not in result:
         return result["value"]

@@ -20,6 +20,7 @@ STAGES = ("knowdist", "icldist")
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
+
     from sentibench.data import benchmark_texts, data_id
 
     evaluate = run.config.evaluate
@@ -34,6 +35,7 @@ def collect(run: Run) -> Outcome:
 def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import read_texts
+
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
     from distill.prompting.length import limits, token_counter

@@ -85,8 +85,8 @@ def sentiment_graph_f1(gold: Sequence[Sequence[Graph]], predicted: Sequence[Sequ
 
 
 def _weight(one: Graph, others: Sequence[Graph]) -> float:
-    overlapping = [other for other in others if all(_fill(a) & _fill(b) for a, b in zip(one[:2], other[:2], strict=True))
-                   and one[2] & other[2]]
+    overlapping = [other for other in others
+                   if _fill(one[0]) & _fill(other[0]) and _fill(one[1]) & _fill(other[1]) and one[2] & other[2]]
     if not any(other[3] == one[3] for other in overlapping):
         return 0.0
     return max(sum((len(_fill(one[0]) & _fill(other[0])) / len(_fill(one[0])),

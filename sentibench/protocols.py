@@ -137,7 +137,8 @@ def write_prompt(task: Task, texts: PromptTexts, item: Item, demonstrations: Seq
 
     shown = [fill(texts.demonstration, Sentence=demo.sentence, Label=demo.label_text, **target(demo))
              for demo in demonstrations]
-    return "\n".join([fill(texts.instruction, **target(item)), "", *shown, fill(texts.question, Sentence=item.sentence)])
+    question = fill(texts.question, Sentence=item.sentence)
+    return "\n".join([fill(texts.instruction, **target(item)), "", *shown, question])
 
 
 def prompts_sha256(examples: Sequence[Example]) -> str:

@@ -55,17 +55,19 @@ class Task(Closed):
     prompt: str = Field(description="entry in prompts/sentibench.yaml")
     answer: Literal["label", "tuples"]
     duplicates: Literal["list", "set"] = "list"
-    max_tokens: int = Field(2, ge=1, description="tokens an answer may take when it is generated")
+    max_tokens: int | None = Field(None, ge=1, description="tokens an answer of tuples may take")
     metric: Literal["macro_f1", "micro_f1", "sentiment_graph_f1"]
     table1: Sizes | None = None
     table2: str | None = Field(None, description="column of Table 2")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.answer == "label") != (self.gold == "label") or (self.answer == "label") != (self.metric == "macro_f1"):
+        if len({self.answer == "label", self.gold == "label", self.metric == "macro_f1"}) > 1:
             raise ValueError("answer, gold and metric do not belong together")
         if (self.answer == "tuples") != bool(self.fields):
             raise ValueError("fields are for tuple tasks, and every tuple task needs them")
+        if (self.answer == "tuples") != (self.max_tokens is not None):
+            raise ValueError("max_tokens is for tuple tasks, and every tuple task needs it")
         if not {"train", "test"} <= set(self.splits):
             raise ValueError("a task needs the splits train and test")
         if unknown := set(self.label_map.values()) - set(self.labels):
@@ -85,7 +87,8 @@ def all_tasks() -> dict[str, Task]:
         if entry.name.endswith(".yaml"):
             task = _read(entry)
             found[task.name] = task
-    return {name: found[name] for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))}
+    order = [*ORDER, *sorted(set(found) - set(ORDER))]
+    return {name: found[name] for name in order if name in found}
 
 
 def _read(entry: Any) -> Task:

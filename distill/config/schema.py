@@ -36,7 +36,7 @@ class SourceBase(Section):
 
 
 class FileSource(SourceBase):
-    """Local files. ``path`` is a file or a glob pattern; '${NAME}' is an environment variable, 'shipped:' is our data."""
+    """Local files. ``path`` is a file or a glob pattern; "${NAME}" is an environment variable, "shipped:" our data."""
 
     kind: Literal["csv", "jsonl", "parquet", "text"]
     path: str

@@ -7,13 +7,14 @@ around them; what is trained on is the prompt's own spelling of the label.
 import re
 from collections.abc import Sequence
 
+from distill.prompting.labels import python_list, respell
+
 _AROUND = " \t\r\n\v\f\"'`´‘’“”«».,;:!?*()[]{}<>_…"
 _CUE = re.compile(r"(?i:output|answer|label)\s*:\s*")
 _MINUS = str.maketrans({"−": "-", "–": "-"})
-# One emotion in two spellings: the paper's prompt lists 'sad' and a demonstration answers 'sadness' (Table 12).
-_SAME = {"sad": "sadness", "sadness": "sad"}
-_ITEM = re.compile(r"""\s*(?: '(?P<single>(?:[^'\\]|\\.)*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^,'"\[\]]+) )
-                       \s*(?P<end>[,\]])""", re.VERBOSE | re.DOTALL)
+# Possessive repeats: an answer of a thousand spaces must not cost a million steps.
+_ITEM = re.compile(r"""\s*+ (?: '(?P<single>(?:[^'\\]|\\.)*+)' | "(?P<double>(?:[^"\\]|\\.)*+)"
+                       | (?P<bare>[^\s,'"\[\]][^,'"\[\]]*+) ) \s*+ (?P<end>,\s*+\]?|\])""", re.VERBOSE | re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -23,15 +24,12 @@ def normalise(label: str) -> str:
 
 
 def canonical(label: str, labels: Sequence[str]) -> str | None:
-    """Return the one of ``labels`` that ``label`` is, as spelt there, or None."""
+    """Return the one of ``labels`` that ``label`` is, as spelt there, or None ('sad' and 'sadness' are one label)."""
     if label.strip() in labels:
         return label.strip()
-    wanted = normalise(label)
-    for name in (wanted, _SAME.get(wanted)):
-        found = [item for item in labels if name and normalise(item) == name]
-        if len(found) == 1:
-            return found[0]
-    return None
+    known = [normalise(item) for item in labels]
+    name = respell(normalise(label), known)
+    return labels[known.index(name)] if name and known.count(name) == 1 else None
 
 
 def parse_answer(output: str, labels: Sequence[str], multi_label: bool) -> str | None:
@@ -43,30 +41,25 @@ def parse_answer(output: str, labels: Sequence[str], multi_label: bool) -> str |
     ignored: models that go on after the answer have still given it.
     """
     if not multi_label:
-        return canonical(_first_line(output), labels)
+        return canonical(_first_line(output.lstrip()), labels) or canonical(_first_line(_without_cue(output)), labels)
     items = _read_list(_without_cue(output))
     if not items:
         return None
     found = [canonical(item, labels) for item in items]
-    return None if None in found else render_list([item for item in dict.fromkeys(found) if item is not None])
-
-
-def render_list(labels: Sequence[str]) -> str:
-    """Return labels as the demonstrations of Table 12 write them: ``['joy', 'anger']``."""
-    return repr(list(labels))
+    return None if None in found else python_list([item for item in dict.fromkeys(found) if item is not None])
 
 
 def answer_is_closed(output: str, multi_label: bool) -> bool:
     """Return whether the part of the output that is the answer had ended before the output did."""
-    return "]" in output if multi_label else "\n" in output.strip(" \t\r\n") or output.rstrip(" \t") != output.rstrip()
+    return ("]" if multi_label else "\n") in _without_cue(output)
 
 
-def _first_line(output: str) -> str:
-    return next(iter(_without_cue(output).splitlines()), "")
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _without_cue(output: str) -> str:
-    stripped = output.strip()
+    stripped = output.lstrip()
     cue = _CUE.match(stripped)
     return stripped[cue.end():] if cue else stripped
 
@@ -81,7 +74,7 @@ def _read_list(text: str) -> list[str] | None:
         quoted = match["single"] if match["single"] is not None else match["double"]
         items.append(match["bare"] if quoted is None else _ESCAPED.sub(r"\1", quoted))
         position = match.end()
-        if match["end"] == "]":
+        if match["end"].endswith("]"):
             rest = text[position:].partition("\n")[0]
             return None if normalise(rest) else items
     return None

@@ -69,7 +69,11 @@ def _prepare_environment() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import warnings
 
+    import torch
     from transformers.utils import logging
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,0 +1,81 @@
+"""Clean: HTML, control characters and spare white space out of a text; everything else stays as its author wrote it."""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from html.entities import html5
+
+from distill.config.schema import Clean
+from distill.corpus.step import Step
+from distill.records import Text
+
+# A raw text this many times longer than the bound is dropped without being cleaned.
+_RAW_LENGTH_FACTOR = 8
+# Nested entities and tags unfold one layer a pass; real text needs two or three passes.
+_MAX_PASSES = 12
+
+# Only names of real tags, and not <s>, which is also a control token: '<3', 'a < b', '<user>' and '<|im_end|>' are text.
+_TAG_NAMES = (
+    "a|abbr|article|b|big|blockquote|body|br|button|caption|center|cite|code|dd|del|div|dl|dt|em|figure|font|footer|form|"
+    "h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|mark|meta|nav|ol|option|p|pre|q|section|select|small|"
+    "span|strike|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video")
+_TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_SPACE = re.compile(r"\s+")
+# C0 and C1 controls; and characters that only steer layout: zero-width space, bidirectional overrides, byte-order mark.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean_text(text: str, strip_html: bool = True) -> str:
+    """Return the text with HTML tags and entities resolved, control characters gone, white space runs as one space, in NFC.
+
+    Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
+    """
+    for _ in range(_MAX_PASSES):
+        cleaned = _pass(text, strip_html)
+        if cleaned == text:
+            return text
+        text = cleaned
+    # Markup nested this deep is an attack or damage: without '&' and '<' nothing is left to unfold.
+    for _ in range(_MAX_PASSES):
+        cleaned = _pass(text.replace("&", " ").replace("<", " "), strip_html)
+        if cleaned == text:
+            break
+        text = cleaned
+    return text
+
+
+def clean(texts: Iterable[Text], config: Clean, step: Step) -> Iterator[Text]:
+    """Yield the cleaned texts that are within bounds, ids unchanged; drop and count the others.
+
+    Reasons: ``too_long``, ``too_short`` (characters after cleaning), ``lone_surrogate`` (no valid Unicode).
+    """
+    for text in texts:
+        step.take()
+        if len(text.text) > config.max_chars * _RAW_LENGTH_FACTOR:
+            step.drop(text.id, "too_long", f"{len(text.text)} characters before cleaning", text.text[:1000])
+            continue
+        if _SURROGATE.search(text.text):
+            step.drop(text.id, "lone_surrogate", "", text.text[:1000])
+            continue
+        cleaned = clean_text(text.text, config.strip_html)
+        if not config.min_chars <= len(cleaned) <= config.max_chars:
+            reason = "too_long" if len(cleaned) > config.max_chars else "too_short"
+            step.drop(text.id, reason, f"{len(cleaned)} characters", cleaned)
+            continue
+        step.give()
+        yield Text(text.id, cleaned, text.domain, text.source)
+
+
+def _pass(text: str, strip_html: bool) -> str:
+    text = _CONTROL.sub("", _SPACE.sub(" ", text))
+    if strip_html:
+        text = _TAG.sub(" ", _ENTITY.sub(_character, text))
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
+def _character(match: re.Match[str]) -> str:
+    entity = match[0]
+    return html.unescape(entity) if entity[1] == "#" else html5.get(entity[1:], entity)

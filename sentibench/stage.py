@@ -1,0 +1,84 @@
+"""The evaluation stage of a run: base student, distilled student and teacher side by side."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Evaluate
+from distill.errors import InputError
+from distill.ledger import Ledger
+from distill.models import model_fingerprint
+from distill.process import call_in_process
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import read_json, write_json
+from sentibench.data import data_id
+from sentibench.registry import select_tasks
+from sentibench.runner import manifest, result_name
+from sentibench.summary import load_results, table
+
+
+def evaluate_models(
+    config: Evaluate, models: Mapping[str, Path], run: Path, on_change: OnChange = "stop"
+) -> Outcome:
+    """Evaluate model folders by role (base, distilled, teacher) into ``run/sentibench/<role>``.
+
+    Each model is loaded once, in a process of its own; results that are there already are kept. Two roles
+    with the same weights are evaluated once, and the result files of the second say so in
+    ``same_weights_as``. Details of the outcome: the table of scores (:func:`sentibench.summary.table`).
+
+    Raises:
+        InputError: a model folder, a task or the data cannot be used; or other settings made the results.
+        RunError: a process died, or the accounts do not add up.
+    """
+    if not models:
+        raise InputError("No model is named to be evaluated. Set evaluate.models to some of base, distilled, teacher.")
+    tasks = [task.name for task in select_tasks(config.tasks)]
+    identities = {name: model_fingerprint(folder) for name, folder in models.items()}
+    inputs = {
+        "models": identities, "data": data_id(config.data_dir, tasks), "tasks": tasks,
+        **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "engine"})}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        first_with: dict[str, str] = {}
+        for name, identity in identities.items():
+            twin = first_with.setdefault(identity, name)
+            if twin == name:
+                spec = {
+                    "name": name, "model_folder": str(models[name]), "model_id": identity, "tasks": tasks,
+                    "data_dir": config.data_dir, "out_dir": str(folder / name),
+                    **config.model_dump(mode="json", include={"engine", "protocol", "seeds", "limit"})}
+                call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
+            else:
+                _copy_results(folder, twin, name, tasks, config.seeds)
+        _delete_others(folder, identities, tasks, config.seeds)
+        ledgers = [_account(folder / name, name, tasks, config.seeds) for name in identities]
+        return ledgers, table(load_results(folder))
+
+    return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
+
+
+def _copy_results(folder: Path, twin: str, name: str, tasks: list[str], seeds: list[int]) -> None:
+    for task in tasks:
+        for seed in dict.fromkeys(seeds):
+            result = read_json(folder / twin / result_name(task, seed))
+            result["model"]["name"] = name
+            write_json(folder / name / result_name(task, seed), {**result, "same_weights_as": twin})
+
+
+def _delete_others(folder: Path, models: Mapping[str, str], tasks: list[str], seeds: list[int]) -> None:
+    """Delete results that an interrupted evaluation with other settings left behind: they are not this table's."""
+    wanted = {folder / name / result_name(task, seed) for name in models for task in tasks for seed in seeds}
+    for path in set(folder.glob("*/*.seed*.json")) - wanted:
+        path.unlink()
+
+
+def _account(folder: Path, name: str, tasks: list[str], seeds: list[int]) -> Ledger:
+    """Count what was asked, what could be read, and what was scored as wrong because it could not."""
+    asked, invalid = 0, Counter[str]()
+    for task in tasks:
+        for seed in dict.fromkeys(seeds):
+            result = manifest(folder / result_name(task, seed))
+            asked += result["n"]
+            invalid.update({f"{reason}_scored_as_wrong": count for reason, count in result["invalid"].items()})
+    return Ledger(f"sentibench/{name}", "examples", asked, asked - invalid.total(), invalid)

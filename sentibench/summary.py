@@ -1,0 +1,121 @@
+"""From result files to numbers: means over seeds, and averages over tasks by category."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from sentibench.registry import CATEGORIES, all_tasks
+from sentibench.runner import manifest
+
+GROUPS: tuple[str, ...] = (*CATEGORIES, "seen", "unseen", "all")
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One model's score on one task over its seeds. ``by_seed`` holds the result files without predictions."""
+
+    task: str
+    title: str
+    category: str
+    seen: bool
+    metric: str
+    protocol: str
+    by_seed: Mapping[int, dict[str, Any]] = field(repr=False)
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds, 0 to 1."""
+        return statistics.fmean(result["value"] for result in self.by_seed.values())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds (0 where there is one)."""
+        values = [result["value"] for result in self.by_seed.values()]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    @property
+    def invalid_rate(self) -> float:
+        """Share of answers, over all seeds, that could not be read and were scored as wrong."""
+        return sum(r["n_invalid"] for r in self.by_seed.values()) / max(1, sum(r["n"] for r in self.by_seed.values()))
+
+
+@dataclass(frozen=True)
+class Average:
+    """The plain mean over the tasks of a group that were run (None where none was), and those that were not."""
+
+    value: float | None
+    tasks: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+Scores = dict[str, TaskScore]
+"""One model's scores by task name, in the order of Table 1."""
+
+
+def load_model_results(folder: Path) -> Scores:
+    """Return the scores in a folder of result files.
+
+    Raises:
+        InputError: there are none, one is damaged, or they were made by different protocols.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.seed*.json")):
+        result = manifest(path)
+        found.setdefault(result["task"], {})[result["seed"]] = result
+    if not found:
+        raise InputError(f"{folder} holds no results of SentiBench (files such as sst2.seed42.json). Name a folder "
+                         "that 'sentibench run --out' wrote, or one of a run's sentibench/ folder.")
+    protocols = {result["protocol"] for seeds in found.values() for result in seeds.values()}
+    if len(protocols) > 1:
+        raise InputError(f"{folder} mixes results of the protocols {' and '.join(sorted(protocols))}, which must not "
+                         "be averaged. Keep them in folders of their own.")
+    order = [*all_tasks(), *sorted(set(found) - set(all_tasks()))]
+    return {name: _task_score(name, dict(sorted(found[name].items()))) for name in order if name in found}
+
+
+def _task_score(name: str, by_seed: dict[int, dict[str, Any]]) -> TaskScore:
+    one = next(iter(by_seed.values()))
+    return TaskScore(name, one["title"], one["category"], one["seen"], one["metric"], one["protocol"], by_seed)
+
+
+def load_results(folder: Path) -> dict[str, Scores]:
+    """Return the scores of every model in a run's ``sentibench`` folder: base, distilled, teacher, then others.
+
+    Raises:
+        InputError: as :func:`load_model_results`; or there is no model.
+    """
+    known = ("base", "distilled", "teacher")
+    found = {path.parent.name for path in folder.glob("*/*.seed*.json")}
+    if not found:
+        raise InputError(f"{folder} holds no evaluated model. Run the evaluation first.")
+    names = [*(name for name in known if name in found), *sorted(found - set(known))]
+    return {name: load_model_results(folder / name) for name in names}
+
+
+def averages(values: Mapping[str, float]) -> dict[str, Average]:
+    """Return the mean of ``values`` (by task name) in each of ``GROUPS``; a task that is missing is never a 0."""
+    result = {}
+    for group in GROUPS:
+        members = [task.name for task in all_tasks().values()
+                   if group == "all" or group == task.category or group == ("seen" if task.seen else "unseen")]
+        run = tuple(name for name in members if name in values)
+        result[group] = Average(statistics.fmean(values[name] for name in run) if run else None, run,
+                                tuple(name for name in members if name not in values))
+    return result
+
+
+def table(results: Mapping[str, Scores]) -> dict[str, Any]:
+    """Return all scores and averages as JSON values."""
+    return {"scores": {model: {task: {
+        "value": score.value, "spread": score.spread, "invalid_rate": score.invalid_rate, "metric": score.metric,
+        "by_seed": {str(seed): {"value": r["value"], "interval_95": r["interval_95"], "n": r["n"]}
+                    for seed, r in score.by_seed.items()}}
+        for task, score in scores.items()} for model, scores in results.items()},
+        "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
+                             for group, average in averages({t: s.value for t, s in scores.items()}).items()}
+                     for model, scores in results.items()}}
+
+

@@ -1,0 +1,47 @@
+"""What runs in the process of its own: open the engine once, evaluate one model on all tasks and seeds."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from distill.config.schema import EngineConfig
+from sentibench.protocols import Protocol
+
+
+class Spec(BaseModel):
+    """One model's evaluation, as JSON values."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    name: str
+    model_folder: str
+    model_id: str
+    engine: EngineConfig
+    tasks: list[str] | str
+    data_dir: str
+    protocol: Protocol
+    seeds: list[int]
+    limit: int | None
+    out_dir: str
+
+
+def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
+    """Evaluate one model and return ``{"results": [...]}``, one entry a task and seed, without predictions.
+
+    The model is not loaded when every result is there already.
+
+    Raises:
+        InputError, RunError: as :func:`sentibench.runner.plan` and :func:`distill.engines.open_engine`.
+    """
+    from distill.engines import open_engine
+    from sentibench.runner import manifest, plan, run_jobs
+
+    asked = Spec.model_validate(spec)
+    jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
+                asked.engine.model_dump(mode="json"), Path(asked.out_dir))
+    pending = [job for job in jobs if not job.finished()]
+    if pending:
+        with open_engine(asked.engine, Path(asked.model_folder)) as engine:
+            run_jobs(engine, asked.name, pending)
+    return {"results": [manifest(job.path) for job in jobs]}
