@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from distill import __version__
@@ -60,13 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
     status.set_defaults(function=_status)
     config = commands.add_parser("config", help="print the resolved config as JSON")
-    config.add_argument("config", metavar="CONFIG")
+    config.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a config that ships")
     _with_set(config).set_defaults(function=_config)
     return parser
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, such as flows/configs/demo.yaml")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a config that ships, such as demo")
     parser.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
     return _with_changes(_with_set(parser))
 
@@ -96,8 +95,9 @@ def _run(arguments: argparse.Namespace) -> None:
 def _check_early(arguments: argparse.Namespace) -> None:
     """Find a bad config before Prefect is loaded, which takes seconds."""
     from distill.config.load import load_config
+    from flows.run import find_config
 
-    load_config(Path(arguments.config), arguments.overrides)
+    load_config(find_config(arguments.config), arguments.overrides)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
@@ -169,8 +169,10 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _config(arguments: argparse.Namespace) -> None:
     from distill.config.load import load_config
+    from flows.run import find_config
 
-    print(json.dumps(load_config(Path(arguments.config), arguments.overrides).to_json(), indent=2, ensure_ascii=False))
+    config = load_config(find_config(arguments.config), arguments.overrides)
+    print(json.dumps(config.to_json(), indent=2, ensure_ascii=False))
 
 
 def _prepare(verbose: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -44,6 +45,18 @@ def stored_config(folder: Path) -> Config:
     return validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), str(folder / CONFIG))
 
 
+def find_config(config: str) -> Path:
+    """Return the path of a config given as a file, or as the name of one that ships (``demo``).
+
+    The name of a missing file is returned as it is; reading it says what is wrong.
+    """
+    if not Path(config).exists():
+        shipped = Path(str(files("flows"))) / "configs" / Path(config).with_suffix(".yaml").name
+        if Path(config).parent in (Path(), Path("flows/configs")) and shipped.is_file():
+            return shipped
+    return Path(config)
+
+
 @contextmanager
 def open_run(
     config: str | None = None,
@@ -67,7 +80,7 @@ def open_run(
         if overrides:
             resolved = load_config(folder / CONFIG, overrides)
     else:
-        resolved = load_config(Path(config), overrides)
+        resolved = load_config(find_config(config), overrides)
         folder = Path(run) if run and "/" in run else Path(resolved.runs_dir) / (run or resolved.name)
     with run_lock(folder):
         _remember(resolved, folder, on_change)
