@@ -40,7 +40,7 @@ lint: install
 	$(BIN)/ruff check .
 
 wheel: install
-	$(BIN)/python -m build --wheel --installer uv --outdir dist .
+	$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean:
 	rm -rf $(VENV) dist build runs

@@ -203,6 +203,19 @@ def test_an_engine_that_loses_a_request_fails_the_run(tmp_path: Path, fake: Fake
         made(tmp_path)
 
 
+def test_a_kill_between_marker_and_clean_up_leaves_nothing_behind(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path)
+    before, responses = files(tmp_path), tmp_path / "knowdist" / "responses"
+    journal = Journal(responses, "shard-00000", "mark")
+    journal.add(slice_of("a"), 1.0)
+    journal.close()
+    (responses / ".shard-00001.parquet.0123abcd.tmp").write_bytes(b"half")
+    (tmp_path / "knowdist" / "_done.json").unlink()
+    assert status(tmp_path)["knowdist"]["in_progress"] == 0
+    made(tmp_path)
+    assert files(tmp_path) == before
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "marker"])
 def test_a_damaged_shard_is_made_again_and_said(
     tmp_path: Path, fake: FakeEngine, caplog: pytest.LogCaptureFixture, damage: str
@@ -303,13 +316,13 @@ from distill.generation.run import generate
 run, model, teacher = Path(sys.argv[1]), Path(sys.argv[2]), Teacher.model_validate_json(sys.argv[3])
 generate("knowdist", run / "prompts" / "knowdist.parquet", teacher, model, run, 42, slice_size=4)
 """
-N_CHAOS = 96
+N_CHAOS = 64
 
 
 def chaos_teacher() -> Teacher:
-    greedy = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=48))
+    greedy = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=32))
     return Teacher(model=Model(name="random-tiny"), engine=TransformersEngine(dtype="float32"), sampling=greedy,
-                   shard_size=12)
+                   shard_size=8)
 
 
 def start(run: Path, model: Path) -> subprocess.Popen[bytes]:
@@ -342,17 +355,19 @@ def test_after_sigkill_nothing_is_lost_or_doubled_and_finished_shards_are_untouc
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     for run in (calm, stormy):
         written(run, prompts_of(N_CHAOS))
-    assert start(calm, tiny_model).wait() == 0
+    undisturbed = start(calm, tiny_model)
+    all_shards = PromptSet(stormy / "prompts" / "knowdist.parquet", chaos_teacher().shard_size).shards
     finished: dict[str, tuple[int, bytes]] = {}
     for n_shards, whole_group in ((1, True), (3, False)):
         kill_when(stormy, start(stormy, tiny_model), n_shards, whole_group)
         now = files(stormy)
         assert {name: now[name] for name in finished} == finished
         done = read_markers(stormy / "knowdist" / "responses")
-        assert n_shards <= len(done) < len(read_markers(calm / "knowdist" / "responses"))
+        assert n_shards <= len(done) < len(all_shards)
         finished = {name: now[name] for name in now for shard in done if name in (f"{shard}.json", f"{shard}.parquet")}
         assert not (stormy / "knowdist" / "_done.json").exists()
     assert start(stormy, tiny_model).wait() == 0
+    assert undisturbed.wait() == 0
     now = files(stormy)
     assert {name: now[name] for name in finished} == finished
     assert status(stormy)["knowdist"]["left"] == 0

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distill.config.schema import DepthPrunedStudent, Lora, Model, PretrainedStudent, StageTraining, Train
 from distill.errors import InputError, RunError
@@ -25,6 +26,18 @@ def make_rows(count: int = 24) -> list[SftRow]:
             for i, (word, answer) in ((i, words[i % 2]) for i in range(count))]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose minutes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model):
     from distill.models import load_tokenizer
@@ -39,14 +52,15 @@ def rows_file(tmp_path):
     return path
 
 
+def call_here(target, spec, log):
+    """Call the worker here: the same work without the seconds that a new process takes to import torch."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)(json.loads(json.dumps(spec)))
+
+
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Call the worker here: the same work without the seconds that a new process takes to import torch."""
-    def call(target, spec, log):
-        module, _, name = target.partition(":")
-        return getattr(importlib.import_module(module), name)(json.loads(json.dumps(spec)))
-
-    monkeypatch.setattr(stages, "call_in_process", call)
+    monkeypatch.setattr(stages, "call_in_process", call_here)
 
 
 def train(start, rows, out, stage="icldist", config=CONFIG, **more):
@@ -163,9 +177,25 @@ def test_steps_and_evaluations_end_with_the_last_step():
     assert evaluation_steps(100) == [20, 40, 60, 80, 100]
 
 
-TABLES = {  # Batch Size, Learning Rate, Training Epoch, Learning Rate Decay, Warmup, Weight Decay, Adam beta1, beta2
-    "Table 16": (Train().knowdist, (128, 5e-6, 4, "cosine", 0.01, 0.1, 0.9, 0.95)),
-    "Table 17": (Train().icldist, (128, 1e-5, 4, "linear", 0.02, 0.01, 0.9, 0.999))}
+# Batch Size, Learning Rate, Training Epoch, Learning Rate Decay, Warmup Step Ratio, Weight Decay, Adam beta1, beta2
+TABLES = {
+    16: ("llama-3.2-1b", "knowdist", (128, 5e-6, 4, "cosine", 0.01, 0.1, 0.9, 0.95)),
+    17: ("llama-3.2-1b", "icldist", (128, 1e-5, 4, "linear", 0.02, 0.01, 0.9, 0.999)),
+    18: ("qwen-2.5-1.5b", "knowdist", (128, 5e-5, 4, "cosine", 0, 0.1, 0.9, 0.999)),
+    19: ("qwen-2.5-1.5b", "icldist", (128, 3e-5, 4, "cosine", 0, 0.1, 0.9, 0.999)),
+    20: ("llama-3.2-3b", "knowdist", (128, 5e-5, 4, "cosine", 0, 0.1, 0.9, 0.999)),
+    21: ("llama-3.2-3b", "icldist", (128, 2e-5, 4, "cosine", 0, 0.1, 0.9, 0.999))}
+
+
+def paper_training(student: str) -> Train:
+    """Return the train section of a paper config."""
+    path = Path(__file__).parents[1] / "flows" / "configs" / f"paper-{student}.yaml"
+    return Train.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["train"])
+
+
+def test_the_schemas_defaults_are_tables_16_and_17():
+    defaults, paper = Train(), paper_training("llama-3.2-1b")
+    assert (defaults.knowdist, defaults.icldist) == (paper.knowdist, paper.icldist)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -173,9 +203,11 @@ def test_the_papers_hyperparameters_reach_trl_and_its_schedule(table, tmp_path):
     import torch
     from transformers import get_scheduler
 
-    stage, (batch, rate, epochs, decay, warmup, weight_decay, beta1, beta2) = TABLES[table]
+    student, name, (batch, rate, epochs, decay, warmup, weight_decay, beta1, beta2) = TABLES[table]
+    config = paper_training(student)
+    stage = getattr(config, name)
     n_rows = 1_000_000
-    arguments = sft_arguments(Train(), stage, n_rows, tmp_path, seed=42)
+    arguments = sft_arguments(config, stage, n_rows, tmp_path, seed=42)
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == batch
     assert (arguments.learning_rate, arguments.num_train_epochs, arguments.lr_scheduler_type) == (rate, epochs, decay)
     assert (arguments.weight_decay, arguments.adam_beta1, arguments.adam_beta2) == (weight_decay, beta1, beta2)
@@ -238,12 +270,12 @@ def test_a_tiny_model_learns_and_its_folder_is_a_plain_model(tiny_model, rows_fi
     assert train(tiny_model, rows_file, out, config=CONFIG.model_copy(update={"prompt_format": "mixed"})).reused
 
 
-def test_two_stages_in_processes_of_their_own_have_a_lineage_and_changed_weights_are_refused(
-        tiny_model, rows_file, tmp_path):
+def test_two_stages_have_a_lineage_and_changed_weights_are_refused(tiny_model, rows_file, tmp_path, monkeypatch):
     from distill.models import model_fingerprint
 
     models = tmp_path / "run" / "models"
-    first = train(tiny_model, rows_file, models / "knowdist", "knowdist")
+    first = train(tiny_model, rows_file, models / "knowdist", "knowdist")  # in a process of its own, as always
+    monkeypatch.setattr(stages, "call_in_process", call_here)
     second = train(models / "knowdist", rows_file, models / "final")
     lineage = json.loads((models / "final" / "lineage.json").read_text())["models"]
     assert [entry["stage"] for entry in lineage] == ["start", "knowdist", "icldist"]

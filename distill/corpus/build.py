@@ -70,7 +70,9 @@ def read_texts(run: Path) -> list[Text]:
     return sorted(read_records(run / FOLDER / TEXTS, Text), key=lambda text: text.id)
 
 
-def _work(folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts) -> tuple[list[Ledger], dict[str, Any]]:
+def _work(
+    folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts
+) -> tuple[list[Ledger], dict[str, Any]]:
     steps = [Step(name) for name in ("collect", "clean", "decontaminate", "dedup")]
     collecting, cleaning, decontaminating, deduping = steps
     # Each step pulls from the one before it, so that only texts that passed so far are in memory.

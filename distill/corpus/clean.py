@@ -15,7 +15,7 @@ _RAW_LENGTH_FACTOR = 8
 # Nested entities and tags unfold one layer a pass; real text needs two or three passes.
 _MAX_PASSES = 12
 
-# Only names of real tags, and not <s>, which is also a control token: '<3', 'a < b', '<user>' and '<|im_end|>' are text.
+# Names of real tags only, without <s>, which is also a control token: '<3', 'a < b', '<user>', '<|im_end|>' are text.
 _TAG_NAMES = (
     "a|abbr|article|b|big|blockquote|body|br|button|caption|center|cite|code|dd|del|div|dl|dt|em|figure|font|footer|form|"
     "h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|mark|meta|nav|ol|option|p|pre|q|section|select|small|"
@@ -29,7 +29,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean_text(text: str, strip_html: bool = True) -> str:
-    """Return the text with HTML tags and entities resolved, control characters gone, white space runs as one space, in NFC.
+    """Return the text without HTML tags, entities and control characters, white space runs as one space, in NFC.
 
     Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
     """

@@ -11,6 +11,8 @@ MIN_NEAR_CHARS = 32
 
 _URL = re.compile(r"\bhttps?\b(?:://\S*)?|\bwww\.\S+")
 _USER = re.compile(r"(?<!\w)@\w+")
+# "soooo" and "sooooooo" are one word, and a long run would outweigh all else in a simhash; digits are left alone.
+_RUN = re.compile(r"([^\d])\1{3,}")
 _ASCII_SYMBOLS = frozenset(map(ord, "$+<=>^`|~"))
 
 
@@ -34,11 +36,13 @@ _KEPT = _Kept()
 def normal_form(text: str) -> str:
     """Return the text without HTML, URLs, user names, punctuation, white space and case (NFKC, casefolded).
 
+    More than three of a character in a row, digits excepted, count as three.
+
     A text made of nothing else keeps its punctuation, so that '?!?!' and '...' stay two texts.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", clean_text(text)).casefold())
     kept = _USER.sub(" ", _URL.sub(" ", folded)).translate(_KEPT)
-    return kept or "".join(folded.split())
+    return _RUN.sub(r"\1\1\1", kept) or "".join(folded.split())
 
 
 def near_comparable(normal: str) -> bool:

@@ -55,7 +55,8 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
         folded = {name.casefold(): name for name in reversed(names)}
         near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.5)
         hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
-        listed = ", ".join(printable(name, 60) for name in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        listed = ", ".join(printable(name, 60) for name in names[:20])
+        listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
                          f"Set {key} of this source.")
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class NearIndex:
         """Make an empty index for distances from 0 to ``max_distance`` (bits)."""
         self._max_distance = max_distance
         edges = [BITS * n // (max_distance + 1) for n in range(max_distance + 2)]
-        self._blocks = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self._blocks = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
         self._buckets: dict[tuple[int, int], tuple[array[int], array[int]]] = {}
         self._size = 0
 
@@ -47,7 +48,7 @@ class NearIndex:
         return self._size - 1
 
     def nearest(self, value: int) -> tuple[int, int] | None:
-        """Return (distance, position) of the nearest stored fingerprint, the earliest of equals; None if none is near."""
+        """Return (distance, position) of the nearest stored fingerprint, the earliest of equals, or None."""
         best: tuple[int, int] | None = None
         for key in self._keys(value):
             bucket = self._buckets.get(key)

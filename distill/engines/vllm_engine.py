@@ -44,8 +44,9 @@ class VllmEngine:
         """
         self.name = "vllm"
         if importlib.util.find_spec("vllm") is None:
-            raise InputError("The engine 'vllm' is not installed. Install sentidistill with the extra [gpu] on a machine "
-                             "with an NVIDIA GPU, or [cpu] on one without, or choose 'engine: {kind: transformers}'.")
+            raise InputError("The engine 'vllm' is not installed. Install sentidistill with the extra [gpu] on a "
+                             "machine with an NVIDIA GPU, or [cpu] on one without, or choose the engine "
+                             "'transformers'.")
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         _set_environment(config)
@@ -113,8 +114,9 @@ class VllmEngine:
             return self._llm.generate([{"prompt_token_ids": ids} for ids in prompts], parameters,
                                       use_tqdm=_bar(progress) if progress else False)
         except Exception as error:  # the engine's own errors have no common class
-            raise RunError(f"vLLM stopped while it answered {len(prompts)} prompts ({_first_line(error)}). Finished work "
-                           "is kept: run the same command again to go on; if it was memory, lower max_num_seqs.") from error
+            raise RunError(f"vLLM stopped while it answered {len(prompts)} prompts ({_first_line(error)}). Finished "
+                           "work is kept: run the same command again to go on; if it was memory, lower "
+                           "max_num_seqs.") from error
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
         if result is None:

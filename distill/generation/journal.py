@@ -7,7 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distill.generation.markers import marker_path
 from distill.records import Response
+
+JOURNAL = ".journal.jsonl"
 
 
 class Journal:
@@ -19,7 +22,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, mark: str) -> None:
-        self.path = folder / f"{name}.journal.jsonl"
+        self.path = folder / f"{name}{JOURNAL}"
         self.responses: list[Response] = []
         self.seconds = 0.0
         whole = self._recover(mark)
@@ -65,8 +68,9 @@ class Journal:
 
 def journalled(folder: Path) -> int:
     """Return how many prompts of shards still running have their answers in a journal."""
-    return sum(len(value.get("responses", ())) for path in folder.glob("shard-*.journal.jsonl")
-               for _, value in journal_lines(path))
+    running = [path for path in folder.glob(f"*{JOURNAL}")
+               if not marker_path(folder, path.name.removesuffix(JOURNAL)).exists()]
+    return sum(len(value.get("responses", ())) for path in running for _, value in journal_lines(path))
 
 
 def journal_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.errors import InputError, RunError
-from distill.generation.journal import journalled
+from distill.generation.journal import JOURNAL, journalled
 from distill.generation.markers import Marker, is_intact, marker_path, read_marker, read_markers
 from distill.generation.shards import PromptSet, Shard
 from distill.generation.worker import SLICE, shard_inputs
@@ -60,6 +60,7 @@ def generate(
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, prompts.shards, settings, on_change)
+        _remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
             call_in_process("distill.generation.worker:run_shards", {
                 "folder": str(responses), "prompts": str(prompts_path), "model": str(model),
@@ -116,6 +117,13 @@ def pending_shards(responses: Path, shards: list[Shard], settings: Mapping[str, 
         path.unlink()
         pending.append(shard)
     return pending
+
+
+def _remove_leftovers(responses: Path, pending: set[str]) -> None:
+    """Delete what a killed process left: half-written files, and journals of shards whose marker stands already."""
+    for path in [*responses.glob(".*.tmp"), *responses.glob(f"*{JOURNAL}")]:
+        if path.name.removesuffix(JOURNAL) not in pending:
+            path.unlink()
 
 
 def _remove_foreign(responses: Path, names: set[str], settings: Mapping[str, Any], on_change: OnChange) -> None:

@@ -41,8 +41,6 @@ def run_shards(spec: dict[str, Any]) -> dict[str, Any]:
     prompts = PromptSet(Path(spec["prompts"]), settings["shard_size"])
     wanted = set(spec["shards"])
     shards = [shard for shard in prompts.shards if shard.name in wanted]
-    for leftover in folder.glob(".*.tmp"):  # what a killed process was writing
-        leftover.unlink()
     config = TypeAdapter(EngineConfig).validate_python(spec["engine"])
     n_prompts = sum(len(shard.rows) for shard in shards)
     with (engines.open_engine(config, Path(spec["model"])) as engine,

@@ -28,7 +28,7 @@ def resolve_model(name: str, revision: str | None = None, cache: Path | None = N
             raise InputError(f"The built-in model '{name}' has no revisions, but revision '{revision}' was asked for. "
                              "Leave revision out.")
         return BUILT_IN[name](cache or default_cache())
-    if folder.is_dir():
+    if name.strip() and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"The folder {folder} is not a model: it holds no config.json. Name a folder as "
                              "save_pretrained of transformers writes it.")
@@ -84,7 +84,7 @@ def is_complete(folder: Path) -> bool:
 def _is_hub_name(name: str) -> bool:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
         return False
-    return name not in _nearest(name) or "/" in name
+    return "/" in name or not _nearest(name)  # a misspelt built-in name is not looked for on the Hub
 
 
 def _nearest(name: str) -> str:
@@ -98,4 +98,5 @@ def _unreachable(name: str, revision: str | None, error: Exception) -> str:
     why = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return (f"The model '{name}'{at} was not found: it is no local folder and no built-in name, the local Hub cache "
             f"does not hold it, and the Hugging Face Hub did not give it{why} ({type(error).__name__}: "
-            f"{first_line[:200]}).{_nearest(name)} Check the name, or download the model elsewhere and give its folder instead.")
+            f"{first_line[:200]}).{_nearest(name)} Check the name, or download the model elsewhere and give "
+            "its folder instead.")

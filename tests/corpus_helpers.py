@@ -1,0 +1,43 @@
+"""Small sources on disk, and the corpus stage run over them; shared by the corpus tests."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from distill.config.schema import Corpus
+from distill.corpus.build import build_corpus, read_texts
+from distill.records import Drop, read_records
+
+BENCHMARK = ["An entirely different benchmark sentence about the weather in the mountains of the north."]
+REVIEWS = [
+    "The soup was cold when it came, and the waiter shrugged when we told him about it.",
+    "I bought this lamp for my desk; it is bright, quiet and was delivered two days early.",
+    "A slow film that trusts its actors, and they carry it to an ending I did not expect.",
+    "Never again: three hours on hold, and then they told me my order did not exist.",
+]
+
+
+def corpus(*sources: dict, **sections) -> Corpus:
+    return Corpus.model_validate({"sources": list(sources), **sections})
+
+
+def build(tmp_path: Path, config: Corpus, benchmark=BENCHMARK, seed: int = 42, name: str = "run"):
+    outcome = build_corpus(config, seed, tmp_path / name, benchmark, "benchmark-1")
+    return outcome, read_texts(tmp_path / name)
+
+
+def drops(tmp_path: Path, name: str = "run") -> list[Drop]:
+    return list(read_records(tmp_path / name / "corpus" / "dropped.parquet", Drop))
+
+
+def reasons(tmp_path: Path, name: str = "run") -> Counter[str]:
+    return Counter(drop.reason for drop in drops(tmp_path, name))
+
+
+def write(path: Path, data: bytes | str) -> dict:
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return {"kind": {".txt": "text"}.get(path.suffix, path.suffix[1:]), "path": str(path)}
+
+
+def jsonl(path: Path, texts: list, column: str = "text") -> dict:
+    return write(path, "".join(json.dumps({column: text}) + "\n" for text in texts))

@@ -1,0 +1,181 @@
+"""The whole way with flows/configs/ci.yaml, as a user runs it: real processes, Prefect's embedded server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distill.ledger import Ledger
+from distill.records import Response, read_records
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {
+    **os.environ, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+
+
+def distill(*arguments: str, cwd: Path, **extra: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in ``cwd`` and return what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **extra})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """An empty folder in which ``distill run ci`` has been run to its end."""
+    folder = tmp_path_factory.mktemp("user")
+    done = distill("run", "ci", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "The report: runs/ci/report/report.html" in done.stdout
+    return folder
+
+
+def mtimes(folder: Path) -> dict[str, int]:
+    """When every file but the report and the lock was last written."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")
+            if path.is_file() and "report" not in path.parts and path.name not in (".lock", "ledger.json")}
+
+
+def answers(run: Path, stage: str) -> list[Response]:
+    """All responses of a stage by prompt."""
+    found = [item for path in (run / stage / "responses").glob("*.parquet") for item in read_records(path, Response)]
+    return sorted(found, key=lambda item: item.prompt_id)
+
+
+def test_every_row_of_a_run_is_accounted_for(place: Path) -> None:
+    accounts = [Ledger.from_json(item).check() for item in json.loads((place / "runs/ci/ledger.json").read_text())]
+    by_stage = {account.stage: account for account in accounts}
+    assert by_stage["clean"].n_in == by_stage["collect"].n_out
+    assert by_stage["knowdist"].n_in == by_stage["prompts/knowdist"].n_out == 24
+    assert by_stage["icldist"].n_in == by_stage["prompts/icldist"].n_out + by_stage["prompts/general"].n_out
+    for stage in ("knowdist", "icldist"):
+        assert by_stage[f"sft/{stage}"].n_in == by_stage[stage].n_in
+        assert by_stage[f"train/{stage}"].n_in == by_stage[f"sft/{stage}"].n_out
+
+
+def test_the_report_stands_alone_and_agrees_with_its_data(place: Path) -> None:
+    report = place / "runs/ci/report"
+    page, results = (report / "report.html").read_text(), json.loads((report / "results.json").read_text())
+    assert "<script" not in page and "<link" not in page and page.count("<svg") == 3
+    assert len(results["sentibench"]["tasks"]) == 12
+    assert {item["stage"] for item in results["training"]} == {"knowdist", "icldist"}
+    task = results["sentibench"]["tasks"][0]
+    assert f"| {100 * task['scores']['distilled']['value']:.1f}" in (report / "report.md").read_text()
+
+
+def test_a_second_run_reuses_everything(place: Path) -> None:
+    before = mtimes(place / "runs/ci")
+    done = distill("run", "ci", cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("already done, reused") == 8
+    assert mtimes(place / "runs/ci") == before
+
+
+def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "ci", "--run", "killed"], cwd=place, start_new_session=True,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(place / "prefect")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = place / "runs/killed"
+    while not list(run.glob("knowdist/responses/*.json")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = mtimes(run / "corpus") | mtimes(run / "prompts")
+    done = distill("resume", "killed", cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert mtimes(run / "corpus") | mtimes(run / "prompts") == finished
+    assert answers(run, "icldist") == answers(place / "runs/ci", "icldist")
+    assert [item.prompt_id for item in answers(run, "knowdist")] == [
+        item.prompt_id for item in answers(place / "runs/ci", "knowdist")]
+    ledgers = [json.loads((place / "runs" / name / "ledger.json").read_text()) for name in ("ci", "killed")]
+    kept = [[item for item in ledger if item["stage"] in ("collect", "clean", "dedup", "knowdist", "icldist")]
+            for ledger in ledgers]
+    assert kept[0] == kept[1]
+
+
+def test_status_shows_every_stage(place: Path) -> None:
+    done = distill("status", "ci", cwd=place, COLUMNS="200")
+    assert done.returncode == 0
+    assert done.stdout.count("done") >= 8
+
+
+def test_changed_settings_stop_with_what_changed(place: Path) -> None:
+    done = distill("run", "ci", "--set", "train.knowdist.learning_rate=5e-4", cwd=place)
+    assert done.returncode == 2
+    assert "train.knowdist.learning_rate: 0.001 then, 0.0005 now" in done.stderr
+    assert "--discard" in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("run", "nothing.yaml"), "no config file nothing.yaml"),
+    (("resume", "nothing"), "no run 'nothing'"),
+    (("status", "nothing"), "Runs in runs/"),
+    (("config", "ci", "--set", "trian.max_length=1"), "did you mean 'train'"),
+    (("collect", "ci", "--run", "bad", "--set", "corpus.sources.0.path=/no/such/file.csv"), "/no/such/file.csv"),
+    (("collect", "ci", "--run", "bad", "--set", "corpus.sources.0.text_column=reviw"), "review"),
+    (("collect", "ci", "--run", "bad", "--set", "corpus.clean.min_chars=3999"), "corpus"),
+    (("prompts", "ci", "--run", "none"), "distill collect"),
+    (("evaluate", "ci", "--run", "none"), "distill train"),
+])
+def test_bad_input_is_one_paragraph_and_status_2(place: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = distill(*arguments, cwd=place)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(errors) == 1 and said in errors[0], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_model_is_bad_input_in_the_flow_too(place: Path) -> None:
+    done = distill("run", "ci", "--run", "unknown", "--set", "teacher.model.name=smollm2-135m-instruc", cwd=place,
+                   HF_HUB_OFFLINE="1")
+    assert done.returncode == 2, done.stderr
+    assert "smollm2-135m-instruct" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_deployment_leads_to_a_flow_that_takes_its_parameters() -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = set()
+    for deployment in declared:
+        flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
+        names.add(f"{flow.name}/{deployment['name']}")
+        assert set(deployment["parameters"]) <= set(flow.parameters.properties)
+    assert names == {"distill/full", "distill/demo", "distill/resume", "generate/resume", "evaluate/nightly"}
+    assert next(item for item in declared if item["name"] == "nightly")["schedules"][0]["cron"]
+
+
+def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT,
+                   check=True, capture_output=True)
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    shipped = {str(path.relative_to(ROOT)) for folder in ("prompts", "data") for path in (ROOT / folder).rglob("*")
+               if path.is_file() and path.suffix in (".yaml", ".json", ".jsonl", ".csv", ".txt")}
+    assert shipped == {str(path.relative_to(site / "distill/_shipped")) for folder in ("prompts", "data")
+                       for path in (site / "distill/_shipped" / folder).rglob("*")
+                       if path.is_file() and path.suffix in (".yaml", ".json", ".jsonl", ".csv", ".txt")}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p not in ('', {str(ROOT)!r})]; "
+         f"sys.path.insert(0, {str(site)!r}); import flows.cli; assert flows.cli.__file__.startswith({str(site)!r}); "
+         "flows.cli.main(['collect', 'ci'])"],
+        cwd=empty, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert (empty / "runs/ci/corpus/texts.parquet").exists()
+    for needed in ("sentibench/tasks/sst2.yaml", "sentibench/paper/table2.yaml", "sentibench/report/template.html",
+                   "flows/configs/demo.yaml"):
+        assert (site / needed).exists()

@@ -1,0 +1,226 @@
+"""Evaluating: result files, what makes them stale, invalid answers, models with the same weights, averages."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from distill.config.schema import Evaluate
+from distill.engines.base import LabelScores, Output, Request
+from distill.errors import InputError
+from distill.storage import read_json
+from sentibench import stage
+from sentibench.cli import main
+from sentibench.runner import evaluate_model, plan, run_jobs
+from sentibench.summary import averages, load_model_results, load_results
+
+DATA = "shipped:data/sentibench"
+
+
+class HashEngine:
+    """A deterministic stand-in for a model: labels by hash of the prompt, tuples as ``answer`` says."""
+
+    name = "hash"
+
+    def __init__(self, answer: str = " [('NULL', 'positive')]", too_long: Sequence[str] = ()) -> None:
+        self.answer, self.too_long = answer, too_long
+        self.asked: list[Request] = []
+
+    def generate(self, requests, progress=None):
+        self.asked += requests
+        outputs = []
+        for request in requests:
+            if request.id in self.too_long:
+                outputs.append(Output(request.id, "", "error", 9999, 0, "prompt_too_long"))
+            else:
+                text = min((self.answer.partition(stop)[0] for stop in request.sampling.stop), default=self.answer)
+                outputs.append(Output(request.id, text, "stop", 10, 10))
+        return outputs
+
+    def score_labels(self, requests, labels, progress=None):
+        self.asked += requests
+        return [LabelScores(request.id, () if request.id in self.too_long else tuple(
+            -hashlib.sha256(f"{request.prompt}{label}".encode()).digest()[0] / 10 for label in names),
+            10, "first_token", "prompt_too_long" if request.id in self.too_long else "")
+            for request, names in zip(requests, labels, strict=True)]
+
+    def count_tokens(self, prompts, chat=False):
+        return [len(prompt.split()) for prompt in prompts]
+
+    def close(self):
+        return None
+
+
+def evaluate(engine: HashEngine, out: Path, tasks="sst2,atsa", seeds=(42,), model="m1", protocol="released", limit=4):
+    return evaluate_model(engine, "student", model, tasks, DATA, protocol, seeds, limit, out)
+
+
+def test_a_result_explains_itself(tmp_path: Path) -> None:
+    evaluate(HashEngine(), tmp_path)
+    result = read_json(tmp_path / "sst2.seed42.json")
+    assert result["model"] == {"name": "student", "fingerprint": "m1"}
+    assert (result["protocol"], result["seed"], result["n"], result["metric"]) == ("released", 42, 4, "macro_f1")
+    assert len(result["prompts_sha256"]) == 64 and result["demonstrations_from"] == "train"
+    low, high = result["interval_95"]
+    assert 0 <= low <= result["value"] <= high <= 1
+    rows = result["predictions"]
+    assert [row["index"] for row in rows] == [0, 1, 2, 3]
+    assert all(row["correct"] == (row["gold"] == row["prediction"]) for row in rows)
+
+
+def test_labels_are_scored_with_their_leading_space_and_the_likeliest_wins(tmp_path: Path) -> None:
+    class Spy(HashEngine):
+        def score_labels(self, requests, labels, progress=None):
+            assert {tuple(names) for names in labels} == {(" negative", " positive")}
+            return [LabelScores(r.id, (-2.0, -1.0), 1, "full_likelihood") for r in requests]
+
+    evaluate(Spy(), tmp_path, "sst2")
+    rows = read_json(tmp_path / "sst2.seed42.json")["predictions"]
+    assert {row["prediction"] for row in rows} == {"positive"}
+    assert {row["rule"] for row in rows} == {"full_likelihood"}
+
+
+def test_finished_results_are_reused_and_changed_ones_made_again(tmp_path: Path) -> None:
+    evaluate(HashEngine(), tmp_path)
+    for change, n_asked in (({}, 0), ({"seeds": (42, 52)}, 8), ({"model": "m2"}, 8), ({"limit": 3, "model": "m2"}, 6),
+                            ({"protocol": "paper", "model": "m2", "limit": 3}, 6)):
+        engine = HashEngine()
+        evaluate(engine, tmp_path, **change)
+        assert len(engine.asked) == n_asked, change
+
+
+def test_a_torn_result_is_made_again(tmp_path: Path) -> None:
+    evaluate(HashEngine(), tmp_path)
+    whole = (tmp_path / "sst2.seed42.json").read_text()
+    (tmp_path / "sst2.seed42.json").write_text(whole[: len(whole) // 2])
+    engine = HashEngine()
+    results = evaluate(engine, tmp_path)
+    assert len(engine.asked) == 4
+    assert [result["task"] for result in results] == ["sst2", "atsa"]
+
+
+def test_a_crash_between_tasks_loses_only_the_unfinished_one(tmp_path: Path) -> None:
+    class Dies(HashEngine):
+        def generate(self, requests, progress=None):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        evaluate(Dies(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sst2.seed42.json"]
+    jobs = plan("sst2,atsa", DATA, "released", [42], 4, "m1", {"kind": "hash"}, tmp_path)
+    assert [job.finished() for job in jobs] == [True, False]
+    run_jobs(HashEngine(), "student", [job for job in jobs if not job.finished()])
+    assert all(job.finished() for job in jobs)
+
+
+def test_what_cannot_be_read_or_asked_is_counted_and_scored_as_wrong(tmp_path: Path) -> None:
+    label, tuples = evaluate(HashEngine("I am not sure", too_long=("1",)), tmp_path)
+    assert label["invalid"] == {"prompt_too_long": 1} and label["invalid_rate"] == 0.25
+    assert tuples["invalid"] == {"prompt_too_long": 1, "unreadable_answer": 3}
+    assert tuples["value"] == 0 and tuples["n"] == 4
+
+
+@pytest.mark.parametrize("text", [" [('x', 'positive')]\n\nSentence: y\nLabel: []", "\n\n[('x', 'positive')]\n[]"])
+def test_the_first_line_that_is_not_blank_is_the_answer(text: str, tmp_path: Path) -> None:
+    evaluate(HashEngine(text), tmp_path, "atsa")
+    rows = read_json(tmp_path / "atsa.seed42.json")["predictions"]
+    assert all(row["prediction"] == [["x", "positive"]] for row in rows)
+
+
+def test_averages_never_count_a_missing_task_as_0() -> None:
+    found = averages({"imdb": 0.9, "sst2": 0.7, "ssa": 0.1})
+    assert found["BSA"].value == pytest.approx(0.8)
+    assert found["BSA"].missing == ("yelp2", "twitter17")
+    assert found["MSA"].value is None and len(found["MSA"].missing) == 4
+    assert found["seen"].value == pytest.approx(0.8) and found["unseen"].value == pytest.approx(0.1)
+    assert found["all"].value == pytest.approx(1.7 / 3) and len(found["all"].missing) == 9
+
+
+def test_scores_are_means_over_seeds(tmp_path: Path) -> None:
+    results = evaluate(HashEngine(), tmp_path, "sst2", seeds=(42, 52, 62))
+    score = load_model_results(tmp_path)["sst2"]
+    assert score.value == pytest.approx(sum(result["value"] for result in results) / 3)
+    assert list(score.by_seed) == [42, 52, 62] and score.spread >= 0
+
+
+def test_results_of_two_protocols_are_not_averaged(tmp_path: Path) -> None:
+    evaluate(HashEngine(), tmp_path, "sst2")
+    evaluate(HashEngine(), tmp_path, "irony18", protocol="paper")
+    with pytest.raises(InputError, match="mixes results of the protocols paper and released"):
+        load_model_results(tmp_path)
+    with pytest.raises(InputError, match="holds no results"):
+        load_model_results(tmp_path / "empty")
+
+
+def test_compare_shows_what_was_not_run(tmp_path: Path, capsys) -> None:
+    for folder, tasks in (("a", "sst2,atsa"), ("b", "sst2")):
+        evaluate(HashEngine(), tmp_path / folder, tasks)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    printed = capsys.readouterr().out
+    assert "not run" in printed and "without imdb, yelp2, twitter17" in printed
+
+
+def _config(**changes) -> Evaluate:
+    return Evaluate.model_validate({"data_dir": DATA, "tasks": ["sst2", "atsa"], "seeds": [42], "limit": 3, **changes})
+
+
+def _fake_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    called: list[str] = []
+
+    def call(target: str, spec: dict, log: Path) -> dict:
+        assert target == "sentibench.worker:evaluate"
+        called.append(spec["name"])
+        return {"results": evaluate_model(
+            HashEngine(), spec["name"], spec["model_id"], spec["tasks"], spec["data_dir"], spec["protocol"],
+            spec["seeds"], spec["limit"], Path(spec["out_dir"]), spec["engine"])}
+
+    monkeypatch.setattr(stage, "call_in_process", call)
+    monkeypatch.setattr(stage, "model_fingerprint", lambda folder: folder.name)
+    return called
+
+
+def test_models_with_the_same_weights_are_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = _fake_processes(monkeypatch)
+    models = {"base": Path("small"), "distilled": Path("better"), "teacher": Path("elsewhere/small")}
+    outcome = stage.evaluate_models(_config(), models, tmp_path)
+    assert called == ["base", "distilled"]
+    copy = read_json(tmp_path / "sentibench/teacher/sst2.seed42.json")
+    assert copy["same_weights_as"] == "base" and copy["model"]["name"] == "teacher"
+    assert list(load_results(tmp_path / "sentibench")) == ["base", "distilled", "teacher"]
+    assert [ledger.stage for ledger in outcome.ledgers] == [
+        "sentibench/base", "sentibench/distilled", "sentibench/teacher"]
+    assert all(ledger.n_in == 6 == ledger.n_out + ledger.dropped.total() for ledger in outcome.ledgers)
+    assert set(outcome.details["scores"]["base"]) == {"sst2", "atsa"}
+    assert json.loads(json.dumps(outcome.details)) == outcome.details
+
+
+def test_an_evaluation_is_done_once_and_notices_other_weights(tmp_path: Path, monkeypatch) -> None:
+    called = _fake_processes(monkeypatch)
+    stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path)
+    assert stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path).reused and called == ["base"]
+    with pytest.raises(InputError, match=r"models\.base: 'a' then, 'b' now"):
+        stage.evaluate_models(_config(), {"base": Path("b")}, tmp_path)
+    assert not stage.evaluate_models(_config(), {"base": Path("b")}, tmp_path, "discard").reused
+
+
+def test_what_another_evaluation_left_unfinished_is_not_in_the_table(tmp_path: Path, monkeypatch) -> None:
+    _fake_processes(monkeypatch)
+    evaluate(HashEngine(), tmp_path / "sentibench/base", "ssa", seeds=(62,))
+    outcome = stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path)
+    assert set(outcome.details["scores"]["base"]) == {"sst2", "atsa"}
+
+
+def test_no_model_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No model is named"):
+        stage.evaluate_models(_config(), {}, tmp_path)
+
+
+def test_a_real_engine_evaluates_in_a_process_of_its_own(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a model this small only loses by more
+    outcome = stage.evaluate_models(_config(), {"base": tiny_model, "teacher": tiny_model}, tmp_path)
+    assert outcome.ledgers[0].n_in == 6
+    assert read_json(tmp_path / "sentibench/teacher/atsa.seed42.json")["same_weights_as"] == "base"
