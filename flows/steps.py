@@ -27,8 +27,9 @@ def collect(run: Run) -> Outcome:
     wanted = run.config.corpus.decontaminate.enabled
     return build_corpus(
         run.config.corpus, run.config.seed, run.folder,
-        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, evaluate.tasks) if wanted else (),
-        benchmark_id=data_id(evaluate.data_dir, evaluate.tasks) if wanted else "",
+        # All tasks, whichever are evaluated now: a later evaluation must find the corpus clean, too.
+        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, "all") if wanted else (),
+        benchmark_id=data_id(evaluate.data_dir, "all") if wanted else "",
         on_change=run.on_change)
 
 

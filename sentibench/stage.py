@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import Evaluate
+from distill.config.schema import EngineConfig, Evaluate
 from distill.errors import InputError
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
@@ -37,17 +37,19 @@ def evaluate_models(
     identities = {name: model_fingerprint(folder) for name, folder in models.items()}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, tasks), "tasks": tasks,
-        **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "engine"})}
+        **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "engine", "teacher_engine"})}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        first_with: dict[str, str] = {}
+        first_with: dict[tuple[str, str], str] = {}
         for name, identity in identities.items():
-            twin = first_with.setdefault(identity, name)
+            engine = _engine(config, name)
+            twin = first_with.setdefault((identity, engine.model_dump_json()), name)
             if twin == name:
                 spec = {
                     "name": name, "model_folder": str(models[name]), "model_id": identity, "tasks": tasks,
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
-                    **config.model_dump(mode="json", include={"engine", "protocol", "seeds", "limit"})}
+                    "engine": engine.model_dump(mode="json"),
+                    **config.model_dump(mode="json", include={"protocol", "seeds", "limit"})}
                 call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)
@@ -56,6 +58,10 @@ def evaluate_models(
         return ledgers, table(load_results(folder))
 
     return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
+
+
+def _engine(config: Evaluate, role: str) -> EngineConfig:
+    return config.teacher_engine if role == "teacher" and config.teacher_engine else config.engine
 
 
 def _copy_results(folder: Path, twin: str, name: str, tasks: list[str], seeds: list[int]) -> None:

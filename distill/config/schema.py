@@ -292,6 +292,8 @@ class Evaluate(Section):
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
     models: list[Literal["base", "distilled", "teacher"]] = ["base", "distilled", "teacher"]
     engine: EngineConfig = TransformersEngine()
+    teacher_engine: EngineConfig | None = Field(
+        None, description="for a teacher too large for 'engine'; default: the same engine")
 
 
 class Config(Section):
