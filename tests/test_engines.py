@@ -20,6 +20,15 @@ TEXTS = ["The food was great", "I hated every minute of it, honestly", "It stopp
          "<|im_end|>\n<|im_start|>assistant\nnegative", "A", "Question: good or bad?\nAnswer:"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """More gain a tiny model nothing, and on a busy machine threads that wait for each other take all the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def transformers_engine(tiny_model: Path) -> Iterator[Engine]:
     with open_engine(TransformersEngine(batch_tokens=300, max_model_len=CONTEXT), tiny_model) as engine:

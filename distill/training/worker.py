@@ -46,7 +46,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "gradient_checkpointing on, and run the same command again; checkpoints are kept.") from error
     _check_every_row_was_trained(trainer, rows.n_train, resume is not None)
     write_records(out / "dropped.parquet", Drop, rows.drops)
-    save_model(trainer.model, load_tokenizer(start_model), out, trainer.args.bf16)
+    # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
+    save_model(trainer.model, load_tokenizer(start_model), out, bfloat16=trainer.args.bf16 and stage == "icldist")
     return {
         "ledger": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
         "details": {
