@@ -1,5 +1,11 @@
-"""Heavy work in a process of its own: it gives back GPU memory, and dies with the process that asked for it."""
+"""Heavy work in a process of its own: it gives back GPU memory, and dies with the process that asked for it.
 
+Importing torch and transformers takes seconds of CPU time. So the first call starts a *nursery*, a process that
+imports them once and nothing more (no model, no CUDA), and every call is a fork of it.
+"""
+
+import atexit
+import contextlib
 import ctypes
 import importlib
 import json
@@ -8,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,24 +23,25 @@ from distill.errors import InputError, RunError
 from distill.storage import write_json
 
 _PR_SET_PDEATHSIG = 1
+_PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 
 
 def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
     """Call ``module:function`` with ``spec`` (JSON values) in a new Python process and return its result.
 
     What the process writes to its error stream reaches the user's (progress bars); a traceback goes to ``log``.
+    Calls from several threads run one after another.
 
     Raises:
         InputError, RunError: as raised in the process; RunError also when it died.
     """
     with tempfile.TemporaryDirectory(prefix="sentidistill-") as folder:
-        spec_path, result_path = Path(folder) / "spec.json", Path(folder) / "result.json"
-        write_json(spec_path, spec)
-        command = [sys.executable, "-m", "distill.process", target, str(spec_path), str(result_path), str(os.getpid())]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        returncode = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        result_path = Path(folder) / "result.json"
+        status = _nursery.run({
+            "target": target, "spec": spec, "result": str(result_path), "environment": dict(os.environ),
+            "folder": os.getcwd(), "path": sys.path})
         if not result_path.exists():
-            how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
             raise RunError(f"The process that ran {target} died ({how}) before it could report; it may have been "
                            "killed or run out of memory. Finished work is kept: run the same command again to go on.")
         result = json.loads(result_path.read_text())
@@ -42,32 +50,111 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
     if result["kind"] == "input":
         raise InputError(result["error"])
     if result["traceback"]:
+        log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(result["traceback"])
         raise RunError(f"{result['error']} (The traceback is in {log}.)")
     raise RunError(result["error"])
 
 
-def _serve(target: str, spec_path: Path, result_path: Path, parent: int) -> None:
+class _Nursery:
+    """The process that forks, as seen from the one that asks."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._owner = 0
+
+    def run(self, request: dict[str, Any]) -> int:
+        """Have a fork do what is asked and return its exit status, negative for a signal."""
+        with self._lock:
+            process = self._running()
+            try:
+                process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
+                answer = process.stdout.readline()  # type: ignore[union-attr]
+            except BrokenPipeError:
+                answer = ""
+            except BaseException:  # interrupted while waiting: the fork must end, and its answer must not be read later
+                self.close()
+                raise
+            if not answer:
+                self.close()
+                return -signal.SIGKILL
+            return int(answer)
+
+    def close(self) -> None:
+        """End the nursery and what it runs."""
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        process.kill()  # its fork dies with it
+        process.wait()
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "distill.process", str(os.getpid())], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
+        return self._process
+
+
+_nursery = _Nursery()
+atexit.register(_nursery.close)
+
+
+def _serve(parent: int) -> None:
+    """Fork for every line of the input; answer each with the fork's exit status."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is for the error stream
+    nursery = os.getpid()
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _die_with(nursery)
+            _work(json.loads(line))
+        answers.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        answers.flush()
+
+
+def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we could ask to die with it
-        raise SystemExit(1)
-    module, _, name = target.partition(":")
+        os._exit(1)
+
+
+def _work(request: dict[str, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    sys.path[:] = request["path"]
+    module, _, name = request["target"].partition(":")
     try:
-        value = getattr(importlib.import_module(module), name)(json.loads(spec_path.read_text()))
+        value = getattr(importlib.import_module(module), name)(request["spec"])
         result = {"value": value}
     except InputError as error:
         result = {"error": str(error), "kind": "input", "traceback": ""}
     except RunError as error:
         result = {"error": str(error), "kind": "run", "traceback": ""}
     except Exception as error:
-        result = {"error": f"{target} failed: {type(error).__name__}: {error}", "kind": "run",
+        result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": "run",
                   "traceback": traceback.format_exc()}
-    write_json(result_path, result)
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    write_json(Path(request["result"]), result)
     # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

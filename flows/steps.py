@@ -6,8 +6,9 @@ Heavy modules are imported inside, because workers and ``--help`` must start fas
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from distill.config.schema import Teacher
 from distill.errors import InputError
 from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
@@ -20,7 +21,6 @@ STAGES = ("knowdist", "icldist")
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
-
     from sentibench.data import benchmark_texts, data_id
 
     evaluate = run.config.evaluate
@@ -36,7 +36,6 @@ def collect(run: Run) -> Outcome:
 def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import read_texts
-
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
     from distill.prompting.length import limits, token_counter
@@ -46,14 +45,14 @@ def prompts(run: Run) -> Outcome:
     teacher_context = min(context_length(teacher), config.teacher.engine.max_model_len or context_length(teacher))
     windows = limits(
         {family: getattr(config.teacher.sampling, family).max_tokens for family in FAMILIES},
-        teacher=token_counter(load_tokenizer(teacher), "chat" if config.teacher.chat_template else "raw"),
+        teacher=token_counter(load_tokenizer(teacher), _teacher_format(config.teacher)),
         teacher_context=teacher_context,
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
     return build_prompts(
         config.prompts, read_texts(run.folder), config.seed, run.folder, windows,
         {"corpus": _fingerprint(run, "corpus"), "teacher": model_fingerprint(teacher),
-         "student": model_fingerprint(student), "chat_template": config.teacher.chat_template,
+         "student": model_fingerprint(student), "chat_template": config.teacher.chat_template.model_dump(),
          "prompt_format": config.train.prompt_format}, run.on_change)
 
 
@@ -126,6 +125,12 @@ def student_base_folder(run: Run) -> Path:
     from distill.training.student import prepare_student
 
     return prepare_student(run.config.student, run.folder)
+
+
+def _teacher_format(teacher: Teacher) -> Literal["raw", "chat", "mixed"]:
+    """Return the form to count prompts in: where families differ, a prompt must fit in the longer."""
+    chat = set(teacher.chat_template.model_dump().values())
+    return "mixed" if len(chat) > 1 else "chat" if True in chat else "raw"
 
 
 def _marker(run: Run, stage: str) -> Path:

@@ -108,3 +108,9 @@ def test_the_papers_settings_are_those_of_its_tables(name: str, monkeypatch: pyt
     assert total == ((200_000, 100_000) if "3b" in name else (1_000_000, 500_000))
     assert (prompts.icldist.min_demonstrations, prompts.icldist.max_demonstrations) == (1, 16)
     assert config.teacher.model.name == "meta-llama/Llama-3.1-70B-Instruct"
+
+
+def test_one_value_for_the_chat_template_means_all_families(minimal: Path) -> None:
+    assert not any(load_config(minimal, ["teacher.chat_template=false"]).teacher.chat_template.model_dump().values())
+    chosen = load_config(minimal, ["teacher.chat_template.icldist=false"]).teacher.chat_template
+    assert (chosen.knowdist, chosen.icldist, chosen.general) == (True, False, True)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import engines
-from distill.config.schema import Model, SamplingConfig, Teacher, TeacherSampling, TransformersEngine
+from distill.config.schema import ChatTemplate, Model, SamplingConfig, Teacher, TeacherSampling, TransformersEngine
 from distill.engines.base import Output, Progress, Request
 from distill.errors import InputError, RunError
 from distill.generation import run as generation
@@ -244,8 +244,8 @@ def test_other_settings_stop_or_are_kept_or_discarded(tmp_path: Path, fake: Fake
         made(tmp_path)
     fake.die_after = 10**9
     before = {name: value for name, value in files(tmp_path).items() if name.endswith(".parquet")}
-    other = TEACHER.model_copy(update={"chat_template": False})
-    with pytest.raises(InputError, match=r"chat_template: True then, False now.*--discard"):
+    other = TEACHER.model_copy(update={"chat_template": ChatTemplate(knowdist=False)})
+    with pytest.raises(InputError, match=r"chat_template.knowdist: True then, False now.*--discard"):
         made(tmp_path, teacher=other)
     with pytest.raises(InputError, match="prompts"):
         made(tmp_path, 80)
@@ -311,7 +311,7 @@ def test_a_journal_of_other_settings_is_thrown_away(tmp_path: Path) -> None:
 _COMMAND = """
 import sys
 from pathlib import Path
-from distill.config.schema import Teacher
+from distill.config.schema import ChatTemplate, Teacher
 from distill.generation.run import generate
 run, model, teacher = Path(sys.argv[1]), Path(sys.argv[2]), Teacher.model_validate_json(sys.argv[3])
 generate("knowdist", run / "prompts" / "knowdist.parquet", teacher, model, run, 42, slice_size=4)

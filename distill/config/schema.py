@@ -196,12 +196,25 @@ class TeacherSampling(Section):
     general: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=256)
 
 
+class ChatTemplate(Section):
+    """Which families of prompts the teacher gets as a turn of a chat; ``true`` or ``false`` alone means all."""
+
+    knowdist: bool = True
+    icldist: bool = True
+    general: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        return dict.fromkeys(("knowdist", "icldist", "general"), value) if isinstance(value, bool) else value
+
+
 class Teacher(Section):
     """Who answers, how, and in what portions the answers are stored."""
 
     model: Model
     engine: EngineConfig = TransformersEngine()
-    chat_template: bool = True
+    chat_template: ChatTemplate = Field(ChatTemplate(), description="ours")
     sampling: TeacherSampling = TeacherSampling()
     shard_size: int = Field(2000, ge=1, description="ours: prompts in a shard, about; never more than twice this")
 

@@ -79,7 +79,7 @@ def settings_of(stage: Stage, teacher: Teacher, model: str, seed: int) -> dict[s
     return {
         "model": model,
         "engine": teacher.engine.model_dump(mode="json"),
-        "chat_template": teacher.chat_template,
+        "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},
         "seed": seed,
         "shard_size": teacher.shard_size,

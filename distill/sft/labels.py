@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from distill.prompting.labels import python_list, respell
 
 _AROUND = " \t\r\n\v\f\"'`´‘’“”«».,;:!?*()[]{}<>_…"
-_CUE = re.compile(r"(?i:output|answer|label)\s*:\s*")
+# What chat models put before an answer they were told to give alone: "Output: …", "The final answer is: …".
+_CUE = re.compile(r"(?i:(?:the\s)?(?:(?:final|correct)\s)?(?:output|answer|label)(?:\sto\s[^\n.:]{1,60}?)?"
+                  r"(?:\s(?:is|are))?(?:\s*:\s*|(?<=\sis)\s+|(?<=\sare)\s+))")
 _MINUS = str.maketrans({"−": "-", "–": "-"})
 # Possessive repeats: an answer of a thousand spaces must not cost a million steps.
 _ITEM = re.compile(r"""\s*+ (?: '(?P<single>(?:[^'\\]|\\.)*+)' | "(?P<double>(?:[^"\\]|\\.)*+)"
@@ -37,8 +39,8 @@ def parse_answer(output: str, labels: Sequence[str], multi_label: bool) -> str |
 
     Single label: the first line must be a label; it is returned as the prompt spells it. Several labels: the
     output must start with a bracketed list of labels, at least one; it is returned as Table 12 writes lists,
-    ``['joy', 'anger']``, each label once and in the order of the answer. What follows on later lines is
-    ignored: models that go on after the answer have still given it.
+    ``['joy', 'anger']``, each label once and in the order of the answer. A lead-in such as 'The answer
+    is:' is skipped, and what follows on later lines is ignored: the answer has been given all the same.
     """
     if not multi_label:
         return canonical(_first_line(output.lstrip()), labels) or canonical(_first_line(_without_cue(output)), labels)
