@@ -20,6 +20,8 @@ STAGE_COMMANDS = {
     "report": "write report.html, report.md and results.json",
 }
 
+_CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
@@ -59,13 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
     status.set_defaults(function=_status)
     config = commands.add_parser("config", help="print the resolved config as JSON")
-    config.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a config that ships")
+    config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
     _with_set(config).set_defaults(function=_config)
     return parser
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a config that ships, such as demo")
+    parser.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
     parser.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
     return _with_changes(_with_set(parser))
 

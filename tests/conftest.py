@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60)
 settings.load_profile("sentidistill")

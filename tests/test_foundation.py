@@ -105,7 +105,7 @@ def test_finished_work_is_reused_for_the_same_inputs_only(tmp_path: Path) -> Non
     work, folder = Work(), tmp_path / "stage"
     assert not run_stage(folder, {"a": 1, "b": {"c": 2}}, work).reused
     assert run_stage(folder, {"b": {"c": 2}, "a": 1}, work).reused
-    with pytest.raises(InputError, match="b.c: 2 then, 3 now"):
+    with pytest.raises(InputError, match=r"b\.c: 2 then, 3 now"):
         run_stage(folder, {"a": 1, "b": {"c": 3}}, work)
     assert run_stage(folder, {"a": 1, "b": {"c": 3}}, work, "keep").reused
     assert work.times == 1

@@ -80,7 +80,8 @@ def _request(prompt: Prompt, settings: dict[str, Any]) -> Request:
     if sampling is None:
         raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
                        f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
-    return Request(prompt.id, prompt.prompt, Sampling(**sampling), chat=settings["chat_template"][prompt.family], seed=prompt.seed)
+    chat = settings["chat_template"][prompt.family]
+    return Request(prompt.id, prompt.prompt, Sampling(**sampling), chat=chat, seed=prompt.seed)
 
 
 def _responses(requests: Sequence[Request], outputs: Sequence[Output]) -> list[Response]:
