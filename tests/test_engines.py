@@ -225,3 +225,12 @@ def test_a_character_cut_in_the_middle_is_left_out(tiny_model: Path) -> None:
     ids = tokenizer("great \U0001fae0")["input_ids"]
     assert answer_text(tokenizer, ids[:-1], "length", [2], ()) == ("great ", "length")
     assert answer_text(tokenizer, [*ids, 2], "stop", [2], ()) == ("great \U0001fae0", "stop")
+
+
+def test_seeded_prompts_beyond_one_batch_of_tokens_are_all_answered(engine: Engine) -> None:
+    """On CPU, vLLM raised where it cut such a prompt in two: it cannot rewind a request's random generator."""
+    sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=2)
+    asked = [Request(f"r{index}", "word " * 230, sampling, seed=index) for index in range(24)]
+    outputs = engine.generate(asked)
+    assert sum(output.n_prompt_tokens for output in outputs) > 4096
+    assert not any(output.error for output in outputs)
