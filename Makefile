@@ -8,8 +8,12 @@ EXTRA ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-# uv does not read pip's configuration: where pip is told of a folder of wheels, uv is told too. Without
-# one, a CPU machine takes torch's CPU build. On a GPU machine the versions are those vLLM asks for.
+# uv does not read pip's configuration: where pip is told of certificates or of a folder of wheels, uv is
+# told too. Without the latter, a CPU machine takes torch's CPU build. On a GPU machine the versions are
+# those vLLM asks for.
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
 ifeq ($(EXTRA),cpu)
 TORCH := $(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend=cpu)
 PINS := --constraints constraints.txt
