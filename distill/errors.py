@@ -10,3 +10,7 @@ class InputError(Exception):
 
 class RunError(Exception):
     """The input was acceptable but the run could not be completed; commands exit with status 1."""
+
+
+class ProcessDiedError(RunError):
+    """A process that did heavy work was killed or crashed; trying once more may help."""

@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.storage import write_json
 
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +33,8 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
     Calls from several threads run one after another.
 
     Raises:
-        InputError, RunError: as raised in the process; RunError also when it died.
+        InputError, RunError: as raised in the process.
+        ProcessDiedError: it was killed or crashed.
     """
     with tempfile.TemporaryDirectory(prefix="sentidistill-") as folder:
         result_path = Path(folder) / "result.json"
@@ -42,8 +43,9 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
             "folder": os.getcwd(), "path": sys.path})
         if not result_path.exists():
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            raise RunError(f"The process that ran {target} died ({how}) before it could report; it may have been "
-                           "killed or run out of memory. Finished work is kept: run the same command again to go on.")
+            raise ProcessDiedError(
+                f"The process that ran {target} died ({how}) before it could report; it may have been killed or run "
+                "out of memory. Finished work is kept: run the same command again to go on.")
         result = json.loads(result_path.read_text())
     if "error" not in result:
         return result["value"]
@@ -111,11 +113,11 @@ def _serve(parent: int) -> None:
     """Fork for every line of the input; answer each with the fork's exit status."""
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
-    for name in _PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is for the error stream
+    for name in _PRELOADED:
+        with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
+            importlib.import_module(name)
     nursery = os.getpid()
     for line in sys.stdin:
         child = os.fork()

@@ -5,7 +5,11 @@ User text is data: special tokens that stand in it are tokenised as plain charac
 
 from typing import Any
 
+from distill.errors import InputError
+
 _SLOT = "\u2063sentidistill-slot\u2063"
+# Llama-3's template prints today's date unless it is told one; prompts must not depend on the day of the run.
+_DATE = "26 Jul 2024"
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
@@ -13,7 +17,7 @@ def encode_prompt(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
     """Return the token ids of a prompt: as raw text, or as a user turn followed by the start of the answer.
 
     Raises:
-        ValueError: ``chat`` is asked of a tokenizer without a chat template.
+        InputError: ``chat`` is asked of a tokenizer without a chat template.
     """
     if not chat:
         return tokenizer(prompt, split_special_tokens=True)["input_ids"]
@@ -59,7 +63,11 @@ def _encode(tokenizer: Any, text: str, data: bool = False) -> list[int]:
 
 
 def _user_turn(tokenizer: Any) -> tuple[str, str]:
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"The tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template. Use an instruction-tuned "
+            "model, or set teacher.chat_template to false (for the student: train.prompt_format to raw).")
     rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True)
+        [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True, date_string=_DATE)
     before, _, after = rendered.partition(_SLOT)
     return before, after

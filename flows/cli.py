@@ -113,15 +113,18 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 def _stage(arguments: argparse.Namespace) -> None:
     from distill.ledger import write_run_ledger
-    from flows.run import open_run
-    from flows.steps import STAGES
+    from flows.run import Run, open_run
+    from flows.steps import STAGES, trained_stages
     from flows.watch import watched
+
+    def wanted(run: Run) -> Sequence[str]:
+        return trained_stages(run) if arguments.command == "train" else STAGES
 
     with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
                 watched("select", run)
-            for stage in [arguments.stage] if arguments.stage else STAGES:
+            for stage in [arguments.stage] if arguments.stage else wanted(run):
                 watched(arguments.command, run, stage)
         else:
             result = watched(arguments.command, run)

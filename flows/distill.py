@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from distill.errors import InputError
+from distill.errors import ProcessDiedError
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
 from flows import steps
@@ -19,8 +19,8 @@ from flows.watch import watched
 
 
 def _retry(task_: Any, run: Any, state: Any) -> bool:
-    """Retry what may pass by itself, such as an engine that died; never bad input."""
-    return not isinstance(state.result(raise_on_failure=False), InputError)
+    """Retry what may pass by itself: a process that died, a file system that was away. Nothing else."""
+    return isinstance(state.result(raise_on_failure=False), ProcessDiedError | OSError)
 
 
 @task(retries=1, retry_delay_seconds=5, retry_condition_fn=_retry, cache_policy=NO_CACHE)
@@ -46,24 +46,27 @@ def distill(
         step.with_options(name="teacher: KnowDist")("generate", opened, "knowdist")
         step.with_options(name="teacher: ICLDist")("generate", opened, "icldist")
         step.with_options(name="select")("select", opened)
-        step.with_options(name="SFT stage 1: KnowDist")("train", opened, "knowdist")
-        step.with_options(name="SFT stage 2: ICLDist")("train", opened, "icldist")
+        for stage in steps.trained_stages(opened):
+            step.with_options(name=f"SFT: {stage}")("train", opened, stage)
         step.with_options(name="SentiBench")("evaluate", opened)
         publish_ledger(opened)
         return step.with_options(name="report")("report", opened)
 
 
 @flow(name="generate", validate_parameters=False)
-def generate(run: str) -> list[dict[str, Any]]:
+def generate(run: str, on_change: OnChange = "stop") -> list[dict[str, Any]]:
     """Go on with a run's teacher generation: only the shards without a marker."""
-    with open_run(run=run) as opened:
+    with open_run(run=run, on_change=on_change) as opened:
         return [step.with_options(name=f"teacher: {stage}")("generate", opened, stage) for stage in steps.STAGES]
 
 
 @flow(name="evaluate", validate_parameters=False)
-def evaluate(run: str) -> dict[str, Any]:
-    """Evaluate a run's models on SentiBench and write its report anew."""
-    with open_run(run=run) as opened:
+def evaluate(run: str, on_change: OnChange = "stop") -> dict[str, Any]:
+    """Evaluate a run's models on SentiBench and write its report anew.
+
+    A task is evaluated again only where its model, prompts, data or decoding have changed.
+    """
+    with open_run(run=run, on_change=on_change) as opened:
         step.with_options(name="SentiBench")("evaluate", opened)
         return step.with_options(name="report")("report", opened)
 

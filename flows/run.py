@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
-import yaml
-
-from distill.config.load import load_config, save_config, validate
+from distill.config.load import load_config, read_yaml, save_config, validate
 from distill.config.schema import Config
 from distill.errors import InputError
-from distill.stage import OnChange, changed_message
+from distill.stage import MARKER, OnChange, changed_message
 from distill.storage import run_lock
 
 CONFIG = "config.yaml"
@@ -42,7 +41,7 @@ def find_run(run: str, runs_dir: str = "runs") -> Path:
 
 def stored_config(folder: Path) -> Config:
     """Return the config a run was made with."""
-    return validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")), str(folder / CONFIG))
+    return validate(read_yaml(folder / CONFIG), str(folder / CONFIG))
 
 
 def find_config(config: str) -> Path:
@@ -50,8 +49,8 @@ def find_config(config: str) -> Path:
 
     The name of a missing file is returned as it is; reading it says what is wrong.
     """
-    if not Path(config).exists():
-        shipped = Path(str(files("flows"))) / "configs" / Path(config).with_suffix(".yaml").name
+    if not Path(config).is_file():
+        shipped = Path(str(files("flows"))) / "configs" / f"{Path(config).name.removesuffix('.yaml')}.yaml"
         if Path(config).parent in (Path(), Path("flows/configs")) and shipped.is_file():
             return shipped
     return Path(config)
@@ -74,6 +73,8 @@ def open_run(
     """
     if config is None and run is None:
         raise InputError("Name a config to run, or a run to go on with.")
+    if on_change not in get_args(OnChange):
+        raise InputError(f"on_change is '{on_change}', but can only be one of: {', '.join(get_args(OnChange))}.")
     if config is None:
         folder = find_run(str(run))
         resolved = stored_config(folder)
@@ -87,12 +88,18 @@ def open_run(
         yield Run(resolved, folder, on_change)
 
 
+def _finished_work(folder: Path) -> Iterator[Path]:
+    """Yield what would be lost or wrongly reused under another config: markers of stages and of shards."""
+    yield from folder.rglob(MARKER)
+    yield from folder.glob("*/responses/*.json")
+
+
 def _remember(config: Config, folder: Path, on_change: OnChange) -> None:
     path = folder / CONFIG
     if path.exists():
         before = stored_config(folder).to_json()
         if before == config.to_json():
             return
-        if on_change == "stop":
+        if on_change == "stop" and any(_finished_work(folder)):
             raise InputError(changed_message(folder, before, config.to_json()))
     save_config(config, path)

@@ -21,15 +21,19 @@ STAGES = ("knowdist", "icldist")
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
-    from sentibench.data import benchmark_texts, data_id
+    from sentibench.data import benchmark_texts, data_id, has_split
+    from sentibench.registry import all_tasks, select_tasks
 
     evaluate = run.config.evaluate
+    asked = {task.name for task in select_tasks(evaluate.tasks)}
+    # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
+    tasks = [task.name for task in all_tasks().values()
+             if task.name in asked or has_split(task, evaluate.data_dir, "test")]
     wanted = run.config.corpus.decontaminate.enabled
     return build_corpus(
         run.config.corpus, run.config.seed, run.folder,
-        # All tasks, whichever are evaluated now: a later evaluation must find the corpus clean, too.
-        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, "all") if wanted else (),
-        benchmark_id=data_id(evaluate.data_dir, "all") if wanted else "",
+        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, tasks) if wanted else (),
+        benchmark_id=data_id(evaluate.data_dir, tasks) if wanted else "",
         on_change=run.on_change)
 
 
@@ -84,11 +88,12 @@ def train(run: Run, stage: str) -> Outcome:
 
     _needs(run, "sft", "distill generate")
     models = run.folder / "models"
-    if stage == "knowdist":
-        start, out = prepare_student(run.config.student, run.folder), models / "knowdist"
+    out = models / ("knowdist" if stage == "knowdist" else "final")
+    if stage == "knowdist" or not trains(run, "knowdist"):
+        start = prepare_student(run.config.student, run.folder)
     else:
         _needs(run, "models/knowdist", "distill train")
-        start, out = models / "knowdist", models / "final"
+        start = models / "knowdist"
     return train_stage(
         stage, run.config.train, run.folder / "sft" / f"{stage}.parquet", start, out, run.config.seed,
         upstream=_fingerprint(run, "sft"), on_change=run.on_change)
@@ -98,11 +103,15 @@ def evaluate(run: Run) -> Outcome:
     """Base student, distilled student and teacher on SentiBench."""
     from sentibench.stage import evaluate_models
 
-    _needs(run, "models/final", "distill train")
-    folders = {"base": student_base_folder(run), "distilled": run.folder / "models" / "final",
-               "teacher": teacher_folder(run)}
+    last = trained_stages(run)[-1]
+    distilled = "models/final" if last == "icldist" else "models/knowdist"
+    _needs(run, distilled, "distill train")
+    folders = {"base": student_base_folder(run), "distilled": run.folder / distilled, "teacher": teacher_folder(run)}
+    config = run.config.evaluate
+    if config.teacher_engine is None and folders["teacher"] != folders["base"]:
+        config = config.model_copy(update={"teacher_engine": run.config.teacher.engine})
     return evaluate_models(
-        run.config.evaluate, {name: folders[name] for name in run.config.evaluate.models}, run.folder, run.on_change)
+        config, {name: folders[name] for name in run.config.evaluate.models}, run.folder, run.on_change)
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -111,6 +120,19 @@ def report(run: Run) -> dict[str, Any]:
 
     _needs(run, "sentibench", "distill evaluate")
     return build_report(run.folder, run.config)
+
+
+def trains(run: Run, stage: str) -> bool:
+    """Say whether a stage is trained at all: one whose samples are 0 is left out."""
+    prompts = run.config.prompts
+    if stage == "knowdist":
+        return prompts.knowdist.samples > 0
+    return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
+
+
+def trained_stages(run: Run) -> list[str]:
+    """Return the stages that are trained, in order."""
+    return [stage for stage in STAGES if trains(run, stage)]
 
 
 def teacher_folder(run: Run) -> Path:

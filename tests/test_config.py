@@ -110,6 +110,31 @@ def test_the_papers_settings_are_those_of_its_tables(name: str, monkeypatch: pyt
     assert config.teacher.model.name == "meta-llama/Llama-3.1-70B-Instruct"
 
 
+def test_paths_of_the_command_line_and_the_environment_are_meant_from_here(
+    minimal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("NEAR", "../near")
+    said = load_config(minimal, ["corpus.sources.0.path=a.csv", "evaluate.data_dir=${NEAR}/bench"])
+    assert said.corpus.sources[0].path == str(tmp_path / "here" / "a.csv")
+    assert said.evaluate.data_dir == str(tmp_path / "near" / "bench")
+
+
+def test_nothing_to_train_on_is_refused(minimal: Path) -> None:
+    with pytest.raises(InputError, match="nothing to train on"):
+        load_config(minimal, [f"prompts.{family}.samples=0" for family in ("knowdist", "icldist", "general")])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_every_shipped_config_is_found_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.run import find_config
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert find_config(name).name == f"{name}.yaml" and find_config(name).is_file()
+
+
 def test_one_value_for_the_chat_template_means_all_families(minimal: Path) -> None:
     assert not any(load_config(minimal, ["teacher.chat_template=false"]).teacher.chat_template.model_dump().values())
     chosen = load_config(minimal, ["teacher.chat_template.icldist=false"]).teacher.chat_template

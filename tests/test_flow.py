@@ -122,9 +122,11 @@ def test_changed_settings_stop_with_what_changed(place: Path) -> None:
     (("resume", "nothing"), "no run 'nothing'"),
     (("status", "nothing"), "Runs in runs/"),
     (("config", "ci", "--set", "trian.max_length=1"), "did you mean 'train'"),
-    (("collect", "ci", "--run", "bad", "--set", "corpus.sources.0.path=/no/such/file.csv"), "/no/such/file.csv"),
-    (("collect", "ci", "--run", "bad", "--set", "corpus.sources.0.text_column=reviw"), "review"),
-    (("collect", "ci", "--run", "bad", "--set", "corpus.clean.min_chars=3999"), "corpus"),
+    (("collect", "ci", "--run", "bad1", "--set", "corpus.sources.0.path=/no/such/file.csv"), "/no/such/file.csv"),
+    (("collect", "ci", "--run", "bad2", "--set", "corpus.sources.0.text_column=reviw"), "id you mean 'review'"),
+    (("collect", "ci", "--run", "bad3", "--set", "corpus.clean.min_chars=3999"), "no text is left"),
+    (("config", "ci", "--set", "evaluate.seeds.0.x.y=1"), "has no parts"),
+    (("config", "ci", "--set", "name=2024-13-01"), "not valid YAML"),
     (("prompts", "ci", "--run", "none"), "distill collect"),
     (("evaluate", "ci", "--run", "none"), "distill train"),
 ])
@@ -136,6 +138,22 @@ def test_bad_input_is_one_paragraph_and_status_2(place: Path, arguments: tuple[s
     assert "Traceback" not in done.stderr
 
 
+def test_a_mistake_in_the_first_command_does_not_block_the_second(place: Path) -> None:
+    assert distill("collect", "ci", "--run", "again", "--set", "corpus.sources.0.path=nowhere.csv",
+                   cwd=place).returncode == 2
+    done = distill("collect", "ci", "--run", "again", cwd=place)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_without_samples_is_left_out(place: Path) -> None:
+    from distill.config.load import load_config
+    from flows.run import Run
+    from flows.steps import trained_stages
+
+    config = load_config(ROOT / "flows/configs/ci.yaml", ["prompts.knowdist.samples=0"])
+    assert trained_stages(Run(config, place)) == ["icldist"]
+
+
 def test_an_unknown_model_is_bad_input_in_the_flow_too(place: Path) -> None:
     done = distill("run", "ci", "--run", "unknown", "--set", "teacher.model.name=smollm2-135m-instruc", cwd=place,
                    HF_HUB_OFFLINE="1")
@@ -145,14 +163,18 @@ def test_an_unknown_model_is_bad_input_in_the_flow_too(place: Path) -> None:
 
 
 def test_every_deployment_leads_to_a_flow_that_takes_its_parameters() -> None:
-    from prefect.flows import load_flow_from_entrypoint
-
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    # A process of its own, as a worker's is: in this one the packages are imported already.
+    code = ("import json, sys; from prefect.flows import load_flow_from_entrypoint as load\n"
+            "flows = [load(entrypoint, use_placeholder_flow=False) for entrypoint in sys.argv[1:]]\n"
+            "print(json.dumps([[flow.name, list(flow.parameters.properties)] for flow in flows]))")
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, *(item["entrypoint"] for item in declared)], cwd=ROOT, env=ENVIRONMENT, check=True,
+        capture_output=True, text=True).stdout
     names = set()
-    for deployment in declared:
-        flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
-        names.add(f"{flow.name}/{deployment['name']}")
-        assert set(deployment["parameters"]) <= set(flow.parameters.properties)
+    for deployment, (flow, parameters) in zip(declared, json.loads(loaded.splitlines()[-1]), strict=True):
+        names.add(f"{flow}/{deployment['name']}")
+        assert set(deployment["parameters"]) <= set(parameters)
     assert names == {"distill/full", "distill/demo", "distill/resume", "generate/resume", "evaluate/nightly"}
     assert next(item for item in declared if item["name"] == "nightly")["schedules"][0]["cron"]
 

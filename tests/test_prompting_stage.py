@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_prompting import HOSTILE, make_texts
-from test_prompting_tasks import write_task
 
 from distill.config.schema import Prompts
 from distill.errors import InputError
@@ -15,6 +13,8 @@ from distill.prompting.draft import Draft
 from distill.prompting.length import Tally, fit_prompts, limits, token_counter
 from distill.records import Drop, Text, read_records
 from distill.tokenization import encode_prompt
+from tests.test_prompting import HOSTILE, make_texts
+from tests.test_prompting_tasks import write_task
 
 ANSWERS = {"knowdist": 10, "icldist": 5, "general": 5}
 

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_prompting import HOSTILE
 
 from distill.config.schema import General
 from distill.errors import InputError
 from distill.prompting.natural_tasks import choose_tasks, general_drafts, load_task
+from tests.test_prompting import HOSTILE
 
 
 def write_task(path: Path, **fields) -> Path:

@@ -35,7 +35,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         InputError: the file is missing or no YAML mapping, a key is unknown (names the nearest), a value is
             wrong, or an environment variable is unset.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         _apply_override(values, override)
     values = _expand(values, path)
@@ -63,7 +63,12 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping a YAML file holds.
+
+    Raises:
+        InputError: there is none; the message names the file, and the line where YAML is at fault.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -72,7 +77,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is a folder; name the YAML file of a config.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"The config {path} is not UTF-8 text. Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InputError(f"The config {path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from error
@@ -98,22 +103,27 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         node = _descend(node, part, override)
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"The value in --set {override} is not valid YAML.") from error
+    if _is_path(key) and isinstance(value, str) and not value.startswith((PREFIX, "$")):
+        value = os.path.abspath(Path(value).expanduser())
     if isinstance(node, list):
         node[_index(node, last, override)] = value
     else:
         node[last] = value
 
 
+def _is_path(key: str) -> bool:
+    return tuple("*" if part.isdecimal() else part for part in key.split(".")) in _PATHS
+
+
 def _descend(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, override)]
-    if node.get(part) is None:
+    if isinstance(node, dict) and node.get(part) is None:
         node[part] = {}
-    if not isinstance(node[part], dict | list):
+    found = node[_index(node, part, override)] if isinstance(node, list) else node[part]
+    if not isinstance(found, dict | list):
         raise InputError(f"In --set {override}, '{part}' is a plain value in the config and has no parts.")
-    return node[part]
+    return found
 
 
 def _index(node: list[Any], part: str, override: str) -> int:
@@ -134,7 +144,8 @@ def _expand(value: Any, path: Path) -> Any:
         if match[1] not in os.environ:
             raise InputError(f"The config {path} uses ${{{match[1]}}}, but that environment variable is not set. "
                              f"Set it, as in: export {match[1]}=/some/folder")
-        return os.environ[match[1]]
+        value = os.environ[match[1]]
+        return os.path.abspath(value) if value.startswith(".") else value
 
     return _VARIABLE.sub(replace, value)
 

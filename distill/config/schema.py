@@ -306,11 +306,11 @@ class Evaluate(Section):
     models: list[Literal["base", "distilled", "teacher"]] = ["base", "distilled", "teacher"]
     engine: EngineConfig = TransformersEngine()
     teacher_engine: EngineConfig | None = Field(
-        None, description="for a teacher too large for 'engine'; default: the same engine")
+        None, description="default: the one it answered with; 'engine' where teacher and student are one model")
 
 
 class Config(Section):
-    """A whole run."""
+    """A whole run. A stage whose samples are all 0 is left out."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 42
@@ -322,6 +322,15 @@ class Config(Section):
     student: Student
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Self:
+        prompts = self.prompts
+        general = prompts.general.samples if prompts.general.enabled else 0
+        if not prompts.knowdist.samples + prompts.icldist.samples + general:
+            raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
+                             "leaves nothing to train on")
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved config as JSON values."""

@@ -18,6 +18,8 @@ from distill.records import Drop, Text, read_records, write_records
 from distill.stage import OnChange, Outcome, run_stage
 
 FOLDER = "corpus"
+VERSION = 1
+"""Raised when texts are read, cleaned or compared in another way, so that no corpus of the old way is reused."""
 TEXTS = "texts.parquet"
 DROPPED = "dropped.parquet"
 
@@ -49,7 +51,7 @@ def build_corpus(
         InputError: a source cannot be used, no text is left, or the folder was made from other inputs.
     """
     inputs = {
-        "sources": source_inputs(config),
+        "version": VERSION, "sources": source_inputs(config),
         "settings": config.model_dump(mode="json", exclude={"sources"}),
         "seed": seed,
         "benchmark": benchmark_id if config.decontaminate.enabled else None,

@@ -116,7 +116,8 @@ def read_csv(path: Path, columns: Columns) -> Iterator[Row]:
     """
     csv.field_size_limit(_CSV_FIELD_BYTES)
     with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream)
+        # Lax, a quotation mark that is never closed would swallow the rest of the file without a word.
+        reader = csv.reader(stream, strict=True)
         try:
             header = next((record for record in reader if record), None)
             if header is None:

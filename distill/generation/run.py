@@ -26,7 +26,7 @@ Stage = Literal["knowdist", "icldist"]
 STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}
 RESPONSES = "responses"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sentidistill.generation")
 
 
 def generate(

@@ -13,7 +13,8 @@ from distill.hashing import file_digest
 from distill.storage import read_json
 
 # What decides a model's answers. README, training arguments and the like do not.
-_CONTENT = ("config.json", "*.safetensors", "tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json",
+_CONTENT = ("config.json", "generation_config.json", "*.safetensors", "tokenizer*", "*.jinja",
+            "special_tokens_map.json", "added_tokens.json",
             "vocab.json", "vocab.txt", "merges.txt", "*.model", "adapter_config.json")
 _UNKNOWN_CONTEXT = 2048
 

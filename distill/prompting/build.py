@@ -21,6 +21,8 @@ from distill.resources import locate
 from distill.stage import OnChange, Outcome, run_stage
 
 FOLDER = "prompts"
+VERSION = 1
+"""Raised when prompts are built in another way, so that no prompts of the old way are reused."""
 
 
 def build_prompts(
@@ -38,7 +40,7 @@ def build_prompts(
         InputError: bad demonstration pool or task files; no prompt of a family could be built.
     """
     inputs = {
-        "prompts": config.model_dump(mode="json"), "seed": seed, "limits": limits.to_json(),
+        "version": VERSION, "prompts": config.model_dump(mode="json"), "seed": seed, "limits": limits.to_json(),
         "texts": ids_fingerprint([content_id(text.id, text.text) for text in texts]),
         "prompt_files": prompt_files_digest(), **_data_digests(config), **inputs_extra}
     return run_stage(run / FOLDER, inputs, lambda folder: _build(config, texts, seed, limits, folder), on_change)

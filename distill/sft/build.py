@@ -18,6 +18,8 @@ from distill.stage import OnChange, Outcome, run_stage
 from distill.tokenization import encode_completion, encode_prompt
 
 STAGES = ("knowdist", "icldist")
+VERSION = 1
+"""Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
 TOO_LONG = "too_long_student"
 _CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
@@ -58,8 +60,9 @@ def build_sft(
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
-        "upstream": dict(upstream), "filters": filters.model_dump(mode="json"), "max_length": train.max_length,
-        "prompt_format": train.prompt_format, "tokenizer": _tokenizer_digests(tokenizer_folder),
+        "version": VERSION, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
+        "max_length": train.max_length, "prompt_format": train.prompt_format,
+        "tokenizer": _tokenizer_digests(tokenizer_folder),
     }
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
