@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class VllmEngine:
                              "'transformers'.")
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
-        _set_environment(config)
+        _set_environment()
         try:
             self._llm: Any = _start(config, folder)
         except Exception as error:  # whatever it is, the reader needs the paragraph
@@ -128,11 +129,12 @@ class VllmEngine:
         return Output(request.id, text, reason, len(item.ids), len(tokens))
 
 
-def _set_environment(config: schema.VllmEngine) -> None:
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gb)
+def _set_environment() -> None:
     for name, value in (("VLLM_ENABLE_V1_MULTIPROCESSING", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"),
                         ("VLLM_LOGGING_LEVEL", "ERROR")):
         os.environ.setdefault(name, value)
+    if "distutils" in sys.modules:  # vLLM imports setuptools, which otherwise refuses to come after the standard one
+        os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
 
 
 def _start(config: schema.VllmEngine, folder: Path) -> Any:
@@ -148,7 +150,8 @@ def _start(config: schema.VllmEngine, folder: Path) -> Any:
     if dtype == "auto":  # bfloat16 is several times slower on processors without AMX
         dtype = "float32" if on_cpu else "bfloat16"
     # With chunked prefill, vLLM rewinds a seeded request's random generator, which torch cannot do on CPU: it raises.
-    special = {"enable_chunked_prefill": False} if on_cpu else {
+    # Without a size for keys and values, vLLM on CPU wants nearly all of the machine's memory to be free.
+    special = {"enable_chunked_prefill": False, "kv_cache_memory_bytes": config.kv_cache_gb << 30} if on_cpu else {
         "gpu_memory_utilization": config.gpu_memory_utilization}
     return LLM(
         model=str(folder), dtype=dtype, tensor_parallel_size=config.tensor_parallel_size,
