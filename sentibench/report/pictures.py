@@ -28,7 +28,7 @@ def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
         axes.set_yticks(range(len(rows)), [row["stage"] for row in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
-        axes.set_xlim(right=max(row["n_in"] for row in rows) * 8)
+        axes.set_xlim(1, max(row["n_in"] for row in rows) * 8)
         axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
         axes.grid(axis="y", visible=False)
         return _svg(figure)
