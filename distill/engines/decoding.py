@@ -12,7 +12,7 @@ import torch
 
 from distill.engines.base import Sampling
 
-_NUCLEUS = 1024  # candidates that are looked at first; sorting a whole vocabulary each step is slow
+_NUCLEUS = 256  # candidates that are looked at first; sorting a whole vocabulary each step is slow
 
 
 @dataclass
@@ -73,19 +73,26 @@ def decode(model: Any, tokenizer: Any, rows: list[Row], end_ids: Sequence[int]) 
 def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     """Return one token a row from logits of shape (rows, vocabulary): the likeliest, or a draw."""
     tokens = logits.argmax(-1).tolist()
-    for index, row in enumerate(rows):
-        if row.generator is not None:
-            draw = torch.rand((), generator=row.generator, dtype=torch.float64).item()
-            tokens[index] = _draw(logits[index] / row.sampling.temperature, row.sampling.top_p, draw)
+    drawn = [index for index, row in enumerate(rows) if row.generator is not None]
+    if not drawn:
+        return tokens
+    heat = torch.tensor([rows[index].sampling.temperature for index in drawn], device=logits.device)
+    probabilities = (logits[drawn] / heat[:, None]).softmax(-1)
+    likeliest = probabilities.topk(min(_NUCLEUS, probabilities.shape[-1]))  # of all rows at once
+    for place, index in enumerate(drawn):
+        draw = torch.rand((), generator=rows[index].generator, dtype=torch.float64).item()
+        tokens[index] = _draw(probabilities[place], likeliest.values[place], likeliest.indices[place],
+                              rows[index].sampling.top_p, draw)
     return tokens
 
 
-def _draw(logits: torch.Tensor, top_p: float, draw: float) -> int:
-    """Return the token at quantile ``draw`` of the smallest set of likeliest tokens that holds ``top_p``."""
-    probabilities = logits.softmax(-1)
+def _draw(probabilities: torch.Tensor, best: torch.Tensor, tokens: torch.Tensor, top_p: float, draw: float) -> int:
+    """Return the token at quantile ``draw`` of the smallest set of likeliest tokens that holds ``top_p``.
+
+    ``best`` and ``tokens`` are the first of these in order; where they do not hold enough, all are sorted.
+    """
     if top_p >= 1:
         return _quantile(probabilities.double().cumsum(-1), draw)
-    best, tokens = probabilities.topk(min(_NUCLEUS, len(probabilities)))
     if best.sum() < top_p:
         best, tokens = probabilities.sort(descending=True)
     mass = best.double().cumsum(-1)
