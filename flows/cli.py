@@ -193,11 +193,10 @@ def _prepare(verbose: bool) -> None:
         defaults |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    log = logging.getLogger("sentidistill")
+    log = logging.getLogger("sentidistill")  # its level: flows/watch.py
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
     log.propagate = False
 
 

@@ -9,6 +9,7 @@ from flows import steps
 from flows.run import Run
 
 log = logging.getLogger("sentidistill")
+log.setLevel(logging.INFO)
 TITLES = {
     "collect": "corpus",
     "prompts": "prompts",
