@@ -103,7 +103,7 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
 def _notes(results: dict[str, Any]) -> Any:
     config = results["config"]
     if config["evaluate"]["data_dir"].startswith(PREFIX):
-        yield ("These scores are on the miniature benchmark that ships with sentidistill, two dozen examples a task: "
+        yield ("These scores are on the miniature benchmark that ships with sentidistill, at most 30 examples a task: "
                "they show that the machinery works and cannot be compared with the paper's.")
     elif config["evaluate"]["limit"]:
         yield (f"Only the first {config['evaluate']['limit']} test examples of each task were evaluated; mind the "
