@@ -58,6 +58,11 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
     raise RunError(result["error"])
 
 
+def warm_up() -> None:
+    """Start the nursery now, so that its imports run beside whatever the caller does before its first call."""
+    _nursery.start()
+
+
 class _Nursery:
     """The process that forks, as seen from the one that asks."""
 
@@ -83,6 +88,11 @@ class _Nursery:
                 self.close()
                 return -signal.SIGKILL
             return int(answer)
+
+    def start(self) -> None:
+        """Have the process running; return without waiting for its imports."""
+        with self._lock:
+            self._running()
 
     def close(self) -> None:
         """End the nursery and what it runs."""

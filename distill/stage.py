@@ -27,6 +27,16 @@ class Outcome:
     details: dict[str, Any]
     reused: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON values, to be sent from one process to another."""
+        return {**vars(self), "folder": str(self.folder), "ledgers": [ledger.to_json() for ledger in self.ledgers]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Outcome":
+        """Return the outcome that ``to_json`` described."""
+        return cls(**{**data, "folder": Path(data["folder"]),
+                      "ledgers": tuple(Ledger.from_json(item) for item in data["ledgers"])})
+
 
 def run_stage(
     folder: Path,

@@ -10,6 +10,7 @@ from typing import Any
 
 from distill import __version__
 from distill.errors import InputError, RunError
+from distill.process import warm_up
 
 STAGE_COMMANDS = {
     "collect": "collect, clean, decontaminate and deduplicate the texts",
@@ -89,6 +90,7 @@ def _with_changes(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> None:
     _check_early(arguments)
+    warm_up()
     from flows.distill import distill
 
     _finish(distill(arguments.config, arguments.run, arguments.overrides, arguments.on_change))
@@ -106,6 +108,7 @@ def _resume(arguments: argparse.Namespace) -> None:
     from flows.run import find_run
 
     folder = find_run(arguments.run)
+    warm_up()
     from flows.distill import distill
 
     _finish(distill(run=str(folder), on_change=arguments.on_change))

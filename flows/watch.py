@@ -1,9 +1,12 @@
 """Run a step and say so: one line when it begins, one when it ends, in the log named ``sentidistill``."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
+from distill.config.load import validate
 from distill.ledger import Ledger
+from distill.process import call_in_process
 from distill.stage import Outcome
 from flows import steps
 from flows.run import Run
@@ -19,20 +22,33 @@ TITLES = {
     "evaluate": "SentiBench",
     "report": "report",
 }
+_FORKED = ("prompts", "select")
+"""Steps that load tokenizers. In a fork they find transformers imported, which takes longer than they do."""
 
 
 def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
     title = f"{TITLES[name]} ({stage})" if stage else TITLES[name]
     log.info("%s: %s …", run.folder.name, title)
-    function = getattr(steps, name)
-    outcome = function(run, stage) if stage else function(run)
+    if name in _FORKED:
+        spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change}
+        outcome = Outcome.from_json(call_in_process("flows.watch:forked", spec, run.folder / "logs" / f"{name}.log"))
+    else:
+        function = getattr(steps, name)
+        outcome = function(run, stage) if stage else function(run)
     if not isinstance(outcome, Outcome):
         return outcome
     how = "already done, reused" if outcome.reused else f"done in {_duration(outcome.seconds)}"
     log.info("%s: %s %s%s", run.folder.name, title, how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
     return {"folder": str(outcome.folder), "fingerprint": outcome.fingerprint, "seconds": round(outcome.seconds, 1),
             "reused": outcome.reused, "ledgers": [ledger.to_json() for ledger in outcome.ledgers]}
+
+
+def forked(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run a step of a run given as JSON values; return its outcome as such."""
+    run = Run(validate(spec["config"], "the run's config"), Path(spec["folder"]), spec["on_change"])
+    outcome: Outcome = getattr(steps, spec["step"])(run)
+    return outcome.to_json()
 
 
 def _line(ledger: Ledger) -> str:
