@@ -47,9 +47,10 @@ def run_stage(
 ) -> Outcome:
     """Run ``work(folder)`` unless the folder's marker says it was done from the same ``inputs``.
 
-    ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. What a
-    crash left behind without a marker is deleted first, unless the stage is ``resumable`` and keeps its
-    own markers inside. ``work`` returns the stage's accounts and any details worth keeping.
+    ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. Where ``keep``
+    lets work of other inputs stand, the marker says so under ``kept``, and the same inputs find it kept from
+    then on. What a crash left behind without a marker is deleted first, unless the stage is ``resumable`` and
+    keeps its own markers inside. ``work`` returns the stage's accounts and any details worth keeping.
 
     Raises:
         InputError: the folder was made from other inputs and ``on_change`` is ``stop``.
@@ -59,7 +60,8 @@ def run_stage(
     marker = folder / MARKER
     if marker.exists():
         done = read_json(marker)
-        if done["fingerprint"] == mark or on_change == "keep":
+        if done["fingerprint"] == mark or on_change == "keep" or _was_kept(done, mark):
+            _note_kept(marker, done, mark, inputs)
             ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
             return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
         if on_change == "stop":
@@ -82,10 +84,32 @@ def run_stage(
     return Outcome(folder, mark, tuple(ledgers), seconds, details, reused=False)
 
 
+def kept_changes(done: Mapping[str, Any]) -> list[str]:
+    """Say what differs between a marker's inputs and those it was kept under; nothing where it was not kept."""
+    return changes(done["inputs"], done["kept"]["inputs"]) if "kept" in done else []
+
+
+def _was_kept(done: Mapping[str, Any], mark: str) -> bool:
+    return bool(done.get("kept", {}).get("fingerprint") == mark)
+
+
+def _note_kept(marker: Path, done: dict[str, Any], mark: str, inputs: Mapping[str, Any]) -> None:
+    kept = None if done["fingerprint"] == mark else {"fingerprint": mark, "inputs": dict(inputs)}
+    if kept == done.get("kept"):
+        return
+    rest = {key: value for key, value in done.items() if key != "kept"}
+    write_json(marker, rest if kept is None else {**rest, "kept": kept})
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the values that differ between two trees of settings, each as ``key: then, now``."""
+    return [f"{key}: {before!r} then, {after!r} now" for key, before, after in _differences("", old, new)]
+
+
 def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Say in one paragraph what differs between the inputs that made ``folder`` and those asked for now."""
-    changes = [f"{key}: {before!r} then, {after!r} now" for key, before, after in _differences("", old, new)]
-    shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+    found = changes(old, new)
+    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return (f"{folder} holds work made from other settings ({shown}). Use --discard to delete that work and what "
             "follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run.")
 

@@ -5,14 +5,13 @@ from typing import Any
 
 from distill.stage import MARKER
 from distill.storage import read_json
-
-ORDER = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final", "sentibench")
+from sentibench.report.gather import RUN_STAGES
 
 
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
     """Return one row a stage: name, state (done, started, waiting), seconds, and its ledgers."""
     rows = []
-    for stage in ORDER:
+    for stage in RUN_STAGES:
         marker = folder / stage / MARKER
         if marker.exists():
             done = read_json(marker)

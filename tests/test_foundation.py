@@ -16,7 +16,7 @@ from distill.hashing import content_id, derived_rng, fingerprint, ids_fingerprin
 from distill.ledger import Ledger, write_run_ledger
 from distill.process import call_in_process
 from distill.records import Prompt, read_records, write_records
-from distill.stage import run_stage
+from distill.stage import kept_changes, run_stage
 from distill.storage import atomic_path, read_json, run_lock, write_json
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -107,10 +107,22 @@ def test_finished_work_is_reused_for_the_same_inputs_only(tmp_path: Path) -> Non
     assert run_stage(folder, {"b": {"c": 2}, "a": 1}, work).reused
     with pytest.raises(InputError, match=r"b\.c: 2 then, 3 now"):
         run_stage(folder, {"a": 1, "b": {"c": 3}}, work)
-    assert run_stage(folder, {"a": 1, "b": {"c": 3}}, work, "keep").reused
-    assert work.times == 1
     assert not run_stage(folder, {"a": 1, "b": {"c": 3}}, work, "discard").reused
     assert work.times == 2
+
+
+def test_kept_work_says_what_changed_and_is_found_kept_from_then_on(tmp_path: Path) -> None:
+    work, folder = Work(), tmp_path / "stage"
+    made = run_stage(folder, {"a": 1, "b": {"c": 2}}, work)
+    kept = run_stage(folder, {"a": 1, "b": {"c": 3}}, work, "keep")
+    assert kept.reused and kept.fingerprint == made.fingerprint
+    assert kept_changes(read_json(folder / "_done.json")) == ["b.c: 2 then, 3 now"]
+    assert run_stage(folder, {"a": 1, "b": {"c": 3}}, work).reused
+    with pytest.raises(InputError, match=r"b\.c: 2 then, 4 now"):
+        run_stage(folder, {"a": 1, "b": {"c": 4}}, work)
+    assert run_stage(folder, {"a": 1, "b": {"c": 2}}, work).reused
+    assert kept_changes(read_json(folder / "_done.json")) == []
+    assert work.times == 1
 
 
 def test_work_that_stopped_midway_is_done_again_from_an_empty_folder(tmp_path: Path) -> None:

@@ -12,28 +12,10 @@ from distill.errors import InputError, RunError
 from distill.ledger import Ledger
 from distill.records import Drop, SftRow, read_records, write_records
 from distill.training import stages
+from tests.helpers import make_rows
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
 CONFIG = Train(device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
-
-
-def make_rows(count: int = 24) -> list[SftRow]:
-    """Return rows of different lengths with two possible answers."""
-    words = [("good", "positive"), ("bad", "negative")]
-    return [SftRow(f"row{i:03d}", "icldist", "sentiment/lw", f"Text: {'very ' * (i % 9)}{word}\nLabel:", answer)
-            for i, (word, answer) in ((i, words[i % 2]) for i in range(count))]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose minutes."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -4,25 +4,7 @@ import pytest
 
 from distill.config.schema import Train
 from distill.records import SftRow
-
-
-def make_rows(count: int = 24) -> list[SftRow]:
-    """Return rows of different lengths with two possible answers."""
-    words = [("good", "positive"), ("bad", "negative")]
-    return [SftRow(f"row{i:03d}", "icldist", "sentiment/lw", f"Text: {'very ' * (i % 9)}{word}\nLabel:", answer)
-            for i, (word, answer) in ((i, words[i % 2]) for i in range(count))]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose minutes."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(threads)
+from tests.helpers import make_rows
 
 
 @pytest.fixture(scope="module")

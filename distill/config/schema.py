@@ -181,11 +181,12 @@ EngineConfig = Annotated[
 
 
 class SamplingConfig(Section):
-    """Decoding of one family of prompts."""
+    """Decoding of one family of prompts. An answer ends before the first of the ``stop`` strings."""
 
     temperature: float = Field(ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class TeacherSampling(Section):

@@ -67,7 +67,8 @@ def generate(
                 "engine": teacher.engine.model_dump(mode="json"), "settings": settings,
                 "shards": [shard.name for shard in pending], "slice_size": slice_size,
             }, log=run / "logs" / f"{stage}.log")
-        return totals(stage, responses, len(prompts))
+        ledgers, details = totals(stage, responses, len(prompts))
+        return ledgers, {**details, "kept_shards": _n_kept(responses, prompts.shards, settings)}
 
     _reopen_if_damaged(folder)
     return run_stage(folder, {"prompts": prompts.digest, **settings}, work, on_change, resumable=True)
@@ -117,6 +118,12 @@ def pending_shards(responses: Path, shards: list[Shard], settings: Mapping[str, 
         path.unlink()
         pending.append(shard)
     return pending
+
+
+def _n_kept(responses: Path, shards: list[Shard], settings: Mapping[str, Any]) -> int:
+    """Return how many finished shards were made from other settings, and kept."""
+    markers = read_markers(responses)
+    return sum(markers[shard.name].fingerprint != fingerprint(shard_inputs(shard, dict(settings))) for shard in shards)
 
 
 def _remove_leftovers(responses: Path, pending: set[str]) -> None:

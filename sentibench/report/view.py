@@ -113,6 +113,12 @@ def _notes(results: dict[str, Any]) -> Any:
     twins = {model: twin for model, twin in results["sentibench"]["same_weights"].items() if twin}
     for model, twin in twins.items():
         yield f"'{model}' and '{twin}' are the same weights here, so they were evaluated once and share their scores."
+    for stage in results["stages"]:
+        for change in stage["kept_though"]:
+            yield f"The stage '{stage['stage']}' was kept (--keep) though its settings have changed: {change}."
+        if stage["details"].get("kept_shards"):
+            yield (f"{stage['details']['kept_shards']:,} of the {stage['details']['shards']:,} shards of "
+                   f"'{stage['stage']}' were answered under other settings and kept (--keep).")
     built = next((stage["details"] for stage in results["stages"] if stage["stage"] == "prompts"), {})
     for family, numbers in built.items():
         if isinstance(numbers, dict) and numbers.get("built", 0) < numbers.get("asked", 0):
