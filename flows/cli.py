@@ -153,7 +153,7 @@ def _status(arguments: argparse.Namespace) -> None:
     table = Table(title=f"run {folder}", title_justify="left")
     for column, justify in (("stage", "left"), ("state", "left"), ("seconds", "right"), ("what", "left"),
                             ("in", "right"), ("out", "right"), ("dropped", "left")):
-        table.add_column(column, justify=justify)
+        table.add_column(column, justify=justify, overflow="fold")
     for row in stage_rows(folder):
         seconds = "" if row["seconds"] is None else f"{row['seconds']:,.1f}"
         first = (row["stage"], row["state"], seconds)

@@ -47,13 +47,17 @@ def stored_config(folder: Path) -> Config:
 def find_config(config: str) -> Path:
     """Return the path of a config given as a file, or as the name of one that ships (``demo``).
 
-    The name of a missing file is returned as it is; reading it says what is wrong.
+    Raises:
+        InputError: there is neither.
     """
-    if not Path(config).is_file():
-        shipped = Path(str(files("flows"))) / "configs" / f"{Path(config).name.removesuffix('.yaml')}.yaml"
-        if Path(config).parent in (Path(), Path("flows/configs")) and shipped.is_file():
-            return shipped
-    return Path(config)
+    if Path(config).exists():
+        return Path(config)
+    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / "configs").glob("*.yaml"))}
+    name = Path(config).name.removesuffix(".yaml")
+    if name in shipped and Path(config).parent in (Path(), Path("flows/configs")):
+        return shipped[name]
+    raise InputError(f"There is no config file {config}. Give the path of one, or the name of one that ships: "
+                     f"{', '.join(shipped)}.")
 
 
 @contextmanager

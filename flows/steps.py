@@ -16,6 +16,8 @@ from distill.storage import read_json
 from flows.run import Run
 
 STAGES = ("knowdist", "icldist")
+MODELS = {"knowdist": "models/knowdist", "icldist": "models/final"}
+"""Where each stage leaves its model in the run folder."""
 
 
 def collect(run: Run) -> Outcome:
@@ -87,13 +89,12 @@ def train(run: Run, stage: str) -> Outcome:
     from distill.training.student import prepare_student
 
     _needs(run, "sft", "distill generate")
-    models = run.folder / "models"
-    out = models / ("knowdist" if stage == "knowdist" else "final")
+    out = run.folder / MODELS[stage]
     if stage == "knowdist" or not trains(run, "knowdist"):
         start = prepare_student(run.config.student, run.folder)
     else:
-        _needs(run, "models/knowdist", "distill train")
-        start = models / "knowdist"
+        _needs(run, MODELS["knowdist"], "distill train")
+        start = run.folder / MODELS["knowdist"]
     return train_stage(
         stage, run.config.train, run.folder / "sft" / f"{stage}.parquet", start, out, run.config.seed,
         upstream=_fingerprint(run, "sft"), on_change=run.on_change)
@@ -103,8 +104,7 @@ def evaluate(run: Run) -> Outcome:
     """Base student, distilled student and teacher on SentiBench."""
     from sentibench.stage import evaluate_models
 
-    last = trained_stages(run)[-1]
-    distilled = "models/final" if last == "icldist" else "models/knowdist"
+    distilled = MODELS[trained_stages(run)[-1]]
     _needs(run, distilled, "distill train")
     folders = {"base": student_base_folder(run), "distilled": run.folder / distilled, "teacher": teacher_folder(run)}
     config = run.config.evaluate

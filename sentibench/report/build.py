@@ -33,7 +33,7 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
     trained = sum(item["n_out"] for item in results["ledger"] if item["stage"].startswith("train/"))
     texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
     lines = ["", f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; {view.student} trained on "
-             f"{trained:,} of the answers, in two stages."]
+             f"{trained:,} of the answers, {view.taught}."]
     for training in results["training"]:
         if training["eval_loss"]:
             lines.append(f"Held-out loss, {training['stage']}: {training['eval_loss'][0][1]:.3f} before, "

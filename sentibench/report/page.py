@@ -27,7 +27,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
 
 def render_markdown(results: dict[str, Any], view: View) -> str:
     """Return the Markdown form: scores, losses, ledger, time."""
-    lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, in two stages.", ""]
+    lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, {view.taught}.", ""]
     lines += [f"> {note}" for note in view.notes] + [""]
     seeds = ", ".join(map(str, view.seeds))
     lines += [f"## SentiBench: F1 (%), protocol {view.protocol}, seeds {seeds}, {view.size}", ""]

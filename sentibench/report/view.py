@@ -28,6 +28,7 @@ class View:
     protocol: str
     seeds: list[int]
     size: str
+    taught: str
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -42,7 +43,14 @@ def build_view(results: dict[str, Any]) -> View:
         teacher=config["teacher"]["model"]["name"], student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=config["evaluate"]["protocol"],
+        taught=_taught(results),
         seeds=config["evaluate"]["seeds"], size=size)
+
+
+def _taught(results: dict[str, Any]) -> str:
+    """Say how the student was trained, to follow a comma."""
+    stages = [training["stage"] for training in results["training"]]
+    return "in two stages" if len(stages) == 2 else f"in the one stage {stages[0]}" if stages else "in no stage"
 
 
 def _student(student: dict[str, Any]) -> str:
@@ -114,8 +122,9 @@ def _notes(results: dict[str, Any]) -> Any:
     for model, twin in twins.items():
         yield f"'{model}' and '{twin}' are the same weights here, so they were evaluated once and share their scores."
     for stage in results["stages"]:
-        for change in stage["kept_though"]:
-            yield f"The stage '{stage['stage']}' was kept (--keep) though its settings have changed: {change}."
+        if stage["kept_though"]:
+            yield (f"The stage '{stage['stage']}' was kept (--keep) though its settings have changed: "
+                   f"{'; '.join(stage['kept_though'])}. The config below has the new ones.")
         if stage["details"].get("kept_shards"):
             yield (f"{stage['details']['kept_shards']:,} of the {stage['details']['shards']:,} shards of "
                    f"'{stage['stage']}' were answered under other settings and kept (--keep).")
