@@ -17,7 +17,7 @@ STAGE_COMMANDS = {
     "prompts": "write the prompts for the teacher",
     "generate": "have the teacher answer them, shard by shard",
     "train": "filter the answers and train the student in two stages",
-    "evaluate": "evaluate base student, distilled student and teacher on SentiBench",
+    "evaluate": "put held-out rows to the student; evaluate it, its base and the teacher on SentiBench",
     "report": "write report.html, report.md and results.json",
 }
 
@@ -129,6 +129,9 @@ def _stage(arguments: argparse.Namespace) -> None:
                 watched("select", run)
             for stage in [arguments.stage] if arguments.stage else wanted(run):
                 watched(arguments.command, run, stage)
+        elif arguments.command == "evaluate":
+            watched("check", run)
+            watched("evaluate", run)
         else:
             result = watched(arguments.command, run)
             if arguments.command == "report":

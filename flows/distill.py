@@ -48,6 +48,7 @@ def distill(
         step.with_options(name="select")("select", opened)
         for stage in steps.trained_stages(opened):
             step.with_options(name=f"SFT: {stage}")("train", opened, stage)
+        step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
         publish_ledger(opened)
         return step.with_options(name="report")("report", opened)

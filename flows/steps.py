@@ -100,6 +100,22 @@ def train(run: Run, stage: str) -> Outcome:
         upstream=_fingerprint(run, "sft"), on_change=run.on_change)
 
 
+def check(run: Run) -> Outcome:
+    """Put held-out rows to the student before, between and after the stages of training."""
+    from distill.heldout.stage import check_models
+
+    stages = trained_stages(run)
+    models = {"base": student_base_folder(run)}
+    for stage in stages:
+        _needs(run, MODELS[stage], "distill train")
+        models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
+    sampling = run.config.teacher.sampling
+    return check_models(
+        run.config.evaluate.held_out, run.config.evaluate.engine, run.config.train.prompt_format == "chat",
+        {family: getattr(sampling, family).max_tokens for family in FAMILIES}, models,
+        {stage: run.folder / MODELS[stage] for stage in stages}, run.folder, run.config.seed, run.on_change)
+
+
 def evaluate(run: Run) -> Outcome:
     """Base student, distilled student and teacher on SentiBench."""
     from sentibench.stage import evaluate_models

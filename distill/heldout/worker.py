@@ -1,0 +1,92 @@
+"""One model's answers to held-out rows, in a process of its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from distill.config.schema import EngineConfig
+from distill.engines import open_engine
+from distill.engines.base import Output, Request, Sampling
+from distill.heldout.rows import HeldOutRow
+from distill.sft.labels import parse_answer
+
+_BATCH = 8
+
+
+def answer(spec: dict[str, Any]) -> dict[str, Any]:
+    """Ask one model the rows; return its answers and their measures as JSON values.
+
+    ``spec``: ``model`` (folder), ``engine``, ``chat``, ``max_tokens`` by family, ``rows``.
+
+    Raises:
+        InputError, RunError: as :func:`distill.engines.open_engine`.
+    """
+    rows = [HeldOutRow(**{**row, "labels": tuple(row["labels"])}) for row in spec["rows"]]
+    engine = TypeAdapter(EngineConfig).validate_python(spec["engine"])
+    requests = [Request(row.id, row.prompt, Sampling(max_tokens=spec["max_tokens"][row.family]), chat=spec["chat"])
+                for row in rows]
+    with open_engine(engine, Path(spec["model"])) as opened:
+        outputs = opened.generate(requests)
+    losses = completion_losses(Path(spec["model"]), rows, spec["chat"])
+    return {
+        "measured": measure(rows, outputs, losses),
+        "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
+                     "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
+                     "loss": round(loss, 4)}
+                    for row, output, (loss, _) in zip(rows, outputs, losses, strict=True)]}
+
+
+def measure(
+    rows: Sequence[HeldOutRow], outputs: Sequence[Output], losses: Sequence[tuple[float, int]]
+) -> dict[str, float | None]:
+    """Return, for the rows with a closed list of labels, all None where there are none:
+
+    ``loss``: mean loss of a token of the teacher's answer (nats); ``valid_label``: share of answers that are a
+    label, or list of labels, of their prompt and nothing else, ended by the model itself; ``readable_label``:
+    share in which a label can be read, whatever follows it; ``as_teacher``: share that reads as the teacher's.
+    """
+    asked = [(row, output, loss) for row, output, loss in zip(rows, outputs, losses, strict=True) if row.labels]
+    if not asked:
+        return dict.fromkeys(("loss", "valid_label", "readable_label", "as_teacher"))
+    read = [parse_answer(output.text, row.labels, row.multi_label) for row, output, _ in asked]
+    alone = [output.finish_reason == "stop" and "\n" not in output.text.strip() for _, output, _ in asked]
+    return {
+        "loss": round(sum(total for _, _, (total, _) in asked) / sum(count for _, _, (_, count) in asked), 4),
+        "valid_label": _share(label is not None and ended for label, ended in zip(read, alone, strict=True)),
+        "readable_label": _share(label is not None for label in read),
+        "as_teacher": _share(label == row.completion for label, (row, _, _) in zip(read, asked, strict=True)),
+    }
+
+
+def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool) -> list[tuple[float, int]]:
+    """Return each completion's summed loss (nats) and its number of tokens, end token included."""
+    import torch
+
+    from distill.engines.decoding import left_pad, positions
+    from distill.models import load_model, load_tokenizer
+    from distill.tokenization import encode_completion, encode_prompt
+
+    tokenizer, model = load_tokenizer(model_folder), load_model(model_folder)
+    encoded = [(encode_prompt(tokenizer, row.prompt, chat),
+                encode_completion(tokenizer, row.prompt, row.completion, chat)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: sum(map(len, encoded[index])))
+    losses: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            batch = order[start:start + _BATCH]
+            ids, mask = left_pad([encoded[i][0] + encoded[i][1] for i in batch], tokenizer.pad_token_id, model.device)
+            longest = max(len(encoded[i][1]) for i in batch)
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False,
+                           logits_to_keep=longest + 1).logits[:, :-1].float()
+            chosen = logits.log_softmax(-1).gather(-1, ids[:, -longest:, None])[..., 0]
+            for place, index in enumerate(batch):
+                count = len(encoded[index][1])
+                losses[index] = (-chosen[place, -count:].sum().item(), count)
+    return losses
+
+
+def _share(truths: Any) -> float:
+    listed = list(truths)
+    return round(sum(listed) / len(listed), 4)
