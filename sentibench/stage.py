@@ -8,7 +8,7 @@ from typing import Any
 from distill.config.schema import EngineConfig, Evaluate
 from distill.errors import InputError
 from distill.ledger import Ledger
-from distill.models import model_fingerprint
+from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
@@ -55,7 +55,8 @@ def evaluate_models(
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)
         ledgers = [_account(folder / name, name, tasks, config.seeds) for name in identities]
-        return ledgers, table(load_results(folder))
+        parameters = {name: count_parameters(model) for name, model in models.items()}
+        return ledgers, {"parameters": parameters, **table(load_results(folder))}
 
     return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
 

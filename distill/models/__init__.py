@@ -3,9 +3,9 @@
 Importing this package is cheap; torch and transformers are imported when a model is touched.
 """
 
-from distill.models.folder import context_length, load_model, load_tokenizer, model_fingerprint
+from distill.models.folder import context_length, count_parameters, load_model, load_tokenizer, model_fingerprint
 from distill.models.prune import depth_prune
 from distill.models.resolve import BUILT_IN, default_cache, resolve_model
 
-__all__ = ["BUILT_IN", "context_length", "default_cache", "depth_prune", "load_model", "load_tokenizer",
-           "model_fingerprint", "resolve_model"]
+__all__ = ["BUILT_IN", "context_length", "count_parameters", "default_cache", "depth_prune", "load_model",
+           "load_tokenizer", "model_fingerprint", "resolve_model"]

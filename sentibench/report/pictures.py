@@ -7,6 +7,7 @@ from typing import Any
 
 # Okabe and Ito's palette, which people with the common colour blindnesses can tell apart.
 COLOURS = {"base": "#999999", "distilled": "#0072B2", "teacher": "#E69F00", "paper": "#000000"}
+_MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
 _STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
@@ -56,7 +57,6 @@ def scores(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> str:
     """Draw every task's score by model with its 95% interval. Each task: ``task``, ``scores[model]``."""
     import matplotlib.pyplot as plt
 
-    markers = {"base": "s", "distilled": "o", "teacher": "^"}
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 3.2))
         for offset, model in enumerate(models):
@@ -66,13 +66,50 @@ def scores(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> str:
                     continue
                 x = position + (offset - (len(models) - 1) / 2) * 0.24
                 axes.errorbar(
-                    x, 100 * value["value"], yerr=_error(value), fmt=markers.get(model, "D"), ms=5, capsize=2,
+                    x, 100 * value["value"], yerr=_error(value), fmt=_MARKERS.get(model, "D"), ms=5, capsize=2,
                     color=COLOURS.get(model, "#009E73"), label=model if position == 0 else None, elinewidth=1)
         axes.set_xticks(range(len(tasks)), [task["task"] for task in tasks], rotation=35, ha="right")
         axes.set_ylabel("F1 (%)")
         axes.set_ylim(0, 100)
         axes.grid(axis="x", visible=False)
         axes.legend(frameon=False, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.14))
+        return _svg(figure)
+
+
+def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[float, float]]) -> str:
+    """Draw average F1 (%) by number of parameters, as in Figure 1: the paper's models, and this run's.
+
+    ``paper``: ``label``, ``billions``, ``average``, and ``distilled_average`` where the paper distilled it.
+    ``ours``: (billions, average) by role. Models of the same weights share a point.
+    """
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 3.4))
+        for row in paper:
+            axes.plot(row["billions"], row["average"], "s", color="#777777", ms=5, mfc="white")
+            axes.annotate(row["label"], (row["billions"], row["average"]), xytext=(0, -9), textcoords="offset points",
+                          ha="center", va="top", fontsize=7, color="#555555")
+            if row["distilled_average"] is not None:
+                axes.annotate("", (row["billions"], row["distilled_average"]), (row["billions"], row["average"]),
+                              arrowprops={"arrowstyle": "->", "color": "#777777", "shrinkA": 4, "shrinkB": 4})
+                axes.plot(row["billions"], row["distilled_average"], "o", color="#777777", ms=5)
+        points: dict[tuple[float, float], list[str]] = {}
+        for role, point in ours.items():
+            points.setdefault(point, []).append(role)
+        for point, roles in points.items():
+            axes.plot(*point, _MARKERS.get(roles[0], "D"), color=COLOURS.get(roles[0], "#009E73"), ms=8)
+            axes.annotate(" = ".join(roles), point, xytext=(8, 0), textcoords="offset points", va="center",
+                          fontweight="bold", color=COLOURS.get(roles[0], "#009E73"))
+        axes.set_xscale("log")
+        ticks = [0.1, 0.3, 1, 3, 10, 30, 70]
+        axes.set_xticks(ticks, [f"{tick:g}B" for tick in ticks])
+        axes.minorticks_off()
+        sizes = [row["billions"] for row in paper] + [point[0] for point in points]
+        axes.set_xlim(min(sizes) * 0.6, max(sizes) * 1.8)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("parameters, logarithmic")
+        axes.set_ylabel("average F1 (%)")
         return _svg(figure)
 
 

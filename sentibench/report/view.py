@@ -1,5 +1,7 @@
 """From results to what a reader sees: titles, cells, differences, notes. Shared by the page and the Markdown."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,21 @@ AVERAGES = {
     "BSA": "Basic sentiment analysis", "MSA": "Multifaceted sentiment analysis", "FSA": "Fine-grained sentiment "
     "analysis", "seen": "Tasks seen in distillation", "unseen": "Tasks not seen in distillation", "all": "All tasks"}
 DASH = "–"
+WAY = {"base": "student, before", "stage1": "student, after stage 1", "distilled": "student, distilled"}
+_OURS_IN_PAPER = "+ Know & ICLDist"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}%"
+
+
+LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
+    "loss": ("loss on the teacher's label (nats a token)", "{:.3f}".format),
+    "valid_label": ("answers that are a valid label and nothing else", _percent),
+    "readable_label": ("answers in which a valid label can be read", _percent),
+    "as_teacher": ("answers with the teacher's label", _percent),
+}
+"""What is measured on held-out label prompts (:func:`distill.heldout.worker.measure`)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,10 @@ class View:
     seeds: list[int]
     size: str
     taught: str
+    learned: list[dict[str, Any]]
+    cases: list[dict[str, Any]]
+    parameters: dict[str, Any]
+    miniature: bool
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -43,8 +64,38 @@ def build_view(results: dict[str, Any]) -> View:
         teacher=config["teacher"]["model"]["name"], student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=config["evaluate"]["protocol"],
-        taught=_taught(results),
+        taught=_taught(results), learned=_learned(results), cases=_cases(results),
+        parameters=_parameters(results, models), miniature=_is_miniature(config),
         seeds=config["evaluate"]["seeds"], size=size)
+
+
+def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what changed with held-out rows: a title and one cell for each model on the way."""
+    models = results["held_out"]["models"]
+    if not models or not results["held_out"]["n_labels"]:
+        return []
+    return [{"title": title, "cells": [form(models[role][key]) for role in models]}
+            for key, (title, form) in LEARNED.items()]
+
+
+def _cases(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each case with its prompt and the answers in the order to be read: teacher, then the student's way."""
+    return [{"title": case["kind"].replace("/", ": "), "prompt": case["prompt"], "answers": [
+        {"who": "teacher", "text": case["teacher"]},
+        *({"who": WAY[role], "text": text} for role, text in case["answers"].items())]}
+        for case in results["case_study"]]
+
+
+def _parameters(results: dict[str, Any], models: list[str]) -> dict[str, Any]:
+    """Return the points of the picture by parameters; no points of ours where their number is not known."""
+    distilled = {row["group"]: row["average"] for row in table2() if row["model"] == _OURS_IN_PAPER}
+    paper = [{"label": row["model"], "billions": float(size[1]), "average": row["average"],
+              "distilled_average": distilled.get(row["model"])}
+             for row in table2() if (size := re.search(r"-([\d.]+)B$", row["model"]))]
+    averages = results["sentibench"]["averages"]
+    return {"paper": paper, "ours": {
+        model: (results["parameters"][model] / 1e9, 100 * averages[model]["all"]["value"])
+        for model in models if model in results["parameters"] and averages[model]["all"]["value"] is not None}}
 
 
 def _taught(results: dict[str, Any]) -> str:
@@ -103,14 +154,23 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
     trained = sum(item["n_out"] for stage, item in ledger.items() if stage.startswith("train/"))
     seconds = sum(stage["seconds"] for stage in results["stages"])
     cards = [{"value": f"{overall['cells'][model]}%", "label": f"mean F1, {model}"} for model in overall["cells"]]
+    held_out = results["held_out"]
+    if held_out["n_labels"]:
+        before, after = held_out["models"]["base"], held_out["models"]["distilled"]
+        cards.append({"value": f"{_percent(before['valid_label'])} → {_percent(after['valid_label'])}",
+                      "label": "held-out label prompts answered with a valid label alone, before → after"})
     return [*cards, {"value": f"{answered:,}", "label": "answers of the teacher"},
             {"value": f"{trained:,}", "label": "rows trained on"},
             {"value": f"{seconds / 60:.1f} min", "label": "computing time"}]
 
 
+def _is_miniature(config: dict[str, Any]) -> bool:
+    return config["evaluate"]["data_dir"].startswith(PREFIX)
+
+
 def _notes(results: dict[str, Any]) -> Any:
     config = results["config"]
-    if config["evaluate"]["data_dir"].startswith(PREFIX):
+    if _is_miniature(config):
         yield ("These scores are on the miniature benchmark that ships with sentidistill, at most 30 examples a task: "
                "they show that the machinery works and cannot be compared with the paper's.")
     elif config["evaluate"]["limit"]:
@@ -138,4 +198,14 @@ def _notes(results: dict[str, Any]) -> Any:
 def _times(stages: list[dict[str, Any]]) -> list[dict[str, str]]:
     total = sum(stage["seconds"] for stage in stages) or 1.0
     return [{"stage": stage["stage"], "seconds": f"{stage['seconds']:,.1f}",
-             "share": f"{100 * stage['seconds'] / total:.0f}%"} for stage in stages]
+             "share": f"{100 * stage['seconds'] / total:.0f}%", "work": _work(stage["details"])} for stage in stages]
+
+
+def _work(details: dict[str, Any]) -> str:
+    """Say what a stage's time bought, where it counted that."""
+    if "n_output_tokens" in details:
+        return (f"{details['n_prompt_tokens']:,} tokens read, {details['n_output_tokens']:,} written"
+                f" ({details['tokens_per_second']:,.0f} a second)")
+    if details.get("useful_tokens_per_second"):
+        return f"{details['tokens']:,} tokens trained on a pass ({details['useful_tokens_per_second']:,.0f} a second)"
+    return ""
