@@ -8,6 +8,7 @@ from typing import Any
 # Okabe and Ito's palette, which people with the common colour blindnesses can tell apart.
 COLOURS = {"base": "#999999", "distilled": "#0072B2", "teacher": "#E69F00", "paper": "#000000"}
 _MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
+_LABELLED_LEFT = {"Llama-3-1.2B", "TinyLlama-1.1B", "Llama-3-70B"}  # or the labels would meet
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
 _STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
@@ -30,6 +31,7 @@ def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
         axes.invert_yaxis()
         axes.set_xscale("log")
         axes.set_xlim(1, max(row["n_in"] for row in rows) * 8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
         axes.grid(axis="y", visible=False)
         return _svg(figure)
@@ -85,11 +87,13 @@ def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[f
     import matplotlib.pyplot as plt
 
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 3.4))
+        figure, axes = plt.subplots(figsize=(7.5, 3.8))
         for row in paper:
             axes.plot(row["billions"], row["average"], "s", color="#777777", ms=5, mfc="white")
-            axes.annotate(row["label"], (row["billions"], row["average"]), xytext=(0, -9), textcoords="offset points",
-                          ha="center", va="top", fontsize=7, color="#555555")
+            left = row["label"] in _LABELLED_LEFT
+            axes.annotate(row["label"], (row["billions"], row["average"]), xytext=(-6 if left else 6, 0),
+                          textcoords="offset points", ha="right" if left else "left", va="center", fontsize=7.5,
+                          color="#555555")
             if row["distilled_average"] is not None:
                 axes.annotate("", (row["billions"], row["distilled_average"]), (row["billions"], row["average"]),
                               arrowprops={"arrowstyle": "->", "color": "#777777", "shrinkA": 4, "shrinkB": 4})
@@ -97,17 +101,20 @@ def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[f
         points: dict[tuple[float, float], list[str]] = {}
         for role, point in ours.items():
             points.setdefault(point, []).append(role)
+        heights = sorted(points, key=lambda point: point[1])
         for point, roles in points.items():
             axes.plot(*point, _MARKERS.get(roles[0], "D"), color=COLOURS.get(roles[0], "#009E73"), ms=8)
-            axes.annotate(" = ".join(roles), point, xytext=(8, 0), textcoords="offset points", va="center",
-                          fontweight="bold", color=COLOURS.get(roles[0], "#009E73"))
+            axes.annotate(" = ".join(roles), point, xytext=(8, 6 * (2 * heights.index(point) - len(heights) + 1)),
+                          textcoords="offset points", va="center", fontweight="bold",
+                          color=COLOURS.get(roles[0], "#009E73"))
         axes.set_xscale("log")
         ticks = [0.1, 0.3, 1, 3, 10, 30, 70]
         axes.set_xticks(ticks, [f"{tick:g}B" for tick in ticks])
         axes.minorticks_off()
         sizes = [row["billions"] for row in paper] + [point[0] for point in points]
         axes.set_xlim(min(sizes) * 0.6, max(sizes) * 1.8)
-        axes.set_ylim(0, 100)
+        heights_all = [row["average"] for row in paper] + [height for _, height in points]
+        axes.set_ylim(max(0, min(heights_all) - 10), min(100, max(heights_all) + 8))
         axes.set_xlabel("parameters, logarithmic")
         axes.set_ylabel("average F1 (%)")
         return _svg(figure)

@@ -50,6 +50,7 @@ class View:
     cases: list[dict[str, Any]]
     parameters: dict[str, Any]
     miniature: bool
+    twins: bool
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -66,6 +67,7 @@ def build_view(results: dict[str, Any]) -> View:
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=config["evaluate"]["protocol"],
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
+        twins="base" in (bench["same_weights"].get("teacher"), bench["same_weights"].get("base")),
         seeds=config["evaluate"]["seeds"], size=size)
 
 
@@ -158,7 +160,7 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
     if held_out["n_labels"]:
         before, after = held_out["models"]["base"], held_out["models"]["distilled"]
         cards.append({"value": f"{_percent(before['valid_label'])} → {_percent(after['valid_label'])}",
-                      "label": "held-out label prompts answered with a valid label alone, before → after"})
+                      "label": "valid labels on held-out prompts"})
     return [*cards, {"value": f"{answered:,}", "label": "answers of the teacher"},
             {"value": f"{trained:,}", "label": "rows trained on"},
             {"value": f"{seconds / 60:.1f} min", "label": "computing time"}]
