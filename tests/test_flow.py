@@ -65,9 +65,14 @@ def test_every_row_of_a_run_is_accounted_for(place: Path) -> None:
 def test_the_report_stands_alone_and_agrees_with_its_data(place: Path) -> None:
     report = place / "runs/ci/report"
     page, results = (report / "report.html").read_text(), json.loads((report / "results.json").read_text())
-    assert "<script" not in page and "<link" not in page and page.count("<svg") == 3
+    assert "<script" not in page and "<link" not in page and page.count("<svg") == 4
     assert len(results["sentibench"]["tasks"]) == 12
     assert {item["stage"] for item in results["training"]} == {"knowdist", "icldist"}
+    assert list(results["held_out"]["models"]) == ["base", "stage1", "distilled"]
+    assert [len(case["answers"]) for case in results["case_study"]] == [3]
+    assert results["parameters"]["base"] == results["parameters"]["teacher"] < 1_000_000
+    differing = results["contrasts"]
+    assert len(differing["examples"]) == min(4, differing["n_won"]) + min(4, differing["n_lost"])
     task = results["sentibench"]["tasks"][0]
     assert f"| {100 * task['scores']['distilled']['value']:.1f}" in (report / "report.md").read_text()
 
@@ -76,7 +81,7 @@ def test_a_second_run_reuses_everything(place: Path) -> None:
     before = mtimes(place / "runs/ci")
     done = distill("run", "ci", cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("already done, reused") == 8
+    assert done.stderr.count("already done, reused") == 9
     assert mtimes(place / "runs/ci") == before
 
 
@@ -107,7 +112,7 @@ def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> N
 def test_status_shows_every_stage(place: Path) -> None:
     done = distill("status", "ci", cwd=place, COLUMNS="200")
     assert done.returncode == 0
-    assert done.stdout.count("done") >= 8
+    assert done.stdout.count("done") >= 9
 
 
 def test_changed_settings_stop_with_what_changed(place: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 # Okabe and Ito's palette, which people with the common colour blindnesses can tell apart.
 COLOURS = {"base": "#999999", "distilled": "#0072B2", "teacher": "#E69F00", "paper": "#000000"}
 _MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
-_LABELLED_LEFT = {"Llama-3-1.2B", "TinyLlama-1.1B", "Llama-3-70B"}  # or the labels would meet
+_LABEL_PLACES = {"Llama-3-1.2B": (-6, 0), "TinyLlama-1.1B": (-6, 0), "Llama-3-70B": (-6, 0), "Qwen-2.5-1.5B": (5, -8)}
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
 _STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
@@ -90,10 +90,9 @@ def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[f
         figure, axes = plt.subplots(figsize=(7.5, 3.8))
         for row in paper:
             axes.plot(row["billions"], row["average"], "s", color="#777777", ms=5, mfc="white")
-            left = row["label"] in _LABELLED_LEFT
-            axes.annotate(row["label"], (row["billions"], row["average"]), xytext=(-6 if left else 6, 0),
-                          textcoords="offset points", ha="right" if left else "left", va="center", fontsize=7.5,
-                          color="#555555")
+            x, y = _LABEL_PLACES.get(row["label"], (6, 0))
+            axes.annotate(row["label"], (row["billions"], row["average"]), xytext=(x, y), textcoords="offset points",
+                          ha="left" if x > 0 else "right", va="center", fontsize=7.5, color="#555555")
             if row["distilled_average"] is not None:
                 axes.annotate("", (row["billions"], row["distilled_average"]), (row["billions"], row["average"]),
                               arrowprops={"arrowstyle": "->", "color": "#777777", "shrinkA": 4, "shrinkB": 4})
