@@ -50,12 +50,14 @@ def find_config(config: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    if Path(config).exists():
+    if Path(config).is_file():
         return Path(config)
     shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / "configs").glob("*.yaml"))}
     name = Path(config).name.removesuffix(".yaml")
     if name in shipped and Path(config).parent in (Path(), Path("flows/configs")):
         return shipped[name]
+    if Path(config).exists():
+        return Path(config)  # reading it says what is wrong with it
     raise InputError(f"There is no config file {config}. Give the path of one, or the name of one that ships: "
                      f"{', '.join(shipped)}.")
 
