@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.flow_helpers import distill
+
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,3 +31,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill.models import resolve_model
 
     return resolve_model("random-tiny", cache=tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """An empty folder in which ``distill run ci`` has been run to its end."""
+    folder = tmp_path_factory.mktemp("user")
+    done = distill("run", "ci", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "The report: runs/ci/report/report.html" in done.stdout
+    return folder

@@ -42,7 +42,10 @@ def test_relative_paths_are_meant_from_the_config_file(minimal: Path) -> None:
 
 
 def test_names_of_models_are_not_taken_for_paths(minimal: Path) -> None:
-    config = load_config(minimal, ["teacher.model.name=meta-llama/Llama-3.1-70B-Instruct", "student.model.name=./mine"])
+    values = yaml.safe_load(minimal.read_text())
+    values["student"] = {"model": {"name": "./mine"}}
+    minimal.write_text(yaml.safe_dump(values))
+    config = load_config(minimal, ["teacher.model.name=meta-llama/Llama-3.1-70B-Instruct"])
     assert config.teacher.model.name == "meta-llama/Llama-3.1-70B-Instruct"
     assert config.student.model.name == str(minimal.parent / "mine")
 
@@ -118,6 +121,14 @@ def test_paths_of_the_command_line_and_the_environment_are_meant_from_here(
     monkeypatch.setenv("NEAR", "../near")
     said = load_config(minimal, ["corpus.sources.0.path=a.csv", "evaluate.data_dir=${NEAR}/bench"])
     assert said.corpus.sources[0].path == str(tmp_path / "here" / "a.csv")
+    whole = ["corpus.sources=[{kind: text, path: b.txt}, {kind: text, path: 'shipped:data/demo/tweets.txt'}]",
+             "evaluate={data_dir: bench}", "teacher.model={name: ./weights}", "student.model.name=plain-name"]
+    said = load_config(minimal, whole)
+    assert [source.path for source in said.corpus.sources] == [
+        str(tmp_path / "here" / "b.txt"), "shipped:data/demo/tweets.txt"]
+    assert said.evaluate.data_dir == str(tmp_path / "here" / "bench")
+    assert (said.teacher.model.name, said.student.model.name) == (str(tmp_path / "here" / "weights"), "plain-name")
+    said = load_config(minimal, ["evaluate.data_dir=${NEAR}/bench"])
     assert said.evaluate.data_dir == str(tmp_path / "near" / "bench")
 
 

@@ -8,35 +8,13 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from distill.ledger import Ledger
 from distill.records import Response, read_records
-
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {
-    **os.environ, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
-
-
-def distill(*arguments: str, cwd: Path, **extra: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in ``cwd`` and return what it said."""
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **extra})
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """An empty folder in which ``distill run ci`` has been run to its end."""
-    folder = tmp_path_factory.mktemp("user")
-    done = distill("run", "ci", cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "The report: runs/ci/report/report.html" in done.stdout
-    return folder
+from tests.flow_helpers import ENVIRONMENT, ROOT, distill
 
 
 def mtimes(folder: Path) -> dict[str, int]:

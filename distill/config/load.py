@@ -105,16 +105,21 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"The value in --set {override} is not valid YAML.") from error
-    if _is_path(key) and isinstance(value, str) and not value.startswith((PREFIX, "$")):
-        value = os.path.abspath(Path(value).expanduser())
+    value = _from_here(key, value)
     if isinstance(node, list):
         node[_index(node, last, override)] = value
     else:
         node[last] = value
 
 
-def _is_path(key: str) -> bool:
-    return tuple("*" if part.isdecimal() else part for part in key.split(".")) in _PATHS
+def _from_here(key: str, value: Any) -> Any:
+    """Return an override's value with its relative paths made absolute: the command line means them from here."""
+    parts = tuple("*" if part.isdecimal() else part for part in key.split("."))
+    box = {"value": value}
+    for keys in (*_PATHS, *_MODELS):
+        if keys[:len(parts)] == parts:
+            _absolute(box, ("value", *keys[len(parts):]), Path.cwd(), only_paths=keys in _MODELS)
+    return box["value"]
 
 
 def _descend(node: Any, part: str, override: str) -> Any:
@@ -159,7 +164,7 @@ def _absolute(node: Any, keys: Sequence[str], base: Path, only_paths: bool) -> N
             return
         node = node.get(part) if isinstance(node, dict) else None
     value = node.get(last) if isinstance(node, dict) else None
-    if not isinstance(value, str) or value.startswith(PREFIX):
+    if not isinstance(value, str) or value.startswith((PREFIX, "${")):
         return
     if only_paths and not value.startswith((".", "/", "~")):
         return

@@ -1,0 +1,117 @@
+"""Every command in the README is run here or by .ci/run, or says that it needs GPUs."""
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from distill.config.load import load_config
+from tests.flow_helpers import ENVIRONMENT, ROOT, distill
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every line of a bash block without its comment; those that say they need GPUs are left out."""
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    return [line.partition("  #")[0].strip() for line in lines if "needs GPUs" not in line]
+
+
+LAPTOP, STATUS, RESUME = (next(line for line in commands() if line.startswith(start)) for start in (
+    "distill run demo", "distill status", "distill resume"))
+SENTIBENCH = [line for line in commands() if line.startswith("sentibench ")]
+PREFECT = [line for line in commands() if line.startswith(("prefect ", "export SENTIDISTILL_HOME"))]
+
+
+def test_no_command_is_left_untried() -> None:
+    by_ci = [line for line in commands() if line in (ROOT / ".ci/run").read_text().splitlines()]
+    assert by_ci == ["make demo", "make test"]
+    tried = {*by_ci, LAPTOP, STATUS, RESUME, *SENTIBENCH, *PREFECT, "source .venv/bin/activate"}
+    assert set(commands()) == tried
+
+
+def test_the_config_in_five_lines_is_a_config(tmp_path: Path) -> None:
+    (block,) = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(block)
+    config = load_config(tmp_path / "mine.yaml")
+    assert config.name == "mine" and config.teacher.engine.kind == "vllm"
+
+
+def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path) -> None:
+    """With ci.yaml in place of demo.yaml, which .ci/run runs; the rest of the commands as they stand."""
+    shutil.copy(ROOT / "data/demo/reviews.csv", place / "reviews.csv")
+    text = (place / "reviews.csv").read_text(encoding="utf-8")
+    (place / "reviews.csv").write_text(text.replace("review,domain", "text,domain", 1), encoding="utf-8")
+    run = shlex.split(LAPTOP)
+    assert run[:3] == ["distill", "run", "demo"]
+    done = distill("run", "ci", *run[3:], cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "collect 85 texts" in done.stderr
+    for line in (STATUS, RESUME):
+        done = distill(*shlex.split(line)[1:], cwd=place)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for line in SENTIBENCH:
+        done = distill(*shlex.split(line)[1:], cwd=place, module="sentibench.cli")
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((place / "results").rglob("*.seed*.json"))) == 2 * 3
+
+
+@pytest.fixture
+def server_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(tmp_path: Path, server_port: int) -> None:
+    """The block of the README, with a free port; a worker runs the whole flow."""
+    shutil.copy(ROOT / "prefect.yaml", tmp_path)
+    address = "http://127.0.0.1:4200/api"
+    assert PREFECT[0] == f"export SENTIDISTILL_HOME=$PWD PREFECT_API_URL={address}"
+    api = address.replace("4200", str(server_port))
+    environment = {
+        **ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": api,
+        "SENTIDISTILL_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(server_port)}
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for line in PREFECT[1:]:
+            command = [sys.executable, "-m", *shlex.split(line.removesuffix("&"))]
+            with (tmp_path / "log").open("ab") as log:
+                process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log,
+                                           stdin=subprocess.DEVNULL)
+            if line.endswith("&"):
+                started.append(process)
+                if "server" in line:
+                    wait_for(f"{api}/health", process)
+            else:
+                assert process.wait(600) == 0, (tmp_path / "log").read_text()[-5000:]
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(60)
+    assert (tmp_path / "runs/ci/report/report.html").exists(), (tmp_path / "log").read_text()[-5000:]
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server answers."""
+    for _ in range(600):
+        assert process.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail("the server does not answer")
