@@ -60,7 +60,7 @@ def run_stage(
     marker = folder / MARKER
     if marker.exists():
         done = read_json(marker)
-        if done["fingerprint"] == mark or on_change == "keep" or _was_kept(done, mark):
+        if done["fingerprint"] == mark or on_change == "keep" or (on_change == "stop" and _was_kept(done, mark)):
             _note_kept(marker, done, mark, inputs)
             ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
             return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)

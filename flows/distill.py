@@ -63,11 +63,12 @@ def generate(run: str, on_change: OnChange = "stop") -> list[dict[str, Any]]:
 
 @flow(name="evaluate", validate_parameters=False)
 def evaluate(run: str, on_change: OnChange = "stop") -> dict[str, Any]:
-    """Evaluate a run's models on SentiBench and write its report anew.
+    """Evaluate a run's models on held-out rows and on SentiBench, and write its report anew.
 
     A task is evaluated again only where its model, prompts, data or decoding have changed.
     """
     with open_run(run=run, on_change=on_change) as opened:
+        step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
         return step.with_options(name="report")("report", opened)
 

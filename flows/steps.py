@@ -5,6 +5,7 @@ each looks up what the steps before it left in the run folder, so that it can al
 Heavy modules are imported inside, because workers and ``--help`` must start fast.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +90,7 @@ def train(run: Run, stage: str) -> Outcome:
     from distill.training.student import prepare_student
 
     _needs(run, "sft", "distill generate")
+    _discard_untrained(run)
     out = run.folder / MODELS[stage]
     if stage == "knowdist" or not trains(run, "knowdist"):
         start = prepare_student(run.config.student, run.folder)
@@ -144,6 +146,13 @@ def trains(run: Run, stage: str) -> bool:
     if stage == "knowdist":
         return prompts.knowdist.samples > 0
     return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
+
+
+def _discard_untrained(run: Run) -> None:
+    """Delete the model of a stage that is left out now, where what has changed is to be discarded."""
+    for stage, model in MODELS.items():
+        if run.on_change == "discard" and not trains(run, stage):
+            shutil.rmtree(run.folder / model, ignore_errors=True)
 
 
 def trained_stages(run: Run) -> list[str]:

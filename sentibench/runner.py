@@ -125,8 +125,8 @@ def _result(engine: Engine, name: str, job: Job, progress: Callable[[int], Any])
 
 
 def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict[str, Any]:
-    row = {"index": example.index, "gold": example.item.gold, "prediction": answer.value,
-           "correct": is_correct(example.item, answer), **trace}
+    row = {"index": example.index, "text": example.item.sentence, "target": example.item.target,
+           "gold": example.item.gold, "prediction": answer.value, "correct": is_correct(example.item, answer), **trace}
     return row if answer.valid else {**row, "invalid": answer.reason}
 
 

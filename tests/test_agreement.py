@@ -33,7 +33,7 @@ def test_the_minority_is_dropped_and_the_majority_kept() -> None:
     prompts = [asked("a", STANDARD), asked("b", NUMBERS, kind="sentiment/lw"),
                asked("c", GOOD_BAD, kind="sentiment/mi")]
     dropped = disagreements(prompts, {"a": "positive", "b": "+1", "c": "bad"})
-    assert dropped == {"c": "negative: 1 of 3 answers on this text"}
+    assert dropped == {"c": "negative: 1 of 3 prompts on this text"}
     assert disagreements(prompts, {"a": "positive", "b": "+1", "c": "good"}) == {}
     assert set(disagreements(prompts, {"a": "positive", "b": "-1", "c": "ok"})) == {"a", "b", "c"}
 
@@ -81,6 +81,9 @@ def test_several_prompts_on_a_text_are_of_one_task_and_of_different_formats() ->
 
 def test_agreement_without_a_second_opinion_is_refused(tmp_path: Path) -> None:
     demo = Path(__file__).parent.parent / "flows/configs/ci.yaml"
-    with pytest.raises(InputError, match=r"prompts_per_text is 1; set it to 3"):
+    with pytest.raises(InputError, match=r"off_list is off"):
         load_config(demo, ["filters.agreement=true"])
-    assert load_config(demo, ["filters.agreement=true", "prompts.icldist.prompts_per_text=3"]).filters.agreement
+    with pytest.raises(InputError, match=r"prompts_per_text is 1; set it to 3"):
+        load_config(demo, ["filters.agreement=true", "filters.off_list=true"])
+    settings = ["filters.agreement=true", "filters.off_list=true", "prompts.icldist.prompts_per_text=3"]
+    assert load_config(demo, settings).filters.agreement

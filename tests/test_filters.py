@@ -220,13 +220,15 @@ def test_every_prompt_is_a_row_or_a_counted_and_listed_drop(tmp_path: Path, tiny
 
 def test_where_agreement_is_asked_for_the_odd_answer_out_is_a_listed_drop(tmp_path: Path, tiny_model: Path) -> None:
     prompts = [dataclasses.replace(icldist(f"i{n}"), text_id="one text") for n in range(4)]
+    prompts += [dataclasses.replace(icldist(f"o{n}"), text_id="another") for n in range(3)]
     fill(tmp_path, "icldist", prompts, [answer(text, f"i{n}") for n, text in enumerate(
-        ["positive", " Positive.", "negative", "positive"])])
+        ["positive", " Positive.", "negative", "positive"])] + [
+        answer("positive", "o0"), answer("positive", "o1", "length"), answer("negative", "o2")])
     fill(tmp_path, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
     ledger = build_sft(Filters(agreement=True), Train(), tiny_model, tmp_path, {}).ledgers[1]
-    assert (ledger.n_in, ledger.n_out, dict(ledger.dropped)) == (4, 3, {"disagrees": 1})
+    assert (ledger.n_in, ledger.n_out, dict(ledger.dropped)) == (7, 3, {"disagrees": 3, "truncated": 1})
     (drop,) = [drop for drop in sorted_rows(tmp_path / "sft" / "dropped.parquet", Drop) if drop.id == "i2"]
-    assert (drop.reason, drop.detail) == ("disagrees", "negative: 1 of 4 answers on this text")
+    assert (drop.reason, drop.detail) == ("disagrees", "negative: 1 of 4 prompts on this text")
 
 
 def test_in_mixed_format_the_longer_form_must_fit(tmp_path: Path, tiny_model: Path) -> None:

@@ -123,6 +123,9 @@ def test_kept_work_says_what_changed_and_is_found_kept_from_then_on(tmp_path: Pa
     assert run_stage(folder, {"a": 1, "b": {"c": 2}}, work).reused
     assert kept_changes(read_json(folder / "_done.json")) == []
     assert work.times == 1
+    run_stage(folder, {"a": 2}, work, "keep")
+    assert not run_stage(folder, {"a": 2}, work, "discard").reused
+    assert work.times == 2
 
 
 def test_work_that_stopped_midway_is_done_again_from_an_empty_folder(tmp_path: Path) -> None:

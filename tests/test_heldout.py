@@ -23,15 +23,24 @@ def output(text: str, reason: str = "stop") -> Output:
 
 
 def test_a_label_alone_a_label_with_more_and_no_label_are_told_apart() -> None:
-    rows = [row(key) for key in "abcde"] + [row("f", "A long analysis.", ())]
-    outputs = [output(" Positive"), output(" negative"), output(" positive\n\nSentence: more", "length"),
-               output(" positive", "length"), output(" lovely"), output("whatever")]
-    measured = measure(rows, outputs, [(2.0, 2)] * 5 + [(100.0, 1)])
-    assert measured == {"loss": 1.0, "valid_label": 0.4, "readable_label": 0.8, "as_teacher": 0.6}
+    rows = [row(key) for key in "abcdefgh"] + [row("i", "A long analysis.", ())]
+    outputs = [output(" positive"), output(" negative\n"), output(" positive\n\nSentence: more", "length"),
+               output(" positive", "length"), output(" lovely"), output("The final answer is: positive."),
+               output(" Positive"), output("", "error"), output("whatever")]
+    measured = measure(rows, outputs, {one.id: (2.0, 2) for one in rows[:-1]})
+    assert measured == {"loss": 1.0, "valid_label": 0.25, "readable_label": 0.75, "as_teacher": 0.625}
+
+
+def test_a_list_of_labels_is_the_teachers_in_any_order() -> None:
+    one = HeldOutRow("a", "icldist", "emotion/lt", "…", "['joy', 'anger']", ("anger", "joy", "fear"), True)
+    said = ["['anger', 'joy']", "['joy']", "['anger', 'joy'] and more"]
+    found = [measure([one], [output(text)], {"a": (1.0, 1)}) for text in said]
+    assert [item["as_teacher"] for item in found] == [1.0, 0.0, 0.0]
+    assert [item["valid_label"] for item in found] == [1.0, 1.0, 0.0]
 
 
 def test_without_label_prompts_nothing_is_measured() -> None:
-    assert set(measure([row("f", "text", ())], [output("x")], [(1.0, 1)]).values()) == {None}
+    assert set(measure([row("f", "text", ())], [output("x")], {}).values()) == {None}
 
 
 def test_losses_are_those_of_each_row_alone(tiny_model: Path) -> None:

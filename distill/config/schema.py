@@ -182,7 +182,10 @@ EngineConfig = Annotated[
 
 
 class SamplingConfig(Section):
-    """Decoding of one family of prompts. An answer ends before the first of the ``stop`` strings."""
+    """Decoding of one family of prompts. An answer ends before the first of the ``stop`` strings.
+
+    One that begins with a stop string is empty, and is dropped and counted as such.
+    """
 
     temperature: float = Field(ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -346,6 +349,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:
+        if self.filters.agreement and not self.filters.off_list:
+            raise ValueError("filters.agreement compares labels, but filters.off_list is off and lets answers through "
+                             "that are none; turn it on, or agreement off")
         if self.filters.agreement and self.prompts.icldist.samples and self.prompts.icldist.prompts_per_text < 2:
             raise ValueError("filters.agreement compares the answers to several prompts on one text, but "
                              "prompts.icldist.prompts_per_text is 1; set it to 3, or agreement to false")

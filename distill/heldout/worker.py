@@ -1,6 +1,6 @@
 """One model's answers to held-out rows, in a process of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +29,45 @@ def answer(spec: dict[str, Any]) -> dict[str, Any]:
                 for row in rows]
     with open_engine(engine, Path(spec["model"])) as opened:
         outputs = opened.generate(requests)
-    losses = completion_losses(Path(spec["model"]), rows, spec["chat"])
+    labelled = [row for row in rows if row.labels]
+    found = completion_losses(Path(spec["model"]), labelled, spec["chat"]) if labelled else []
+    by_id = {row.id: loss for row, loss in zip(labelled, found, strict=True)}
     return {
-        "measured": measure(rows, outputs, losses),
+        "measured": measure(rows, outputs, by_id),
         "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
                      "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
-                     "loss": round(loss, 4)}
-                    for row, output, (loss, _) in zip(rows, outputs, losses, strict=True)]}
+                     "loss": round(by_id[row.id][0], 4) if row.id in by_id else None}
+                    for row, output in zip(rows, outputs, strict=True)]}
 
 
 def measure(
-    rows: Sequence[HeldOutRow], outputs: Sequence[Output], losses: Sequence[tuple[float, int]]
+    rows: Sequence[HeldOutRow], outputs: Sequence[Output], losses: Mapping[str, tuple[float, int]]
 ) -> dict[str, float | None]:
-    """Return, for the rows with a closed list of labels, all None where there are none:
+    """Return, for the rows with a closed list of labels (all None where there are none):
 
-    ``loss``: mean loss of a token of the teacher's answer (nats); ``valid_label``: share of answers that are a
-    label, or list of labels, of their prompt and nothing else, ended by the model itself; ``readable_label``:
-    share in which a label can be read, whatever follows it; ``as_teacher``: share that reads as the teacher's.
+    ``loss``: mean loss of a token of the teacher's answer (nats; ``losses`` as :func:`completion_losses`, by row id);
+    ``valid_label``: share of answers that are a label of their prompt, or a list of such as Table 12 writes it, and
+    nothing else, ended by the model itself; ``readable_label``: share in which a label can be read, whatever is
+    around it; ``as_teacher``: share that reads as the teacher's, lists in any order.
     """
-    asked = [(row, output, loss) for row, output, loss in zip(rows, outputs, losses, strict=True) if row.labels]
+    asked = [(row, output) for row, output in zip(rows, outputs, strict=True) if row.labels]
     if not asked:
         return dict.fromkeys(("loss", "valid_label", "readable_label", "as_teacher"))
-    read = [parse_answer(output.text, row.labels, row.multi_label) for row, output, _ in asked]
-    alone = [output.finish_reason == "stop" and "\n" not in output.text.strip() for _, output, _ in asked]
+    read = [parse_answer(output.text, row.labels, row.multi_label) for row, output in asked]
+    totals, counts = zip(*(losses[row.id] for row, _ in asked), strict=True)
     return {
-        "loss": round(sum(total for _, _, (total, _) in asked) / sum(count for _, _, (_, count) in asked), 4),
-        "valid_label": _share(label is not None and ended for label, ended in zip(read, alone, strict=True)),
+        "loss": round(sum(totals) / sum(counts), 4),
+        "valid_label": _share(output.finish_reason == "stop" and output.text.strip() == label
+                              for label, (_, output) in zip(read, asked, strict=True)),
         "readable_label": _share(label is not None for label in read),
-        "as_teacher": _share(label == row.completion for label, (row, _, _) in zip(read, asked, strict=True)),
+        "as_teacher": _share(label is not None and _parts(label) == _parts(row.completion)
+                             for label, (row, _) in zip(read, asked, strict=True)),
     }
+
+
+def _parts(answer: str) -> list[str]:
+    """Return what an answer in the form of :func:`parse_answer` consists of, in an order of its own."""
+    return sorted(answer.removeprefix("[").removesuffix("]").split(", "))
 
 
 def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool) -> list[tuple[float, int]]:

@@ -59,8 +59,15 @@ def count_parameters(folder: Path) -> int:
     """Return the number of weights in a model folder; tied ones, which are stored once, count once."""
     from safetensors import safe_open
 
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    elif (folder / "model.safetensors").is_file():
+        names = ["model.safetensors"]
+    else:
+        names = sorted(path.name for path in folder.glob("*.safetensors"))
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (folder / name for name in names):
         with safe_open(path, framework="np") as tensors:
             total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return total

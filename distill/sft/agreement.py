@@ -36,5 +36,5 @@ def disagreements(prompts: Sequence[Prompt], answers: Mapping[str, str]) -> dict
         votes = Counter(said.values())
         for key, label in said.items():
             if votes[label] < FEWEST or 2 * votes[label] <= len(group):
-                found[key] = f"{label}: {votes[label]} of {len(group)} answers on this text"
+                found[key] = f"{label}: {votes[label]} of {len(group)} prompts on this text"
     return found

@@ -14,7 +14,7 @@ from distill.ledger import Ledger
 from distill.models import load_tokenizer
 from distill.records import Drop, Prompt, Response, SftRow, read_records, write_records
 from distill.sft import agreement
-from distill.sft.filters import completion_of, filters_of, first_finding
+from distill.sft.filters import Filter, completion_of, filters_of, first_finding
 from distill.sft.labels import parse_answer
 from distill.stage import OnChange, Outcome, run_stage
 from distill.tokenization import encode_completion, encode_prompt
@@ -85,7 +85,7 @@ def build_sft(
 
 def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any) -> _Sorted:
     part, active = _Sorted(), filters_of(filters)
-    objections = _disagreements(run, stage) if filters.agreement else {}
+    objections = _disagreements(run, stage, active) if filters.agreement else {}
     for prompt, response in _joined(run, stage):
         if response.failure:
             reason, detail = f"teacher_failed:{response.failure}", response.finish_reason
@@ -105,12 +105,14 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
     return part
 
 
-def _disagreements(run: Path, stage: str) -> dict[str, str]:
-    """Return the answers of a stage that most others on the same text contradict; what is no label votes for none."""
+def _disagreements(run: Path, stage: str, active: list[Filter]) -> dict[str, str]:
+    """Return the answers of a stage that most others on the same text contradict; what is dropped votes for none."""
     prompts, answers = [], {}
     for prompt, response in _joined(run, stage):
         if agreement.asks_one_label(prompt):
             prompts.append(prompt)
+            if response.failure or first_finding(active, prompt, response):
+                continue
             label = parse_answer(response.output, prompt.labels, multi_label=False)
             if label is not None:
                 answers[prompt.id] = label

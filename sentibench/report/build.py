@@ -34,10 +34,10 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
     texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
     lines = ["", f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; {view.student} trained on "
              f"{trained:,} of the answers, {view.taught}."]
-    for training in results["training"]:
-        if training["eval_loss"]:
-            lines.append(f"Held-out loss, {training['stage']}: {training['eval_loss'][0][1]:.3f} before, "
-                         f"{training['eval_loss'][-1][1]:.3f} after.")
+    losses = [f"{training['stage']} {training['eval_loss'][0][1]:.3f} → {training['eval_loss'][-1][1]:.3f}"
+              for training in results["training"] if training["eval_loss"]]
+    if losses:
+        lines.append(f"Held-out loss (nats a token): {', '.join(losses)}.")
     if view.learned:
         valid = [f"{100 * model['valid_label']:.0f}%" for model in results["held_out"]["models"].values()]
         lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "

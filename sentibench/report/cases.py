@@ -4,13 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import Evaluate
 from distill.heldout.stage import read_answers
 from distill.records import Prompt, Response, SftRow, read_records
 from distill.storage import read_json
-from sentibench.data import load_split
-from sentibench.registry import Task, select_tasks
-from sentibench.runner import result_name
 
 _EXAMPLES_A_KIND = 1
 _CONTRASTS = 4
@@ -44,31 +40,33 @@ def case_study(run: Path) -> list[dict[str, Any]]:
     return list(cases.values())
 
 
-def contrasts(run: Path, evaluate: Evaluate) -> dict[str, Any]:
-    """Return benchmark examples that one of base and distilled student got right and the other did not (first seed).
+def contrasts(folder: Path) -> dict[str, Any] | None:
+    """Return benchmark examples that one of base and distilled student got right and the other did not.
 
-    ``n_won`` and ``n_lost`` count them all; ``examples`` are at most four of each, from as many tasks as there are,
-    short texts first: what changed, not what pleases.
+    ``folder`` is a run's ``sentibench``; of several seeds the first is looked at. ``n_won`` and ``n_lost`` count
+    them all; ``examples`` are at most four of each, from as many tasks as there are, short texts first: what
+    changed, not what pleases. None where base and distilled student were not both evaluated on some task.
     """
-    folder, won, lost = run / "sentibench", [], []
-    if not {"base", "distilled"} <= {path.name for path in folder.iterdir() if path.is_dir()}:
-        return {"n_won": 0, "n_lost": 0, "examples": []}
-    for task in select_tasks(evaluate.tasks):
-        for entry in _differing(folder, task, evaluate):
+    won: list[dict[str, Any]] = []
+    lost: list[dict[str, Any]] = []
+    both = sorted({path.name for path in (folder / "base").glob("*.seed*.json")}
+                  & {path.name for path in (folder / "distilled").glob("*.seed*.json")})
+    first = {name.partition(".")[0]: name for name in reversed(both)}
+    for _, name in sorted(first.items()):
+        for entry in _differing(folder, name):
             (won if entry["correct"]["distilled"] else lost).append(entry)
-    return {"n_won": len(won), "n_lost": len(lost), "examples": [*_spread(won), *_spread(lost)]}
+    return {"n_won": len(won), "n_lost": len(lost), "examples": [*_spread(won), *_spread(lost)]} if both else None
 
 
-def _differing(folder: Path, task: Task, evaluate: Evaluate) -> Iterator[dict[str, Any]]:
-    name = result_name(task.name, evaluate.seeds[0])
-    rows = {role: {row["index"]: row for row in read_json(folder / role / name)["predictions"]}
-            for role in ("base", "distilled", "teacher") if (folder / role / name).is_file()}
-    items = load_split(task, evaluate.data_dir, "test")
+def _differing(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    results = {role: read_json(folder / role / name) for role in ("base", "distilled", "teacher")
+               if (folder / role / name).is_file()}
+    rows = {role: {row["index"]: row for row in result["predictions"]} for role, result in results.items()}
     for index, base in rows["base"].items():
         other = rows["distilled"].get(index)
         if other is not None and other["correct"] != base["correct"]:
-            yield {"task": task.name, "index": index, "text": items[index].sentence, "target": items[index].target,
-                   "gold": _shown(base["gold"]),
+            yield {"task": results["base"]["task"], "seed": results["base"]["seed"], "index": index,
+                   "text": base["text"], "target": base["target"], "gold": _shown(base["gold"]),
                    "predictions": {role: _shown(found[index].get("raw", found[index]["prediction"]))
                                    for role, found in rows.items() if index in found},
                    "correct": {role: found[index]["correct"] for role, found in rows.items() if index in found}}

@@ -22,7 +22,7 @@ _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pre
 
 
 def gather(run: Path, config: Config) -> dict[str, Any]:
-    """Return the content of results.json (its keys are described in docs/results.md).
+    """Return the content of results.json (its keys are described in docs/results.md) of a run that was evaluated.
 
     Raises:
         InputError, RunError: a file of the run is missing or damaged.
@@ -40,12 +40,12 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
         "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
         "training": [read_json(path) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
-        "sentibench": benchmark(load_results(run / "sentibench")),
+        "sentibench": {**_how_evaluated(markers), **benchmark(load_results(run / "sentibench"))},
         "held_out": _held_out(markers),
         "parameters": markers.get("sentibench", {}).get("details", {}).get("parameters", {}),
         "examples": list(prompt_examples(run)),
         "case_study": case_study(run),
-        "contrasts": contrasts(run, config.evaluate),
+        "contrasts": contrasts(run / "sentibench"),
     }
 
 
@@ -80,6 +80,12 @@ def environment() -> dict[str, Any]:
             continue
     return {"python": platform.python_version(), "system": platform.system(), "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)), "gpus": _gpus(), "versions": tools}
+
+
+def _how_evaluated(markers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings the results were made with, which after ``--keep`` need not be those of the config."""
+    inputs = markers["sentibench"]["inputs"]
+    return {key: inputs[key] for key in ("protocol", "seeds", "limit")}
 
 
 def _held_out(markers: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class View:
     cases: list[dict[str, Any]]
     parameters: dict[str, Any]
     miniature: bool
-    twins: bool
+    own_teacher: bool
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -59,16 +59,16 @@ def build_view(results: dict[str, Any]) -> View:
     models = [name for name in ("base", "distilled", "teacher") if name in bench["models"]]
     tasks = [_task_row(task, models) for task in bench["tasks"]]
     averages = [_average_row(group, bench["averages"], models) for group in AVERAGES]
-    limit = config["evaluate"]["limit"]
+    limit = bench["limit"]
     size = f"the first {limit} test examples a task" if limit else "all test examples"
     return View(
         teacher=config["teacher"]["model"]["name"], student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
-        notes=list(_notes(results)), times=_times(results["stages"]), protocol=config["evaluate"]["protocol"],
+        notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
-        twins="base" in (bench["same_weights"].get("teacher"), bench["same_weights"].get("base")),
-        seeds=config["evaluate"]["seeds"], size=size)
+        own_teacher=_is_own_teacher(results),
+        seeds=bench["seeds"], size=size)
 
 
 def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def _parameters(results: dict[str, Any], models: list[str]) -> dict[str, Any]:
     averages = results["sentibench"]["averages"]
     return {"paper": paper, "ours": {
         model: (results["parameters"][model] / 1e9, 100 * averages[model]["all"]["value"])
-        for model in models if model in results["parameters"] and averages[model]["all"]["value"] is not None}}
+        for model in models if model in results["parameters"] and not averages[model]["all"]["missing"]}}
 
 
 def _taught(results: dict[str, Any]) -> str:
@@ -166,6 +166,13 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
             {"value": f"{seconds / 60:.1f} min", "label": "computing time"}]
 
 
+def _is_own_teacher(results: dict[str, Any]) -> bool:
+    """Say whether the student before training gives the teacher's labels because it is the teacher."""
+    same, asked = results["sentibench"]["same_weights"], results["held_out"]["models"].get("base")
+    twins = same.get("teacher") == "base" or same.get("base") == "teacher"
+    return bool(twins and asked and asked["as_teacher"] == 1.0)
+
+
 def _is_miniature(config: dict[str, Any]) -> bool:
     return config["evaluate"]["data_dir"].startswith(PREFIX)
 
@@ -175,8 +182,8 @@ def _notes(results: dict[str, Any]) -> Any:
     if _is_miniature(config):
         yield ("These scores are on the miniature benchmark that ships with sentidistill, at most 30 examples a task: "
                "they show that the machinery works and cannot be compared with the paper's.")
-    elif config["evaluate"]["limit"]:
-        yield (f"Only the first {config['evaluate']['limit']} test examples of each task were evaluated; mind the "
+    elif results["sentibench"]["limit"]:
+        yield (f"Only the first {results['sentibench']['limit']} test examples of each task were evaluated; mind the "
                "width of the intervals before you compare.")
     if "random-tiny" in (config["teacher"]["model"]["name"], config["student"]["model"]["name"]):
         yield "Models with random weights took part in this run: its scores mean nothing."
