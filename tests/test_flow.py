@@ -184,3 +184,19 @@ def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
     for needed in ("sentibench/tasks/sst2.yaml", "sentibench/paper/table2.yaml", "sentibench/report/template.html",
                    "flows/configs/demo.yaml"):
         assert (site / needed).exists()
+
+
+def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_dir: Path) -> None:
+    """The shipped config, vLLM included; only the models and the sizes are small."""
+    sizes = ["prompts.knowdist.samples=8", "prompts.icldist.samples=9", "prompts.general.samples=6",
+             "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
+             "student.model.name=random-tiny",
+             "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
+             "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2"]
+    done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ledger = {item["stage"]: item for item in json.loads((place / "runs/real-small/ledger.json").read_text())}
+    assert ledger["collect"]["n_out"] == 2000 and ledger["decontaminate"]["dropped"]["benchmark_exact"] > 0
+    assert ledger["icldist"]["n_out"] == 15
+    results = json.loads((place / "runs/real-small/report/results.json").read_text())
+    assert len(results["sentibench"]["tasks"]) == 12
