@@ -66,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--json", action="store_true", help='one line {"task", "metric", "value", "n", "invalid"}')
 
     compare = commands.add_parser("compare", help="results side by side")
-    compare.add_argument("results", nargs="+", metavar="DIR", help="folders that 'sentibench run --out' wrote")
+    compare.add_argument("results", nargs="+", metavar="DIR",
+                         help="folders that 'sentibench run --out' wrote; differences are to the first")
+    compare.add_argument("--with-paper", action="store_true", help="with the rows of the paper's Table 2")
+    compare.add_argument("--format", choices=("table", "markdown", "csv", "latex"), default="table")
     return parser
 
 

@@ -48,7 +48,7 @@ def run_command(arguments: argparse.Namespace) -> None:
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}", str(result["n"]),
              str(result["n_invalid"])] for result in results]
     _table(["task", "seed", "metric", "F1 %", "95% interval", "n", "invalid"], rows)
-    _write_averages([out])
+    _write_averages(out)
 
 
 def prompts_command(arguments: argparse.Namespace) -> None:
@@ -86,32 +86,47 @@ def score_command(arguments: argparse.Namespace) -> None:
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
-    """Print the scores of several results side by side, means over seeds."""
-    from sentibench.registry import all_tasks
-    from sentibench.summary import load_model_results
+    """Print the scores of several results side by side, with what each has over the first."""
+    from sentibench.compare import load, paper_rows, versus
+    from sentibench.tables import FORMATS, by_model, by_task, notes
 
-    folders = [Path(name) for name in arguments.results]
-    loaded = [load_model_results(folder) for folder in folders]
-    rows = [[name, *(_percent(scores[name].value) if name in scores else "not run" for scores in loaded)]
-            for name in all_tasks() if any(name in scores for scores in loaded)]
-    _table(["task (F1 %, mean over seeds)", *map(str, folders)], rows)
-    _write_averages(folders)
+    models = [load(Path(folder), name) for folder, name in _named(arguments.results)]
+    found = [versus(models[0], model) for model in models[1:]]
+    shown = [*(paper_rows() if arguments.with_paper else ()), *models]
+    if arguments.format in FORMATS:
+        sys.stdout.write(FORMATS[arguments.format](shown, found))
+        return
+    head, rows = (by_model if arguments.with_paper else by_task)(shown, found)
+    _table(head, rows)
+    for note in notes(models):
+        sys.stdout.write(f"{note}\n")
+    protocols = {score.protocol for model in models for score in model.scores.values()}
+    sys.stdout.write(f"Protocol {', '.join(sorted(protocols))}; means over seeds. Differences: 95% intervals of a "
+                     "paired bootstrap over examples; * where 0 lies outside.\n")
+    if arguments.with_paper:
+        sys.stdout.write("The paper's rows are on its whole data with three seeds: compare with results on the same.\n")
 
 
-def _write_averages(folders: Sequence[Path]) -> None:
+def _named(folders: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each folder with a short name of its own: its last part, with more of the path where those repeat."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return list(zip(folders, names, strict=True))
+    raise InputError("The same folder of results is named twice. Name different ones.")
+
+
+def _write_averages(folder: Path) -> None:
     from sentibench.summary import GROUPS, averages, load_model_results
 
-    loaded = [averages({name: score.value for name, score in load_model_results(folder).items()})
-              for folder in folders]
+    found = averages({name: score.value for name, score in load_model_results(folder).items()})
     rows = []
     for group in GROUPS:
-        cells = []
-        for found in loaded:
-            average = found[group]
-            note = f" (without {', '.join(average.missing)})" if average.missing else ""
-            cells.append("not run" if average.value is None else _percent(average.value) + note)
-        rows.append([group, *cells])
-    _table(["average", *map(str, folders)], rows)
+        average = found[group]
+        note = f" (without {', '.join(average.missing)})" if average.missing else ""
+        rows.append([group, "not run" if average.value is None else _percent(average.value) + note])
+    _table(["average", str(folder)], rows)
 
 
 def _seeds(text: str) -> list[int]:
@@ -136,7 +151,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     # Into a pipe or file, columns are as wide as they need to be.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
     table = Table(box=SIMPLE, pad_edge=False)
     for name in header:
         table.add_column(name)

@@ -47,13 +47,14 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], labels: Seque
             statistics[row, 1, column[answer]] = 1
             statistics[row, 0, column[answer]] = answer == right
 
-    def value(sums: np.ndarray) -> np.ndarray:
-        parts = sums.reshape(*sums.shape[:-1], 3, len(labels))
-        total = parts[..., 1, :] + parts[..., 2, :]
-        each = _ratio(2 * parts[..., 0, :], total, 0.0)
-        return _ratio(each.sum(axis=-1), (total > 0).sum(axis=-1), 0.0)
+    return Scored(statistics.reshape(len(gold), -1), VALUES["macro_f1"])
 
-    return Scored(statistics.reshape(len(gold), -1), value)
+
+def _macro_value(sums: np.ndarray) -> np.ndarray:
+    parts = sums.reshape(*sums.shape[:-1], 3, -1)
+    total = parts[..., 1, :] + parts[..., 2, :]
+    each = _ratio(2 * parts[..., 0, :], total, 0.0)
+    return _ratio(each.sum(axis=-1), (total > 0).sum(axis=-1), 0.0)
 
 
 def micro_f1(gold: Sequence[Sequence[Tuple]], predicted: Sequence[Sequence[Tuple]]) -> Scored:
@@ -66,7 +67,7 @@ def micro_f1(gold: Sequence[Sequence[Tuple]], predicted: Sequence[Sequence[Tuple
     """
     rows = [(sum(item in right for item in answer), len(answer), sum(item in answer for item in right), len(right))
             for right, answer in ((tuple(g), tuple(p)) for g, p in zip(gold, predicted, strict=True))]
-    return Scored(np.array(rows, dtype=float).reshape(-1, 4), lambda sums: _f1(sums, 1.0))
+    return Scored(np.array(rows, dtype=float).reshape(-1, 4), VALUES["micro_f1"])
 
 
 def sentiment_graph_f1(gold: Sequence[Sequence[Graph]], predicted: Sequence[Sequence[Graph]]) -> Scored:
@@ -81,7 +82,7 @@ def sentiment_graph_f1(gold: Sequence[Sequence[Graph]], predicted: Sequence[Sequ
     rows = [(sum(_weight(one, right) for one in answer), len(answer),
              sum(_weight(one, answer) for one in right), len(right))
             for right, answer in zip(gold, predicted, strict=True)]
-    return Scored(np.array(rows, dtype=float).reshape(-1, 4), lambda sums: _f1(sums, 0.0))
+    return Scored(np.array(rows, dtype=float).reshape(-1, 4), VALUES["sentiment_graph_f1"])
 
 
 def _weight(one: Graph, others: Sequence[Graph]) -> float:
@@ -125,9 +126,23 @@ def _f1(sums: np.ndarray, empty: float) -> np.ndarray:
     return _ratio(2 * precision * recall, precision + recall, 0.0)
 
 
+VALUES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": _macro_value,
+    "micro_f1": lambda sums: _f1(sums, 1.0),
+    "sentiment_graph_f1": lambda sums: _f1(sums, 0.0),
+}
+"""Each metric as a function of the sums of its statistics, by name: a result file holds the statistics."""
+
+
 def _ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
     above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, empty), where=below > 0)
+
+
+def draws(n: int, seed: int, purpose: str, resamples: int = RESAMPLES) -> np.ndarray:
+    """Return how often each of ``n`` examples is drawn in each resample: (resamples, n), by seed and purpose alone."""
+    generator = np.random.default_rng(derived_seed(seed, purpose, "bootstrap"))
+    return generator.multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
 def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int = RESAMPLES) -> tuple[float, float]:
@@ -138,7 +153,6 @@ def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int =
     n = len(scored.statistics)
     if not n:
         return 0.0, 0.0
-    generator = np.random.default_rng(derived_seed(seed, purpose, "bootstrap"))
-    sums = generator.multinomial(n, np.full(n, 1 / n), size=resamples) @ scored.statistics
+    sums = draws(n, seed, purpose, resamples) @ scored.statistics
     low, high = np.percentile(scored.value(sums), [2.5, 97.5])
     return float(low), float(high)

@@ -20,7 +20,7 @@ from sentibench.protocols import Example, Protocol, build_examples, load_task_da
 from sentibench.registry import Task, select_tasks
 from sentibench.scoring import Answer, is_correct, summary
 
-SCORER = 1
+SCORER = 2
 """Raised when parsing or a metric changes, so that no result of the old way is reused."""
 
 
@@ -131,7 +131,7 @@ def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict
 
 
 def manifest(path: Path) -> dict[str, Any]:
-    """Return a result file's content without the predictions, which are the bulk of it.
+    """Return a result file's content without what it holds of each example, which is the bulk of it.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -139,7 +139,8 @@ def manifest(path: Path) -> dict[str, Any]:
     result = read_json(path)
     if not isinstance(result, dict) or "task" not in result or "value" not in result:
         raise InputError(f"{path} is not a result of SentiBench. Name a folder that 'sentibench run' wrote.")
-    result.pop("predictions", None)
+    for bulk in ("predictions", "statistics"):
+        result.pop(bulk, None)
     return result
 
 

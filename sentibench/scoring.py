@@ -68,4 +68,4 @@ def summary(task: Task, items: Sequence[Item], answers: Sequence[Answer], seed: 
     n_invalid = sum(not answer.valid for answer in answers)
     return {"metric": task.metric, "value": scored.score, "interval_95": [low, high], "n": len(items),
             "n_invalid": n_invalid, "invalid_rate": n_invalid / len(items) if items else 0.0,
-            "n_unread_tuples": sum(answer.n_unread for answer in answers)}
+            "n_unread_tuples": sum(answer.n_unread for answer in answers), "statistics": scored.statistics.tolist()}

@@ -95,12 +95,17 @@ def load_results(folder: Path) -> dict[str, Scores]:
     return {name: load_model_results(folder / name) for name in names}
 
 
+def group_members(group: str) -> list[str]:
+    """Return the names of the tasks of a group, in the order of Table 1."""
+    return [task.name for task in all_tasks().values()
+            if group == "all" or group == task.category or group == ("seen" if task.seen else "unseen")]
+
+
 def averages(values: Mapping[str, float]) -> dict[str, Average]:
     """Return the mean of ``values`` (by task name) in each of ``GROUPS``; a task that is missing is never a 0."""
     result = {}
     for group in GROUPS:
-        members = [task.name for task in all_tasks().values()
-                   if group == "all" or group == task.category or group == ("seen" if task.seen else "unseen")]
+        members = group_members(group)
         run = tuple(name for name in members if name in values)
         result[group] = Average(statistics.fmean(values[name] for name in run) if run else None, run,
                                 tuple(name for name in members if name not in values))

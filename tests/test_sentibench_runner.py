@@ -159,7 +159,7 @@ def test_compare_shows_what_was_not_run(tmp_path: Path, capsys) -> None:
         evaluate(HashEngine(), tmp_path / folder, tasks)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     printed = capsys.readouterr().out
-    assert "not run" in printed and "without imdb, yelp2, twitter17" in printed
+    assert "† b was not run on imdb, yelp2, twitter17" in printed and "–" in printed
 
 
 def _config(**changes) -> Evaluate:

@@ -1,0 +1,111 @@
+"""Comparisons as text: for the terminal, and in Table 2's layout as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from sentibench.compare import Difference, Evaluated, Versus, columns_of
+from sentibench.registry import CATEGORIES, ORDER, all_tasks
+
+HEADINGS = {"BSA": "BSA", "MSA": "MSA", "FSA": "FSA", "seen": "seen", "unseen": "unseen", "all": "Avg"}
+MISSING = "–"
+INCOMPLETE = "†"
+Rows = list[list[str]]
+
+
+def by_model(models: Sequence[Evaluated], found: Sequence[Versus]) -> tuple[list[str], Rows]:
+    """Return head and rows in Table 2's layout: a model a row, then the differences, F1 in percent."""
+    columns = columns_of(models)
+    rows = [[model.name, *(_cell(model, column) for column in columns)] for model in models]
+    rows += [[one.name, *(_difference(one.by_column.get(column)) for column in columns)] for one in found]
+    return ["F1 (%)", *(heading(column) for column in columns)], rows
+
+
+def by_task(models: Sequence[Evaluated], found: Sequence[Versus]) -> tuple[list[str], Rows]:
+    """Return the same, a task a row, which fits a terminal."""
+    head, rows = by_model(models, found)
+    turned = [list(column) for column in zip(head, *rows, strict=True)]
+    return turned[0], turned[1:]
+
+
+def heading(column: str) -> str:
+    """Return the heading of a column: the data set of a task, or the name of a group."""
+    return HEADINGS.get(column) or (all_tasks()[column].dataset if column in all_tasks() else column)
+
+
+def markdown(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
+    """Return a Markdown table."""
+    head, rows = by_model(models, found)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([*table, *(f"\n{note}" for note in notes(models))]) + "\n"
+
+
+def latex(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
+    """Return a LaTeX table in Table 2's layout (needs the package booktabs)."""
+    columns = columns_of(models)
+    head, rows = by_model(models, found)
+    own = sum(column not in ORDER and column not in HEADINGS for column in columns)
+    spans = [(category, sum(column in ORDER and all_tasks()[column].category == category for column in columns))
+             for category in CATEGORIES] + [("own", own), ("mean", sum(column in HEADINGS for column in columns))]
+    groups = " & ".join(f"\\multicolumn{{{count}}}{{c}}{{{name}}}" for name, count in spans if count)
+    lines = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", f" & {groups} \\\\",
+             " & ".join(map(_escape, head)) + " \\\\", "\\midrule",
+             *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[:len(models)]),
+             *(["\\midrule"] if found else []),
+             *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[len(models):]), "\\bottomrule", "\\end{tabular}",
+             *(f"% {note}" for note in notes(models))]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
+    """Return CSV, one line for each model and column: unrounded values, spreads, and differences with intervals."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "column", "f1", "sd_over_seeds", "difference_to_first", "low_95", "high_95", "p_value"])
+    by_name = {one.second: one.by_column for one in found}
+    for model in models:
+        for column in columns_of(models):
+            value = model.cells.get(column)
+            if value is None:
+                continue
+            difference = by_name.get(model.name, {}).get(column)
+            rest = [""] * 4 if difference is None else [
+                repr(difference.value), repr(difference.interval[0]), repr(difference.interval[1]),
+                repr(difference.p_value)]
+            writer.writerow([model.name, column, repr(value), repr(model.spreads.get(column, "")).strip("'"), *rest])
+    return text.getvalue()
+
+
+FORMATS: dict[str, Callable[..., str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
+
+
+def notes(models: Sequence[Evaluated]) -> list[str]:
+    """Say which means are over fewer tasks than their name says: those marked with a dagger."""
+    return [f"{INCOMPLETE} {model.name} was not run on {', '.join(model.incomplete['all'])}: its means are without them."
+            for model in models if model.incomplete]
+
+
+def _cell(model: Evaluated, column: str) -> str:
+    value = model.cells.get(column)
+    if value is None:
+        return MISSING
+    return f"{100 * value:.2f}{INCOMPLETE if column in model.incomplete else ''}"
+
+
+def _difference(found: Difference | None) -> str:
+    """Write a difference with its interval; a star marks intervals without 0."""
+    if found is None:
+        return MISSING
+    low, high = found.interval
+    star = "*" if low > 0 or high < 0 else ""
+    return f"{_signed(found.value)}{star} [{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _escape(text: str) -> str:
+    replaced = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$", "*": r"$^{*}$", "†": r"$^{\dagger}$"}
+    return "".join(replaced.get(character, character) for character in text)
