@@ -77,13 +77,15 @@ def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str
     return text.getvalue()
 
 
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$", "*": r"$^{*}$",
+          "†": r"$^{\dagger}$"}
 FORMATS: dict[str, Callable[..., str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
 
 
 def notes(models: Sequence[Evaluated]) -> list[str]:
     """Say which means are over fewer tasks than their name says: those marked with a dagger."""
-    return [f"{INCOMPLETE} {model.name} was not run on {', '.join(model.incomplete['all'])}: its means are without them."
-            for model in models if model.incomplete]
+    return [f"{INCOMPLETE} {model.name} was not run on {', '.join(model.incomplete['all'])}: "
+            "its means are without them." for model in models if model.incomplete]
 
 
 def _cell(model: Evaluated, column: str) -> str:
@@ -107,5 +109,4 @@ def _signed(value: float) -> str:
 
 
 def _escape(text: str) -> str:
-    replaced = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$", "*": r"$^{*}$", "†": r"$^{\dagger}$"}
-    return "".join(replaced.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in text)
