@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
                          help="folders that 'sentibench run --out' wrote; differences are to the first")
     compare.add_argument("--with-paper", action="store_true", help="with the rows of the paper's Table 2")
     compare.add_argument("--format", choices=("table", "markdown", "csv", "latex"), default="table")
+
+    paper = commands.add_parser("paper", help="print a table of the paper (2 to 8, 22 to 24)")
+    paper.add_argument("number", type=int, metavar="TABLE")
     return parser
 
 

@@ -68,6 +68,7 @@ def prompts_command(arguments: argparse.Namespace) -> None:
 def score_command(arguments: argparse.Namespace) -> None:
     """Score a file of predictions for the test split of a task."""
     from sentibench.data import load_split
+    from sentibench.details import details
     from sentibench.predictions import read_predictions
     from sentibench.registry import get_task
     from sentibench.scoring import read_answer, summary
@@ -83,6 +84,7 @@ def score_command(arguments: argparse.Namespace) -> None:
         low, high = (_percent(bound) for bound in found["interval_95"])
         sys.stdout.write(f"{task.name} {task.metric} {_percent(found['value'])} % (95% interval {low} to {high}), "
                          f"{found['n']} examples, {found['n_invalid']} invalid answers scored as wrong\n")
+        _print_details(details(task, items, answers))
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -105,6 +107,27 @@ def compare_command(arguments: argparse.Namespace) -> None:
                      "paired bootstrap over examples; * where 0 lies outside.\n")
     if arguments.with_paper:
         sys.stdout.write("The paper's rows are on its whole data with three seeds: compare with results on the same.\n")
+
+
+def _print_details(found: dict[str, Any]) -> None:
+    """Print a confusion matrix, or precision and recall by element."""
+    if "confusion" in found:
+        labels = found["confusion"]["labels"]
+        _table(["gold ↓  answered →", *labels, "unreadable"], [
+            [label, *map(str, row)] for label, row in zip(labels, found["confusion"]["rows"], strict=True)])
+    else:
+        _table(["element", "precision %", "recall %", "F1 %"], [
+            [field, *(_percent(values[key]) for key in ("precision", "recall", "f1"))]
+            for field, values in found["elements"].items()])
+
+
+def paper_command(arguments: argparse.Namespace) -> None:
+    """Print a table of the paper."""
+    from sentibench.paper import paper_table
+
+    table = paper_table(arguments.number)
+    sys.stdout.write(f"Table {table.number}: {table.caption}\n")
+    _table(["", *table.columns], [[name, *(f"{value:.2f}" for value in values)] for name, values in table.rows.items()])
 
 
 def _named(folders: Sequence[str]) -> list[tuple[str, str]]:

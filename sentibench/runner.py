@@ -15,12 +15,13 @@ from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.storage import read_json, write_json
 from sentibench.answering import ask, decoding
+from sentibench.details import details
 from sentibench.gold import Graph
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
 from sentibench.registry import Task, select_tasks
 from sentibench.scoring import Answer, is_correct, summary
 
-SCORER = 2
+SCORER = 3
 """Raised when parsing or a metric changes, so that no result of the old way is reused."""
 
 
@@ -112,6 +113,7 @@ def _result(engine: Engine, name: str, job: Job, progress: Callable[[int], Any])
     return {
         "task": job.task.name, "title": job.task.title, "dataset": job.task.dataset, "category": job.task.category,
         "seen": job.task.seen, **summary(job.task, items, answers, job.seed),
+        **details(job.task, items, answers),
         "invalid": dict(sorted(Counter(answer.reason for answer in answers if not answer.valid).items())),
         "protocol": job.protocol, "demonstrations_from": job.pool_source, "seed": job.seed,
         "prompts_sha256": job.depends_on["prompts_sha256"],

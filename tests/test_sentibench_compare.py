@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distill.storage import write_json
 from sentibench.cli import main
 from sentibench.compare import load, paper_rows, versus
 from sentibench.metrics import macro_f1
+from sentibench.paper import tables
 from sentibench.tables import comma_separated, latex, markdown
 
 LABELS = ("negative", "positive")
@@ -119,3 +121,24 @@ def test_every_form_of_the_table_shows_the_same_numbers(tmp_path: Path, capsys: 
     assert main(["compare", str(tmp_path / "base_1"), str(tmp_path / "best"), "--with-paper"]) == 0
     shown = capsys.readouterr().out
     assert value in shown and "best − base_1" in shown and "Llama-3-70B (paper)" in shown
+
+
+def test_every_row_of_the_papers_tables_stands_in_the_paper(shared_dir: Path) -> None:
+    """Row by row in the order printed, up to the OCR's marks; what a row says it gains is its distance to the first."""
+    (paper,) = (shared_dir / "seeds").glob("003_*")
+    text = paper.read_text(encoding="utf-8")
+    assert set(tables()) == {2, 3, 4, 5, 6, 7, 8, 22, 23, 24}
+    for number, table in tables().items():
+        before = text.partition(f"\nTable {number}: ")[0][-6000:]
+        numbers = re.findall(r"(?<![\d.+-])\d+(?:\.\d+)?(?![\d.])", before)
+        for name, values in table.rows.items():
+            assert len(values) == len(table.columns), (number, name)
+            for value in values:
+                assert f"{value:.2f}" in numbers or str(value) in numbers, (number, name, value)
+
+
+def test_a_table_of_the_paper_is_printed_and_others_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["paper", "6"]) == 0
+    assert "38.79" in capsys.readouterr().out
+    assert main(["paper", "9"]) == 2
+    assert "these do: 2, 3, 4" in capsys.readouterr().err
