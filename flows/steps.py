@@ -28,10 +28,12 @@ def collect(run: Run) -> Outcome:
     from sentibench.registry import all_tasks, select_tasks
 
     evaluate = run.config.evaluate
-    asked = {task.name for task in select_tasks(evaluate.tasks)}
+    selected = select_tasks(evaluate.tasks)
+    asked = {task.name for task in selected}
     # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
     tasks = [task.name for task in all_tasks().values()
              if task.name in asked or has_split(task, evaluate.data_dir, "test")]
+    tasks += [task.ref for task in selected if task.own]
     wanted = run.config.corpus.decontaminate.enabled
     return build_corpus(
         run.config.corpus, run.config.seed, run.folder,

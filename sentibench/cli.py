@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--revision", help="branch, tag or commit of a Hub model")
     run.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     run.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
-    run.add_argument("--tasks", default="all", metavar="all|A,B", help="task names (default: all)")
+    run.add_argument("--tasks", metavar="all|A,B", help="task names (default: all, or none with --task-file)")
+    run.add_argument("--task-file", action="append", default=[], metavar="FILE.yaml",
+                     help="a task of your own (docs/own-task.md); may be repeated")
     _protocol(run)
     run.add_argument("--seeds", default=DEFAULT_SEEDS, metavar="N,N", help=f"default: {DEFAULT_SEEDS}")
     _limit(run)
@@ -70,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
                          help="folders that 'sentibench run --out' wrote; differences are to the first")
     compare.add_argument("--with-paper", action="store_true", help="with the rows of the paper's Table 2")
     compare.add_argument("--format", choices=("table", "markdown", "csv", "latex"), default="table")
+
+    picture = commands.add_parser("plot", help="results as a picture")
+    picture.add_argument("results", nargs="+", metavar="DIR", help="folders that 'sentibench run --out' wrote")
+    picture.add_argument("--out", required=True, metavar="FILE", help="ends in .svg, .png or .pdf")
 
     paper = commands.add_parser("paper", help="print a table of the paper (2 to 8, 22 to 24)")
     paper.add_argument("number", type=int, metavar="TABLE")

@@ -32,11 +32,14 @@ def run_command(arguments: argparse.Namespace) -> None:
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
 
-    tasks = [task.name for task in select_tasks(arguments.tasks)]
+    named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
+    selected = select_tasks([*named, *arguments.task_file])
+    tasks = [task.ref for task in selected]
     seeds, out = _seeds(arguments.seeds), Path(arguments.out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Name a folder, which is made if it does not exist.")
-    data_folder(arguments.data_dir)
+    if any(not task.own for task in selected):
+        data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
     spec = {
         "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_fingerprint(folder),
@@ -119,6 +122,15 @@ def _print_details(found: dict[str, Any]) -> None:
         _table(["element", "precision %", "recall %", "F1 %"], [
             [field, *(_percent(values[key]) for key in ("precision", "recall", "f1"))]
             for field, values in found["elements"].items()])
+
+
+def plot_command(arguments: argparse.Namespace) -> None:
+    """Draw results and say where."""
+    from sentibench.compare import load
+    from sentibench.plot import plot
+
+    plot([load(Path(folder), name) for folder, name in _named(arguments.results)], Path(arguments.out))
+    sys.stdout.write(f"{arguments.out}\n")
 
 
 def paper_command(arguments: argparse.Namespace) -> None:

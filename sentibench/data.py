@@ -10,6 +10,7 @@ from distill.hashing import content_id, file_digest, fingerprint
 from distill.resources import locate
 from distill.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
+from sentibench.own_data import own_rows, own_tuples
 from sentibench.registry import Task, select_tasks
 
 SPLITS = ("train", "val", "test")
@@ -59,6 +60,8 @@ def split_path(task: Task, data_dir: Path | str, split: str) -> Path:
 
 def has_split(task: Task, data_dir: Path | str, split: str) -> bool:
     """Say whether there is a file of this split. The released ATSA and ACSA data have no ``val.json``."""
+    if task.file:
+        return any(row.get("split") == split for _, row in own_rows(task))
     return split_path(task, data_dir, split).is_file()
 
 
@@ -69,6 +72,8 @@ def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:
         InputError: the file is missing, is not whole JSON, or an example is not as the task needs it; the
             message names file, example (counted from 0) and field.
     """
+    if task.file:
+        return _own_split(task, split)
     path = split_path(task, data_dir, split)
     if not path.is_file():
         there = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -89,12 +94,36 @@ def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:
     return items
 
 
+def _own_split(task: Task, split: str) -> list[Item]:
+    items = []
+    for number, row in own_rows(task):
+        if row.get("split") not in SPLITS:
+            raise InputError(f"{task.file}, line {number}: its field 'split' is {row.get('split')!r:.40}, and should "
+                             f"be one of {', '.join(SPLITS)}.")
+        if row["split"] == split:
+            try:
+                items.append(_item(task, row))
+            except GoldError as error:
+                raise InputError(f"{task.file}, line {number}, cannot be used for the task '{task.name}': {error}. "
+                                 "Mend or remove that line.") from error
+    if not items:
+        raise InputError(f"{task.file} has no example of the split '{split}'. A task needs examples with \"split\": "
+                         "\"test\" to be scored on, and some with \"train\" to be shown as demonstrations.")
+    return items
+
+
 def _item(task: Task, row: Any) -> Item:
     if not isinstance(row, dict):
         raise GoldError("it is not a JSON object")
     sentence = _text(row, "sentence")
     target = _text(row, "target") if task.target else ""
-    gold: str | Tuples = _label(task, row) if task.gold == "label" else TUPLE_READERS[task.gold](row, task.labels)
+    gold: str | Tuples
+    if task.gold == "label":
+        gold = _label(task, row)
+    elif task.gold == "tuples":
+        gold = own_tuples(task, row)
+    else:
+        gold = TUPLE_READERS[task.gold](row, task.labels)
     graphs = ssa_graphs(row, task.labels) if task.gold == "ssa" else ()
     return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs)
 
@@ -138,5 +167,6 @@ def benchmark_texts(
 def data_id(data_dir: Path | str, tasks: Sequence[str] | str = "all") -> str:
     """Return a digest of the content of the tasks' files: the same data give the same, wherever they lie."""
     return fingerprint({
-        f"{task.folder}/{split}": file_digest(split_path(task, data_dir, split))
-        for task in select_tasks(tasks) for split in SPLITS if has_split(task, data_dir, split)})
+        **{f"{task.folder}/{split}": file_digest(split_path(task, data_dir, split))
+           for task in select_tasks(tasks) if not task.file for split in SPLITS if has_split(task, data_dir, split)},
+        **{task.name: file_digest(Path(task.file)) for task in select_tasks(tasks) if task.file}})

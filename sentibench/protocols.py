@@ -19,22 +19,13 @@ from distill.hashing import content_id, derived_rng, hash_order
 from distill.prompting.template import fill
 from distill.resources import shipped
 from sentibench.data import Item, has_split, load_split
-from sentibench.registry import Closed, Task
+from sentibench.registry import Closed, PromptTexts, Task
 
 Protocol = Literal["released", "paper"]
 PROTOCOLS: tuple[Protocol, ...] = ("released", "paper")
 N_DEMONSTRATIONS = 4
 DEV_SIZE = 400
 """Demonstrations to draw from where there is no dev split: as many as Table 1 gives ATSA and ACSA."""
-
-
-class PromptTexts(Closed):
-    """The wording of one task's prompt in one protocol."""
-
-    source: str
-    instruction: str
-    demonstration: str
-    question: str
 
 
 class PromptFile(Closed):
@@ -106,7 +97,7 @@ def build_examples(
     Raises:
         InputError: there are fewer than four demonstrations to choose from.
     """
-    texts = getattr(prompt_texts(), protocol)[task.prompt]
+    texts = task.texts or getattr(prompt_texts(), protocol)[task.prompt]
     wanted = data.test[:limit]
     if len(data.pool) < N_DEMONSTRATIONS:
         raise InputError(f"The task '{task.name}' has {len(data.pool)} examples to draw demonstrations from "

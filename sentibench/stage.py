@@ -33,10 +33,11 @@ def evaluate_models(
     """
     if not models:
         raise InputError("No model is named to be evaluated. Set evaluate.models to some of base, distilled, teacher.")
-    tasks = [task.name for task in select_tasks(config.tasks)]
+    selected = select_tasks(config.tasks)
+    tasks = [task.name for task in selected]
     identities = {name: model_fingerprint(folder) for name, folder in models.items()}
     inputs = {
-        "models": identities, "data": data_id(config.data_dir, tasks), "tasks": tasks,
+        "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
         **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "engine", "teacher_engine"})}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
@@ -46,7 +47,8 @@ def evaluate_models(
             twin = first_with.setdefault((identity, engine.model_dump_json()), name)
             if twin == name:
                 spec = {
-                    "name": name, "model_folder": str(models[name]), "model_id": identity, "tasks": tasks,
+                    "name": name, "model_folder": str(models[name]), "model_id": identity,
+                    "tasks": [task.ref for task in selected],
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
                     **config.model_dump(mode="json", include={"protocol", "seeds", "limit"})}

@@ -142,3 +142,21 @@ def test_a_table_of_the_paper_is_printed_and_others_are_refused(capsys: pytest.C
     assert "38.79" in capsys.readouterr().out
     assert main(["paper", "9"]) == 2
     assert "these do: 2, 3, 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["svg", "png", "pdf"])
+def test_results_are_drawn_in_the_form_asked_for(tmp_path: Path, form: str) -> None:
+    for name, right in (("one", 0.5), ("two", 0.95)):
+        write(tmp_path / name, "sst2", answers(right, 1), interval_95=[0.4, 0.9])
+    out = tmp_path / "pictures" / f"scores.{form}"
+    assert main(["plot", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(out)]) == 0
+    head = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[form]
+    assert out.read_bytes().startswith(head)
+    if form == "svg":
+        assert all(word in out.read_text() for word in ("sst2", "one", "two"))
+
+
+def test_a_picture_of_an_unknown_form_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "one", "sst2", answers(0.5, 1), interval_95=[0.4, 0.9])
+    assert main(["plot", str(tmp_path / "one"), "--out", str(tmp_path / "scores.jpeg")]) == 2
+    assert ".svg, .png or .pdf" in capsys.readouterr().err

@@ -7,10 +7,12 @@ from typing import Any
 
 # Okabe and Ito's palette, which people with the common colour blindnesses can tell apart.
 COLOURS = {"base": "#999999", "distilled": "#0072B2", "teacher": "#E69F00", "paper": "#000000"}
+_OTHERS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+_OTHER_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
 _LABEL_PLACES = {"Llama-3-1.2B": (-6, 0), "TinyLlama-1.1B": (-6, 0), "Llama-3-70B": (-6, 0), "Qwen-2.5-1.5B": (5, -8)}
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
-_STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
 
 
@@ -19,7 +21,7 @@ def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
     import matplotlib.pyplot as plt
 
     rows = [ledger for ledger in ledgers if ledger["unit"] != "examples" and ledger["n_in"]]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(rows) + 0.9))
         for position, row in enumerate(rows):
             dropped = row["n_in"] - row["n_out"]
@@ -41,7 +43,7 @@ def losses(trainings: Sequence[Mapping[str, Any]]) -> str:
     """Draw the training loss and the held-out loss of every stage, side by side."""
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, len(trainings), figsize=(7.5, 2.6), squeeze=False)
         for axes, training, colour in zip(panels[0], trainings, _STAGE_COLOURS, strict=False):
             if training["train_loss"]:
@@ -59,23 +61,31 @@ def scores(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> str:
     """Draw every task's score by model with its 95% interval. Each task: ``task``, ``scores[model]``."""
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 3.2))
-        for offset, model in enumerate(models):
-            for position, task in enumerate(tasks):
-                value = task["scores"].get(model)
-                if value is None:
-                    continue
-                x = position + (offset - (len(models) - 1) / 2) * 0.24
-                axes.errorbar(
-                    x, 100 * value["value"], yerr=_error(value), fmt=_MARKERS.get(model, "D"), ms=5, capsize=2,
-                    color=COLOURS.get(model, "#009E73"), label=model if position == 0 else None, elinewidth=1)
-        axes.set_xticks(range(len(tasks)), [task["task"] for task in tasks], rotation=35, ha="right")
-        axes.set_ylabel("F1 (%)")
-        axes.set_ylim(0, 100)
-        axes.grid(axis="x", visible=False)
-        axes.legend(frameon=False, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.14))
-        return _svg(figure)
+    with plt.rc_context(STYLE):
+        return _svg(scores_figure(tasks, models))
+
+
+def scores_figure(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Any:
+    """Return the figure of :func:`scores`, to be written in a form of the caller's choice."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 3.2))
+    step = min(0.24, 0.8 / max(1, len(models)))
+    for number, model in enumerate(models):
+        colour = COLOURS.get(model, _OTHERS[number % len(_OTHERS)])
+        for position, task in enumerate(tasks):
+            value = task["scores"].get(model)
+            if value is not None:
+                x = position + (number - (len(models) - 1) / 2) * step
+                axes.errorbar(x, 100 * value["value"], yerr=_error(value), ms=5, capsize=2, color=colour, elinewidth=1,
+                              fmt=_MARKERS.get(model, _OTHER_MARKERS[number % len(_OTHER_MARKERS)]))
+        axes.plot([], [], _MARKERS.get(model, _OTHER_MARKERS[number % len(_OTHER_MARKERS)]), color=colour, label=model)
+    axes.set_xticks(range(len(tasks)), [task["task"] for task in tasks], rotation=35, ha="right")
+    axes.set_ylabel("F1 (%)")
+    axes.set_ylim(0, 100)
+    axes.grid(axis="x", visible=False)
+    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[float, float]]) -> str:
@@ -86,7 +96,7 @@ def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[f
     """
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 3.8))
         for row in paper:
             axes.plot(row["billions"], row["average"], "s", color="#777777", ms=5, mfc="white")

@@ -1,0 +1,43 @@
+"""The examples of a task of a user's own: one JSON Lines file with all splits (docs/own-task.md)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from sentibench.gold import GoldError, Tuples
+from sentibench.registry import Task
+
+
+def own_rows(task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of a user's own data with their numbers, from 1."""
+    try:
+        text = Path(task.file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The data of the task '{task.name}', {task.file}, cannot be read ({error}). Its task file "
+                         f"{task.own} names it under 'data', relative to itself.") from error
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): U+2028 may stand in a JSON string
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise InputError(f"{task.file}, line {number}, is not JSON ({error}).") from error
+            if not isinstance(row, dict):
+                raise InputError(f"{task.file}, line {number}, is not a JSON object.")
+            yield number, row
+
+
+def own_tuples(task: Task, row: dict[str, Any]) -> Tuples:
+    """Return the gold tuples of an example.
+
+    Raises:
+        GoldError: they are not what the task's fields say.
+    """
+    tuples = row.get("tuples")
+    if not isinstance(tuples, list) or not all(
+            isinstance(one, list) and len(one) == len(task.fields) and all(isinstance(part, str) for part in one)
+            for one in tuples):
+        raise GoldError(f"its field 'tuples' is not a list of lists of {len(task.fields)} texts each "
+                        f"({', '.join(task.fields)})")
+    return tuple(tuple(part.strip() for part in one) for one in tuples)
