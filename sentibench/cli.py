@@ -77,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("results", nargs="+", metavar="DIR", help="folders that 'sentibench run --out' wrote")
     picture.add_argument("--out", required=True, metavar="FILE", help="ends in .svg, .png or .pdf")
 
+    export = commands.add_parser("export", help="tasks for other evaluation tools")
+    export.add_argument("tool", choices=("lm-eval",))
+    export.add_argument("out", metavar="DIR", help="folder for lm-eval's --include_path")
+    export.add_argument("--tasks", default="all", metavar="all|A,B", help="task names or task files (default: all)")
+    _protocol(export)
+    export.add_argument("--seed", type=int, default=42)
+    _limit(export)
+    _data(export)
+
     paper = commands.add_parser("paper", help="print a table of the paper (2 to 8, 22 to 24)")
     paper.add_argument("number", type=int, metavar="TABLE")
     return parser

@@ -133,6 +133,18 @@ def plot_command(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"{arguments.out}\n")
 
 
+def export_command(arguments: argparse.Namespace) -> None:
+    """Write tasks for lm-eval and say how to run them."""
+    from sentibench.lm_eval import export
+
+    out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file. Name a folder, which is made if it does not exist.")
+    names = export(arguments.tasks, arguments.data_dir, arguments.protocol, arguments.seed, arguments.limit, out)
+    sys.stdout.write(f"{len(names)} tasks in {out}. Run them with: lm_eval --model hf --model_args pretrained=MODEL "
+                     f"--include_path {out} --tasks sentibench\n")
+
+
 def paper_command(arguments: argparse.Namespace) -> None:
     """Print a table of the paper."""
     from sentibench.paper import paper_table
