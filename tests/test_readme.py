@@ -69,6 +69,15 @@ def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path) -> None:
     assert len(list((place / "results").rglob("*.seed*.json"))) == 2 * 3
 
 
+def test_the_commands_of_sentibench_run_as_its_readme_has_them(tmp_path: Path) -> None:
+    text = (ROOT / "sentibench/README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines():
+        done = distill(*shlex.split(line)[1:], cwd=tmp_path, module="sentibench.cli")
+        assert done.returncode == 0, (line, done.stderr[-3000:])
+    assert (tmp_path / "results/scores.svg").exists() and (tmp_path / "lm-eval-tasks/sentibench_atsa.yaml").exists()
+
+
 @pytest.fixture
 def server_port() -> int:
     with socket.socket() as free:
