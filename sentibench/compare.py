@@ -10,7 +10,7 @@ import numpy as np
 from distill.errors import InputError
 from distill.storage import read_json
 from sentibench.metrics import RESAMPLES, VALUES, draws
-from sentibench.paper import table2
+from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
 from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results
 
@@ -81,8 +81,7 @@ def paper_rows() -> list[Evaluated]:
     for row in table2():
         values = {task: score / 100 for task, score in row["scores"].items()}
         groups = {group: average.value for group, average in averages(values).items()}
-        name = f"{row['group']} {row['model']}" if row["model"].startswith("+") else row["model"]
-        found.append(Evaluated(f"{name} (paper)", {**values, **groups}))
+        found.append(Evaluated(f"{row_name(row)} (paper)", {**values, **groups}))
     return found
 
 

@@ -17,7 +17,7 @@ import yaml
 from sentibench.metrics import VALUES, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data
-from sentibench.registry import Task, get_task, load_task_file, select_tasks
+from sentibench.registry import Task, select_tasks
 from sentibench.scoring import read_answer
 
 _UTILS = '''"""Called by lm-eval for the tasks in this folder; sentidistill must be installed beside it."""
@@ -97,8 +97,7 @@ def process_label(document: Mapping[str, Any], results: Sequence[tuple[float, bo
 
 def process_tuples(document: Mapping[str, Any], results: Sequence[str]) -> dict[str, list[float]]:
     """Return the statistics of one example from what was generated."""
-    task = load_task_file(Path(document["task"])) if document["task"].endswith((".yaml", ".yml")) else get_task(
-        document["task"])
+    (task,) = select_tasks([document["task"]])
     answer = read_answer(task, first_line(results[0])).value
     predicted = answer if isinstance(answer, tuple) else ()
     if task.metric == "sentiment_graph_f1":

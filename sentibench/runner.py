@@ -79,22 +79,6 @@ def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
     return [[*(sorted(span) for span in graph[:3]), graph[3]] for graph in graphs]
 
 
-def evaluate_model(
-    engine: Engine, name: str, model_id: str, tasks: Sequence[str] | str, data_dir: Path | str, protocol: Protocol,
-    seeds: Sequence[int], limit: int | None, out_dir: Path, engine_config: dict[str, Any] | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluate an open engine and return the content of its result files without the predictions.
-
-    ``model_id`` is the fingerprint of the weights; ``limit`` the number of test examples a task (None: all).
-
-    Raises:
-        InputError: a task is unknown, or its data cannot be used.
-    """
-    jobs = plan(tasks, data_dir, protocol, seeds, limit, model_id, engine_config or {"kind": engine.name}, out_dir)
-    run_jobs(engine, name, [job for job in jobs if not job.finished()])
-    return [manifest(job.path) for job in jobs]
-
-
 def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
     """Run jobs one after another, writing each result file when it is whole; progress goes to the error stream."""
     from tqdm import tqdm

@@ -15,7 +15,6 @@ from distill.storage import read_json, write_json
 from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import manifest, result_name
-from sentibench.summary import load_results, table
 
 
 def evaluate_models(
@@ -25,7 +24,7 @@ def evaluate_models(
 
     Each model is loaded once, in a process of its own; results that are there already are kept. Two roles
     with the same weights are evaluated once, and the result files of the second say so in
-    ``same_weights_as``. Details of the outcome: the table of scores (:func:`sentibench.summary.table`).
+    ``same_weights_as``. Details of the outcome: the number of weights by role.
 
     Raises:
         InputError: a model folder, a task or the data cannot be used; or other settings made the results.
@@ -58,7 +57,7 @@ def evaluate_models(
         _delete_others(folder, identities, tasks, config.seeds)
         ledgers = [_account(folder / name, name, tasks, config.seeds) for name in identities]
         parameters = {name: count_parameters(model) for name, model in models.items()}
-        return ledgers, {"parameters": parameters, **table(load_results(folder))}
+        return ledgers, {"parameters": parameters}
 
     return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
 

@@ -110,17 +110,3 @@ def averages(values: Mapping[str, float]) -> dict[str, Average]:
         result[group] = Average(statistics.fmean(values[name] for name in run) if run else None, run,
                                 tuple(name for name in members if name not in values))
     return result
-
-
-def table(results: Mapping[str, Scores]) -> dict[str, Any]:
-    """Return all scores and averages as JSON values."""
-    return {"scores": {model: {task: {
-        "value": score.value, "spread": score.spread, "invalid_rate": score.invalid_rate, "metric": score.metric,
-        "by_seed": {str(seed): {"value": r["value"], "interval_95": r["interval_95"], "n": r["n"]}
-                    for seed, r in score.by_seed.items()}}
-        for task, score in scores.items()} for model, scores in results.items()},
-        "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
-                             for group, average in averages({t: s.value for t, s in scores.items()}).items()}
-                     for model, scores in results.items()}}
-
-

@@ -70,10 +70,8 @@ def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str
             if value is None:
                 continue
             difference = by_name.get(model.name, {}).get(column)
-            rest = [""] * 4 if difference is None else [
-                repr(difference.value), repr(difference.interval[0]), repr(difference.interval[1]),
-                repr(difference.p_value)]
-            writer.writerow([model.name, column, repr(value), repr(model.spreads.get(column, "")).strip("'"), *rest])
+            rest = [] if difference is None else [difference.value, *difference.interval, difference.p_value]
+            writer.writerow([model.name, column, value, model.spreads.get(column, ""), *(rest or [""] * 4)])
     return text.getvalue()
 
 

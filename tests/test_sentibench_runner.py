@@ -1,5 +1,6 @@
 """Evaluating: result files, what makes them stale, invalid answers, models with the same weights, averages."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from distill import engines
 from distill.config.schema import Evaluate
 from distill.engines.base import LabelScores, Output, Request
 from distill.errors import InputError
 from distill.storage import read_json
-from sentibench import stage
+from sentibench import stage, worker
 from sentibench.cli import main
-from sentibench.runner import evaluate_model, plan, run_jobs
+from sentibench.runner import manifest, plan, run_jobs
 from sentibench.summary import averages, load_model_results, load_results
 
 DATA = "shipped:data/sentibench"
@@ -54,7 +56,9 @@ class HashEngine:
 
 
 def evaluate(engine: HashEngine, out: Path, tasks="sst2,atsa", seeds=(42,), model="m1", protocol="released", limit=4):
-    return evaluate_model(engine, "student", model, tasks, DATA, protocol, seeds, limit, out)
+    jobs = plan(tasks, DATA, protocol, seeds, limit, model, {"kind": engine.name}, out)
+    run_jobs(engine, "student", [job for job in jobs if not job.finished()])
+    return [manifest(job.path) for job in jobs]
 
 
 def test_a_result_explains_itself(tmp_path: Path) -> None:
@@ -172,10 +176,9 @@ def _fake_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def call(target: str, spec: dict, log: Path) -> dict:
         assert target == "sentibench.worker:evaluate"
         called.append(spec["name"])
-        return {"results": evaluate_model(
-            HashEngine(), spec["name"], spec["model_id"], spec["tasks"], spec["data_dir"], spec["protocol"],
-            spec["seeds"], spec["limit"], Path(spec["out_dir"]), spec["engine"])}
+        return worker.evaluate(spec)
 
+    monkeypatch.setattr(engines, "open_engine", lambda config, folder: contextlib.nullcontext(HashEngine()))
     monkeypatch.setattr(stage, "call_in_process", call)
     monkeypatch.setattr(stage, "model_fingerprint", lambda folder: folder.name)
     return called
@@ -192,7 +195,7 @@ def test_models_with_the_same_weights_are_evaluated_once(tmp_path: Path, monkeyp
     assert [ledger.stage for ledger in outcome.ledgers] == [
         "sentibench/base", "sentibench/distilled", "sentibench/teacher"]
     assert all(ledger.n_in == 6 == ledger.n_out + ledger.dropped.total() for ledger in outcome.ledgers)
-    assert set(outcome.details["scores"]["base"]) == {"sst2", "atsa"}
+    assert set(load_results(tmp_path / "sentibench")["base"]) == {"sst2", "atsa"}
     assert json.loads(json.dumps(outcome.details)) == outcome.details
 
 
@@ -208,8 +211,8 @@ def test_an_evaluation_is_done_once_and_notices_other_weights(tmp_path: Path, mo
 def test_what_another_evaluation_left_unfinished_is_not_in_the_table(tmp_path: Path, monkeypatch) -> None:
     _fake_processes(monkeypatch)
     evaluate(HashEngine(), tmp_path / "sentibench/base", "ssa", seeds=(62,))
-    outcome = stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path)
-    assert set(outcome.details["scores"]["base"]) == {"sst2", "atsa"}
+    stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path)
+    assert set(load_results(tmp_path / "sentibench")["base"]) == {"sst2", "atsa"}
 
 
 def test_no_model_is_bad_input(tmp_path: Path) -> None:

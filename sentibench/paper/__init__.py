@@ -26,11 +26,15 @@ def table2() -> list[dict[str, Any]]:
     return _read("table2.yaml")["rows"]
 
 
+def row_name(row: dict[str, Any]) -> str:
+    """Return the name of a row of Table 2, a distilled student's with that of the student."""
+    return f"{row['group']} {row['model']}" if row["model"].startswith("+") else row["model"]
+
+
 @functools.cache
 def tables() -> dict[int, PaperTable]:
     """Return Tables 2 to 8 and 22 to 24 by number."""
-    scores = {f"{row['group']} {row['model']}" if row["model"].startswith("+") else row["model"]: row
-              for row in table2()}
+    scores = {row_name(row): row for row in table2()}
     tasks = tuple(table2()[0]["scores"])
     second = PaperTable(2, "SentiBench, in-context learning with four demonstrations (F1, %)", (*tasks, "Avg"), {
         name: (*(row["scores"][task] for task in tasks), row["average"]) for name, row in scores.items()})

@@ -42,7 +42,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": {**_how_evaluated(markers), **benchmark(load_results(run / "sentibench"))},
         "held_out": _held_out(markers),
-        "parameters": markers.get("sentibench", {}).get("details", {}).get("parameters", {}),
+        "parameters": markers["sentibench"]["details"].get("parameters", {}),
         "examples": list(prompt_examples(run)),
         "case_study": case_study(run),
         "contrasts": contrasts(run / "sentibench"),

@@ -1,0 +1,32 @@
+"""The part ``evaluate``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill.config.sections.base import Section
+from distill.config.sections.models import EngineConfig, TransformersEngine
+
+
+class HeldOut(Section):
+    """What is asked of rows that were held out of training, before, between and after the stages. Ours."""
+
+    labels: int = Field(64, ge=0, description="ICLDist rows: loss, and share of answers that are a valid label")
+    cases: int = Field(2, ge=0, description="KnowDist rows answered side by side in the report (Appendix D)")
+
+
+class Evaluate(Section):
+    """SentiBench (Section 3, Table 1)."""
+
+    data_dir: str = Field(
+        "shipped:data/sentibench",
+        description="folder in the layout in which the authors released the 12 data sets; default: our miniature")
+    tasks: list[str] | Literal["all"] = "all"
+    protocol: Literal["released", "paper"] = "released"
+    seeds: list[int] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
+    limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
+    models: list[Literal["base", "distilled", "teacher"]] = Field(["base", "distilled", "teacher"])
+    held_out: HeldOut = HeldOut()
+    engine: EngineConfig = TransformersEngine()
+    teacher_engine: EngineConfig | None = Field(
+        None, description="default: the one it answered with; 'engine' where teacher and student are one model")

