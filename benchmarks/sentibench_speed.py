@@ -5,7 +5,11 @@
 The loop: plain ``transformers`` with left padding in test order, ``generate`` with 2 new tokens and batches of 4 for
 classification (1 for IMDb and Yelp2), with 150 new tokens and batches of 16 for tuples. Ours: the embedded engine as
 ``sentibench run`` uses it. Model loading is left out on both sides. Both sides are timed task by task, one after the
-other, and must give the same answers; what differs is printed.
+other; how many answers are the same is printed.
+
+``of rate`` is the share of the machine's float32 matrix rate (products of one layer's size, by torch) that our
+labels reach: two operations for each weight and prompt token, ``+att`` with those of causal attention. Prompt tokens
+that are shared and computed once count as often as they stand in prompts; padding and the output layer do not count.
 """
 
 import argparse
@@ -31,7 +35,7 @@ def main() -> None:
     from distill.config.schema import TransformersEngine
     from distill.engines import open_engine
     from distill.models import count_parameters, load_model, load_tokenizer, resolve_model
-    from sentibench.answering import ask
+    from sentibench.answering import Method, Trace, ask, read
     from sentibench.protocols import build_examples, load_task_data
     from sentibench.registry import select_tasks
 
@@ -39,9 +43,11 @@ def main() -> None:
     tokenizer, model = load_tokenizer(folder), load_model(folder, "float32")
     tokenizer.padding_side = "left"
     body = count_parameters(folder) - model.get_input_embeddings().weight.numel()
+    config = model.config
+    per_pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores, then values
     print(f"{arguments.model}, float32, {arguments.examples} examples a task\n{machine}\n"
           f"float32 matrix rate {rate:.0f} GFLOP/s", flush=True)
-    print(f"{'task':10} {'n':>4} {'tokens':>7} {'loop s':>8} {'ours s':>8} {'ratio':>6} {'of matrix rate':>15} "
+    print(f"{'task':10} {'n':>4} {'tokens':>7} {'loop s':>8} {'ours s':>8} {'ratio':>6} {'of rate':>8} {'+att':>6} "
           f"{'same':>9}")
     totals: dict[str, list[float]] = {}
     with open_engine(TransformersEngine(dtype="float32"), folder) as engine:
@@ -53,21 +59,25 @@ def main() -> None:
             theirs = _labels(model, tokenizer, task, prompts) if task.answer == "label" else _tuples(
                 model, tokenizer, task, prompts)
             middle = time.perf_counter()
-            answers, _ = ask(engine, task, examples)
+            traces: dict[int, Trace] = {}
+            ask(engine, task, prompts, Method(), traces.__setitem__)
             ended = time.perf_counter()
-            ours = [answer.value for answer in answers]
-            n_tokens = sum(map(len, tokenizer(prompts)["input_ids"]))
+            ours = [read(task, traces[place]).value for place in range(len(prompts))]
+            lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
+            weights, attention = 2 * body * sum(lengths), sum(2 * per_pair * length**2 for length in lengths)
             loop, our = middle - started, ended - middle
-            share = 2 * body * n_tokens / our / 1e9 / rate
             same = sum(a == b for a, b in zip(theirs, ours, strict=True))
-            shown = f"{share:15.0%}" if task.answer == "label" else f"{'':15}"
-            print(f"{task.name:10} {len(prompts):4} {n_tokens:7,} {loop:8.1f} {our:8.1f} {loop / our:6.1f} {shown} "
+            shares = [f"{work / our / 1e9 / rate:.0%}" for work in (weights, weights + attention)]
+            shown = "{:>8} {:>6}".format(*(shares if task.answer == "label" else ("", "")))
+            print(f"{task.name:10} {len(prompts):4} {sum(lengths):7,} {loop:8.1f} {our:8.1f} {loop / our:6.1f} {shown} "
                   f"{same:4}/{len(ours)}", flush=True)
-            total = totals.setdefault(task.answer, [0.0, 0.0])
-            total[0] += loop
-            total[1] += our
-    for kind, (loop, our) in totals.items():
-        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}")
+            total = totals.setdefault(task.answer, [0.0] * 4)
+            for place, value in enumerate((loop, our, weights, weights + attention)):
+                total[place] += value
+    for kind, (loop, our, *work) in totals.items():
+        shares = " and ".join(f"{one / our / 1e9 / rate:.0%}" for one in work)
+        of_rate = f", {shares} of the matrix rate" if kind == "label" else ""
+        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{of_rate}")
 
 
 def _labels(model: Any, tokenizer: Any, task: Any, prompts: list[str]) -> list[str]:

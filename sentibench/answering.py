@@ -1,60 +1,88 @@
-"""Asking a model: labels are scored, tuples are generated."""
+"""Asking a model: labels are scored or generated, tuples are generated. What comes back is kept as a trace.
 
-from collections.abc import Sequence
-from typing import Any
+A trace is what a model said, as JSON values: ``scores`` of the labels, or ``raw``, the line it wrote; or the
+``error`` for which it could not be asked. Reading it (:func:`read`) is a step of its own, so that answers need not be
+asked for again where only the reading has changed.
+"""
 
-from distill.engines.base import Engine, Progress, Request, Sampling
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from sentibench.parsing import first_line
-from sentibench.protocols import Example
 from sentibench.registry import Task
 from sentibench.scoring import Answer, read_answer
 
+Trace = dict[str, Any]
+Classify = Literal["score", "generate"]
 
-def decoding(task: Task) -> dict[str, Any]:
-    """Return how the task's answers are made, as JSON values: part of what a result depends on."""
-    if task.answer == "label":
-        return {"answers": "label scores", "continuations": [f" {label}" for label in task.labels]}
-    return {"answers": "generated", "temperature": 0.0, "max_tokens": task.max_tokens, "read": "first line"}
-
-
-def ask(
-    engine: Engine, task: Task, examples: Sequence[Example], progress: Progress | None = None
-) -> tuple[list[Answer], list[dict[str, Any]]]:
-    """Return the answer to each example, in order, and what is worth keeping of how it came about."""
-    return (_labels if task.answer == "label" else _tuples)(engine, task, examples, progress)
+LABEL_TOKENS = 16
+"""Tokens that a generated label may take: the longest, and a few words around it."""
 
 
-def _labels(
-    engine: Engine, task: Task, examples: Sequence[Example], progress: Progress | None
-) -> tuple[list[Answer], list[dict[str, Any]]]:
-    """The label whose first token, leading space included, is likeliest; the first listed one of equals."""
-    requests = [Request(str(example.index), example.prompt) for example in examples]
-    continuations = tuple(f" {label}" for label in task.labels)
-    scored = engine.score_labels(requests, [continuations] * len(requests), progress)
-    answers, traces = [], []
-    for one in scored:
-        if one.error:
-            answers.append(Answer(None, one.error))
-        else:
-            answers.append(Answer(task.labels[max(range(len(task.labels)), key=lambda i, of=one.scores: of[i])]))
-        traces.append({"scores": [round(score, 4) for score in one.scores], "rule": one.rule})
-    return answers, traces
+@dataclass(frozen=True)
+class Method:
+    """How answers are made. ``max_tokens`` replaces what the task allows a generated answer (reasoning takes more)."""
+
+    classify: Classify = "score"
+    max_tokens: int | None = None
+
+    def scores(self, task: Task) -> bool:
+        """Say whether the task's labels are scored; else the answer is generated."""
+        return task.answer == "label" and self.classify == "score"
+
+    def decoding(self, task: Task) -> dict[str, Any]:
+        """Return how the task's answers are made, as JSON values: part of what a result depends on."""
+        if self.scores(task):
+            return {"answers": "label scores", "continuations": _continuations(task)}
+        return {"answers": "generated", "temperature": 0.0, "max_tokens": self._tokens(task), "read": "first line"}
+
+    def sampling(self, task: Task) -> Sampling:
+        """Return how the task's answers are generated: greedily, to the end of the first line."""
+        return Sampling(temperature=0.0, max_tokens=self._tokens(task), first_line=True)
+
+    def _tokens(self, task: Task) -> int:
+        return self.max_tokens or task.max_tokens or LABEL_TOKENS
 
 
-def _tuples(
-    engine: Engine, task: Task, examples: Sequence[Example], progress: Progress | None
-) -> tuple[list[Answer], list[dict[str, Any]]]:
-    """The first line of the generated answer."""
-    def requests(of: Sequence[Example], stop: tuple[str, ...]) -> list[Request]:
-        sampling = Sampling(temperature=0.0, max_tokens=task.max_tokens or 1, stop=stop)
-        return [Request(str(example.index), example.prompt, sampling) for example in of]
+def ask(engine: Engine, task: Task, prompts: Sequence[str], method: Method, keep: Callable[[int, Trace], None]) -> None:
+    """Put prompts to a model; ``keep`` is told the place and the trace of each as it is answered, in any order."""
+    if method.scores(task):
+        requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
+        engine.score_labels(requests, [_continuations(task)] * len(requests), _told(keep, _scored))
+    else:
+        sampling = method.sampling(task)
+        requests = [Request(str(place), prompt, sampling) for place, prompt in enumerate(prompts)]
+        engine.generate(requests, _told(keep, _written))
 
-    outputs = engine.generate(requests(examples, ("\n",)), progress)
-    # An answer that begins on a new line is stopped before it begins; the authors' scripts read it all the same.
-    empty = [n for n, output in enumerate(outputs) if not output.error and not output.text.strip()]
-    again = engine.generate(requests([examples[n] for n in empty], ()), None) if empty else []
-    for n, output in zip(empty, again, strict=True):
-        outputs[n] = output
-    answers = [Answer(None, output.error) if output.error else read_answer(task, first_line(output.text))
-               for output in outputs]
-    return answers, [{"raw": first_line(output.text), "finish_reason": output.finish_reason} for output in outputs]
+
+def read(task: Task, trace: Trace) -> Answer:
+    """Return the answer in a trace: of scored labels the likeliest, and of equal ones the first listed."""
+    if "error" in trace:
+        return Answer(None, trace["error"])
+    if "scores" in trace:
+        scores = trace["scores"]
+        return Answer(task.labels[max(range(len(scores)), key=scores.__getitem__)])
+    return read_answer(task, trace["raw"])
+
+
+def _continuations(task: Task) -> list[str]:
+    return [f" {label}" for label in task.labels]
+
+
+def _told(keep: Callable[[int, Trace], None], trace: Callable[[Any], Trace]) -> Callable[[Sequence[Any]], None]:
+    def done(results: Sequence[Any]) -> None:
+        for result in results:
+            keep(int(result.id), {"error": result.error} if result.error else trace(result))
+
+    return done
+
+
+def _scored(result: LabelScores) -> Trace:
+    return {"scores": list(result.scores), "rule": result.rule}
+
+
+def _written(output: Output) -> Trace:
+    return {"raw": first_line(output.text), "finish_reason": output.finish_reason,
+            "n_output_tokens": output.n_output_tokens}

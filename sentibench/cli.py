@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     _protocol(run)
     run.add_argument("--seeds", default=DEFAULT_SEEDS, metavar="N,N", help=f"default: {DEFAULT_SEEDS}")
     _limit(run)
+    run.add_argument("--classify", choices=("score", "generate"), default="score",
+                     help="score each label, or let the model write one, as a reasoning model must (default: score)")
+    run.add_argument("--max-tokens", type=_positive, metavar="N",
+                     help="tokens of a written answer (default: 150 for tuples, 16 for a label)")
     _data(run)
     run.add_argument("--out", required=True, metavar="DIR", help="folder for the results; those there are reused")
 

@@ -45,7 +45,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_fingerprint(folder),
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
-        "out_dir": str(out)}
+        "classify": arguments.classify, "max_tokens": arguments.max_tokens, "out_dir": str(out)}
     results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}", str(result["n"]),

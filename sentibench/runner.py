@@ -3,9 +3,10 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from distill.engines.base import Engine
 from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.storage import read_json, write_json
-from sentibench.answering import ask, decoding
+from sentibench.answering import Method, Trace, ask, read
+from sentibench.answers import Answers
 from sentibench.details import details
 from sentibench.gold import Graph
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
@@ -32,6 +34,7 @@ class Job:
     task: Task
     seed: int
     protocol: Protocol
+    method: Method
     examples: list[Example]
     pool_source: str
     depends_on: dict[str, Any]
@@ -54,7 +57,7 @@ def result_name(task: str, seed: int) -> str:
 
 def plan(
     tasks: Sequence[str] | str, data_dir: Path | str, protocol: Protocol, seeds: Sequence[int], limit: int | None,
-    model_id: str, engine_config: dict[str, Any], out_dir: Path,
+    model_id: str, engine_config: dict[str, Any], out_dir: Path, method: Method = Method(),  # noqa: B008
 ) -> list[Job]:
     """Return the jobs of an evaluation, tasks in the order of Table 1, each with its prompts.
 
@@ -69,8 +72,8 @@ def plan(
             depends_on = {
                 "model": model_id, "protocol": protocol, "prompts_sha256": prompts_sha256(examples),
                 "gold": fingerprint([[example.item.id, _plain(example.item.graphs)] for example in examples]),
-                "decoding": decoding(task), "engine": engine_config, "scorer": SCORER}
-            jobs.append(Job(task, seed, protocol, examples, data.pool_source, depends_on,
+                "decoding": method.decoding(task), "engine": engine_config, "scorer": SCORER}
+            jobs.append(Job(task, seed, protocol, method, examples, data.pool_source, depends_on,
                             out_dir / result_name(task.name, seed)))
     return jobs
 
@@ -80,19 +83,48 @@ def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
 
 
 def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
-    """Run jobs one after another, writing each result file when it is whole; progress goes to the error stream."""
+    """Run jobs of one model, which come task by task, writing each result file when it is whole.
+
+    All seeds of a task are asked together, and each answer is kept as it comes (:mod:`sentibench.answers`), in the
+    folder ``answers`` beside the results. Progress goes to the error stream.
+    """
     from tqdm import tqdm
 
     total = sum(len(job.examples) for job in jobs)
     with tqdm(total=total, disable=None, file=sys.stderr, unit="example", desc=name) as bar:
+        for _, group in groupby(jobs, key=lambda job: job.task.name):
+            _run_task(engine, name, list(group), bar)
+
+
+def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
+    first = jobs[0]
+    bar.set_description(f"{name}: {first.task.name}")
+    decides = {what: first.depends_on[what] for what in ("model", "engine", "decoding")}
+    with Answers(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides) as answers:
+        keys = {job.seed: [answers.key(example.prompt) for example in job.examples] for job in jobs}
+        prompts = {key: example.prompt for job in jobs
+                   for key, example in zip(keys[job.seed], job.examples, strict=True)}
+        uses = Counter(key for job in jobs for key in keys[job.seed])
+        missing = [key for key in prompts if answers.get(key) is None]
+        bar.update(sum(uses.values()) - sum(uses[key] for key in missing))
+
+        def keep(place: int, trace: Trace) -> None:
+            answers.add(missing[place], trace)
+            bar.update(uses[missing[place]])
+
+        started = time.monotonic()
+        if missing:
+            ask(engine, first.task, [prompts[key] for key in missing], first.method, keep)
+        spent = time.monotonic() - started
         for job in jobs:
-            bar.set_description(f"{name}: {job.task.name} (seed {job.seed})")
-            write_json(job.path, _result(engine, name, job, bar.update))
+            traces = [answers.get(key) or {} for key in keys[job.seed]]
+            n_asked = len(set(missing).intersection(keys[job.seed]))
+            asked = {"n_asked": n_asked, "seconds": round(spent * n_asked / max(1, len(missing)), 3)}
+            write_json(job.path, {**_result(engine, name, job, traces), **asked})
 
 
-def _result(engine: Engine, name: str, job: Job, progress: Callable[[int], Any]) -> dict[str, Any]:
-    started = time.monotonic()
-    answers, traces = ask(engine, job.task, job.examples, progress)
+def _result(engine: Engine, name: str, job: Job, traces: Sequence[Trace]) -> dict[str, Any]:
+    answers = [read(job.task, trace) for trace in traces]
     items = [example.item for example in job.examples]
     return {
         "task": job.task.name, "title": job.task.title, "dataset": job.task.dataset, "category": job.task.category,
@@ -103,8 +135,7 @@ def _result(engine: Engine, name: str, job: Job, progress: Callable[[int], Any])
         "prompts_sha256": job.depends_on["prompts_sha256"],
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
         "engine": job.depends_on["engine"], "decoding": job.depends_on["decoding"],
-        "seconds": round(time.monotonic() - started, 3), "versions": versions(engine.name),
-        "key": fingerprint(job.depends_on),
+        "versions": versions(engine.name), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)
                         for example, answer, trace in zip(job.examples, answers, traces, strict=True)],
     }

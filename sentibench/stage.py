@@ -16,6 +16,8 @@ from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import manifest, result_name
 
+_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens"}
+
 
 def evaluate_models(
     config: Evaluate, models: Mapping[str, Path], run: Path, on_change: OnChange = "stop"
@@ -37,7 +39,7 @@ def evaluate_models(
     identities = {name: model_fingerprint(folder) for name, folder in models.items()}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
-        **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "engine", "teacher_engine"})}
+        **config.model_dump(mode="json", include={*_SETTINGS, "engine", "teacher_engine"})}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         first_with: dict[tuple[str, str], str] = {}
@@ -50,7 +52,7 @@ def evaluate_models(
                     "tasks": [task.ref for task in selected],
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
-                    **config.model_dump(mode="json", include={"protocol", "seeds", "limit"})}
+                    **config.model_dump(mode="json", include=_SETTINGS)}
                 call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)

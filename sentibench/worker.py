@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill.config.schema import EngineConfig
+from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
 
 
@@ -23,6 +24,8 @@ class Spec(BaseModel):
     protocol: Protocol
     seeds: list[int]
     limit: int | None
+    classify: Classify = "score"
+    max_tokens: int | None = None
     out_dir: str
 
 
@@ -39,7 +42,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
 
     asked = Spec.model_validate(spec)
     jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
-                asked.engine.model_dump(mode="json"), Path(asked.out_dir))
+                asked.engine.model_dump(mode="json"), Path(asked.out_dir), Method(asked.classify, asked.max_tokens))
     pending = [job for job in jobs if not job.finished()]
     if pending:
         with open_engine(asked.engine, Path(asked.model_folder)) as engine:

@@ -8,9 +8,11 @@ import torch
 
 from distill.config.schema import TransformersEngine, VllmEngine
 from distill.engines import open_engine
-from distill.engines.base import Engine, Request, Sampling
-from distill.engines.decoding import Row, choose
+from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import answer_text
+from distill.engines.lines import line_end
+from distill.engines.rows import Row
+from distill.engines.sampling import choose
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
@@ -113,13 +115,13 @@ def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(engine: Engine) -> N
 
 def test_labels_are_scored_by_first_token_where_it_tells_them_apart(engine: Engine) -> None:
     asked = requests(chat=False)[:3]
-    done: list[int] = []
+    done: list[LabelScores] = []
     labels = [[" good", " bad"], [" very good", " very bad"], [" good"]]
-    first, full, single = engine.score_labels(asked, labels, done.append)
+    first, full, single = engine.score_labels(asked, labels, done.extend)
     assert (first.rule, full.rule, single.rule) == ("first_token", "full_likelihood", "first_token")
     assert [len(item.scores) for item in (first, full, single)] == [2, 2, 1]
     assert all(score < 0 for item in (first, full, single) for score in item.scores)
-    assert sum(done) == 3
+    assert {item.id for item in done} == {item.id for item in asked} and len(done) == 3
     assert engine.score_labels(asked[:1], [[" bad", " good"]])[0].scores == pytest.approx(first.scores[::-1], abs=1e-4)
 
 
@@ -138,10 +140,10 @@ def test_labels_that_cannot_be_scored_are_an_input_error(engine: Engine) -> None
             engine.score_labels(requests()[:1], [labels])
 
 
-def test_progress_counts_every_request_once(engine: Engine) -> None:
-    done: list[int] = []
-    engine.generate([*requests(), Request("empty", "")], done.append)
-    assert sum(done) == len(TEXTS) + 1
+def test_every_output_is_told_once_as_it_comes(engine: Engine) -> None:
+    done: list[Output] = []
+    outputs = engine.generate([*requests(), Request("empty", "")], done.extend)
+    assert sorted(done, key=lambda output: output.id) == sorted(outputs, key=lambda output: output.id)
 
 
 def test_both_engines_give_the_same_greedy_answers_and_label_scores(
@@ -209,6 +211,14 @@ def test_a_batch_too_large_for_the_gpu_is_split_until_it_fits(
         transformers_engine.generate(requests())
 
 
+def test_an_answer_of_one_line_ends_with_its_first_line_that_is_not_blank(engine: Engine) -> None:
+    free = engine.generate(requests(chat=False))
+    line = engine.generate(requests(Sampling(max_tokens=12, first_line=True), chat=False))
+    for whole, one in zip(free, line, strict=True):
+        end = line_end(whole.text)
+        assert one.text == (whole.text if end is None else whole.text[:end])
+
+
 def test_nucleus_draws_stay_within_the_likeliest_tokens_and_follow_their_weights() -> None:
     logits = torch.log(torch.tensor([[0.05, 0.5, 0.15, 0.3]]))
     counts = [0] * 4
@@ -223,8 +233,8 @@ def test_nucleus_draws_stay_within_the_likeliest_tokens_and_follow_their_weights
 def test_a_character_cut_in_the_middle_is_left_out(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     ids = tokenizer("great \U0001fae0")["input_ids"]
-    assert answer_text(tokenizer, ids[:-1], "length", [2], ()) == ("great ", "length")
-    assert answer_text(tokenizer, [*ids, 2], "stop", [2], ()) == ("great \U0001fae0", "stop")
+    assert answer_text(tokenizer, ids[:-1], "length", [2], Sampling()) == ("great ", "length")
+    assert answer_text(tokenizer, [*ids, 2], "stop", [2], Sampling()) == ("great \U0001fae0", "stop")
 
 
 def test_seeded_prompts_beyond_one_batch_of_tokens_are_all_answered(engine: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from distill import engines
 from distill.config.schema import ChatTemplate, Model, Teacher
-from distill.engines.base import Output, Progress, Request
+from distill.engines.base import Done, Output, Request
 from distill.errors import InputError, RunError
 from distill.generation import run as generation
 from distill.generation import worker
@@ -30,13 +30,13 @@ class FakeEngine:
     def __init__(self) -> None:
         self.asked: list[Request] = []
 
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Output]:
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         if len(self.asked) + len(requests) > self.die_after:
             raise RunError("the engine died")
         self.asked += requests
         outputs = [self._answer(request) for request in requests]
-        if progress:
-            progress(len(requests))
+        if done:
+            done(outputs)
         return outputs[1:] if self.loses else outputs
 
     def _answer(self, request: Request) -> Output:

@@ -14,6 +14,8 @@ from distill.engines.base import LabelScores, Output, Request
 from distill.errors import InputError
 from distill.storage import read_json
 from sentibench import stage, worker
+from sentibench.answering import Method
+from sentibench.answers import Answers
 from sentibench.cli import main
 from sentibench.runner import manifest, plan, run_jobs
 from sentibench.summary import averages, load_model_results, load_results
@@ -30,23 +32,25 @@ class HashEngine:
         self.answer, self.too_long = answer, too_long
         self.asked: list[Request] = []
 
-    def generate(self, requests, progress=None):
+    def generate(self, requests, done):
         self.asked += requests
         outputs = []
         for request in requests:
             if request.id in self.too_long:
                 outputs.append(Output(request.id, "", "error", 9999, 0, "prompt_too_long"))
             else:
-                text = min((self.answer.partition(stop)[0] for stop in request.sampling.stop), default=self.answer)
-                outputs.append(Output(request.id, text, "stop", 10, 10))
+                outputs.append(Output(request.id, self.answer, "stop", 10, 10))
+            done(outputs[-1:])
         return outputs
 
-    def score_labels(self, requests, labels, progress=None):
+    def score_labels(self, requests, labels, done):
         self.asked += requests
-        return [LabelScores(request.id, () if request.id in self.too_long else tuple(
+        found = [LabelScores(request.id, () if request.id in self.too_long else tuple(
             -hashlib.sha256(f"{request.prompt}{label}".encode()).digest()[0] / 10 for label in names),
             10, "first_token", "prompt_too_long" if request.id in self.too_long else "")
             for request, names in zip(requests, labels, strict=True)]
+        done(found[::-1])
+        return found
 
     def count_tokens(self, prompts, chat=False):
         return [len(prompt.split()) for prompt in prompts]
@@ -76,9 +80,9 @@ def test_a_result_explains_itself(tmp_path: Path) -> None:
 
 def test_labels_are_scored_with_their_leading_space_and_the_likeliest_wins(tmp_path: Path) -> None:
     class Spy(HashEngine):
-        def score_labels(self, requests, labels, progress=None):
+        def score_labels(self, requests, labels, done):
             assert {tuple(names) for names in labels} == {(" negative", " positive")}
-            return [LabelScores(r.id, (-2.0, -1.0), 1, "full_likelihood") for r in requests]
+            done([LabelScores(r.id, (-2.0, -1.0), 1, "full_likelihood") for r in requests])
 
     evaluate(Spy(), tmp_path, "sst2")
     rows = read_json(tmp_path / "sst2.seed42.json")["predictions"]
@@ -88,35 +92,87 @@ def test_labels_are_scored_with_their_leading_space_and_the_likeliest_wins(tmp_p
 
 def test_finished_results_are_reused_and_changed_ones_made_again(tmp_path: Path) -> None:
     evaluate(HashEngine(), tmp_path)
-    for change, n_asked in (({}, 0), ({"seeds": (42, 52)}, 8), ({"model": "m2"}, 8), ({"limit": 3, "model": "m2"}, 6),
+    for change, n_asked in (({}, 0), ({"seeds": (42, 52)}, 8), ({"model": "m2"}, 8), ({"limit": 3, "model": "m2"}, 0),
                             ({"protocol": "paper", "model": "m2", "limit": 3}, 6)):
         engine = HashEngine()
         evaluate(engine, tmp_path, **change)
         assert len(engine.asked) == n_asked, change
 
 
-def test_a_torn_result_is_made_again(tmp_path: Path) -> None:
+def test_a_torn_result_is_made_again_from_the_answers_kept(tmp_path: Path) -> None:
     evaluate(HashEngine(), tmp_path)
     whole = (tmp_path / "sst2.seed42.json").read_text()
     (tmp_path / "sst2.seed42.json").write_text(whole[: len(whole) // 2])
     engine = HashEngine()
     results = evaluate(engine, tmp_path)
-    assert len(engine.asked) == 4
+    assert not engine.asked
+    assert read_json(tmp_path / "sst2.seed42.json")["predictions"] == json.loads(whole)["predictions"]
     assert [result["task"] for result in results] == ["sst2", "atsa"]
 
 
 def test_a_crash_between_tasks_loses_only_the_unfinished_one(tmp_path: Path) -> None:
     class Dies(HashEngine):
-        def generate(self, requests, progress=None):
+        def generate(self, requests, done):
             raise MemoryError
 
     with pytest.raises(MemoryError):
         evaluate(Dies(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["sst2.seed42.json"]
+    assert [path.name for path in tmp_path.glob("*.json")] == ["sst2.seed42.json"]
     jobs = plan("sst2,atsa", DATA, "released", [42], 4, "m1", {"kind": "hash"}, tmp_path)
     assert [job.finished() for job in jobs] == [True, False]
     run_jobs(HashEngine(), "student", [job for job in jobs if not job.finished()])
     assert all(job.finished() for job in jobs)
+
+
+def test_after_a_crash_no_example_is_asked_twice(tmp_path: Path) -> None:
+    class Dies(HashEngine):
+        def score_labels(self, requests, labels, done):
+            super().score_labels(requests[:5], labels[:5], done)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        evaluate(Dies(), tmp_path, "sst2", seeds=(42, 52))
+    kept = tmp_path / "answers/sst2.jsonl"
+    assert len(kept.read_text().splitlines()) == 5
+    kept.write_bytes(kept.read_bytes()[:-9])  # and the crash cut the last line short
+    engine = HashEngine()
+    results = evaluate(engine, tmp_path, "sst2", seeds=(42, 52))
+    assert len(engine.asked) == 4 and len({request.prompt for request in engine.asked}) == 4
+    assert [result["n_asked"] for result in results] == [1, 3]
+    whole = evaluate(HashEngine(), tmp_path / "whole", "sst2", seeds=(42, 52))
+    assert [result["value"] for result in results] == [result["value"] for result in whole]
+    assert len(kept.read_text().splitlines()) == 9  # the torn line stays, unread
+
+
+def test_more_examples_ask_only_for_those(tmp_path: Path) -> None:
+    evaluate(HashEngine(), tmp_path, "sst2,atsa", limit=4)
+    engine = HashEngine()
+    evaluate(engine, tmp_path, "sst2,atsa", limit=6)
+    assert len(engine.asked) == 4
+
+
+def test_an_answer_is_never_taken_for_that_of_another_model_engine_decoding_or_prompt(tmp_path: Path) -> None:
+    base = {"model": "m", "engine": {"kind": "hash"}, "decoding": {"max_tokens": 3}}
+    keys = [Answers(tmp_path / "a.jsonl", **{**base, **change}).key(prompt) for change, prompt in (
+        ({}, "p"), ({"model": "n"}, "p"), ({"engine": {"kind": "other"}}, "p"), ({"decoding": {"max_tokens": 4}}, "p"),
+        ({}, "q"))]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == Answers(tmp_path / "elsewhere.jsonl", **base).key("p")
+
+
+@pytest.mark.parametrize("written", [
+    " negative", "<think>a positive one? No.\nIt is not.</think>\n\nNegative.\npositive"])
+def test_labels_can_be_written_instead_of_scored_and_reasoning_is_no_answer(tmp_path: Path, written: str) -> None:
+    engine = HashEngine(written)
+    jobs = plan("sst2", DATA, "released", [42], 4, "m", {"kind": "hash"}, tmp_path, Method("generate", 500))
+    run_jobs(engine, "student", jobs)
+    assert {(r.sampling.max_tokens, r.sampling.temperature, r.sampling.first_line) for r in engine.asked} == {
+        (500, 0.0, True)}
+    result = read_json(tmp_path / "sst2.seed42.json")
+    assert {row["prediction"] for row in result["predictions"]} == {"negative"}
+    assert result["decoding"]["answers"] == "generated"
+    scored = plan("sst2", DATA, "released", [42], 4, "m", {"kind": "hash"}, tmp_path)
+    assert not scored[0].finished()
 
 
 def test_what_cannot_be_read_or_asked_is_counted_and_scored_as_wrong(tmp_path: Path) -> None:

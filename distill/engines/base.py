@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-Progress = Callable[[int], None]
+Done = Callable[[Sequence[Any]], None]
+"""Told of results as they come: each :class:`Output` or :class:`LabelScores` once, in any order."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. ``temperature`` 0 is greedy; ``stop`` strings end the answer and are not part of it."""
+    """How to decode. ``temperature`` 0 is greedy; ``stop`` strings end the answer and are not part of it.
+
+    With ``first_line``, so does the end of the first line that is not blank; reasoning in ``<think>`` is no line.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    first_line: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,17 @@ class Engine(Protocol):
 
     name: str
 
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Output]:
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; a bad one gets an ``error`` output and harms no other."""
         ...
 
     def score_labels(
-        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], progress: Progress | None = None
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
     ) -> list[LabelScores]:
         """Score, for every request, each of its labels as the continuation of the prompt.
 
         ``labels[i]`` are the continuations of ``requests[i]`` exactly as they would be written (with their
-        leading space where there is one). ``progress`` is called with the number of requests done since
-        its last call.
+        leading space where there is one).
         """
         ...
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.engines.base import LabelScores, Output, Request
+from distill.engines.base import LabelScores, Output, Request, Sampling
+from distill.engines.lines import line_end
 from distill.errors import InputError
 from distill.storage import read_json
 from distill.tokenization import encode_prompt, stop_token_ids
@@ -65,14 +66,16 @@ def answer_end_ids(tokenizer: Any, folder: Path) -> list[int]:
 
 
 def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Sequence[int],
-                stop: Sequence[str]) -> tuple[str, str]:
+                sampling: Sampling) -> tuple[str, str]:
     """Return an answer's text, without what ended it, and the finish reason.
 
     A character of several tokens that ``max_tokens`` cut in the middle is left out.
     """
     kept = list(tokens[:-1]) if tokens and tokens[-1] in end_ids else list(tokens)
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    ends = [text.find(string) for string in stop if string in text]
+    ends = [text.find(string) for string in sampling.stop if string in text]
+    if sampling.first_line and (end := line_end(text)) is not None:
+        ends.append(end)
     if ends:
         return text[: min(ends)], "stop"
     return (text.rstrip("\ufffd") if reason == "length" else text), reason

@@ -3,18 +3,16 @@
 import contextlib
 import gc
 import importlib.util
-import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from distill.config import schema
-from distill.engines.base import LabelScores, Output, Progress, Request
+from distill.engines.base import Done, LabelScores, Output, Request
 from distill.engines.encoding import (
     FIRST_TOKEN,
     Encoded,
@@ -25,12 +23,12 @@ from distill.engines.encoding import (
     failed_output,
     failed_scores,
 )
+from distill.engines.lines import line_end
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
 
 _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
-_PROCESSING = "Processed prompts"  # vLLM's name for the bar that follows the answers
 
 
 class VllmEngine:
@@ -57,40 +55,53 @@ class VllmEngine:
             raise RunError(_cannot_start(config, folder, error)) from error
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
 
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Output]:
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
-        from vllm import SamplingParams
-
         encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
-        asked = [i for i, item in enumerate(encoded) if not item.error]
-        _report(progress, len(requests) - len(asked))
-        parameters = [SamplingParams(
-            max_tokens=r.sampling.max_tokens, temperature=r.sampling.temperature, top_p=r.sampling.top_p,
-            seed=r.seed if r.sampling.temperature > 0 else None, stop=list(r.sampling.stop),
-            stop_token_ids=self._end_ids, detokenize=bool(r.sampling.stop)) for r in (requests[i] for i in asked)]
-        results = dict(zip(asked, self._ask([encoded[i].ids for i in asked], parameters, progress), strict=True))
-        return [self._output(request, item, results.get(i))
-                for i, (request, item) in enumerate(zip(requests, encoded, strict=True))]
+        outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
+        _report(done, list(outputs.values()))
+        asked = [i for i in range(len(requests)) if i not in outputs]
+        again: list[int] = []
+
+        def keep(i: int, result: Any, *, last: bool) -> None:
+            output = self._output(requests[i], encoded[i], result)
+            if last or not requests[i].sampling.first_line or not _may_go_on(output, result):
+                outputs[i] = output
+                _report(done, [output])
+            else:
+                again.append(i)
+
+        self._ask([(encoded[i].ids, self._parameters(requests[i], with_line=True)) for i in asked],
+                  lambda at, result: keep(asked[at], result, last=False))
+        if again:  # vLLM stopped at a blank line or in the middle of reasoning, where the first line is still to come
+            self._ask([(encoded[i].ids, self._parameters(requests[i], with_line=False)) for i in list(again)],
+                      lambda at, result: keep(again[at], result, last=True))
+        return [outputs[i] for i in range(len(requests))]
 
     def score_labels(
-        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], progress: Progress | None = None
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
     ) -> list[LabelScores]:
         """Score each request's labels; see :class:`distill.engines.base.Engine`."""
         asked = [encode_labels(self._tokenizer, item) for item in labels]
         encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
                    for request, (ids, _) in zip(requests, asked, strict=True)]
+        scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
+        _report(done, list(scores.values()))
         questions = [question for i, (item, (ids, rule)) in enumerate(zip(encoded, asked, strict=True))
-                     if not item.error for question in _label_questions(i, item.ids, ids, rule)]
-        _report(progress, sum(bool(item.error) for item in encoded))
-        share = sum(not item.error for item in encoded) / max(1, len(questions))
-        results = self._ask([question.prompt for question in questions], [q.parameters() for q in questions],
-                            _in_requests(progress, share) if progress else None)
-        found: list[list[float]] = [[] for _ in requests]
-        for question, result in zip(questions, results, strict=True):
-            found[question.owner] += question.scores(result)
-        return [failed_scores(request, item, rule) if item.error
-                else LabelScores(request.id, tuple(scores), len(item.ids), rule)
-                for request, item, (_, rule), scores in zip(requests, encoded, asked, found, strict=True)]
+                     if i not in scores for question in _label_questions(i, item.ids, ids, rule)]
+        found: dict[int, dict[int, list[float]]] = {question.owner: {} for question in questions}
+        expected = Counter(question.owner for question in questions)
+
+        def keep(at: int, result: Any) -> None:
+            owner = questions[at].owner
+            found[owner][at] = questions[at].scores(result)
+            if len(found[owner]) == expected[owner]:
+                joined = tuple(score for _, part in sorted(found[owner].items()) for score in part)
+                scores[owner] = LabelScores(requests[owner].id, joined, len(encoded[owner].ids), asked[owner][1])
+                _report(done, [scores[owner]])
+
+        self._ask([(question.prompt, question.parameters()) for question in questions], keep)
+        return [scores[i] for i in range(len(requests))]
 
     def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
         """Return the number of tokens each prompt takes, chat template included where ``chat``."""
@@ -108,25 +119,43 @@ class VllmEngine:
         gc.collect()
         cleanup_dist_env_and_memory()
 
-    def _ask(self, prompts: list[list[int]], parameters: list[Any], progress: Progress | None) -> list[Any]:
-        if not prompts:
-            return []
+    def _ask(self, questions: Sequence[tuple[list[int], Any]], keep: Callable[[int, Any], None]) -> None:
+        """Put questions (token ids, sampling parameters) to vLLM; ``keep`` gets place and result as they come."""
+        engine = self._llm.llm_engine
         try:
-            return self._llm.generate([{"prompt_token_ids": ids} for ids in prompts], parameters,
-                                      use_tqdm=_bar(progress) if progress else False)
+            for at, (ids, parameters) in enumerate(questions):
+                engine.add_request(str(at), {"prompt_token_ids": ids}, parameters)
+            while engine.has_unfinished_requests():
+                for result in engine.step():
+                    if result.finished:
+                        keep(int(result.request_id), result)
         except Exception as error:  # the engine's own errors have no common class
-            raise RunError(f"vLLM stopped while it answered {len(prompts)} prompts ({_first_line(error)}). Finished "
+            raise RunError(f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(error)}). Finished "
                            "work is kept: run the same command again to go on; if it was memory, lower "
                            "max_num_seqs.") from error
 
+    def _parameters(self, request: Request, with_line: bool) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = request.sampling
+        stop = [*sampling.stop, *(["\n"] if sampling.first_line and with_line else [])]
+        return SamplingParams(
+            max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
+            seed=request.seed if sampling.temperature > 0 else None, stop=stop, stop_token_ids=self._end_ids,
+            detokenize=bool(stop), output_kind=RequestOutputKind.FINAL_ONLY)
+
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
-        if result is None:
-            return failed_output(request, item)
         answer = result.outputs[0]
         tokens = list(answer.token_ids)
         text, reason = answer_text(
-            self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling.stop)
+            self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling)
         return Output(request.id, text, reason, len(item.ids), len(tokens))
+
+
+def _may_go_on(output: Output, result: Any) -> bool:
+    """Say whether vLLM stopped at a newline that does not end the first line: a blank one, or within reasoning."""
+    return result.outputs[0].stop_reason == "\n" and line_end(f"{output.text}\n") is None
 
 
 def _set_environment() -> None:
@@ -184,9 +213,11 @@ class _Question:
 
     def parameters(self) -> Any:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
-        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, **wanted)
+        return SamplingParams(max_tokens=1, temperature=0, detokenize=False,
+                              output_kind=RequestOutputKind.FINAL_ONLY, **wanted)
 
     def scores(self, result: Any) -> list[float]:
         if self.rule == FIRST_TOKEN:
@@ -203,39 +234,9 @@ def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rul
     return [_Question(owner, [*prompt, *label], label, rule) for label in labels]
 
 
-def _in_requests(progress: Progress, share: float) -> Progress:
-    """Return a progress that is told of questions, each worth ``share`` of a request, and tells of whole requests."""
-    done, told = 0, 0
-
-    def update(questions: int) -> None:
-        nonlocal done, told
-        done += questions
-        whole = int(done * share + 1e-6) - told
-        told += whole
-        _report(progress, whole)
-
-    return update
-
-
-def _bar(progress: Progress) -> Callable[..., tqdm]:
-    """Return a stand-in for the class of vLLM's progress bar, which shows nothing and calls ``progress``."""
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
-            self._follows = kwargs.get("desc") == _PROCESSING
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if self._follows and n:
-                progress(int(n))
-            return super().update(n)
-
-    return Bar
-
-
-def _report(progress: Progress | None, done: int) -> None:
-    if progress and done:
-        progress(done)
+def _report(done: Done | None, results: Sequence[Any]) -> None:
+    if done and results:
+        done(results)
 
 
 def _first_line(error: Exception) -> str:

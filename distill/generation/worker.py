@@ -60,7 +60,7 @@ def _run_shard(engine: Engine, folder: Path, shard: Shard, prompts: Sequence[Pro
         for first in range(len(journal.responses), len(prompts), slice_size):
             requests = [_request(item, settings) for item in prompts[first:first + slice_size]]
             started = time.monotonic()
-            outputs = engine.generate(requests, progress=bar.update)
+            outputs = engine.generate(requests, lambda outputs: bar.update(len(outputs)))
             journal.add(_responses(requests, outputs), time.monotonic() - started)
             _advance_to(bar, begun + len(journal.responses))
             tokens = sum(item.n_output_tokens for item in journal.responses)

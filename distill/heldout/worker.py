@@ -74,7 +74,7 @@ def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool
     """Return each completion's summed loss (nats) and its number of tokens, end token included."""
     import torch
 
-    from distill.engines.decoding import left_pad, positions
+    from distill.engines.padding import left_pad, positions
     from distill.models import load_model, load_tokenizer
     from distill.tokenization import encode_completion, encode_prompt
 

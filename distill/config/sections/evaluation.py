@@ -25,6 +25,9 @@ class Evaluate(Section):
     protocol: Literal["released", "paper"] = "released"
     seeds: list[int] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
+    classify: Literal["score", "generate"] = Field(
+        "score", description="score each label, or let the model write one (reasoning models)")
+    max_tokens: int | None = Field(None, ge=1, description="tokens of a written answer; default: as the task has it")
     models: list[Literal["base", "distilled", "teacher"]] = Field(["base", "distilled", "teacher"])
     held_out: HeldOut = HeldOut()
     engine: EngineConfig = TransformersEngine()

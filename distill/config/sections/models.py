@@ -22,7 +22,7 @@ class TransformersEngine(Section):
     """Hugging Face transformers, in process. Runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    batch_tokens: int = Field(16_384, ge=64, description="prompt plus answer tokens in one batch")
+    batch_tokens: int = Field(32_768, ge=64, description="prompt plus answer tokens in one batch")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     max_model_len: int | None = Field(None, ge=16)
 

@@ -1,0 +1,56 @@
+"""Weights in the order in which oneDNN multiplies with them, for inference on CPU.
+
+A product with a few rows, which is what decoding consists of, otherwise spends most of its time on reordering the
+weights again: for 16 rows and a matrix of 576 × 1,536, 138 against 67 GFLOP/s on two cores with AVX-512; for 768
+rows, 214 against 185.
+"""
+
+from typing import Any
+
+import torch
+
+_TRIED = [[5, 6, 7, 8]]
+
+
+class PackedLinear(torch.nn.Module):
+    """A linear layer whose weights are packed: (…, in) to (…, out), equal but for the last bits."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
+        return torch.ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
+
+
+@torch.inference_mode()
+def pack(model: Any) -> bool:
+    """Pack all linear layers of a model on CPU in place, if torch can and the model then says what it said before.
+
+    Returns whether it was done; if not, the model is as it was.
+    """
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    expected = _say(model)
+    plain: list[tuple[torch.nn.Module, str, torch.nn.Linear]] = []
+    try:
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child) is torch.nn.Linear:
+                    setattr(parent, name, PackedLinear(child))
+                    plain.append((parent, name, child))
+        allowed = 0.01 if model.dtype == torch.float32 else 0.1
+        if (_say(model) - expected).abs().max() <= allowed * expected.std():
+            return True
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+        pass  # what torch cannot pack, or code that looks at the weights
+    for parent, name, child in plain:
+        setattr(parent, name, child)
+    return False
+
+
+def _say(model: Any) -> torch.Tensor:
+    return model(input_ids=torch.tensor(_TRIED, device=model.device), use_cache=False).logits.float()
