@@ -64,7 +64,7 @@ def main() -> None:
             ended = time.perf_counter()
             ours = [read(task, traces[place]).value for place in range(len(prompts))]
             lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
-            weights, attention = 2 * body * sum(lengths), sum(2 * per_pair * length**2 for length in lengths)
+            weights, attention = 2 * body * sum(lengths), sum(per_pair * length**2 for length in lengths)
             loop, our = middle - started, ended - middle
             same = sum(a == b for a, b in zip(theirs, ours, strict=True))
             shares = [f"{work / our / 1e9 / rate:.0%}" for work in (weights, weights + attention)]
