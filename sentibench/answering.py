@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from sentibench.parsing import first_line
-from sentibench.registry import Task
 from sentibench.scoring import Answer, read_answer
+from sentibench.task import Task
 
 Trace = dict[str, Any]
 Classify = Literal["score", "generate"]

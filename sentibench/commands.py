@@ -106,8 +106,9 @@ def compare_command(arguments: argparse.Namespace) -> None:
     for note in notes(models):
         sys.stdout.write(f"{note}\n")
     protocols = {score.protocol for model in models for score in model.scores.values()}
-    sys.stdout.write(f"Protocol {', '.join(sorted(protocols))}; means over seeds. Differences: 95% intervals of a "
-                     "paired bootstrap over examples; * where 0 lies outside.\n")
+    sys.stdout.write(f"Protocol {', '.join(sorted(protocols))}; means over seeds, ± their standard deviation "
+                     "where there are several. Differences: 95% intervals of a paired bootstrap over examples; * where "
+                     "0 lies outside.\n")
     if arguments.with_paper:
         sys.stdout.write("The paper's rows are on its whole data with three seeds: compare with results on the same.\n")
 
@@ -165,14 +166,16 @@ def _named(folders: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _write_averages(folder: Path) -> None:
-    from sentibench.summary import GROUPS, averages, load_model_results
+    from sentibench.summary import GROUPS, averages, load_model_results, spreads
 
-    found = averages({name: score.value for name, score in load_model_results(folder).items()})
+    scores = load_model_results(folder)
+    found, over_seeds = averages({name: score.value for name, score in scores.items()}), spreads(scores)
     rows = []
     for group in GROUPS:
         average = found[group]
         note = f" (without {', '.join(average.missing)})" if average.missing else ""
-        rows.append([group, "not run" if average.value is None else _percent(average.value) + note])
+        spread = f" ±{_percent(over_seeds[group])}" if group in over_seeds else ""
+        rows.append([group, "not run" if average.value is None else _percent(average.value) + spread + note])
     _table(["average", str(folder)], rows)
 
 

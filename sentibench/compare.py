@@ -12,7 +12,7 @@ from distill.storage import read_json
 from sentibench.metrics import RESAMPLES, VALUES, draws
 from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
-from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results
+from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results, spreads
 
 COLUMNS: tuple[str, ...] = (*ORDER, *GROUPS)
 _CONFIDENCE = (2.5, 97.5)
@@ -48,7 +48,8 @@ class Versus:
 class Evaluated:
     """One model's results: ``cells`` holds the mean over seeds by column (task or group), None where not run.
 
-    ``incomplete`` names the groups whose mean lacks tasks.
+    ``incomplete`` names the groups whose mean lacks tasks; ``spreads`` holds standard deviations over the seeds, where
+    there are several.
     """
 
     name: str
@@ -72,7 +73,7 @@ def load(folder: Path, name: str | None = None) -> Evaluated:
     incomplete = {group: average.missing for group, average in means.items() if average.missing}
     extra = {task: value for task, value in values.items() if task not in all_tasks()}
     return Evaluated(name or folder.name, {**{task: values.get(task) for task in ORDER}, **extra, **groups},
-                     incomplete, {task: score.spread for task, score in scores.items()}, scores, folder)
+                     incomplete, spreads(scores), scores, folder)
 
 
 def paper_rows() -> list[Evaluated]:

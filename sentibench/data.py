@@ -11,7 +11,8 @@ from distill.resources import locate
 from distill.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
 from sentibench.own_data import own_rows, own_tuples
-from sentibench.registry import Task, select_tasks
+from sentibench.registry import select_tasks
+from sentibench.task import Task
 
 SPLITS = ("train", "val", "test")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentibench.data import Item
-from sentibench.registry import Task
 from sentibench.scoring import Answer
+from sentibench.task import Task
 
 
 def details(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import yaml
 from sentibench.metrics import VALUES, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data
-from sentibench.registry import Task, select_tasks
+from sentibench.registry import select_tasks
 from sentibench.scoring import read_answer
+from sentibench.task import Task
 
 _UTILS = '''"""Called by lm-eval for the tasks in this folder; sentidistill must be installed beside it."""
 

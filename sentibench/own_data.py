@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.errors import InputError
 from sentibench.gold import GoldError, Tuples
-from sentibench.registry import Task
+from sentibench.task import Task
 
 
 def own_rows(task: Task) -> Iterator[tuple[int, dict[str, Any]]]:

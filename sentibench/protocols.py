@@ -19,7 +19,7 @@ from distill.hashing import content_id, derived_rng, hash_order
 from distill.prompting.template import fill
 from distill.resources import shipped
 from sentibench.data import Item, has_split, load_split
-from sentibench.registry import Closed, PromptTexts, Task
+from sentibench.task import Closed, PromptTexts, Task
 
 Protocol = Literal["released", "paper"]
 PROTOCOLS: tuple[Protocol, ...] = ("released", "paper")

@@ -20,8 +20,9 @@ from sentibench.answers import Answers
 from sentibench.details import details
 from sentibench.gold import Graph
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
-from sentibench.registry import Task, select_tasks
+from sentibench.registry import select_tasks
 from sentibench.scoring import Answer, is_correct, summary
+from sentibench.task import Task
 
 SCORER = 3
 """Raised when parsing or a metric changes, so that no result of the old way is reused."""

@@ -8,7 +8,7 @@ from sentibench.data import Item
 from sentibench.gold import Tuples
 from sentibench.metrics import Scored, bootstrap_interval, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
 from sentibench.parsing import answer_text, read_label, read_tuples
-from sentibench.registry import Task
+from sentibench.task import Task
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """From result files to numbers: means over seeds, and averages over tasks by category."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from sentibench.registry import CATEGORIES, all_tasks
+from sentibench.registry import all_tasks
 from sentibench.runner import manifest
+from sentibench.task import CATEGORIES
 
 GROUPS: tuple[str, ...] = (*CATEGORIES, "seen", "unseen", "all")
 
@@ -31,10 +32,9 @@ class TaskScore:
         return statistics.fmean(result["value"] for result in self.by_seed.values())
 
     @property
-    def spread(self) -> float:
-        """Standard deviation over seeds (0 where there is one)."""
-        values = [result["value"] for result in self.by_seed.values()]
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (None where there is one)."""
+        return _spread([result["value"] for result in self.by_seed.values()])
 
     @property
     def invalid_rate(self) -> float:
@@ -110,3 +110,20 @@ def averages(values: Mapping[str, float]) -> dict[str, Average]:
         result[group] = Average(statistics.fmean(values[name] for name in run) if run else None, run,
                                 tuple(name for name in members if name not in values))
     return result
+
+
+def spreads(scores: Scores) -> dict[str, float]:
+    """Return standard deviations over seeds by task and by group, where there are several seeds.
+
+    That of a group is the deviation of its mean, over the seeds that all its tasks were run with.
+    """
+    found = {name: score.spread for name, score in scores.items()}
+    for group in GROUPS:
+        members = [scores[name] for name in group_members(group) if name in scores]
+        seeds = set.intersection(*(set(score.by_seed) for score in members)) if members else set()
+        found[group] = _spread([statistics.fmean(score.by_seed[seed]["value"] for score in members) for seed in seeds])
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None

@@ -5,7 +5,8 @@ import io
 from collections.abc import Callable, Sequence
 
 from sentibench.compare import Difference, Evaluated, Versus, columns_of
-from sentibench.registry import CATEGORIES, ORDER, all_tasks
+from sentibench.registry import ORDER, all_tasks
+from sentibench.task import CATEGORIES
 
 HEADINGS = {"BSA": "BSA", "MSA": "MSA", "FSA": "FSA", "seen": "seen", "unseen": "unseen", "all": "Avg"}
 MISSING = "–"
@@ -76,7 +77,7 @@ def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str
 
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$", "*": r"$^{*}$",
-          "†": r"$^{\dagger}$"}
+          "†": r"$^{\dagger}$", "±": r"$\pm$"}
 FORMATS: dict[str, Callable[..., str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
 
 
@@ -90,7 +91,8 @@ def _cell(model: Evaluated, column: str) -> str:
     value = model.cells.get(column)
     if value is None:
         return MISSING
-    return f"{100 * value:.2f}{INCOMPLETE if column in model.incomplete else ''}"
+    spread = f" ±{100 * model.spreads[column]:.2f}" if column in model.spreads else ""
+    return f"{100 * value:.2f}{spread}{INCOMPLETE if column in model.incomplete else ''}"
 
 
 def _difference(found: Difference | None) -> str:

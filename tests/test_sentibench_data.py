@@ -10,8 +10,9 @@ import yaml
 from distill.errors import InputError
 from sentibench.data import benchmark_texts, data_id, load_split
 from sentibench.gold import acsa, asqp, atsa, ssa
-from sentibench.registry import ORDER, Task, all_tasks, get_task, select_tasks
+from sentibench.registry import ORDER, all_tasks, get_task, select_tasks
 from sentibench.scoring import read_answer, score_answers
+from sentibench.task import Task
 
 POLARITIES = ("negative", "neutral", "positive")
 

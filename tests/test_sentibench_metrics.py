@@ -1,13 +1,19 @@
 """Metrics against scikit-learn and against cases worked out by hand."""
 
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from sentibench.data import load_split
 from sentibench.gold import token_spans, tokens_of
 from sentibench.metrics import bootstrap_interval, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
+from sentibench.registry import get_task
+from sentibench.scoring import read_answer, score_answers
 
 LABELS = ("anger", "joy", "sadness", "optimism")
 PAIRS = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40)
@@ -117,3 +123,43 @@ def test_the_bootstrap_resamples_examples() -> None:
     rows = scored.statistics[generator.integers(0, 3, size=(20_000, 3))].sum(axis=1)
     low, high = np.percentile(scored.value(rows), [2.5, 97.5])
     assert bootstrap_interval(scored, 0, "x") == pytest.approx((low, high))
+
+
+def distorted(name: str, gold: list[tuple[tuple[str, ...], ...]], sentences: list[str], n_fields: int) -> list[str]:
+    """Return well-formed predictions made from gold tuples by dropping, doubling, changing and inventing some."""
+    chance = random.Random(name)
+    pool = [one for example in gold for one in example]
+    answers = []
+    for example, sentence in zip(gold, sentences, strict=True):
+        answer: list[tuple[str, ...]] = []
+        for one in example:
+            drawn = chance.random()
+            if drawn < 0.5:
+                answer.append(one)
+            elif drawn < 0.6:
+                answer += [one, one]
+            elif drawn < 0.75:
+                answer.append((*one[:-1], chance.choice(["positive", "negative", "neutral", "Positive", "bad"])))
+            elif drawn < 0.9:
+                answer.append(chance.choice(pool))
+        if chance.random() < 0.3:
+            words = sentence.split(" ")
+            at = chance.randrange(len(words))
+            span = " ".join(words[at:at + chance.randint(1, 4)])
+            several = span + chance.choice(["", f" AND {chance.choice(words)}"])
+            answer.append((chance.choice(["NULL", span]), several, chance.choice(words), "positive")[-n_fields:])
+        if chance.random() < 0.2:
+            answer.append(tuple(f" {part} " for part in chance.choice(pool)))
+        answers.append(repr(answer))
+    return answers
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("atsa", 0.5208155599), ("acsa", 0.6155080356), ("asqp", 0.5695142379), ("ssa", 0.5405589798)])
+def test_well_formed_predictions_score_as_in_the_authors_scorer(name: str, expected: float, shared_dir: Path) -> None:
+    """Figures of the authors' parse_utils (commit 2810fc2) for these predictions, repeated tuples among them."""
+    task = get_task(name)
+    items = load_split(task, shared_dir / "sentibench", "test")
+    answers = distorted(name, [item.gold for item in items], [item.sentence for item in items], len(task.fields))
+    scored = score_answers(task, items, [read_answer(task, answer) for answer in answers])
+    assert scored.score == pytest.approx(expected, abs=1e-6)

@@ -12,8 +12,9 @@ from distill.errors import InputError
 from sentibench.cli import main
 from sentibench.compare import load
 from sentibench.data import benchmark_texts, data_id, load_split
+from sentibench.own_task import load_task_file
 from sentibench.protocols import build_examples, load_task_data
-from sentibench.registry import all_tasks, load_task_file, select_tasks
+from sentibench.registry import all_tasks, select_tasks
 from tests.flow_helpers import ROOT
 
 HOTEL = ROOT / "examples/own-task/hotel.yaml"
@@ -85,7 +86,7 @@ def test_own_tasks_come_last_and_their_texts_leave_the_corpus(own: Path) -> None
 def test_a_wrong_task_file_names_the_key(own: Path, values: dict[str, Any], said: str) -> None:
     change(own, **values)
     with pytest.raises(InputError, match=said):
-        load_task_file(own)
+        select_tasks([str(own)])
 
 
 @pytest.mark.parametrize(("line", "said"), [

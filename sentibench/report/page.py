@@ -37,7 +37,8 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
     rows += [[f"**{row['title']}**", "", *(row["cells"][m] for m in view.models), row["difference"]]
              for row in view.averages]
     lines += _table(["task", "", *view.models, "distilled − base"], rows, text_columns=2)
-    lines += ["", "In brackets: answers that could not be read, which count as wrong.", "", "## Training", ""]
+    lines += ["", "In brackets: answers that could not be read, which count as wrong."
+              + (" ±: standard deviation over seeds." if len(view.seeds) > 1 else ""), "", "## Training", ""]
     lines += _table(["stage", "rows", "steps", "held-out loss before", "after"], [
         [t["stage"], f"{t['rows']:,}", f"{t['steps']:,}",
          *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]

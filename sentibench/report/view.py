@@ -117,6 +117,7 @@ def _task_row(task: dict[str, Any], models: list[str]) -> dict[str, Any]:
     for model in models:
         score = values.get(model)
         cells[model] = DASH if score is None else f"{100 * score['value']:.1f}" + (
+            f" ± {100 * score['spread']:.1f}" if score["spread"] is not None else "") + (
             f" ({100 * score['invalid_rate']:.0f}%)" if score["invalid_rate"] >= 0.005 else "")
     return {**task, "cells": cells, **_difference(
         values.get("distilled", {}).get("value"), values.get("base", {}).get("value"))}

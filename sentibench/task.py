@@ -1,0 +1,87 @@
+"""What a task is: one page of YAML in ``sentibench/tasks`` (Table 1), or a user's own (:mod:`sentibench.own_task`)."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Category = Literal["BSA", "MSA", "FSA", "own"]
+CATEGORIES: tuple[Category, ...] = ("BSA", "MSA", "FSA")
+"""Those of the paper; a task of a user's own belongs to none of them."""
+
+
+class Closed(BaseModel):
+    """Base of what is read from YAML: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sizes(Closed):
+    """Examples a split, as printed in Table 1."""
+
+    train: int
+    dev: int
+    test: int
+
+
+class PromptTexts(Closed):
+    """The wording of one task's prompt in one protocol."""
+
+    source: str
+    instruction: str
+    demonstration: str
+    question: str
+
+
+class Task(Closed):
+    """One task of the benchmark.
+
+    ``folder`` is relative to the data folder; ``gold`` says how an example's gold answer is read
+    (:mod:`sentibench.gold`); ``label_map`` takes the labels of the files to those of the prompts;
+    ``labels`` are the classes, in the order in which ties are broken, or the polarities of the tuples;
+    ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
+    tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer. ``own``,
+    ``file`` and ``texts`` are for tasks of a user's own: where it is described, where its examples are, and the
+    wording of its prompt in both protocols.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    category: Category
+    seen: bool
+    folder: str
+    splits: tuple[Literal["train", "val", "test"], ...]
+    gold: Literal["label", "atsa", "acsa", "asqp", "ssa", "tuples"]
+    target: bool = Field(False, description="examples name a target, which the prompt asks about")
+    labels: tuple[str, ...]
+    label_map: dict[str, str] = {}
+    fields: tuple[str, ...] = ()
+    prompt: str = Field(description="entry in prompts/sentibench.yaml")
+    answer: Literal["label", "tuples"]
+    duplicates: Literal["list", "set"] = "list"
+    max_tokens: int | None = Field(None, ge=1, description="tokens an answer of tuples may take")
+    metric: Literal["macro_f1", "micro_f1", "sentiment_graph_f1"]
+    table1: Sizes | None = None
+    table2: str | None = Field(None, description="column of Table 2")
+    own: str = ""
+    file: str = ""
+    texts: PromptTexts | None = None
+
+    @property
+    def ref(self) -> str:
+        """What names the task in another process: its name, or the file that describes it."""
+        return self.own or self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len({self.answer == "label", self.gold == "label", self.metric == "macro_f1"}) > 1:
+            raise ValueError("answer, gold and metric do not belong together")
+        if (self.answer == "tuples") != bool(self.fields):
+            raise ValueError("fields are for tuple tasks, and every tuple task needs them")
+        if (self.answer == "tuples") != (self.max_tokens is not None):
+            raise ValueError("max_tokens is for tuple tasks, and every tuple task needs it")
+        if not {"train", "test"} <= set(self.splits):
+            raise ValueError("a task needs the splits train and test")
+        if unknown := set(self.label_map.values()) - set(self.labels):
+            raise ValueError(f"label_map leads to {sorted(unknown)}, which are not among labels")
+        return self
