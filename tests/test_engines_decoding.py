@@ -123,15 +123,18 @@ def test_a_model_with_a_sliding_window_is_decoded_as_transformers_does_it(tokeni
         assert row.tokens == expected[0, len(row.prompt):].tolist()
 
 
-def test_a_model_that_cannot_be_packed_stays_as_it_was(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(tiny_model)
-    monkeypatch.setattr(PackedLinear, "forward", lambda self, states: (_ for _ in ()).throw(RuntimeError("no kernel")))
-    assert not pack(model)
-    assert not any(isinstance(module, PackedLinear) for module in model.modules())
-    monkeypatch.setattr(PackedLinear, "forward", lambda self, states: states.new_zeros((*states.shape[:-1],
-                                                                                       self.out_features)))
-    assert not pack(model)
-    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+@pytest.mark.parametrize("forward", [
+    lambda self, states: (_ for _ in ()).throw(RuntimeError("no kernel")),
+    lambda self, states: states.new_zeros((*states.shape[:-1], self.out_features))])
+def test_a_model_that_cannot_be_packed_stays_as_it_was(tiny_model: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       forward: Any) -> None:
+    model, ids = load_model(tiny_model), torch.tensor([[905, 906, 907]])
+    with torch.inference_mode():
+        expected = model(ids).logits
+        monkeypatch.setattr(PackedLinear, "forward", forward)
+        assert not pack(model)
+        assert not any(isinstance(module, PackedLinear) for module in model.modules())
+        assert torch.equal(model(ids).logits, expected)
 
 
 def test_attention_without_copies_is_for_sdpa_on_cpu(tiny_model: Path, fast: Any) -> None:

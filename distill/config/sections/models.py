@@ -22,7 +22,8 @@ class TransformersEngine(Section):
     """Hugging Face transformers, in process. Runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    batch_tokens: int = Field(32_768, ge=64, description="prompt plus answer tokens in one batch")
+    batch_tokens: int = Field(
+        32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     max_model_len: int | None = Field(None, ge=16)
 
