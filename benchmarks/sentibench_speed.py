@@ -7,9 +7,11 @@ classification (1 for IMDb and Yelp2), with 150 new tokens and batches of 16 for
 ``sentibench run`` uses it. Model loading is left out on both sides. Both sides are timed task by task, one after the
 other; how many answers are the same is printed.
 
-``of rate`` is the share of the machine's float32 matrix rate (products of one layer's size, by torch) that our
-labels reach: two operations for each weight and prompt token, ``+att`` with those of causal attention. Prompt tokens
-that are shared and computed once count as often as they stand in prompts; padding and the output layer do not count.
+``of rate`` is the share of the machine's float32 matrix rate (torch's ``linear`` in one layer's size) that our labels
+reach: two operations for each weight and prompt token, and those of causal attention; padding and the output layer do
+not count. ``useful`` counts each prompt token as often as it stands in prompts, ``done`` those that all prompts of a
+task begin with once, as they are computed. An answer that neither side can read counts as the same. Exits with 1 if
+fewer than 98 in 100 answers are.
 """
 
 import argparse
@@ -26,7 +28,7 @@ def main() -> None:
     """Measure every task and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="shipped:data/sentibench")
-    parser.add_argument("--examples", type=int, default=48)
+    parser.add_argument("--examples", type=int, default=32)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--tasks", default="all")
     arguments = parser.parse_args()
@@ -34,6 +36,7 @@ def main() -> None:
 
     from distill.config.schema import TransformersEngine
     from distill.engines import open_engine
+    from distill.engines.decoding import shared_tokens
     from distill.models import count_parameters, load_model, load_tokenizer, resolve_model
     from sentibench.answering import Method, Trace, ask, read
     from sentibench.protocols import build_examples, load_task_data
@@ -47,7 +50,7 @@ def main() -> None:
     per_pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores, then values
     print(f"{arguments.model}, float32, {arguments.examples} examples a task\n{machine}\n"
           f"float32 matrix rate {rate:.0f} GFLOP/s", flush=True)
-    print(f"{'task':10} {'n':>4} {'tokens':>7} {'loop s':>8} {'ours s':>8} {'ratio':>6} {'of rate':>8} {'+att':>6} "
+    print(f"{'task':10} {'n':>4} {'tokens':>7} {'loop s':>8} {'ours s':>8} {'ratio':>6} {'useful':>7} {'done':>6} "
           f"{'same':>9}")
     totals: dict[str, list[float]] = {}
     with open_engine(TransformersEngine(dtype="float32"), folder) as engine:
@@ -64,20 +67,24 @@ def main() -> None:
             ended = time.perf_counter()
             ours = [read(task, traces[place]).value for place in range(len(prompts))]
             lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
-            weights, attention = 2 * body * sum(lengths), sum(per_pair * length**2 for length in lengths)
+            shared = shared_tokens(tokenizer(prompts)["input_ids"])
+            useful = sum(2 * body * length + per_pair * length**2 for length in lengths)
+            work = useful - (len(lengths) - 1) * (2 * body * shared + per_pair * shared**2)
             loop, our = middle - started, ended - middle
             same = sum(a == b for a, b in zip(theirs, ours, strict=True))
-            shares = [f"{work / our / 1e9 / rate:.0%}" for work in (weights, weights + attention)]
-            shown = "{:>8} {:>6}".format(*(shares if task.answer == "label" else ("", "")))
+            shares = [f"{one / our / 1e9 / rate:.0%}" for one in (useful, work)]
+            shown = "{:>7} {:>6}".format(*(shares if task.answer == "label" else ("", "")))
             print(f"{task.name:10} {len(prompts):4} {sum(lengths):7,} {loop:8.1f} {our:8.1f} {loop / our:6.1f} {shown} "
                   f"{same:4}/{len(ours)}", flush=True)
-            total = totals.setdefault(task.answer, [0.0] * 4)
-            for place, value in enumerate((loop, our, weights, weights + attention)):
+            total = totals.setdefault(task.answer, [0.0] * 6)
+            for place, value in enumerate((loop, our, useful, work, same, len(ours))):
                 total[place] += value
-    for kind, (loop, our, *work) in totals.items():
-        shares = " and ".join(f"{one / our / 1e9 / rate:.0%}" for one in work)
-        of_rate = f", {shares} of the matrix rate" if kind == "label" else ""
-        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{of_rate}")
+    for kind, (loop, our, useful, work, _, _) in totals.items():
+        shares = f", {useful / our / 1e9 / rate:.0%} (done: {work / our / 1e9 / rate:.0%}) of the matrix rate"
+        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{shares if kind == 'label' else ''}")
+    same, asked = (sum(total[place] for total in totals.values()) for place in (4, 5))
+    if same < 0.98 * asked:
+        raise SystemExit(f"Only {same:.0f} of {asked:.0f} answers are the same.")
 
 
 def _labels(model: Any, tokenizer: Any, task: Any, prompts: list[str]) -> list[str]:

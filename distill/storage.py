@@ -78,7 +78,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise InputError(f"The run folder {folder} is in use by another process (id {holder}). "
-                             "Wait for it to end, or choose another name with --run.") from error
+                             "Wait for it to end, or choose another name with --run (sentibench: --out).") from error
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -1,10 +1,11 @@
 """Asking a model: labels are scored or generated, tuples are generated. What comes back is kept as a trace.
 
-A trace is what a model said, as JSON values: ``scores`` of the labels, or ``raw``, the line it wrote; or the
+A trace is what a model said, as JSON values: ``scores`` of the labels, or ``raw``, what it wrote; or the
 ``error`` for which it could not be asked. Reading it (:func:`read`) is a step of its own, so that answers need not be
 asked for again where only the reading has changed.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,8 +64,10 @@ def read(task: Task, trace: Trace) -> Answer:
         return Answer(None, trace["error"])
     if "scores" in trace:
         scores = trace["scores"]
+        if not all(map(math.isfinite, scores)):
+            return Answer(None, "not_a_number")
         return Answer(task.labels[max(range(len(scores)), key=scores.__getitem__)])
-    return read_answer(task, trace["raw"])
+    return read_answer(task, first_line(trace["raw"]))
 
 
 def _continuations(task: Task) -> list[str]:
@@ -84,5 +87,5 @@ def _scored(result: LabelScores) -> Trace:
 
 
 def _written(output: Output) -> Trace:
-    return {"raw": first_line(output.text), "finish_reason": output.finish_reason,
+    return {"raw": output.text, "finish_reason": output.finish_reason,
             "n_output_tokens": output.n_output_tokens}

@@ -31,6 +31,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     from distill.process import call_in_process
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
+    from sentibench.runner import check_folder, plan
 
     named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
     selected = select_tasks([*named, *arguments.task_file])
@@ -41,8 +42,10 @@ def run_command(arguments: argparse.Namespace) -> None:
     if any(not task.own for task in selected):
         data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
+    model_id = model_fingerprint(folder)
+    check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out))
     spec = {
-        "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_fingerprint(folder),
+        "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_id,
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
         "classify": arguments.classify, "max_tokens": arguments.max_tokens, "out_dir": str(out)}

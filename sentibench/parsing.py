@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from distill.engines.lines import REASONING
 from sentibench.gold import NULL
 
 MAX_DEPTH = 16
 """Brackets nested deeper than this belong to no answer."""
 
 Tuple = tuple[str, ...]
-_THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "\n": ""}
 _HEX = {"x": 2, "u": 4, "U": 8}
 _OPEN, _CLOSE = "([", ")]"
@@ -42,7 +42,7 @@ class ParsedTuples:
 
 def answer_text(raw: str) -> str:
     """Return the answer in raw output: reasoning in ``<think>`` taken off, and a next question the model made up."""
-    text = _THINK.sub("", raw) if "<think>" in raw else raw
+    text = REASONING.sub("", raw) if "<think>" in raw else raw
     if "</think>" in text:  # the opening tag can stand in the prompt
         text = text.rpartition("</think>")[2]
     return text.partition("Sentence:")[0].strip()
@@ -62,14 +62,15 @@ def read_label(raw: str, labels: Sequence[str]) -> str | None:
     line = first_line(raw).lower()[:1000].strip(" \t'\"`*.,:;!()[]{}")
     if line.startswith("label:"):
         line = line.removeprefix("label:").strip(" \t'\"`*.,:;!()[]{}")
-    if line in labels:
-        return line
-    ordered = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    written = {label.lower(): label for label in labels}
+    if line in written:
+        return written[line]
+    ordered = "|".join(re.escape(label) for label in sorted(written, key=len, reverse=True))
     pattern = re.compile(rf"(?<![\w-])(?:{ordered})(?![\w-])")
     if match := pattern.match(line):
-        return match.group()
+        return written[match.group()]
     found = set(pattern.findall(line))
-    return found.pop() if len(found) == 1 else None
+    return written[found.pop()] if len(found) == 1 else None
 
 
 def read_tuples(text: str, arity: int) -> ParsedTuples:

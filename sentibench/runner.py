@@ -12,13 +12,14 @@ from typing import Any
 
 import distill
 from distill.engines.base import Engine
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.hashing import fingerprint
 from distill.storage import read_json, write_json
 from sentibench.answering import Method, Trace, ask, read
 from sentibench.answers import Answers
 from sentibench.details import details
 from sentibench.gold import Graph
+from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
 from sentibench.registry import select_tasks
 from sentibench.scoring import Answer, is_correct, summary
@@ -35,6 +36,7 @@ class Job:
     task: Task
     seed: int
     protocol: Protocol
+    limit: int | None
     method: Method
     examples: list[Example]
     pool_source: str
@@ -58,9 +60,11 @@ def result_name(task: str, seed: int) -> str:
 
 def plan(
     tasks: Sequence[str] | str, data_dir: Path | str, protocol: Protocol, seeds: Sequence[int], limit: int | None,
-    model_id: str, engine_config: dict[str, Any], out_dir: Path, method: Method = Method(),  # noqa: B008
+    model_id: str, engine_identity: dict[str, Any], out_dir: Path, method: Method = Method(),  # noqa: B008
 ) -> list[Job]:
     """Return the jobs of an evaluation, tasks in the order of Table 1, each with its prompts.
+
+    ``engine_identity`` is :func:`distill.engines.identity`.
 
     Raises:
         InputError: a task is unknown, or its data cannot be used.
@@ -73,8 +77,8 @@ def plan(
             depends_on = {
                 "model": model_id, "protocol": protocol, "prompts_sha256": prompts_sha256(examples),
                 "gold": fingerprint([[example.item.id, _plain(example.item.graphs)] for example in examples]),
-                "decoding": method.decoding(task), "engine": engine_config, "scorer": SCORER}
-            jobs.append(Job(task, seed, protocol, method, examples, data.pool_source, depends_on,
+                "decoding": method.decoding(task), "engine": engine_identity, "scorer": SCORER}
+            jobs.append(Job(task, seed, protocol, limit, method, examples, data.pool_source, depends_on,
                             out_dir / result_name(task.name, seed)))
     return jobs
 
@@ -98,6 +102,7 @@ def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
 
 
 def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
+    """Run one task with all its seeds: ask what is not kept yet, then read and score."""
     first = jobs[0]
     bar.set_description(f"{name}: {first.task.name}")
     decides = {what: first.depends_on[what] for what in ("model", "engine", "decoding")}
@@ -107,10 +112,14 @@ def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
                    for key, example in zip(keys[job.seed], job.examples, strict=True)}
         uses = Counter(key for job in jobs for key in keys[job.seed])
         missing = [key for key in prompts if answers.get(key) is None]
+        errors: dict[str, Trace] = {}
         bar.update(sum(uses.values()) - sum(uses[key] for key in missing))
 
         def keep(place: int, trace: Trace) -> None:
-            answers.add(missing[place], trace)
+            if "error" in trace:  # nothing was asked, and on a larger machine it may be possible
+                errors[missing[place]] = trace
+            else:
+                answers.add(missing[place], trace)
             bar.update(uses[missing[place]])
 
         started = time.monotonic()
@@ -118,13 +127,16 @@ def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
             ask(engine, first.task, [prompts[key] for key in missing], first.method, keep)
         spent = time.monotonic() - started
         for job in jobs:
-            traces = [answers.get(key) or {} for key in keys[job.seed]]
+            traces = [answers.get(key) or errors.get(key) for key in keys[job.seed]]
+            if lost := sum(trace is None for trace in traces):
+                raise RunError(f"The engine '{engine.name}' returned no answer to {lost} of {len(traces)} prompts of "
+                               f"{job.task.name}. This is a defect of the engine; the other answers are kept.")
             n_asked = len(set(missing).intersection(keys[job.seed]))
             asked = {"n_asked": n_asked, "seconds": round(spent * n_asked / max(1, len(missing)), 3)}
             write_json(job.path, {**_result(engine, name, job, traces), **asked})
 
 
-def _result(engine: Engine, name: str, job: Job, traces: Sequence[Trace]) -> dict[str, Any]:
+def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[str, Any]:
     answers = [read(job.task, trace) for trace in traces]
     items = [example.item for example in job.examples]
     return {
@@ -132,10 +144,11 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Trace]) -> dic
         "seen": job.task.seen, **summary(job.task, items, answers, job.seed),
         **details(job.task, items, answers),
         "invalid": dict(sorted(Counter(answer.reason for answer in answers if not answer.valid).items())),
-        "protocol": job.protocol, "demonstrations_from": job.pool_source, "seed": job.seed,
+        "protocol": job.protocol, "limit": job.limit, "demonstrations_from": job.pool_source, "seed": job.seed,
         "prompts_sha256": job.depends_on["prompts_sha256"],
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
         "engine": job.depends_on["engine"], "decoding": job.depends_on["decoding"],
+        "rules": dict(Counter(trace["rule"] for trace in traces if "rule" in trace)),
         "versions": versions(engine.name), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)
                         for example, answer, trace in zip(job.examples, answers, traces, strict=True)],
@@ -145,7 +158,29 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Trace]) -> dic
 def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict[str, Any]:
     row = {"index": example.index, "text": example.item.sentence, "target": example.item.target,
            "gold": example.item.gold, "prediction": answer.value, "correct": is_correct(example.item, answer), **trace}
+    if "raw" in row:
+        row["raw"] = first_line(row["raw"])
     return row if answer.valid else {**row, "invalid": answer.reason}
+
+
+def check_folder(out_dir: Path, jobs: Sequence[Job]) -> None:
+    """Refuse a folder whose results would be overwritten by, or averaged with, ones that do not belong to them.
+
+    Raises:
+        InputError: it holds results of other weights or of the other protocol, or of another limit for other tasks.
+    """
+    first, written = jobs[0], {job.path for job in jobs}
+    ours: dict[str, Any] = {"model": first.depends_on["model"], "protocol": first.protocol, "limit": first.limit}
+    for path in sorted(out_dir.glob("*.seed*.json")):
+        try:
+            there = read_json(path)
+            theirs = {"model": there["model"]["fingerprint"], "protocol": there["protocol"], "limit": there["limit"]}
+        except (InputError, KeyError, TypeError):
+            continue  # torn or of an older version: made anew, or complained about by whoever reads it
+        other = [what for what in ours if theirs[what] != ours[what] and (what != "limit" or path not in written)]
+        if other:
+            raise InputError(f"{out_dir} holds results with another {' and '.join(other)} (such as {path.name}), which "
+                             "must be neither overwritten nor averaged with these. Choose another folder.")
 
 
 def manifest(path: Path) -> dict[str, Any]:

@@ -7,15 +7,18 @@ from typing import Any
 
 from distill.config.schema import EngineConfig, Evaluate
 from distill.errors import InputError
+from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 from sentibench.data import data_id
+from sentibench.protocols import prompt_texts
 from sentibench.registry import select_tasks
-from sentibench.runner import manifest, result_name
+from sentibench.runner import SCORER, manifest, result_name
 
+_PLACES = {"own": True, "file": True, "texts": {"source"}}
 _SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens"}
 
 
@@ -39,6 +42,8 @@ def evaluate_models(
     identities = {name: model_fingerprint(folder) for name, folder in models.items()}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
+        "texts": fingerprint([prompt_texts().model_dump(), *(task.model_dump(mode="json", exclude=_PLACES)
+                                                             for task in selected)]), "scorer": SCORER,
         **config.model_dump(mode="json", include={*_SETTINGS, "engine", "teacher_engine"})}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:

@@ -59,7 +59,7 @@ def load_model_results(folder: Path) -> Scores:
     """Return the scores in a folder of result files.
 
     Raises:
-        InputError: there are none, one is damaged, or they were made by different protocols.
+        InputError: there are none, one is damaged, or they are of different models or protocols.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.seed*.json")):
@@ -69,6 +69,10 @@ def load_model_results(folder: Path) -> Scores:
         raise InputError(f"{folder} holds no results of SentiBench (files such as sst2.seed42.json). Name a folder "
                          "that 'sentibench run --out' wrote, or one of a run's sentibench/ folder.")
     protocols = {result["protocol"] for seeds in found.values() for result in seeds.values()}
+    models = {result["model"]["fingerprint"] for seeds in found.values() for result in seeds.values()}
+    if len(models) > 1:
+        raise InputError(f"{folder} mixes results of {len(models)} models, which must not be averaged. Keep them in "
+                         "folders of their own.")
     if len(protocols) > 1:
         raise InputError(f"{folder} mixes results of the protocols {' and '.join(sorted(protocols))}, which must not "
                          "be averaged. Keep them in folders of their own.")

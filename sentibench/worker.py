@@ -35,16 +35,18 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     The model is not loaded when every result is there already.
 
     Raises:
+        InputError: another process evaluates into the same folder.
         InputError, RunError: as :func:`sentibench.runner.plan` and :func:`distill.engines.open_engine`.
     """
-    from distill.engines import open_engine
+    from distill.engines import identity, open_engine
+    from distill.storage import run_lock
     from sentibench.runner import manifest, plan, run_jobs
 
     asked = Spec.model_validate(spec)
     jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
-                asked.engine.model_dump(mode="json"), Path(asked.out_dir), Method(asked.classify, asked.max_tokens))
+                identity(asked.engine), Path(asked.out_dir), Method(asked.classify, asked.max_tokens))
     pending = [job for job in jobs if not job.finished()]
     if pending:
-        with open_engine(asked.engine, Path(asked.model_folder)) as engine:
+        with run_lock(Path(asked.out_dir)), open_engine(asked.engine, Path(asked.model_folder)) as engine:
             run_jobs(engine, asked.name, pending)
     return {"results": [manifest(job.path) for job in jobs]}

@@ -1,5 +1,8 @@
 """Decoding in slots, packed weights, attention without copies: as fast ways, they say what the plain ways say."""
 
+import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from distill.engines.decoding import decode_in_slots, decode_padded, shared_toke
 from distill.engines.lines import line_end
 from distill.engines.packing import PackedLinear, pack
 from distill.engines.rows import Row
-from distill.engines.slots import Slots, can_use_slots, common_prefix, last_logits, logits_after
+from distill.engines.slots import Slots, can_use_slots, common_prefix, ending_logits, last_logits, step
 from distill.models import load_model, load_tokenizer
 from sentibench.parsing import first_line
 
@@ -22,14 +25,23 @@ TOKENS = st.lists(st.integers(100, 40_000), min_size=1, max_size=24)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> Any:
-    return load_model(tiny_model)
+def model() -> Any:
+    """Two query heads for each key head, and biases, which the tiny model that ships has not."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(1)
+    model = Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=50_000, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True)).eval()
+    for name, weight in model.named_parameters():
+        torch.nn.init.normal_(weight, mean=float(name.endswith("norm.weight")), std=0.3)
+    return model
 
 
 @pytest.fixture(scope="module")
-def fast(tiny_model: Path) -> Any:
+def fast(model: Any) -> Any:
     """The same model as engines use it on CPU."""
-    model = load_model(tiny_model)
+    model = copy.deepcopy(model)
     use_grouped(model)
     assert pack(model) and can_use_slots(model)
     return model
@@ -80,22 +92,39 @@ def test_logits_of_a_batch_are_those_of_each_sequence(model: Any, fast: Any, pro
     whole = [[*range(500, 500 + shared), *prompt] for prompt in prompts]
     with torch.inference_mode():
         expected = torch.stack([model(torch.tensor([row])).logits[0, -1] for row in whole])
-        assert torch.allclose(last_logits(fast, whole), expected, atol=1e-4)
+        assert torch.allclose(last_logits(fast, whole), expected, atol=1e-3)
         if shared:
             beginning = Slots(1, shared)
             last_logits(fast, [whole[0][:shared]], beginning)
-            slots = beginning.spread(len(whole), max(map(len, whole)))
+            slots = beginning.branch(len(whole), max(map(len, whole)))
             found = last_logits(fast, prompts, slots, 0, shared)
-            assert torch.allclose(found, expected, atol=1e-4)
+            assert torch.allclose(found, expected, atol=1e-3)
 
 
-def test_logits_after_a_prompt_predict_each_token_of_each_ending(model: Any, fast: Any) -> None:
+@pytest.mark.parametrize("with_slots", [True, False])
+def test_logits_of_endings_predict_each_token_of_each(model: Any, fast: Any, with_slots: bool) -> None:
     prompt, endings = [700, 701, 702], [[5, 6, 7], [8]]
     with torch.inference_mode():
-        found = logits_after(fast, prompt, endings)
+        slots = None
+        if with_slots:
+            beginning = Slots(1, len(prompt) - 1)
+            last_logits(fast, [prompt[:-1]], beginning)
+            slots = beginning.branch(len(endings), len(prompt) + 3)
+        found = ending_logits(fast, prompt, endings, slots)
         for row, ending in zip(found, endings, strict=True):
             plain = model(torch.tensor([[*prompt, *ending]])).logits[0, len(prompt) - 1:-1]
-            assert torch.allclose(row[:len(ending)], plain, atol=1e-4)
+            assert torch.allclose(row[:len(ending)], plain, atol=1e-3)
+
+
+def test_what_a_row_left_that_is_no_number_harms_no_row_after_it(fast: Any) -> None:
+    slots = Slots(2, 12)
+    with torch.inference_mode():
+        last_logits(fast, [[900] * 9, [901] * 9], slots)
+        for keys, values in slots._stores.values():
+            keys.fill_(float("nan"))
+            values.fill_(float("nan"))
+        last_logits(fast, [[7, 8, 9], [7, 8, 9, 10, 11]], slots)
+        assert torch.isfinite(step(fast, slots, [5, 6], [3, 5])).all()
 
 
 @given(st.lists(TOKENS, min_size=2, max_size=6), TOKENS)
@@ -126,19 +155,45 @@ def test_a_model_with_a_sliding_window_is_decoded_as_transformers_does_it(tokeni
 @pytest.mark.parametrize("forward", [
     lambda self, states: (_ for _ in ()).throw(RuntimeError("no kernel")),
     lambda self, states: states.new_zeros((*states.shape[:-1], self.out_features))])
-def test_a_model_that_cannot_be_packed_stays_as_it_was(tiny_model: Path, monkeypatch: pytest.MonkeyPatch,
+def test_a_model_that_cannot_be_packed_stays_as_it_was(model: Any, monkeypatch: pytest.MonkeyPatch,
                                                        forward: Any) -> None:
-    model, ids = load_model(tiny_model), torch.tensor([[905, 906, 907]])
+    model, ids = copy.deepcopy(model), torch.tensor([[905, 906, 907]])
     with torch.inference_mode():
         expected = model(ids).logits
         monkeypatch.setattr(PackedLinear, "forward", forward)
         assert not pack(model)
         assert not any(isinstance(module, PackedLinear) for module in model.modules())
         assert torch.equal(model(ids).logits, expected)
+        assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_attention_without_copies_is_for_sdpa_on_cpu(tiny_model: Path, fast: Any) -> None:
+def test_packing_never_holds_all_weights_twice(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = copy.deepcopy(model)
+    plain = [weakref.ref(module) for module in copied.modules() if type(module) is torch.nn.Linear]
+    alive: list[int] = []
+    build = PackedLinear.__init__
+
+    def count(self: PackedLinear, linear: torch.nn.Linear) -> None:
+        gc.collect()
+        alive.append(sum(one() is not None for one in plain))
+        build(self, linear)
+
+    monkeypatch.setattr(PackedLinear, "__init__", count)
+    assert pack(copied)
+    assert alive == list(range(len(plain), 0, -1))
+
+
+def test_attention_without_copies_is_for_sdpa_on_cpu(tiny_model: Path, fast: Any,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     assert fast.config._attn_implementation == NAME
+    used: list[bool] = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *tensors, **options: (
+        used.append(options.get("enable_gqa", False)), kernel(*tensors, **options))[1])
+    with torch.inference_mode():
+        last_logits(fast, [[5, 6, 7]], Slots(1, 5))
+        fast(input_ids=torch.tensor([[5, 6], [7, 8]]), attention_mask=torch.tensor([[0, 1], [1, 1]]))
+    assert used and all(used)
     eager = load_model(tiny_model)
     eager.set_attn_implementation("eager")
     use_grouped(eager)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from distill.storage import read_json
 
-TASKS, LIMIT = ("sst2", "ssa"), 10
+TASKS, LIMIT, SEEDS = ("sst2", "ssa"), 10, tuple(range(10))
+"""One hundred prompts of tuples: more than are answered at once, so that some are done long before the last."""
 
 
 def _run(model: Path, out: Path, until: int | None = None) -> None:
     """Run the command; with ``until``, kill all its processes once so many tuples have been answered."""
     command = [sys.executable, "-m", "sentibench.cli", "run", "--model", str(model), "--tasks", ",".join(TASKS),
-               "--seeds", "42,52", "--limit", str(LIMIT), "--out", str(out)]
+               "--seeds", ",".join(map(str, SEEDS)), "--limit", str(LIMIT), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
@@ -38,16 +39,17 @@ def test_after_sigkill_only_what_is_missing_is_asked_and_the_results_are_the_sam
     _run(tiny_model, tmp_path / "killed", until=3)
     kept = sum(1 for line in (tmp_path / "killed/answers/ssa.jsonl").read_bytes().splitlines(keepends=True)
                if line.endswith(b"}\n"))
-    before = {name: path.stat().st_mtime_ns for name in ("sst2.seed42.json", "sst2.seed52.json")
+    before = {name: path.stat().st_mtime_ns for name in (f"sst2.seed{seed}.json" for seed in SEEDS)
               if (path := tmp_path / "killed" / name).exists()}
-    assert 3 <= kept < 2 * LIMIT and len(before) == 2
+    assert 3 <= kept < len(SEEDS) * LIMIT and len(before) == len(SEEDS)
     _run(tiny_model, tmp_path / "killed")
     whole, resumed = _results(tmp_path / "whole"), _results(tmp_path / "killed")
-    assert list(whole) == list(resumed) and len(whole) == 4
+    assert list(whole) == list(resumed) and len(whole) == 2 * len(SEEDS)
     for name, result in whole.items():
         for key in ("value", "invalid", "prompts_sha256", "key", "n"):
             assert resumed[name][key] == result[key], (name, key)
-        assert [row["prediction"] for row in resumed[name]["predictions"]] == [
-            row["prediction"] for row in result["predictions"]]
-    assert sum(result["n_asked"] for name, result in resumed.items() if name.startswith("ssa")) == 2 * LIMIT - kept
+        said = "raw" if name.startswith("ssa") else "prediction"
+        assert [row[said] for row in resumed[name]["predictions"]] == [row[said] for row in result["predictions"]]
+    asked = sum(result["n_asked"] for name, result in resumed.items() if name.startswith("ssa"))
+    assert asked == len(SEEDS) * LIMIT - kept
     assert {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in before} == before

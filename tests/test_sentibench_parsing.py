@@ -90,3 +90,9 @@ def test_the_next_question_is_no_answer() -> None:
 ])
 def test_labels_in_free_text(raw: str, label: str | None) -> None:
     assert read_label(raw, ("non-irony", "irony")) == label
+
+
+def test_labels_are_read_whatever_their_case() -> None:
+    labels = ("Positive", "Very negative", "negative")
+    assert read_label(" positive.", labels) == "Positive"
+    assert read_label("It is VERY NEGATIVE", labels) == "Very negative"

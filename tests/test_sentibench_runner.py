@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from distill import engines
-from distill.config.schema import Evaluate
+from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.storage import read_json
 from sentibench import stage, worker
-from sentibench.answering import Method
+from sentibench.answering import Method, read
 from sentibench.answers import Answers
 from sentibench.cli import main
-from sentibench.runner import manifest, plan, run_jobs
+from sentibench.registry import get_task
+from sentibench.runner import check_folder, manifest, plan, run_jobs
+from sentibench.scoring import Answer
 from sentibench.summary import averages, load_model_results, load_results
 
 DATA = "shipped:data/sentibench"
@@ -142,6 +144,46 @@ def test_after_a_crash_no_example_is_asked_twice(tmp_path: Path) -> None:
     whole = evaluate(HashEngine(), tmp_path / "whole", "sst2", seeds=(42, 52))
     assert [result["value"] for result in results] == [result["value"] for result in whole]
     assert len(kept.read_text().splitlines()) == 9  # the torn line stays, unread
+
+
+def test_what_could_not_be_asked_is_tried_again_and_what_is_no_number_is_no_label(tmp_path: Path) -> None:
+    evaluate(HashEngine(too_long=("1",)), tmp_path, "sst2")
+    (tmp_path / "sst2.seed42.json").unlink()
+    engine = HashEngine()
+    assert evaluate(engine, tmp_path, "sst2")[0]["invalid"] == {} and len(engine.asked) == 1
+    assert read(get_task("sst2"), {"scores": [float("nan"), -1.0]}) == Answer(None, "not_a_number")
+
+
+def test_an_engine_that_forgets_a_prompt_is_found_out(tmp_path: Path) -> None:
+    class Forgets(HashEngine):
+        def score_labels(self, requests, labels, done):
+            super().score_labels(requests[:-1], labels[:-1], done)
+
+    with pytest.raises(RunError, match="returned no answer to 1 of 4 prompts of sst2"):
+        evaluate(Forgets(), tmp_path, "sst2")
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"model": "m2"}, "another model"), ({"protocol": "paper"}, "another protocol"),
+    ({"tasks": "atsa", "limit": 3}, "another limit"), ({"tasks": "atsa", "limit": 3, "model": "m2"}, "model and limit"),
+])
+def test_results_that_do_not_belong_together_are_kept_apart(tmp_path: Path, change: dict, said: str) -> None:
+    evaluate(HashEngine(), tmp_path, "sst2")
+    settings = {"tasks": "sst2", "protocol": "released", "limit": 4, "model": "m1", **change}
+    jobs = plan(settings["tasks"], DATA, settings["protocol"], [42], settings["limit"], settings["model"], {}, tmp_path)
+    with pytest.raises(InputError, match=said):
+        check_folder(tmp_path, jobs)
+    same = plan("sst2", DATA, "released", [42, 52], 3, "m1", {}, tmp_path)
+    check_folder(tmp_path, same)  # the same prompts are asked for more of, or fewer
+
+
+def test_memory_settings_are_no_part_of_what_decides_an_answer() -> None:
+    small, large = (engines.identity(TransformersEngine(batch_tokens=tokens)) for tokens in (64, 4096))
+    assert small == large and small["dtype"] in ("float32", "bfloat16")
+    exact, coarse = (engines.identity(TransformersEngine(dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    assert exact != coarse
+    assert engines.identity(VllmEngine(kind="vllm", max_num_seqs=1)) == engines.identity(VllmEngine(kind="vllm"))
+    assert engines.identity(VllmEngine(kind="vllm")) != small
 
 
 def test_more_examples_ask_only_for_those(tmp_path: Path) -> None:

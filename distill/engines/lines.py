@@ -2,7 +2,7 @@
 
 import re
 
-_REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 def line_end(text: str) -> int | None:
@@ -12,7 +12,7 @@ def line_end(text: str) -> int | None:
     """
     position = 0
     while position < len(text):
-        if reasoning := _REASONING.match(text, position):
+        if reasoning := REASONING.match(text, position):
             position = reasoning.end()
         elif text[position].isspace():
             position += 1

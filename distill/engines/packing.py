@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from distill.engines.agreement import agree
+
 _TRIED = [[5, 6, 7, 8]]
 
 
@@ -43,24 +45,23 @@ def pack(model: Any) -> bool:
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     expected = _say(model)
-    allowed = 0.01 if model.dtype == torch.float32 else 0.1
     try:
         # One layer after the other, so that the memory never holds all weights twice.
         _replace(model, torch.nn.Linear, PackedLinear)
-        if (_say(model) - expected).abs().max() <= allowed * expected.std():
+        if agree(_say(model), expected):
             return True
     except (RuntimeError, AttributeError, TypeError, NotImplementedError):
         pass  # what torch cannot pack, or code that looks at the weights
     _replace(model, PackedLinear, PackedLinear.plain)
+    model.tie_weights()
     return False
 
 
 def _replace(model: torch.nn.Module, kind: type[torch.nn.Module], by: Callable[[Any], torch.nn.Module]) -> None:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is kind:
-                setattr(parent, name, by(child))
+    for parent in [module for module in model.modules() if type(module) is not kind]:
+        for name in [name for name, child in parent.named_children() if type(child) is kind]:
+            setattr(parent, name, by(getattr(parent, name)))
 
 
 def _say(model: Any) -> torch.Tensor:
-    return model(input_ids=torch.tensor(_TRIED, device=model.device), use_cache=False).logits.float()
+    return model(input_ids=torch.tensor(_TRIED, device=model.device), use_cache=False).logits

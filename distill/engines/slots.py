@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from distill.engines.agreement import agree
 from distill.engines.padding import right_pad
 
 
@@ -24,15 +25,21 @@ class Slots(Cache):
         self._rows = slice(0, 0)
         self._start = 0
         self._steps: torch.Tensor | None = None
+        self._each = torch.arange(0)
         self._width = 0
 
     def prompts_at(self, first: int, count: int, start: int) -> None:
-        """Let the next forward pass write whole prompts into ``count`` slots from ``first``, from column ``start``."""
+        """Let the next forward pass write whole prompts into ``count`` slots from ``first``, from column ``start``.
+
+        What earlier rows left in later columns is cleared: a masked column counts nothing, but what is not a number
+        would still spread.
+        """
         self._rows, self._start, self._steps = slice(first, first + count), start, None
 
     def steps_at(self, lengths: torch.Tensor, width: int) -> None:
         """Let the next forward pass write one token into each of the first slots, at column ``lengths[slot]``."""
         self._rows, self._steps, self._width = slice(0, len(lengths)), lengths, width
+        self._each = torch.arange(len(lengths), device=lengths.device)
 
     def share(self, length: int) -> None:
         """Copy the first ``length`` columns of the first slot to all others."""
@@ -40,7 +47,7 @@ class Slots(Cache):
             keys[1:, :, :length] = keys[:1, :, :length]
             values[1:, :, :length] = values[:1, :, :length]
 
-    def spread(self, rows: int, room: int) -> "Slots":
+    def branch(self, rows: int, room: int) -> "Slots":
         """Return a store of another size in which every slot begins with what the first of this one holds."""
         other = Slots(rows, room)
         for layer, (keys, values) in self._stores.items():
@@ -49,11 +56,11 @@ class Slots(Cache):
                 store[:, :, :mine.shape[2]] = mine[:1]
         return other
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` columns of a slot to another."""
+    def move(self, source: int, target: int) -> None:
+        """Copy a slot to another."""
         for keys, values in self._stores.values():
-            keys[target, :, :length] = keys[source, :, :length]
-            values[target, :, :length] = values[source, :, :length]
+            keys[target] = keys[source]
+            values[target] = values[source]
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any,
                **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,12 +68,13 @@ class Slots(Cache):
         keys, values = self._store(layer_idx, key_states, value_states)
         if self._steps is None:
             width = self._start + key_states.shape[-2]
-            keys[self._rows, :, self._start:width] = key_states
-            values[self._rows, :, self._start:width] = value_states
+            for store, states in ((keys, key_states), (values, value_states)):
+                store[self._rows, :, self._start:width] = states
+                store[self._rows, :, width:] = 0
         else:
-            width, rows = self._width, torch.arange(len(self._steps), device=key_states.device)
-            keys[rows, :, self._steps] = key_states[:, :, 0]
-            values[rows, :, self._steps] = value_states[:, :, 0]
+            width = self._width
+            keys[self._each, :, self._steps] = key_states[:, :, 0]
+            values[self._each, :, self._steps] = value_states[:, :, 0]
         return keys[self._rows, :, :width], values[self._rows, :, :width]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -79,10 +87,9 @@ class Slots(Cache):
 
     def _store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if layer not in self._stores:
-            # Zeros: a masked column counts nothing, but what is not a number would still spread.
             rows, room = self._size
-            self._stores[layer] = (keys.new_zeros((rows, keys.shape[1], room, keys.shape[3])),
-                                   values.new_zeros((rows, values.shape[1], room, values.shape[3])))
+            self._stores[layer] = (keys.new_empty((rows, keys.shape[1], room, keys.shape[3])),
+                                   values.new_empty((rows, values.shape[1], room, values.shape[3])))
         return self._stores[layer]
 
 
@@ -112,11 +119,22 @@ def last_logits(model: Any, sequences: Sequence[Sequence[int]], slots: Slots | N
     return logits[torch.arange(len(sequences)), place].float()
 
 
-def logits_after(model: Any, prompt: Sequence[int], endings: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return the logits that predict each token of several endings of one prompt: (endings, longest, vocabulary)."""
-    ids = right_pad([[*prompt, *ending] for ending in endings], model.device)
-    where = torch.arange(len(prompt) - 1, ids.shape[1] - 1, device=ids.device)
-    return model(input_ids=ids, logits_to_keep=where, use_cache=False).logits.float()
+def ending_logits(model: Any, prompt: Sequence[int], endings: Sequence[Sequence[int]],
+                  slots: Slots | None) -> torch.Tensor:
+    """Return the logits that predict each token of several endings of one prompt: (endings, longest, vocabulary).
+
+    With ``slots``, a slot each holds all of the prompt but its last token.
+    """
+    before = list(prompt[-1:] if slots else prompt)
+    ids = right_pad([[*before, *ending[:-1]] for ending in endings], model.device)
+    where = torch.arange(len(before) - 1, ids.shape[1], device=ids.device)
+    arguments: dict[str, Any] = {"use_cache": False}
+    if slots is not None:
+        start = len(prompt) - 1
+        slots.prompts_at(0, len(endings), start)
+        arguments = {"use_cache": True, "past_key_values": slots, "position_ids": _from(start, ids.shape[1], ids),
+                     "attention_mask": _triangle(ids.shape[1], start, ids.device)}
+    return model(input_ids=ids, logits_to_keep=where, **arguments).logits.float()
 
 
 def step(model: Any, slots: Slots, tokens: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
@@ -136,24 +154,23 @@ def can_use_slots(model: Any) -> bool:
 
     Models with sliding windows or recurrent layers do not qualify, nor do those whose code takes no such mask.
     """
-    layers = DynamicCache(config=model.config).layers
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
-        return False
     whole = [[5, 6, 7, 8, 9, 10], [5, 6, 11, 12]]
     try:
+        layers = DynamicCache(config=model.config).layers
+        if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+            return False
         slots = Slots(rows=3, room=8)
         last_logits(model, [whole[0][:2]], slots)
         slots.share(2)
         last_logits(model, [row[2:-1] for row in whole], slots, first=1, start=2)
-        for row, sequence in enumerate(whole):
-            slots.move(row + 1, row, len(sequence) - 1)
+        for row in range(len(whole)):
+            slots.move(row + 1, row)
         found = step(model, slots, [row[-1] for row in whole], [len(row) - 1 for row in whole])
-        expected = torch.stack([model(input_ids=torch.tensor([row], device=model.device)).logits[0, -1].float()
+        expected = torch.stack([model(input_ids=torch.tensor([row], device=model.device)).logits[0, -1]
                                 for row in whole])
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError):
         return False
-    allowed = 0.01 if model.dtype == torch.float32 else 0.1
-    return bool((found - expected).abs().max() <= allowed * expected.std())
+    return agree(found, expected)
 
 
 def _from(start: int, count: int, ids: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The engine that runs anywhere: a Hugging Face model in this process."""
 
 import gc
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from distill.config import schema
 from distill.engines.attention import use_grouped
 from distill.engines.base import Done, LabelScores, Output, Request
-from distill.engines.decoding import decode_in_slots, decode_padded, shared_tokens
+from distill.engines.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_tokens
 from distill.engines.encoding import (
     FIRST_TOKEN,
     FULL_LIKELIHOOD,
@@ -23,10 +24,12 @@ from distill.engines.encoding import (
 )
 from distill.engines.packing import pack
 from distill.engines.rows import Row
-from distill.engines.slots import Slots, can_use_slots, last_logits, logits_after
+from distill.engines.slots import Slots, can_use_slots, ending_logits, last_logits
 from distill.errors import RunError
 from distill.models import context_length, load_model, load_tokenizer
 from distill.tokenization import encode_prompt
+
+log = logging.getLogger(__name__)
 
 _CPU_TOKENS = 1024
 """Tokens in one forward pass over prompts on CPU: more leave the caches of the processor (SmolLM2 on 2 cores: 745
@@ -45,6 +48,8 @@ class TransformersEngine:
         use_grouped(self._model)
         pack(self._model)
         self._has_slots = can_use_slots(self._model)
+        if not self._has_slots:
+            log.info("%s is decoded in padded batches, the slower way: its architecture has no plain cache.", folder)
         on_cpu = self._model.device.type == "cpu"
         self._batch_tokens = config.batch_tokens
         self._prompt_tokens = min(config.batch_tokens, _CPU_TOKENS) if on_cpu else config.batch_tokens
@@ -90,7 +95,7 @@ class TransformersEngine:
         for place, logs in self._after([encoded[i].ids for i in firsts]):
             keep(firsts[place], logs[[ids[0] for ids in asked[firsts[place]][0]]].tolist())
         for i in by_rule[FULL_LIKELIHOOD]:
-            keep(i, self._likelihoods(encoded[i].ids, asked[i][0]))
+            keep(i, self._likelihoods(encoded[i].ids, asked[i][0], self._batch_tokens))
         return [scores[i] for i in range(len(requests))]
 
     def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
@@ -106,6 +111,7 @@ class TransformersEngine:
 
     def _decode(self, rows: Sequence[Row], at_once: int, leave: Callable[[Row], None]) -> None:
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
+        at_once = min(at_once, len(rows))
         try:
             if self._has_slots:
                 decode_in_slots(self._model, self._tokenizer, rows, self._end_ids, at_once, self._prompt_tokens, leave)
@@ -124,43 +130,56 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _after(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield each sequence's place and the log-probabilities of what comes after it, longest sequences first."""
+        """Yield each sequence's place and the log-probabilities of the token after it, longest sequences first."""
         if not sequences:
             return
         order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
         start = shared_tokens(sequences) if self._has_slots else 0
-        beginning, slots, size = Slots(1, start), None, self._prompt_tokens
+        beginning, size = Slots(1, start), self._prompt_tokens
         if start:
             last_logits(self._model, [sequences[order[0]][:start]], beginning)
         while order:
             longest = len(sequences[order[0]])
-            batch = order[:max(1, size // (longest - start))]
+            slots = logits = None  # the last batch's, which would lie beside the next one's
+            batch = order[:max(1, min(size // (longest - start), self._batch_tokens // longest, PROMPT_ROWS))]
             try:
                 if start:
-                    slots = beginning.spread(len(batch), longest)
+                    slots = beginning.branch(len(batch), longest)
                 logits = last_logits(self._model, [sequences[i][start:] for i in batch], slots, 0, start)
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise _too_large() from error
-                logits = None
             if logits is None:  # outside the except block, which keeps the failed batch's tensors alive
                 torch.cuda.empty_cache()
-                size //= 2
+                size = len(batch) * (longest - start) // 2
                 continue
             del order[:len(batch)]
             yield from zip(batch, logits.log_softmax(-1), strict=True)
 
     @torch.inference_mode()
-    def _likelihoods(self, prompt: list[int], labels: Sequence[list[int]]) -> list[float]:
+    def _likelihoods(self, prompt: list[int], labels: Sequence[list[int]], tokens: int) -> list[float]:
+        """Return the log-probability of each label after a prompt, the prompt computed once where the model can."""
+        at_once = max(1, min(tokens // (len(prompt) + max(map(len, labels))), PROMPT_ROWS))
         found: list[float] = []
-        size = max(1, self._prompt_tokens // (len(prompt) + max(map(len, labels))))
-        for start in range(0, len(labels), size):
-            part = labels[start:start + size]
-            logs = logits_after(self._model, prompt, part).log_softmax(-1)
-            for row, label in zip(logs, part, strict=True):
-                at = torch.tensor(label, device=row.device)[:, None]
-                found.append(row[:len(label)].gather(-1, at).sum().item())
-        return found
+        try:
+            beginning = None
+            if self._has_slots and len(prompt) > 1:
+                beginning = Slots(1, len(prompt) - 1)
+                last_logits(self._model, [prompt[:-1]], beginning)
+            for start in range(0, len(labels), at_once):
+                part = labels[start:start + at_once]
+                room = len(prompt) + max(map(len, part))
+                slots = beginning.branch(len(part), room) if beginning else None
+                logs = ending_logits(self._model, prompt, part, slots).log_softmax(-1)
+                for row, label in zip(logs, part, strict=True):
+                    at = torch.tensor(label, device=row.device)[:, None]
+                    found.append(row[:len(label)].gather(-1, at).sum().item())
+            return found
+        except torch.OutOfMemoryError as error:
+            if at_once == 1 or len(labels) == 1:
+                raise _too_large() from error
+        torch.cuda.empty_cache()
+        return self._likelihoods(prompt, labels, tokens // 2)
 
 
 def _of_similar_length(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -122,17 +122,25 @@ class VllmEngine:
     def _ask(self, questions: Sequence[tuple[list[int], Any]], keep: Callable[[int, Any], None]) -> None:
         """Put questions (token ids, sampling parameters) to vLLM; ``keep`` gets place and result as they come."""
         engine = self._llm.llm_engine
+        failed: Exception | None = None
         try:
             for at, (ids, parameters) in enumerate(questions):
                 engine.add_request(str(at), {"prompt_token_ids": ids}, parameters)
-            while engine.has_unfinished_requests():
-                for result in engine.step():
-                    if result.finished:
-                        keep(int(result.request_id), result)
         except Exception as error:  # the engine's own errors have no common class
-            raise RunError(f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(error)}). Finished "
+            failed = error
+        while not failed and engine.has_unfinished_requests():
+            try:
+                results = engine.step()
+            except Exception as error:
+                failed = error
+                break
+            for result in results:
+                if result.finished:
+                    keep(int(result.request_id), result)
+        if failed:
+            raise RunError(f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(failed)}). Finished "
                            "work is kept: run the same command again to go on; if it was memory, lower "
-                           "max_num_seqs.") from error
+                           "max_num_seqs.") from failed
 
     def _parameters(self, request: Request, with_line: bool) -> Any:
         from vllm import SamplingParams
