@@ -31,7 +31,8 @@ def write(folder: Path, task: str, predicted: list[str], seed: int = 42, **more:
     write_json(folder / f"{task}.seed{seed}.json", {
         "task": task, "title": task, "category": "BSA", "seen": True, "metric": "macro_f1", "value": scored.score,
         "n": len(GOLD), "n_invalid": 0, "protocol": "released", "seed": seed, "prompts_sha256": "same",
-        "statistics": scored.statistics.tolist(), **more})
+        "model": {"name": folder.name, "fingerprint": folder.name}, "statistics": scored.statistics.tolist(),
+        **more})
 
 
 def test_the_same_answers_differ_by_nothing(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def ending_logits(model: Any, prompt: Sequence[int], endings: Sequence[Sequence[
 
     With ``slots``, a slot each holds all of the prompt but its last token.
     """
-    before = list(prompt[-1:] if slots else prompt)
+    before = list(prompt if slots is None else prompt[-1:])
     ids = right_pad([[*before, *ending[:-1]] for ending in endings], model.device)
     where = torch.arange(len(before) - 1, ids.shape[1], device=ids.device)
     arguments: dict[str, Any] = {"use_cache": False}

@@ -169,7 +169,7 @@ class TransformersEngine:
             for start in range(0, len(labels), at_once):
                 part = labels[start:start + at_once]
                 room = len(prompt) + max(map(len, part))
-                slots = beginning.branch(len(part), room) if beginning else None
+                slots = beginning.branch(len(part), room) if beginning is not None else None
                 logs = ending_logits(self._model, prompt, part, slots).log_softmax(-1)
                 for row, label in zip(logs, part, strict=True):
                     at = torch.tensor(label, device=row.device)[:, None]
