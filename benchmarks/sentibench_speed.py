@@ -79,6 +79,8 @@ def main() -> None:
             total = totals.setdefault(task.answer, [0.0] * 6)
             for place, value in enumerate((loop, our, useful, work, same, len(ours))):
                 total[place] += value
+    rate = max(rate, matrix_rate())
+    print(f"float32 matrix rate, the better of before and after: {rate:.0f} GFLOP/s")
     for kind, (loop, our, useful, work, _, _) in totals.items():
         shares = f", {useful / our / 1e9 / rate:.0%} (done: {work / our / 1e9 / rate:.0%}) of the matrix rate"
         print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{shares if kind == 'label' else ''}")
