@@ -24,7 +24,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: install demo test lint wheel clean
+.PHONY: install demo test lint deploy wheel clean
 
 install: $(INSTALLED)
 
@@ -42,6 +42,9 @@ test: install
 
 lint: install
 	$(BIN)/ruff check .
+
+deploy: install
+	$(BIN)/distill deploy
 
 wheel: install
 	$(BIN)/python -m hatchling build -t wheel -d dist

@@ -61,6 +61,24 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show how far a run is")
     status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
     status.set_defaults(function=_status)
+    nightly = commands.add_parser("nightly", help="evaluate the newest model, and compare it with the accepted result")
+    nightly.add_argument("models", nargs="*", metavar="MODEL",
+                         help="runs, model folders, Hub names, endpoints (http://host:8000/v1#model); default: newest")
+    nightly.add_argument("--config", metavar="CONFIG", help="how to evaluate; default: as the newest run")
+    _with_set(_with_history(nightly)).set_defaults(function=_nightly)
+    accept = commands.add_parser("accept", help="make a result the reference of later evaluations")
+    accept.add_argument("run", metavar="RUN", help="a run, or a model that was evaluated")
+    _with_history(accept).set_defaults(function=_accept)
+    deploy = commands.add_parser("deploy", help="register deployments, work pools, GPU slots with the Prefect server")
+    deploy.add_argument("--gpus", type=int, metavar="N", help="GPU slots; default: as set before, or the GPUs here")
+    deploy.set_defaults(function=_deploy)
+    ui = commands.add_parser("ui", help="open Prefect's pages; starts a server where none runs")
+    ui.add_argument("--port", type=int, default=4200)
+    ui.add_argument("--no-browser", action="store_true", help="only start the server and say its address")
+    ui.set_defaults(function=_ui)
+    worker = commands.add_parser("worker", help="take on the runs of a work pool, until stopped")
+    worker.add_argument("--pool", default="gpu", metavar="NAME", help="cpu or gpu (default)")
+    worker.set_defaults(function=_worker)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
     _with_set(config).set_defaults(function=_config)
@@ -85,6 +103,12 @@ def _with_changes(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
                        help="go on with finished work as it is, though its settings have changed")
     group.add_argument("--discard", dest="on_change", action="store_const", const="discard",
                        help="delete finished work whose settings have changed, and do it again")
+    return parser
+
+
+def _with_history(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--history", default="evaluations", metavar="DIR", help="default: evaluations")
+    parser.add_argument("--runs-dir", default="runs", metavar="DIR", help="default: runs")
     return parser
 
 
@@ -178,6 +202,42 @@ def _status(arguments: argparse.Namespace) -> None:
                           f"{done['tokens_per_second']:,.0f} output tokens/s", highlight=False)
 
 
+def _nightly(arguments: argparse.Namespace) -> None:
+    warm_up()
+    from flows.nightly import evaluate
+
+    done = evaluate(arguments.models, arguments.config, arguments.overrides, arguments.runs_dir, arguments.history)
+    for one in done:
+        print(f"{one['model']}: {one['new']} new results in {one['results']}")
+
+
+def _accept(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from flows.nightly import accept
+
+    chosen = accept(arguments.run, Path(arguments.history), Path(arguments.runs_dir))
+    print(f"{chosen.model} ({chosen.source}) is the reference now: {chosen.folder}")
+
+
+def _deploy(arguments: argparse.Namespace) -> None:
+    from flows.deploy import deploy
+
+    print("\n".join(deploy(arguments.gpus)))
+
+
+def _ui(arguments: argparse.Namespace) -> None:
+    from flows.server import show_ui
+
+    show_ui(arguments.port, not arguments.no_browser)
+
+
+def _worker(arguments: argparse.Namespace) -> None:
+    from flows.server import work
+
+    raise SystemExit(work(arguments.pool))
+
+
 def _config(arguments: argparse.Namespace) -> None:
     from distill.config.load import load_config
     from flows.run import find_config
@@ -202,6 +262,8 @@ def _prepare(verbose: bool) -> None:
     log = logging.getLogger("sentidistill")  # its level: flows/watch.py
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    if sys.stderr.isatty():  # a progress bar shows the shards there
+        handler.addFilter(lambda record: not record.name.endswith(".shards"))
     log.addHandler(handler)
     log.propagate = False
 

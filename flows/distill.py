@@ -4,32 +4,47 @@ Markers in the run folder decide what is run again, not Prefect's cache; so task
 small manifests of what was done.
 """
 
+import contextlib
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from distill.errors import ProcessDiedError
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
-from flows import steps
+from flows import artifacts, steps
+from flows.gpus import gpu_slots, gpus_needed
+from flows.notify import tell
+from flows.progress import shown
 from flows.run import Run, open_run
 from flows.watch import watched
 
+RETRY_SECONDS = [10, 60, 300]
+"""How long is waited before a step is tried again: what died for lack of memory needs time to be free again."""
 
-def _retry(task_: Any, run: Any, state: Any) -> bool:
-    """Retry what may pass by itself: a process that died, a file system that was away. Nothing else."""
+
+def may_pass(task_: Any, run: Any, state: Any) -> bool:
+    """Say whether a failure may pass by itself: a process that died, a file system that was away. Nothing else.
+
+    A bad config, a model that does not exist, rows that do not add up would only fail again.
+    """
     return isinstance(state.result(raise_on_failure=False), ProcessDiedError | OSError)
 
 
-@task(retries=1, retry_delay_seconds=5, retry_condition_fn=_retry, cache_policy=NO_CACHE)
+@task(retries=len(RETRY_SECONDS), retry_delay_seconds=RETRY_SECONDS, retry_jitter_factor=0.3,
+      retry_condition_fn=may_pass, cache_policy=NO_CACHE)
 def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
-    return watched(name, run, stage)
+    progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()
+    with gpu_slots(gpus_needed(name, run)), progress:
+        done = watched(name, run, stage)
+    if name == "train":
+        artifacts.show_losses(run, steps.MODELS[str(stage)])
+    return done
 
 
-@flow(name="distill", validate_parameters=False)
+@flow(name="distill", validate_parameters=False, on_completion=[tell], on_failure=[tell])
 def distill(
     config: str | None = None,
     run: str | None = None,
@@ -38,7 +53,11 @@ def distill(
 ) -> dict[str, Any]:
     """From texts to a report: the whole pipeline, or what is left of it where it has run before.
 
-    ``config`` is a config file; without one, ``run`` (a path, or a name under ``runs/``) is gone on with.
+    Args:
+        config: A config file, or the name of one that ships (demo). Empty: go on with 'run' as it was begun.
+        run: Name of the run folder under runs/, or its path. Default: the config's name.
+        overrides: Settings that replace the config's, such as train.max_length=1024.
+        on_change: What to do with finished work whose settings have changed: stop and say so, keep it, or discard it.
     """
     with open_run(config, run, overrides or (), on_change) as opened:
         step.with_options(name="collect")("collect", opened)
@@ -50,33 +69,19 @@ def distill(
             step.with_options(name=f"SFT: {stage}")("train", opened, stage)
         step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
-        publish_ledger(opened)
-        return step.with_options(name="report")("report", opened)
+        artifacts.show_ledger(opened, write_run_ledger(opened.folder))  # fails where rows are missing
+        report = step.with_options(name="report")("report", opened)
+        artifacts.show_report(opened, report)
+        return report
 
 
-@flow(name="generate", validate_parameters=False)
+@flow(name="generate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
 def generate(run: str, on_change: OnChange = "stop") -> list[dict[str, Any]]:
-    """Go on with a run's teacher generation: only the shards without a marker."""
-    with open_run(run=run, on_change=on_change) as opened:
-        return [step.with_options(name=f"teacher: {stage}")("generate", opened, stage) for stage in steps.STAGES]
+    """Go on with a run's teacher generation: only the shards without a marker.
 
-
-@flow(name="evaluate", validate_parameters=False)
-def evaluate(run: str, on_change: OnChange = "stop") -> dict[str, Any]:
-    """Evaluate a run's models on held-out rows and on SentiBench, and write its report anew.
-
-    A task is evaluated again only where its model, prompts, data or decoding have changed.
+    Args:
+        run: Name of the run folder under runs/, or its path.
+        on_change: What to do with shards whose settings have changed: stop and say so, keep them, or discard them.
     """
     with open_run(run=run, on_change=on_change) as opened:
-        step.with_options(name="held-out rows")("check", opened)
-        step.with_options(name="SentiBench")("evaluate", opened)
-        return step.with_options(name="report")("report", opened)
-
-
-def publish_ledger(run: Run) -> None:
-    """Write ``ledger.json``, which fails where rows are missing, and show it in the Prefect UI."""
-    accounts = write_run_ledger(run.folder)
-    create_table_artifact(
-        key="row-ledger",
-        description=f"Rows in and out of every stage of {run.folder.name}",
-        table=[{**account, "dropped": str(account["dropped"])} for account in accounts])
+        return [step.with_options(name=f"teacher: {stage}")("generate", opened, stage) for stage in steps.STAGES]

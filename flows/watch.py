@@ -9,9 +9,11 @@ from distill.ledger import Ledger
 from distill.process import call_in_process
 from distill.stage import Outcome
 from flows import steps
+from flows.logs import LOGGER, install, within
 from flows.run import Run
 
-log = logging.getLogger("sentidistill")
+install()
+log = logging.getLogger(LOGGER)
 log.setLevel(logging.INFO)
 TITLES = {
     "collect": "corpus",
@@ -29,8 +31,12 @@ _FORKED = ("prompts", "select")
 
 def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
-    title = f"{TITLES[name]} ({stage})" if stage else TITLES[name]
-    log.info("%s: %s …", run.folder.name, title)
+    with within(run.folder.name, f"{TITLES[name]} ({stage})" if stage else TITLES[name]):
+        return _watched(name, run, stage)
+
+
+def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
+    log.info("begins")
     if name in _FORKED:
         spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change}
         outcome = Outcome.from_json(call_in_process("flows.watch:forked", spec, run.folder / "logs" / f"{name}.log"))
@@ -40,7 +46,7 @@ def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     if not isinstance(outcome, Outcome):
         return outcome
     how = "already done, reused" if outcome.reused else f"done in {_duration(outcome.seconds)}"
-    log.info("%s: %s %s%s", run.folder.name, title, how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
+    log.info("%s%s", how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
     return {"folder": str(outcome.folder), "fingerprint": outcome.fingerprint, "seconds": round(outcome.seconds, 1),
             "reused": outcome.reused, "ledgers": [ledger.to_json() for ledger in outcome.ledgers]}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config.schema import EngineConfig
+from distill.config.schema import EndpointEngine, EngineConfig
 from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
 
@@ -18,7 +18,7 @@ class Spec(BaseModel):
     name: str
     model_folder: str
     model_id: str
-    engine: EngineConfig
+    engine: EngineConfig | EndpointEngine
     tasks: list[str] | str
     data_dir: str
     protocol: Protocol

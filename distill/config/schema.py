@@ -19,7 +19,7 @@ from distill.config.sections.corpus import (
     SourceBase,
 )
 from distill.config.sections.evaluation import Evaluate, HeldOut
-from distill.config.sections.models import EngineConfig, Model, TransformersEngine, VllmEngine
+from distill.config.sections.models import EndpointEngine, EngineConfig, Model, TransformersEngine, VllmEngine
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
 from distill.config.sections.teacher import ChatTemplate, Filters, SamplingConfig, Teacher, TeacherSampling
 from distill.config.sections.training import (
@@ -39,6 +39,7 @@ __all__ = [
     "Decontaminate",
     "Dedup",
     "DepthPrunedStudent",
+    "EndpointEngine",
     "EngineConfig",
     "Evaluate",
     "FileSource",

@@ -6,34 +6,46 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import TransformersEngine, VllmEngine
+from distill.config.schema import EndpointEngine, TransformersEngine, VllmEngine
 from distill.engines.base import Engine
 
 
 @contextmanager
-def open_engine(config: TransformersEngine | VllmEngine, model_folder: Path) -> Iterator[Engine]:
+def open_engine(config: TransformersEngine | VllmEngine | EndpointEngine, model_folder: Path) -> Iterator[Engine]:
     """Load the model in ``model_folder`` (see :func:`distill.models.resolve_model`) and close it at the end.
+
+    An endpoint has its model already, and needs no folder.
 
     Raises:
         InputError: the model cannot be loaded, or the engine is not installed.
         RunError: the engine could not start, for example for lack of memory.
     """
-    if config.kind == "vllm":
-        from distill.engines.vllm_engine import VllmEngine as Opened
+    engine: Engine
+    if config.kind == "endpoint":
+        from distill.engines.endpoint import Endpoint
+
+        engine = Endpoint(config)
+    elif config.kind == "vllm":
+        from distill.engines.vllm_engine import VllmEngine as Vllm
+
+        engine = Vllm(config, model_folder)
     else:
-        from distill.engines.transformers_engine import TransformersEngine as Opened
-    engine = Opened(config, model_folder)
+        from distill.engines.transformers_engine import TransformersEngine as Transformers
+
+        engine = Transformers(config, model_folder)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def identity(config: TransformersEngine | VllmEngine) -> dict[str, Any]:
+def identity(config: TransformersEngine | VllmEngine | EndpointEngine) -> dict[str, Any]:
     """Return what of an engine decides its answers: which it is and its version, number format, device and context.
 
     How much memory it may take is left out: work that was done with more or less of it is as good.
     """
+    if config.kind == "endpoint":
+        return {"kind": config.kind, "base_url": config.base_url, "model": config.model}
     import torch
 
     on_gpu = torch.cuda.is_available()

@@ -40,5 +40,19 @@ class VllmEngine(Section):
     kv_cache_gb: int = Field(2, ge=1)
 
 
+class EndpointEngine(Section):
+    """A server that speaks OpenAI's protocol, such as ``vllm serve``. For evaluation; it shows no scores of labels.
+
+    The key is read from the environment variable named, where it is set, and stands nowhere else.
+    """
+
+    kind: Literal["endpoint"] = "endpoint"
+    base_url: str = Field(description="up to and with /v1")
+    model: str
+    api_key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = Field(16, ge=1, description="requests at once")
+    timeout: float = Field(600.0, gt=0, description="seconds that one answer may take")
+
+
 EngineConfig = Annotated[
     TransformersEngine | VllmEngine, Field(discriminator="kind"), default_kind("transformers")]

@@ -1,0 +1,41 @@
+"""Log lines that say where they are from: run, stage and, where there is one, shard."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+LOGGER = "sentidistill"
+_where: ContextVar[tuple[str, ...]] = ContextVar("where", default=())
+
+
+@contextlib.contextmanager
+def within(*parts: str) -> Iterator[None]:
+    """Begin every line of the project's log with these parts, after those already set, until the context ends."""
+    token = _where.set((*_where.get(), *parts))
+    try:
+        yield
+    finally:
+        _where.reset(token)
+
+
+def install() -> None:
+    """Have the project's log records carry where they are from. A second call does nothing.
+
+    It is done where records are made, as they go to handlers that are not ours (Prefect's) in formats that are not.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "says_where", False):
+        return
+
+    def record_of(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        parts = _where.get()
+        if parts and record.name.split(".")[0] == LOGGER:
+            record.msg = " | ".join([*(part.replace("%", "%%") if record.args else part for part in parts),
+                                     str(record.msg)])
+        return record
+
+    record_of.says_where = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(record_of)

@@ -1,0 +1,216 @@
+"""Scheduled evaluation: the newest model, or those named, on SentiBench; kept in a history; held against the reference.
+
+Nothing that was measured is measured again, so that a night without a new model costs seconds.
+"""
+
+import datetime
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from distill.config.load import load_config
+from distill.config.schema import EndpointEngine, Evaluate
+from distill.errors import InputError, RunError
+from distill.stage import MARKER
+from distill.storage import read_json, run_lock
+from flows import artifacts
+from flows.distill import RETRY_SECONDS, may_pass
+from flows.gpus import gpu_slots
+from flows.logs import LOGGER, within
+from flows.notify import tell
+from flows.run import CONFIG, find_config, stored_config
+from flows.steps import MODELS
+from sentibench.history.evaluate import Subject, evaluate_subject
+from sentibench.history.picture import draw
+from sentibench.history.store import Accepted, History
+from sentibench.history.verdict import ALPHA, TaskVerdict, judge
+
+HISTORY = "evaluations"
+log = logging.getLogger(LOGGER)
+
+
+class FellBehindError(RunError):
+    """A model is worse than the accepted result, beyond chance, on at least one task."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A subject and its results; ``verdicts`` is None where there is no reference to hold them against."""
+
+    subject: Subject
+    results: Path
+    n_new: int
+    verdicts: list[TaskVerdict] | None
+
+
+@flow(name="evaluate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
+def evaluate(
+    models: list[str] | None = None,
+    config: str | None = None,
+    overrides: list[str] | None = None,
+    runs_dir: str = "runs",
+    history: str = HISTORY,
+    alpha: float = ALPHA,
+) -> list[dict[str, Any]]:
+    """Evaluate on SentiBench, add to the history, and fail where a task fell behind the accepted result.
+
+    Args:
+        models: Runs, model folders, Hub names, endpoints (http://host:8000/v1#model). Empty: the newest finished run.
+        config: The config whose part 'evaluate' is used. Default: that of the newest finished run.
+        overrides: Settings that replace the config's, such as evaluate.limit=200.
+        runs_dir: Where runs are looked for.
+        history: Folder of the history, the results and the accepted reference.
+        alpha: Chance of a false alarm over all tasks of a model (Holm's correction).
+    """
+    settings = settings_for(config, overrides or [], Path(runs_dir))
+    subjects = [subject_of(name, Path(runs_dir)) for name in models] if models else [newest(Path(runs_dir))]
+    kept = History(Path(history))
+    done = []
+    with run_lock(kept.folder):
+        for subject in subjects:
+            results = measure.with_options(name=f"SentiBench: {subject.name}")(subject, settings, kept.folder)
+            done.append(_judged(kept, subject, results, settings, alpha))
+        picture = draw(kept)
+    _show(done, kept, picture)
+    fallen = [(one.subject.name, verdict) for one in done for verdict in one.verdicts or () if verdict.fell]
+    if fallen:
+        listed = ", ".join(f"{name} on {one.task} ({100 * one.difference:+.1f} to {100 * one.value:.1f}, corrected p "
+                           f"{one.p_holm:.3f})" for name, one in fallen)
+        raise FellBehindError(f"Fell behind the accepted result beyond chance: {listed}. The table is in the run's "
+                              f"artifacts, the results in {kept.folder}. If this is meant to be, 'distill accept RUN' "
+                              "makes it the new reference.")
+    return [{"model": one.subject.name, "results": str(one.results), "new": one.n_new} for one in done]
+
+
+@task(retries=len(RETRY_SECONDS), retry_delay_seconds=RETRY_SECONDS, retry_jitter_factor=0.3,
+      retry_condition_fn=may_pass, cache_policy=NO_CACHE)
+def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
+    """Evaluate one subject and return the folder of its results."""
+    gpus = 0 if subject.endpoint else getattr(settings.engine, "tensor_parallel_size", 1)
+    with within(subject.name, "SentiBench"), gpu_slots(gpus):
+        log.info("begins (%s)", subject.source)
+        results = evaluate_subject(subject, settings, root)
+        log.info("done; results in %s", results)
+        return results
+
+
+def settings_for(config: str | None, overrides: list[str], runs_dir: Path) -> Evaluate:
+    """Return how to evaluate: the part ``evaluate`` of a config, or of the newest finished run's.
+
+    Raises:
+        InputError: the config cannot be used, or there is no finished run to take it from.
+    """
+    path = find_config(config) if config else newest_run(runs_dir) / CONFIG
+    return load_config(path, overrides).evaluate
+
+
+def newest_run(runs_dir: Path) -> Path:
+    """Return the run folder whose final model was finished last.
+
+    Raises:
+        InputError: no run has a finished model.
+    """
+    markers = [path for path in runs_dir.glob(f"*/models/*/{MARKER}") if (path.parents[2] / CONFIG).exists()]
+    finished = [path for path in markers if path.parent == _final(path.parents[2])]
+    if not finished:
+        raise InputError(f"No run in {runs_dir}/ has a finished model to evaluate. Run one to its end ('distill run "
+                         "CONFIG'), or name models to evaluate.")
+    return max(finished, key=lambda path: read_json(path)["finished_at"]).parents[2]
+
+
+def newest(runs_dir: Path) -> Subject:
+    """Return the newest finished model. Raises as :func:`newest_run`."""
+    return _of_run(newest_run(runs_dir))
+
+
+def subject_of(name: str, runs_dir: Path) -> Subject:
+    """Return what a name stands for: an endpoint, a run, a model folder, a built-in or a Hub name.
+
+    Raises:
+        InputError: it stands for none of these, or the run has no finished model.
+    """
+    from distill.models import model_fingerprint, resolve_model
+
+    if name.startswith(("http://", "https://")):
+        return _of_endpoint(name)
+    for folder in (Path(name), runs_dir / name):
+        if (folder / CONFIG).is_file():
+            if not (_final(folder) / MARKER).exists():
+                raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
+                                 f"{folder.name}.")
+            return _of_run(folder)
+    model = resolve_model(name)
+    return Subject(Path(name).name, name, model_fingerprint(model), model)
+
+
+def _final(run: Path) -> Path:
+    return run / MODELS["icldist"] if (run / MODELS["icldist"]).exists() else run / MODELS["knowdist"]
+
+
+def _of_run(run: Path) -> Subject:
+    from distill.models import model_fingerprint
+
+    model = _final(run)
+    return Subject(run.name, str(run), model_fingerprint(model), model, measured=run / "sentibench" / "distilled")
+
+
+def _of_endpoint(address: str) -> Subject:
+    base_url, _, model = address.partition("#")
+    if not model or not urlsplit(base_url).netloc:
+        raise InputError(f"The endpoint '{address}' must name its model after a #, like http://host:8000/v1#my-model.")
+    day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return Subject(model.split("/")[-1], address, f"{address} {day}",
+                   endpoint=EndpointEngine(base_url=base_url, model=model))
+
+
+def _judged(kept: History, subject: Subject, results: Path, settings: Evaluate, alpha: float) -> Evaluation:
+    from sentibench.registry import select_tasks
+
+    n_new = kept.add(subject.name, subject.source, results, [task.name for task in select_tasks(settings.tasks)],
+                     settings.seeds)
+    reference = kept.accepted()
+    verdicts = judge(reference.folder, results, alpha) if reference else None
+    with within(subject.name, "SentiBench"):
+        log.info("%s", _said(n_new, verdicts, reference))
+    return Evaluation(subject, results, n_new, verdicts)
+
+
+def _said(n_new: int, verdicts: list[TaskVerdict] | None, reference: Accepted | None) -> str:
+    news = f"{n_new} new results" if n_new else "nothing new: all of it was measured before"
+    if verdicts is None or reference is None:
+        return f"{news}; there is no accepted result to compare with ('distill accept RUN' makes one)"
+    words = [verdict.word for verdict in verdicts]
+    return (f"{news}; against {reference.model} (accepted {reference.accepted_at}): {words.count('fell')} tasks fell, "
+            f"{words.count('rose')} rose, {words.count('even')} even")
+
+
+def _show(done: list[Evaluation], kept: History, picture: Path) -> None:
+    for one in done:
+        if one.verdicts:
+            artifacts.show_verdicts(one.subject.name, one.verdicts)
+    artifacts.show_history(kept.folder, picture)
+
+
+def accept(name: str, history: Path, runs_dir: Path) -> Accepted:
+    """Make a result the reference: the newest evaluation of a model or run, or what the run measured itself.
+
+    Raises:
+        InputError: neither is there.
+    """
+    kept = History(history)
+    with run_lock(kept.folder):
+        if found := kept.latest(name):
+            return kept.accept(*found)
+        for folder in (Path(name), runs_dir / name):
+            if (folder / "sentibench" / MARKER).exists() and (folder / "sentibench" / "distilled").is_dir():
+                stored_config(folder)
+                return kept.accept(folder.name, str(folder), folder / "sentibench" / "distilled")
+    known = sorted({row["model"] for row in kept.rows()})
+    raise InputError(f"There is no evaluation of '{name}' in {history}, and no finished run of that name in "
+                     f"{runs_dir}/. "
+                     + (f"Evaluated: {', '.join(known)}." if known else "Nothing has been evaluated yet."))

@@ -1,0 +1,108 @@
+"""The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+
+from distill.errors import InputError, RunError
+
+PORT = 4200
+_START_SECONDS = 180
+
+
+def api_url(port: int = PORT) -> str:
+    """Return the API of the server in use: PREFECT_API_URL, else the one on this machine."""
+    return os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{port}/api"
+
+
+def answers(api: str) -> bool:
+    """Say whether a server answers at an API address."""
+    try:
+        with urllib.request.urlopen(f"{api}/health", timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def needs_server() -> str:
+    """Return the API of the server in use.
+
+    Raises:
+        InputError: none answers.
+    """
+    api = api_url()
+    if not answers(api):
+        raise InputError(f"No Prefect server answers at {api}. Start one with 'distill ui' (or 'prefect server "
+                         "start'), or set PREFECT_API_URL to the one you use.")
+    return api
+
+
+def show_ui(port: int = PORT, browser: bool = True) -> None:
+    """Open the pages of the server in use; where none answers on this machine, start one and stay until it ends.
+
+    Raises:
+        InputError: PREFECT_API_URL names a server that does not answer.
+        RunError: the server did not start.
+    """
+    api = api_url(port)
+    page = api.removesuffix("/api")
+    if answers(api):
+        _open(page, browser)
+        return
+    if os.environ.get("PREFECT_API_URL") and f"127.0.0.1:{port}" not in api and f"localhost:{port}" not in api:
+        raise InputError(f"PREFECT_API_URL is {api}, where no server answers, and which is not on this machine at port "
+                         f"{port}. Start that server, or unset the variable to have one started here.")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)])
+    try:
+        begun = time.monotonic()
+        while not answers(api):
+            if process.poll() is not None:
+                raise RunError(f"The Prefect server ended while it started (exit status {process.returncode}). What it "
+                               f"said stands above. Is port {port} in use? Choose another with --port.")
+            if time.monotonic() - begun > _START_SECONDS:
+                raise RunError(f"The Prefect server did not answer within {_START_SECONDS} s of its start.")
+            time.sleep(0.5)
+        _open(page, browser)
+        process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+PATIENCE = {
+    # With doubling waits, minutes: a server that restarts and a database that is away cost a wait, not the run.
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+}
+"""Settings of Prefect's client that flow runs get from prefect.yaml, and that a worker needs, too."""
+
+
+def work(pool: str) -> int:
+    """Run a worker of a pool until it is stopped, and return its exit status.
+
+    It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
+    the server's database is away for a moment.
+
+    Raises:
+        InputError: no server answers.
+    """
+    api = needs_server()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool],
+        env={**PATIENCE, **os.environ, "PREFECT_API_URL": api})
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # it is told, too, and takes its time to end its runs
+            return process.wait()
+
+
+def _open(page: str, browser: bool) -> None:
+    print(f"The pages of Prefect: {page}", flush=True)
+    if browser and not webbrowser.open(page):
+        print("No browser could be opened here; open the address yourself.", flush=True)

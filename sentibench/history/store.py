@@ -1,0 +1,138 @@
+"""The folder of evaluations: a history in Parquet, result files by model, and the accepted ones.
+
+    evaluations/
+      history.parquet                    a row a model, task and seed, ever only added to
+      results/<model>-<key>/             what ``sentibench run`` writes; <key> stands for weights and settings
+      accepted.json                      which of the folders below is the reference; written last
+      accepted/<time>-<model>/           copies of the result files, so that nothing later can change the reference
+"""
+
+import datetime
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.errors import InputError
+from distill.storage import atomic_path, read_json, write_json
+from sentibench.runner import manifest
+
+SCHEMA = pa.schema([
+    pa.field("evaluated_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),  # run folder, model folder or endpoint
+    pa.field("weights", pa.string(), nullable=False),
+    pa.field("task", pa.string(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("metric", pa.string(), nullable=False),
+    pa.field("value", pa.float64(), nullable=False),  # 0 to 1
+    pa.field("low", pa.float64(), nullable=False),    # 95% bootstrap interval over examples
+    pa.field("high", pa.float64(), nullable=False),
+    pa.field("n", pa.int64(), nullable=False),
+    pa.field("n_invalid", pa.int64(), nullable=False),
+    pa.field("protocol", pa.string(), nullable=False),
+    pa.field("limit", pa.int64()),
+    pa.field("key", pa.string(), nullable=False),     # of everything the result depends on
+    pa.field("results", pa.string(), nullable=False),  # folder of the result files, relative
+])
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The reference that newer results are compared with: its model, folder of result files, and when it was chosen."""
+
+    model: str
+    source: str
+    folder: Path
+    accepted_at: str
+
+
+class History:
+    """The folder of evaluations. Only one process may write to it at a time (:func:`distill.storage.run_lock`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "history.parquet"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the history, oldest first.
+
+        Raises:
+            InputError: the file is damaged, or is not a history.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            table = pq.read_table(self.path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.path} cannot be read as Parquet ({str(error).splitlines()[0]}). It is written "
+                             "whole or not at all, so something else has changed it: restore it from a copy, or move "
+                             "it away to begin a new history; the result files beside it are kept.") from error
+        if table.schema.names != SCHEMA.names:
+            raise InputError(f"{self.path} is not a history of evaluations: it has the columns "
+                             f"{', '.join(table.schema.names)}. Name another folder.")
+        return table.to_pylist()
+
+    def add(self, model: str, source: str, results: Path, tasks: Iterable[str], seeds: Iterable[int]) -> int:
+        """Append the results in a folder that are not in the history yet; return how many those are.
+
+        A result is known by its key: the same model, prompts and settings measured again are no news.
+        """
+        before = self.rows()
+        known = {(row["model"], row["task"], row["seed"], row["key"]) for row in before}
+        now = datetime.datetime.now(datetime.UTC)
+        new = []
+        for task in tasks:
+            for seed in dict.fromkeys(seeds):
+                result = manifest(results / f"{task}.seed{seed}.json")
+                if (model, task, seed, result["key"]) in known:
+                    continue
+                low, high = result["interval_95"]
+                new.append({
+                    "evaluated_at": now, "model": model, "source": source, "weights": result["model"]["fingerprint"],
+                    "task": task, "seed": seed, "metric": result["metric"], "value": result["value"], "low": low,
+                    "high": high, "n": result["n"], "n_invalid": result["n_invalid"], "protocol": result["protocol"],
+                    "limit": result["limit"], "key": result["key"],
+                    "results": str(results.relative_to(self.folder))})
+        if new:
+            with atomic_path(self.path) as temporary:
+                pq.write_table(pa.Table.from_pylist([*before, *new], schema=SCHEMA), temporary)
+        return len(new)
+
+    def accepted(self) -> Accepted | None:
+        """Return the reference, or None where none was chosen yet."""
+        path = self.folder / "accepted.json"
+        if not path.exists():
+            return None
+        found = read_json(path)
+        return Accepted(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
+
+    def accept(self, model: str, source: str, results: Path) -> Accepted:
+        """Make the results in a folder the reference. Earlier references stay where they are.
+
+        Raises:
+            InputError: the folder holds no results.
+        """
+        files = sorted(results.glob("*.seed*.json"))
+        if not files:
+            raise InputError(f"{results} holds no results of SentiBench to accept.")
+        now = datetime.datetime.now(datetime.UTC)
+        place = Path("accepted") / f"{now:%Y%m%dT%H%M%S.%f}-{model}"
+        (self.folder / place).mkdir(parents=True)
+        for path in files:
+            shutil.copy2(path, self.folder / place / path.name)
+        write_json(self.folder / "accepted.json", {
+            "model": model, "source": source, "folder": str(place),
+            "accepted_at": now.isoformat(timespec="seconds")})
+        return Accepted(model, source, self.folder / place, now.isoformat(timespec="seconds"))
+
+    def latest(self, name: str) -> tuple[str, str, Path] | None:
+        """Return (model, source, folder of results) of the newest evaluation of a model or source, or None."""
+        for row in reversed(self.rows()):
+            if name in (row["model"], row["source"], Path(row["source"]).name):
+                return row["model"], row["source"], self.folder / row["results"]
+        return None

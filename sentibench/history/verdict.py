@@ -1,0 +1,75 @@
+"""Did a model fall behind the accepted result? Paired bootstrap by task, Holm's correction over the tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentibench.compare import load, versus
+
+ALPHA = 0.05
+RESAMPLES = 4_000
+"""Enough for Holm: the lowest p-value, 2 in 4,001, times twelve tasks is still far below 0.05."""
+
+
+@dataclass(frozen=True)
+class TaskVerdict:
+    """One task: both scores (means over seeds, 0 to 1), their difference with its 95% interval, and how sure it is.
+
+    ``p_value`` is two-sided, of a paired bootstrap over examples; ``p_holm`` is corrected over all tasks.
+    """
+
+    task: str
+    accepted: float
+    value: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    p_holm: float
+    alpha: float
+
+    @property
+    def fell(self) -> bool:
+        """Say whether the score fell further than chance explains."""
+        return self.difference < 0 and self.p_holm < self.alpha
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word: fell, rose, or even (no difference beyond chance)."""
+        return "fell" if self.fell else "rose" if self.difference > 0 and self.p_holm < self.alpha else "even"
+
+
+def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdict]:
+    """Compare the results in two folders, on the tasks and seeds that both hold.
+
+    Raises:
+        InputError: a folder holds no results, or the two were not asked the same prompts.
+    """
+    before, after = load(accepted, "accepted"), load(results, "new")
+    found = versus(before, after, RESAMPLES).by_column
+    tasks = [task for task in after.scores if task in before.scores]
+    corrected = holm({task: found[task].p_value for task in tasks})
+    return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, found[task].value,
+                        found[task].interval, found[task].p_value, corrected[task], alpha) for task in tasks]
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values corrected for their number, step down (Holm 1979): the chance of one false alarm at all.
+
+    The smallest is multiplied by their number, the next by one less, and so on; none is lower than one before it.
+    """
+    corrected: dict[str, float] = {}
+    highest = 0.0
+    for place, (name, value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * value))
+        corrected[name] = highest
+    return {name: corrected[name] for name in p_values}
+
+
+def table(verdicts: Sequence[TaskVerdict]) -> list[dict[str, str]]:
+    """Return the verdicts as rows for people: those that fell first, scores in percent."""
+    return [{
+        "task": one.task, "verdict": one.word, "accepted F1 %": f"{100 * one.accepted:.2f}",
+        "now F1 %": f"{100 * one.value:.2f}", "difference": f"{100 * one.difference:+.2f}",
+        "95% interval": f"{100 * one.interval[0]:+.2f} to {100 * one.interval[1]:+.2f}",
+        "p": f"{one.p_value:.4f}", "p (Holm)": f"{one.p_holm:.4f}",
+    } for one in sorted(verdicts, key=lambda one: (not one.fell, one.p_holm))]

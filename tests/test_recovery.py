@@ -1,0 +1,170 @@
+"""What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stack import Postgres, Stack, postgres_programs, wait_until
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A receiver of webhooks on this machine: its address, and what it was told."""
+    heard: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/secret-part-of-the-address", heard
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any) -> Iterator[Stack]:
+    """The stack with every deployment registered, and the run ``whole``, which nothing disturbed."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    folder = tmp_path_factory.mktemp("stack")
+    database = Postgres(programs, folder / "postgres")
+    stack = Stack(folder, database, extra={"SENTIDISTILL_WEBHOOK": told[0]})
+    try:
+        database.start()
+        stack.server()
+        said = stack.deploy()
+        assert "work pool gpu: made" in said and "concurrency limit gpu: 1 slots" in said
+        worker = stack.worker()
+        state = stack.ended(stack.begin("distill/full", config="ci", run="whole"))
+        assert state.is_completed(), (state.message, stack.log())
+        stack.kill(worker)
+        yield stack
+    finally:
+        stack.close()
+
+
+def trained_on(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """The final dataset of a run, by stage."""
+    return {path.stem: pq.read_table(path).to_pylist() for path in sorted((run / "sft").glob("*.parquet"))}
+
+
+def scores(run: Path) -> dict[str, Any]:
+    """Every result's value and predictions."""
+    found = {}
+    for path in sorted((run / "sentibench").glob("*/*.seed*.json")):
+        result = json.loads(path.read_text())
+        found[f"{path.parent.name}/{path.name}"] = (result["value"], [one["prediction"]
+                                                                      for one in result["predictions"]])
+    return found
+
+
+def written(run: Path, pattern: str) -> dict[str, int]:
+    """When the files of a pattern were last written."""
+    return {str(path): path.stat().st_mtime_ns for path in run.glob(pattern)}
+
+
+def assert_as_undisturbed(run: Path, whole: Path) -> None:
+    """The same dataset, scores and accounts; and no answer asked for twice."""
+    assert trained_on(run) == trained_on(whole)
+    assert scores(run) == scores(whole) and scores(run)
+    assert json.loads((run / "ledger.json").read_text()) == json.loads((whole / "ledger.json").read_text())
+    for path in run.glob("sentibench/*/answers/*.jsonl"):
+        keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+        assert len(keys) == len(set(keys)), path
+    assert not list(run.glob("*/responses/*.jsonl")), "a journal was left behind"
+
+
+def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, told: Any) -> None:
+    run, whole = stack.folder / "runs/killed", stack.folder / "runs/whole"
+    worker = stack.worker()
+    first = stack.begin("distill/full", config="ci", run="killed")
+    kept: dict[str, int] = {}
+    killed = []
+    for what, begun, done in (
+        ("generation", "knowdist/responses/shard-*.json", "knowdist/_done.json"),
+        ("training", "models/knowdist/*", "models/knowdist/_done.json"),
+        ("evaluation", "sentibench/base/*.seed42.json", "sentibench/_done.json"),
+    ):
+        wait_until(f"{what} begins", lambda begun=begun: list(run.glob(begun)), every=0.02)
+        assert not (run / done).exists(), f"{what} ended before it could be killed"
+        stack.kill(worker)
+        killed.append(what)
+        assert written(run, "**/_done.json").items() >= {k: v for k, v in kept.items() if "_done" in k}.items()
+        kept |= written(run, "*/responses/shard-*.json") | written(run, "**/_done.json") | written(
+            run, "sentibench/base/*.seed42.json")
+        worker = stack.worker()
+        resumed = stack.begin("distill/resume", run="killed")
+        if what == "evaluation":
+            state = stack.ended(resumed)
+    assert killed == ["generation", "training", "evaluation"]
+    assert state.is_completed(), (state.message, stack.log())
+    now = written(run, "**/*.json")
+    assert {path: now[path] for path in kept} == kept, "finished work was done again"
+    assert_as_undisturbed(run, whole)
+    # The first run could not say that it died: the server noticed that its heartbeat stopped, and told.
+    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
+    heard = wait_until("the webhook is told of the crash",
+                       lambda: [one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"], 60)
+    assert "No sign of life" in heard[0]["message"] and "distill/resume" in heard[0]["text"]
+    assert [one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"] == ["distill"]
+    stack.kill(worker)
+
+
+def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/outage", stack.folder / "runs/whole"
+    worker = stack.worker()
+    flow_run = stack.begin("distill/full", config="ci", run="outage")
+    wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
+
+    second = stack.begin("distill/full", config="ci", run="outage")
+    state = stack.ended(second)
+    assert state.is_failed() and "in use by another process" in state.message, state.message
+
+    server = next(one for one in stack.processes if "server" in one.args and one.poll() is None)
+    stack.kill(server)
+    stack.server()
+    wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
+    assert stack.database
+    stack.database.stop()
+    time.sleep(20)
+    stack.database.start()
+    state = stack.ended(flow_run)
+    assert state.is_completed(), (state.message, stack.log())
+    assert worker.poll() is None, "the worker did not outlive the outage"
+    assert_as_undisturbed(run, whole)
+    stack.kill(worker)
+
+
+def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/orphan", stack.folder / "runs/whole"
+    worker = stack.worker()
+    stack.begin("distill/full", config="ci", run="orphan")
+    wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
+    stack.kill(worker, tree=False)
+
+    def over() -> bool:
+        """The report is there, or nobody holds the run any more."""
+        return (run / "report/results.json").exists() or subprocess.run(
+            ["flock", "--nonblock", str(run / ".lock"), "true"], check=False).returncode == 0
+
+    wait_until("the run without its worker ends", over, every=1)
+    worker = stack.worker()
+    state = stack.ended(stack.begin("distill/resume", run="orphan"))
+    assert state.is_completed(), (state.message, stack.log())
+    assert_as_undisturbed(run, whole)
+    stack.kill(worker)
