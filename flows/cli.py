@@ -235,7 +235,7 @@ def _ui(arguments: argparse.Namespace) -> None:
 def _worker(arguments: argparse.Namespace) -> None:
     from flows.server import work
 
-    raise SystemExit(work(arguments.pool))
+    work(arguments.pool)
 
 
 def _config(arguments: argparse.Namespace) -> None:

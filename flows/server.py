@@ -1,6 +1,5 @@
 """The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from typing import NoReturn
 
 from distill.errors import InputError, RunError
 
@@ -84,8 +84,8 @@ PATIENCE = {
 """Settings of Prefect's client that flow runs get from prefect.yaml, and that a worker needs, too."""
 
 
-def work(pool: str) -> int:
-    """Run a worker of a pool until it is stopped, and return its exit status.
+def work(pool: str) -> NoReturn:
+    """Become a worker of a pool, until it is stopped.
 
     It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
     the server's database is away for a moment.
@@ -93,13 +93,9 @@ def work(pool: str) -> int:
     Raises:
         InputError: no server answers.
     """
-    api = needs_server()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool],
-        env={**PATIENCE, **os.environ, "PREFECT_API_URL": api})
-    while True:
-        with contextlib.suppress(KeyboardInterrupt):  # it is told, too, and takes its time to end its runs
-            return process.wait()
+    environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": needs_server()}
+    os.execve(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool],
+              environment)
 
 
 def _open(page: str, browser: bool) -> None:

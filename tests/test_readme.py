@@ -3,18 +3,12 @@
 import re
 import shlex
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import pytest
-
 from distill.config.load import load_config
-from tests.flow_helpers import ENVIRONMENT, ROOT, distill
+from flows.server import answers
+from tests.flow_helpers import ROOT, distill
+from tests.stack import Stack, wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,13 +27,16 @@ def commands() -> list[str]:
 LAPTOP, STATUS, RESUME = (next(line for line in commands() if line.startswith(start)) for start in (
     "distill run demo", "distill status", "distill resume"))
 SENTIBENCH = [line for line in commands() if line.startswith("sentibench ")]
-PREFECT = [line for line in commands() if line.startswith(("prefect ", "export SENTIDISTILL_HOME"))]
+ACCEPT, NIGHTLY = (next(line for line in commands() if line.startswith(start)) for start in (
+    "distill accept", "distill nightly"))
+PREFECT = [line for line in commands() if line.startswith((
+    "prefect ", "export PREFECT_API_URL", "distill ui", "distill deploy", "distill worker"))]
 
 
 def test_no_command_is_left_untried() -> None:
     by_ci = [line for line in commands() if line in (ROOT / ".ci/run").read_text().splitlines()]
     assert by_ci == ["make demo", "make test"]
-    tried = {*by_ci, LAPTOP, STATUS, RESUME, *SENTIBENCH, *PREFECT, "source .venv/bin/activate"}
+    tried = {*by_ci, LAPTOP, STATUS, RESUME, ACCEPT, NIGHTLY, *SENTIBENCH, *PREFECT, "source .venv/bin/activate"}
     assert set(commands()) == tried
 
 
@@ -60,7 +57,7 @@ def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path) -> None:
     done = distill("run", "ci", *run[3:], cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "collect 85 texts" in done.stderr
-    for line in (STATUS, RESUME):
+    for line in (STATUS, RESUME, ACCEPT, NIGHTLY):
         done = distill(*shlex.split(line)[1:], cwd=place)
         assert done.returncode == 0, done.stderr[-3000:]
     for line in SENTIBENCH:
@@ -78,49 +75,23 @@ def test_the_commands_of_sentibench_run_as_its_readme_has_them(tmp_path: Path) -
     assert (tmp_path / "results/scores.svg").exists() and (tmp_path / "lm-eval-tasks/sentibench_atsa.yaml").exists()
 
 
-@pytest.fixture
-def server_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(tmp_path: Path, server_port: int) -> None:
-    """The block of the README, with a free port; a worker runs the whole flow."""
+def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(tmp_path: Path, tiny_model: Path) -> None:
+    """The block of the README on one machine, which is SQLite, with a free port; a worker runs the whole flow."""
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
-    address = "http://127.0.0.1:4200/api"
-    assert PREFECT[0] == f"export SENTIDISTILL_HOME=$PWD PREFECT_API_URL={address}"
-    api = address.replace("4200", str(server_port))
-    environment = {
-        **ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": api,
-        "SENTIDISTILL_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(server_port)}
-    started: list[subprocess.Popen[bytes]] = []
+    stack = Stack(tmp_path)
+    assert PREFECT[0] == "export PREFECT_API_URL=http://127.0.0.1:4200/api"
     try:
         for line in PREFECT[1:]:
-            command = [sys.executable, "-m", *shlex.split(line.removesuffix("&"))]
-            with (tmp_path / "log").open("ab") as log:
-                process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log,
-                                           stdin=subprocess.DEVNULL)
+            program, *rest = shlex.split(line.removesuffix("&"))
+            command = [{"distill": "flows.cli"}.get(program, program), *rest]
             if line.endswith("&"):
-                started.append(process)
-                if "server" in line:
-                    wait_for(f"{api}/health", process)
+                if "ui" in rest:
+                    stack.start(*command, "--port", str(stack.port))
+                    wait_until("the server answers", lambda: answers(stack.api))
+                else:
+                    stack.start(*command)
             else:
-                assert process.wait(600) == 0, (tmp_path / "log").read_text()[-5000:]
+                stack.call(*command)
+        assert (tmp_path / "runs/ci/report/report.html").exists(), stack.log()
     finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait(60)
-    assert (tmp_path / "runs/ci/report/report.html").exists(), (tmp_path / "log").read_text()[-5000:]
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the server answers."""
-    for _ in range(600):
-        assert process.poll() is None, "the server ended"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail("the server does not answer")
+        stack.close()
