@@ -1,12 +1,18 @@
 """Fixtures that several test files share: built once a session."""
 
+import json
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.flow_helpers import distill
+from tests.stack import Postgres, Stack, postgres_programs
 
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,3 +47,46 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "The report: runs/ci/report/report.html" in done.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A receiver of webhooks on this machine: its address, and what it was told."""
+    heard: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/secret-part-of-the-address", heard
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any) -> Iterator[Stack]:
+    """The stack with every deployment registered, and the run ``whole``, which nothing disturbed."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    folder = tmp_path_factory.mktemp("stack")
+    database = Postgres(programs, folder / "postgres")
+    stack = Stack(folder, database, extra={"SENTIDISTILL_WEBHOOK": told[0]})
+    try:
+        database.start()
+        stack.server()
+        said = stack.deploy()
+        assert "work pool gpu: made" in said and "concurrency limit gpu: 1 slots" in said
+        worker = stack.worker()
+        state = stack.ended(stack.begin("distill/full", config="ci", run="whole"))
+        assert state.is_completed(), (state.message, stack.log())
+        stack.kill(worker)
+        yield stack
+    finally:
+        stack.close()

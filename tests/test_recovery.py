@@ -2,60 +2,13 @@
 
 import json
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
-from tests.stack import Postgres, Stack, postgres_programs, wait_until
-
-
-@pytest.fixture(scope="module")
-def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A receiver of webhooks on this machine: its address, and what it was told."""
-    heard: list[dict[str, Any]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/secret-part-of-the-address", heard
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any) -> Iterator[Stack]:
-    """The stack with every deployment registered, and the run ``whole``, which nothing disturbed."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("stack")
-    database = Postgres(programs, folder / "postgres")
-    stack = Stack(folder, database, extra={"SENTIDISTILL_WEBHOOK": told[0]})
-    try:
-        database.start()
-        stack.server()
-        said = stack.deploy()
-        assert "work pool gpu: made" in said and "concurrency limit gpu: 1 slots" in said
-        worker = stack.worker()
-        state = stack.ended(stack.begin("distill/full", config="ci", run="whole"))
-        assert state.is_completed(), (state.message, stack.log())
-        stack.kill(worker)
-        yield stack
-    finally:
-        stack.close()
+from tests.stack import Stack, wait_until
 
 
 def trained_on(run: Path) -> dict[str, list[dict[str, Any]]]:
@@ -104,7 +57,6 @@ def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack,
         assert not (run / done).exists(), f"{what} ended before it could be killed"
         stack.kill(worker)
         killed.append(what)
-        assert written(run, "**/_done.json").items() >= {k: v for k, v in kept.items() if "_done" in k}.items()
         kept |= written(run, "*/responses/shard-*.json") | written(run, "**/_done.json") | written(
             run, "sentibench/base/*.seed42.json")
         worker = stack.worker()
