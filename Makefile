@@ -5,6 +5,8 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Which vLLM: `gpu` where there is an NVIDIA driver, else `cpu`.
 EXTRA ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# The tools of tests and lint; an image is built without them (DEV=).
+DEV ?= ,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
@@ -24,15 +26,21 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: install demo test lint deploy wheel clean
+.PHONY: install dependencies demo test lint deploy wheel clean
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip install --python $(BIN)/python $(TORCH) $(PINS) --editable '.[$(EXTRA)$(DEV)]'
+	touch $@
+
+$(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python $(TORCH) $(PINS) --editable '.[$(EXTRA),dev]'
-	touch $@
+
+# All that is needed but the project itself, for images: this layer is as old as the requirements.
+dependencies: $(BIN)/uv
+	$(BIN)/uv pip install --python $(BIN)/python $(TORCH) $(PINS) --requirements pyproject.toml --extra $(EXTRA)
 
 demo: install
 	$(BIN)/distill run flows/configs/demo.yaml

@@ -78,6 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     ui.set_defaults(function=_ui)
     worker = commands.add_parser("worker", help="take on the runs of a work pool, until stopped")
     worker.add_argument("--pool", default="gpu", metavar="NAME", help="cpu or gpu (default)")
+    worker.add_argument("--health-port", type=int, metavar="PORT",
+                        help="answer at http://127.0.0.1:PORT/health, for whoever watches over it")
     worker.set_defaults(function=_worker)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -235,7 +237,7 @@ def _ui(arguments: argparse.Namespace) -> None:
 def _worker(arguments: argparse.Namespace) -> None:
     from flows.server import work
 
-    work(arguments.pool)
+    work(arguments.pool, arguments.health_port)
 
 
 def _config(arguments: argparse.Namespace) -> None:

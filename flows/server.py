@@ -84,18 +84,21 @@ PATIENCE = {
 """Settings of Prefect's client that flow runs get from prefect.yaml, and that a worker needs, too."""
 
 
-def work(pool: str) -> NoReturn:
+def work(pool: str, health_port: int | None = None) -> NoReturn:
     """Become a worker of a pool, until it is stopped.
 
     It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
-    the server's database is away for a moment.
+    the server's database is away for a moment. At ``health_port`` of this machine, /health says whether it is well.
 
     Raises:
         InputError: no server answers.
     """
     environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": needs_server()}
-    os.execve(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool],
-              environment)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool]
+    if health_port:
+        command.append("--with-healthcheck")
+        environment |= {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(health_port)}
+    os.execve(sys.executable, command, environment)
 
 
 def _open(page: str, browser: bool) -> None:
