@@ -13,4 +13,4 @@ class RunError(Exception):
 
 
 class ProcessDiedError(RunError):
-    """A process that did heavy work was killed or crashed; trying once more may help."""
+    """A process or engine that did heavy work was killed, crashed or went away; trying again may help."""

@@ -34,7 +34,7 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
 
     Raises:
         InputError, RunError: as raised in the process.
-        ProcessDiedError: it was killed or crashed.
+        ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
     with tempfile.TemporaryDirectory(prefix="sentidistill-") as folder:
         result_path = Path(folder) / "result.json"
@@ -51,6 +51,8 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         return result["value"]
     if result["kind"] == "input":
         raise InputError(result["error"])
+    if result["kind"] == "died":
+        raise ProcessDiedError(result["error"])
     if result["traceback"]:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(result["traceback"])
@@ -157,7 +159,8 @@ def _work(request: dict[str, Any]) -> None:
     except InputError as error:
         result = {"error": str(error), "kind": "input", "traceback": ""}
     except RunError as error:
-        result = {"error": str(error), "kind": "run", "traceback": ""}
+        kind = "died" if isinstance(error, ProcessDiedError) else "run"
+        result = {"error": str(error), "kind": kind, "traceback": ""}
     except Exception as error:
         result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": "run",
                   "traceback": traceback.format_exc()}

@@ -174,7 +174,11 @@ def _judged(kept: History, subject: Subject, results: Path, settings: Evaluate, 
     n_new = kept.add(subject.name, subject.source, results, [task.name for task in select_tasks(settings.tasks)],
                      settings.seeds)
     reference = kept.accepted()
-    verdicts = judge(reference.folder, results, alpha) if reference else None
+    try:
+        verdicts = judge(reference.folder, results, alpha) if reference else None
+    except InputError as error:
+        raise InputError(f"{subject.name} cannot be held against the accepted result of {reference.model}: "
+                         f"{error} Or make this one the reference: distill accept {subject.name}.") from error
     with within(subject.name, "SentiBench"):
         log.info("%s", _said(n_new, verdicts, reference))
     return Evaluation(subject, results, n_new, verdicts)

@@ -24,7 +24,7 @@ from distill.engines.encoding import (
     failed_scores,
 )
 from distill.engines.lines import line_end
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
 
@@ -138,9 +138,9 @@ class VllmEngine:
                 if result.finished:
                     keep(int(result.request_id), result)
         if failed:
-            raise RunError(f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(failed)}). Finished "
-                           "work is kept: run the same command again to go on; if it was memory, lower "
-                           "max_num_seqs.") from failed
+            raise ProcessDiedError(
+                f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(failed)}). Finished work is "
+                "kept: run the same command again to go on; if it was memory, lower max_num_seqs.") from failed
 
     def _parameters(self, request: Request, with_line: bool) -> Any:
         from vllm import SamplingParams

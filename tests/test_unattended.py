@@ -1,0 +1,89 @@
+"""The parts that make a run watchable: retries by cause, GPU slots, progress, log lines."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distill.config.load import load_config
+from distill.errors import InputError, ProcessDiedError, RunError
+from distill.process import call_in_process
+from flows import gpus
+from flows.distill import may_pass
+from flows.gpus import gpu_slots, gpus_needed
+from flows.logs import install, within
+from flows.progress import progress_of
+from flows.run import Run, find_config
+from tests.stack import Stack
+
+
+def state(error: Exception) -> Any:
+    return SimpleNamespace(result=lambda raise_on_failure: error)
+
+
+@pytest.mark.parametrize(("error", "again"), [
+    (ProcessDiedError("killed"), True), (OSError("the file system was away"), True),
+    (InputError("bad config"), False), (RunError("rows are missing"), False), (ValueError("a defect"), False)])
+def test_only_what_may_pass_by_itself_is_tried_again(error: Exception, again: bool) -> None:
+    assert may_pass(None, None, state(error)) is again
+
+
+def died(spec: dict[str, Any]) -> None:
+    raise ProcessDiedError("the engine went away")
+
+
+def test_an_engine_that_died_in_its_process_is_known_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ProcessDiedError, match="the engine went away"):
+        call_in_process("tests.test_unattended:died", {}, tmp_path / "log")
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("SENTIDISTILL_DATA", str(tmp_path))
+    return Run(load_config(find_config("paper-llama-3.2-1b")), tmp_path)
+
+
+def test_a_step_holds_the_gpus_that_its_engine_is_spread_over(paper: Run) -> None:
+    spread = paper.config.teacher.engine.tensor_parallel_size  # type: ignore[union-attr]
+    assert spread > 1
+    assert [gpus_needed(step, paper) for step in ("collect", "prompts", "generate", "train", "check", "report")] == [
+        0, 0, spread, 1, 1, 0]
+
+
+def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.concurrency.sync import concurrency
+
+    monkeypatch.setattr(gpus, "has_gpus", lambda: True)
+    with stack.client_settings():
+        with gpu_slots(1), pytest.raises(TimeoutError), concurrency("gpu", occupy=1, timeout_seconds=1):
+            pass
+        with concurrency("gpu", occupy=1, timeout_seconds=10):
+            pass  # given back
+        with pytest.raises(InputError, match="needs 8 GPUs"), gpu_slots(8):
+            pass
+
+
+def test_progress_says_what_is_left() -> None:
+    now = {"prompts": 1000, "done": 390, "failed": 10, "in_progress": 100, "shards": 4, "tokens_per_second": 1234.5}
+    assert progress_of(now, "knowdist", 300, 100.0) == (50.0, (
+        "knowdist: 500 of 1,000 prompts answered, 4 shards finished, 10 failed, 1,234 output tokens/s, "
+        "about 4 min left"))
+    assert progress_of({**now, "prompts": None}, "knowdist", 500, 0.0)[0] == 0.0
+
+
+def test_a_log_line_says_run_stage_and_shard(caplog: pytest.LogCaptureFixture) -> None:
+    install()
+    install()  # the second does nothing
+    log = logging.getLogger("sentidistill.shards")
+    with caplog.at_level(logging.INFO, "sentidistill"):
+        with within("mine", "knowdist"), within("shard-00001"):
+            log.info("%s of %s", 5, 6)
+            log.info("100% of it")
+        log.info("outside")
+        with within("50%"):
+            log.info("%s", "inside")
+    assert [record.getMessage() for record in caplog.records] == [
+        "mine | knowdist | shard-00001 | 5 of 6", "mine | knowdist | shard-00001 | 100% of it", "outside",
+        "50% | inside"]
