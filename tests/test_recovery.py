@@ -1,45 +1,11 @@
 """What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes."""
 
-import json
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from tests.run_checks import assert_as_undisturbed, written
 from tests.stack import Stack, wait_until
-
-
-def trained_on(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """The final dataset of a run, by stage."""
-    return {path.stem: pq.read_table(path).to_pylist() for path in sorted((run / "sft").glob("*.parquet"))}
-
-
-def scores(run: Path) -> dict[str, Any]:
-    """Every result's value and predictions."""
-    found = {}
-    for path in sorted((run / "sentibench").glob("*/*.seed*.json")):
-        result = json.loads(path.read_text())
-        found[f"{path.parent.name}/{path.name}"] = (result["value"], [one["prediction"]
-                                                                      for one in result["predictions"]])
-    return found
-
-
-def written(run: Path, pattern: str) -> dict[str, int]:
-    """When the files of a pattern were last written."""
-    return {str(path): path.stat().st_mtime_ns for path in run.glob(pattern)}
-
-
-def assert_as_undisturbed(run: Path, whole: Path) -> None:
-    """The same dataset, scores and accounts; and no answer asked for twice."""
-    assert trained_on(run) == trained_on(whole)
-    assert scores(run) == scores(whole) and scores(run)
-    assert json.loads((run / "ledger.json").read_text()) == json.loads((whole / "ledger.json").read_text())
-    for path in run.glob("sentibench/*/answers/*.jsonl"):
-        keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
-        assert len(keys) == len(set(keys)), path
-    assert not list(run.glob("*/responses/*.jsonl")), "a journal was left behind"
 
 
 def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, told: Any) -> None:
@@ -49,8 +15,8 @@ def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack,
     kept: dict[str, int] = {}
     killed = []
     for what, begun, done in (
-        ("generation", "knowdist/responses/shard-*.json", "knowdist/_done.json"),
-        ("training", "models/knowdist/*", "models/knowdist/_done.json"),
+        ("generation", "knowdist/responses/shard-*.json", "icldist/_done.json"),
+        ("training", "models/knowdist/*", "models/final/_done.json"),
         ("evaluation", "sentibench/base/*.seed42.json", "sentibench/_done.json"),
     ):
         wait_until(f"{what} begins", lambda begun=begun: list(run.glob(begun)), every=0.02)
