@@ -1,5 +1,7 @@
 """The two ways a command can end badly, and the paragraph its reader gets."""
 
+import errno
+
 
 class InputError(Exception):
     """The user's input (config, file, model name, flag) is at fault; commands exit with status 2.
@@ -10,6 +12,14 @@ class InputError(Exception):
 
 class RunError(Exception):
     """The input was acceptable but the run could not be completed; commands exit with status 1."""
+
+
+_STAY = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
+
+
+def may_pass(error: object) -> bool:
+    """Say whether a failure may pass by itself: what died, a file system that was away. A full disk does not."""
+    return isinstance(error, ProcessDiedError) or (isinstance(error, OSError) and error.errno not in _STAY)
 
 
 class ProcessDiedError(RunError):

@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from distill.errors import InputError, ProcessDiedError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError, may_pass
 from distill.storage import write_json
 
 _PR_SET_PDEATHSIG = 1
@@ -51,13 +51,12 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         return result["value"]
     if result["kind"] == "input":
         raise InputError(result["error"])
-    if result["kind"] == "died":
-        raise ProcessDiedError(result["error"])
+    kind = ProcessDiedError if result["kind"] == "died" else RunError
     if result["traceback"]:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(result["traceback"])
-        raise RunError(f"{result['error']} (The traceback is in {log}.)")
-    raise RunError(result["error"])
+        raise kind(f"{result['error']} (The traceback is in {log}.)")
+    raise kind(result["error"])
 
 
 def warm_up() -> None:
@@ -159,10 +158,11 @@ def _work(request: dict[str, Any]) -> None:
     except InputError as error:
         result = {"error": str(error), "kind": "input", "traceback": ""}
     except RunError as error:
-        kind = "died" if isinstance(error, ProcessDiedError) else "run"
+        kind = "died" if may_pass(error) else "run"
         result = {"error": str(error), "kind": kind, "traceback": ""}
     except Exception as error:
-        result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": "run",
+        kind = "died" if may_pass(error) else "run"
+        result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
                   "traceback": traceback.format_exc()}
     write_json(Path(request["result"]), result)
     # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.

@@ -27,7 +27,7 @@ _CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     arguments = build_parser().parse_args(argv)
-    _prepare(arguments.verbose)
+    _prepare(arguments.verbose or arguments.function in (_worker, _ui))  # what these two are for is Prefect's log
     try:
         arguments.function(arguments)
     except InputError as error:
@@ -70,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     accept.add_argument("run", metavar="RUN", help="a run, or a model that was evaluated")
     _with_history(accept).set_defaults(function=_accept)
     deploy = commands.add_parser("deploy", help="register deployments, work pools, GPU slots with the Prefect server")
+    deploy.add_argument("--silent-seconds", type=int, default=600, metavar="N",
+                        help="a run without a sign of life for so long counts as crashed (default: 600)")
     deploy.add_argument("--gpus", type=int, metavar="N", help="GPU slots; default: as set before, or the GPUs here")
     deploy.set_defaults(function=_deploy)
     ui = commands.add_parser("ui", help="open Prefect's pages; starts a server where none runs")
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--no-browser", action="store_true", help="only start the server and say its address")
     ui.set_defaults(function=_ui)
     worker = commands.add_parser("worker", help="take on the runs of a work pool, until stopped")
-    worker.add_argument("--pool", default="gpu", metavar="NAME", help="cpu or gpu (default)")
+    worker.add_argument("--pool", default="gpu", choices=["cpu", "gpu"], help="default: gpu")
     worker.add_argument("--health-port", type=int, metavar="PORT",
                         help="answer at http://127.0.0.1:PORT/health, for whoever watches over it")
     worker.set_defaults(function=_worker)
@@ -225,7 +227,7 @@ def _accept(arguments: argparse.Namespace) -> None:
 def _deploy(arguments: argparse.Namespace) -> None:
     from flows.deploy import deploy
 
-    print("\n".join(deploy(arguments.gpus)))
+    print("\n".join(deploy(arguments.gpus, arguments.silent_seconds)))
 
 
 def _ui(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from distill.errors import ProcessDiedError
+from distill.errors import may_pass
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
 from flows import artifacts, steps
@@ -24,16 +24,13 @@ RETRY_SECONDS = [10, 60, 300]
 """How long is waited before a step is tried again: what died for lack of memory needs time to be free again."""
 
 
-def may_pass(task_: Any, run: Any, state: Any) -> bool:
-    """Say whether a failure may pass by itself: a process that died, a file system that was away. Nothing else.
-
-    A bad config, a model that does not exist, rows that do not add up would only fail again.
-    """
-    return isinstance(state.result(raise_on_failure=False), ProcessDiedError | OSError)
+def try_again(task_: Any, run: Any, state: Any) -> bool:
+    """Say whether a failed task is tried again: not for a bad config, a model that does not exist, lost rows."""
+    return may_pass(state.result(raise_on_failure=False))
 
 
 @task(retries=len(RETRY_SECONDS), retry_delay_seconds=RETRY_SECONDS, retry_jitter_factor=0.3,
-      retry_condition_fn=may_pass, cache_policy=NO_CACHE)
+      retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
     progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()

@@ -19,12 +19,12 @@ from distill.errors import InputError, RunError
 from distill.stage import MARKER
 from distill.storage import read_json, run_lock
 from flows import artifacts
-from flows.distill import RETRY_SECONDS, may_pass
+from flows.distill import RETRY_SECONDS, try_again
 from flows.gpus import gpu_slots
 from flows.logs import LOGGER, within
 from flows.notify import tell
-from flows.run import CONFIG, find_config, stored_config
-from flows.steps import MODELS
+from flows.run import CONFIG, Run, find_config, stored_config
+from flows.steps import MODELS, trained_stages
 from sentibench.history.evaluate import Subject, evaluate_subject
 from sentibench.history.picture import draw
 from sentibench.history.store import Accepted, History
@@ -67,28 +67,40 @@ def evaluate(
         history: Folder of the history, the results and the accepted reference.
         alpha: Chance of a false alarm over all tasks of a model (Holm's correction).
     """
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is {alpha}, but must lie between 0 and 1, such as 0.05.")
     settings = settings_for(config, overrides or [], Path(runs_dir))
     subjects = [subject_of(name, Path(runs_dir)) for name in models] if models else [newest(Path(runs_dir))]
     kept = History(Path(history))
-    done = []
+    done: list[Evaluation] = []
+    problems: list[InputError | RunError] = []
     with run_lock(kept.folder):
-        for subject in subjects:
-            results = measure.with_options(name=f"SentiBench: {subject.name}")(subject, settings, kept.folder)
-            done.append(_judged(kept, subject, results, settings, alpha))
-        picture = draw(kept)
-    _show(done, kept, picture)
+        for subject in subjects:  # one that cannot be measured hides no other's fall
+            try:
+                results = measure.with_options(name=f"SentiBench: {subject.name}")(subject, settings, kept.folder)
+                done.append(_judged(kept, subject, results, settings, alpha))
+            except (InputError, RunError) as error:
+                log.error("%s: %s", subject.name, error)
+                problems.append(error)
+        if kept.path.exists():
+            _show(done, kept, draw(kept))
     fallen = [(one.subject.name, verdict) for one in done for verdict in one.verdicts or () if verdict.fell]
     if fallen:
         listed = ", ".join(f"{name} on {one.task} ({100 * one.difference:+.1f} to {100 * one.value:.1f}, corrected p "
                            f"{one.p_holm:.3f})" for name, one in fallen)
+        also = "".join(f" Besides: {problem}" for problem in problems)
         raise FellBehindError(f"Fell behind the accepted result beyond chance: {listed}. The table is in the run's "
                               f"artifacts, the results in {kept.folder}. If this is meant to be, 'distill accept RUN' "
-                              "makes it the new reference.")
+                              f"makes it the new reference.{also}")
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise RunError(" ".join(map(str, problems)))
     return [{"model": one.subject.name, "results": str(one.results), "new": one.n_new} for one in done]
 
 
 @task(retries=len(RETRY_SECONDS), retry_delay_seconds=RETRY_SECONDS, retry_jitter_factor=0.3,
-      retry_condition_fn=may_pass, cache_policy=NO_CACHE)
+      retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
     """Evaluate one subject and return the folder of its results."""
     gpus = 0 if subject.endpoint else getattr(settings.engine, "tensor_parallel_size", 1)
@@ -116,10 +128,10 @@ def newest_run(runs_dir: Path) -> Path:
         InputError: no run has a finished model.
     """
     markers = [path for path in runs_dir.glob(f"*/models/*/{MARKER}") if (path.parents[2] / CONFIG).exists()]
-    finished = [path for path in markers if path.parent == _final(path.parents[2])]
+    finished = [path for path in markers if path.parent == final_model(path.parents[2])]
     if not finished:
-        raise InputError(f"No run in {runs_dir}/ has a finished model to evaluate. Run one to its end ('distill run "
-                         "CONFIG'), or name models to evaluate.")
+        raise InputError(f"No run in {runs_dir}/ has a finished model. Run one to its end ('distill run CONFIG'), or "
+                         "name both the models to evaluate and the config whose settings are to be used.")
     return max(finished, key=lambda path: read_json(path)["finished_at"]).parents[2]
 
 
@@ -140,7 +152,7 @@ def subject_of(name: str, runs_dir: Path) -> Subject:
         return _of_endpoint(name)
     for folder in (Path(name), runs_dir / name):
         if (folder / CONFIG).is_file():
-            if not (_final(folder) / MARKER).exists():
+            if not (final_model(folder) / MARKER).exists():
                 raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
                                  f"{folder.name}.")
             return _of_run(folder)
@@ -148,14 +160,15 @@ def subject_of(name: str, runs_dir: Path) -> Subject:
     return Subject(Path(name).name, name, model_fingerprint(model), model)
 
 
-def _final(run: Path) -> Path:
-    return run / MODELS["icldist"] if (run / MODELS["icldist"]).exists() else run / MODELS["knowdist"]
+def final_model(run: Path) -> Path:
+    """Return where a run's last stage of training leaves its model, finished or not."""
+    return run / MODELS[trained_stages(Run(stored_config(run), run))[-1]]
 
 
 def _of_run(run: Path) -> Subject:
     from distill.models import model_fingerprint
 
-    model = _final(run)
+    model = final_model(run)
     return Subject(run.name, str(run), model_fingerprint(model), model, measured=run / "sentibench" / "distilled")
 
 
@@ -163,6 +176,9 @@ def _of_endpoint(address: str) -> Subject:
     base_url, _, model = address.partition("#")
     if not model or not urlsplit(base_url).netloc:
         raise InputError(f"The endpoint '{address}' must name its model after a #, like http://host:8000/v1#my-model.")
+    if urlsplit(base_url).username is not None:
+        raise InputError("An endpoint's address must hold no user and no password: it is kept in results and logs. Put "
+                         "its key into the environment variable SENTIDISTILL_ENDPOINT_KEY.")
     day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     return Subject(model.split("/")[-1], address, f"{address} {day}",
                    endpoint=EndpointEngine(base_url=base_url, model=model))
@@ -201,19 +217,28 @@ def _show(done: list[Evaluation], kept: History, picture: Path) -> None:
 
 
 def accept(name: str, history: Path, runs_dir: Path) -> Accepted:
-    """Make a result the reference: the newest evaluation of a model or run, or what the run measured itself.
+    """Make a result the reference: the newest evaluation of a model or of a run as it is now, or the run's own.
 
     Raises:
-        InputError: neither is there.
+        InputError: none of these is there.
     """
+    from distill.models import model_fingerprint
+
     kept = History(history)
     with run_lock(kept.folder):
+        for folder in (Path(name), runs_dir / name):
+            if not (folder / CONFIG).is_file():
+                continue
+            if not (final_model(folder) / MARKER).exists():
+                raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
+                                 f"{folder.name}.")
+            # Its weights now: a run that was made anew is not what was evaluated under its name before.
+            if found := kept.latest(name, model_fingerprint(final_model(folder))):
+                return kept.accept(*found)
+            if (folder / "sentibench" / MARKER).exists() and (folder / "sentibench" / "distilled").is_dir():
+                return kept.accept(folder.name, str(folder), folder / "sentibench" / "distilled")
         if found := kept.latest(name):
             return kept.accept(*found)
-        for folder in (Path(name), runs_dir / name):
-            if (folder / "sentibench" / MARKER).exists() and (folder / "sentibench" / "distilled").is_dir():
-                stored_config(folder)
-                return kept.accept(folder.name, str(folder), folder / "sentibench" / "distilled")
     known = sorted({row["model"] for row in kept.rows()})
     raise InputError(f"There is no evaluation of '{name}' in {history}, and no finished run of that name in "
                      f"{runs_dir}/. "

@@ -4,6 +4,7 @@ The key ``text`` is what chat services show (Slack, Mattermost, Teams' workflows
 address may hold a secret, so it is read from the environment and stands in no config, report or log.
 """
 
+import http.client
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ def post(body: dict[str, str], wait: float = 2.0) -> bool:
                 address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST")
             with urllib.request.urlopen(request, timeout=_TIMEOUT):
                 return True
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failure = error
             if attempt + 1 < _TRIES:
                 time.sleep(wait * 2**attempt)

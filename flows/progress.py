@@ -29,8 +29,11 @@ def shown(run: Run, stage: str, seconds: float = SECONDS) -> Iterator[None]:
 
     def look() -> None:
         with within(run.folder.name, stage):
-            while not ended.wait(seconds):
+            pause = seconds
+            while not ended.wait(pause):
+                begun = time.monotonic()
                 watcher.look()
+                pause = max(seconds, 20 * (time.monotonic() - begun))  # thousands of shards take a while to read
             watcher.look()
 
     # In the caller's context: Prefect finds the flow run there that the artifacts belong to.

@@ -1,6 +1,7 @@
 """The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ _START_SECONDS = 180
 
 
 def api_url(port: int = PORT) -> str:
-    """Return the API of the server in use: PREFECT_API_URL, else the one on this machine."""
-    return os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{port}/api"
+    """Return the API of the server in use: PREFECT_API_URL (environment or profile), else this machine's."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() or f"http://127.0.0.1:{port}/api"
 
 
 def answers(api: str) -> bool:
@@ -54,11 +57,12 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
     if answers(api):
         _open(page, browser)
         return
-    if os.environ.get("PREFECT_API_URL") and f"127.0.0.1:{port}" not in api and f"localhost:{port}" not in api:
+    if f"127.0.0.1:{port}" not in api and f"localhost:{port}" not in api:
         raise InputError(f"PREFECT_API_URL is {api}, where no server answers, and which is not on this machine at port "
                          f"{port}. Start that server, or unset the variable to have one started here.")
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends the server, too
     try:
         begun = time.monotonic()
         while not answers(api):
@@ -90,10 +94,16 @@ def work(pool: str, health_port: int | None = None) -> NoReturn:
     It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
     the server's database is away for a moment. At ``health_port`` of this machine, /health says whether it is well.
 
-    Raises:
-        InputError: no server answers.
+    A server that does not answer yet is waited for, as after a machine's start, when all begins at once.
     """
-    environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": needs_server()}
+    api, said = api_url(), False
+    while not answers(api):
+        if not said:
+            print(f"No Prefect server answers at {api} yet; waiting for it. If that is the wrong address, set "
+                  "PREFECT_API_URL.", file=sys.stderr, flush=True)
+        said = True
+        time.sleep(2)
+    environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": api}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool]
     if health_port:
         command.append("--with-healthcheck")

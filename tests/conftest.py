@@ -56,6 +56,7 @@ def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            assert self.headers["Content-Type"] == "application/json"
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
@@ -83,6 +84,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any)
         stack.server()
         said = stack.deploy()
         assert "work pool gpu: made" in said and "concurrency limit gpu: 1 slots" in said
+        again = stack.deploy()
+        assert "work pool gpu: there already" in again and again.count("brought up to date") == 2
         worker = stack.worker()
         state = stack.ended(stack.begin("distill/full", config="ci", run="whole"))
         assert state.is_completed(), (state.message, stack.log())

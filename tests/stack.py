@@ -148,7 +148,7 @@ class Stack:
     def deploy(self) -> str:
         """Register the deployments as ``make deploy`` does."""
         shutil.copy(ROOT / "prefect.yaml", self.folder)
-        return self.call("flows.cli", "deploy", "--gpus", "1")
+        return self.call("flows.cli", "deploy", "--gpus", "1", "--silent-seconds", "90")
 
     def begin(self, deployment: str, **parameters: Any) -> Any:
         """Ask for a run of a deployment and return it."""

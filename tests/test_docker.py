@@ -76,8 +76,7 @@ def test_every_command_of_the_stack_is_one_of_ours(services: dict[str, Any]) -> 
 
     for name, service in services.items():
         if service["image"].startswith("sentidistill") and "entrypoint" not in service:
-            arguments = [part.replace("${GPUS:-1}", "1") for part in service["command"]]
-            assert build_parser().parse_args(arguments).function, name
+            assert build_parser().parse_args(service["command"]).function, name
 
 
 def test_the_flows_image_installs_and_runs_as_an_ordinary_user(open_folder: Path) -> None:

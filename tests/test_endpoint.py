@@ -120,14 +120,14 @@ def test_an_endpoint_that_dies_keeps_what_it_answered(server: Server) -> None:
 
 
 def test_a_key_is_sent_and_never_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "planted-key")
+    monkeypatch.setenv("SENTIDISTILL_ENDPOINT_KEY", "planted-key")
     engine = Endpoint(config(server), wait=0.0)
     engine.generate(asked("say one"))
     assert server.seen[-1]["authorization"] == "Bearer planted-key"
     server.faults = [(401, b'{"error": "planted-key is wrong"}')]
     with pytest.raises(InputError) as error:
         engine.generate(asked("say one"))
-    assert "OPENAI_API_KEY" in str(error.value) and "planted-key" not in str(error.value)
+    assert "SENTIDISTILL_ENDPOINT_KEY" in str(error.value) and "planted-key" not in str(error.value)
 
 
 def _unknown(server: Server) -> EndpointEngine:

@@ -17,7 +17,8 @@ def test_it_is_told_in_words_and_in_fields(told: Any, monkeypatch: pytest.Monkey
         "run": "mine", "state": "Failed", "message": "No texts.", "url": "http://127.0.0.1/runs/1"}
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/token-in-address", "no address token-in-address"])
+@pytest.mark.parametrize("address", [
+    "http://127.0.0.1:9/token-in-address", "no address token-in-address", "http://127.0.0.1:9/a b/token-in-address"])
 def test_one_that_is_away_is_said_without_its_address(
     address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

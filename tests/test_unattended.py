@@ -11,7 +11,7 @@ from distill.config.load import load_config
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.process import call_in_process
 from flows import gpus
-from flows.distill import may_pass
+from flows.distill import try_again
 from flows.gpus import gpu_slots, gpus_needed
 from flows.logs import install, within
 from flows.progress import progress_of
@@ -24,10 +24,11 @@ def state(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize(("error", "again"), [
-    (ProcessDiedError("killed"), True), (OSError("the file system was away"), True),
+    (ProcessDiedError("killed"), True), (OSError(5, "the file system was away"), True),
+    (OSError(28, "No space left on device"), False), (PermissionError(13, "not yours"), False),
     (InputError("bad config"), False), (RunError("rows are missing"), False), (ValueError("a defect"), False)])
 def test_only_what_may_pass_by_itself_is_tried_again(error: Exception, again: bool) -> None:
-    assert may_pass(None, None, state(error)) is again
+    assert try_again(None, None, state(error)) is again
 
 
 def died(spec: dict[str, Any]) -> None:

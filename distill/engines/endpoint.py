@@ -35,6 +35,7 @@ class Endpoint:
         self._client = httpx.Client(
             timeout=httpx.Timeout(config.timeout, connect=10.0), headers=headers,
             limits=httpx.Limits(max_connections=config.concurrency))
+        self._refusal = ""
         served = [model.get("id") for model in self._send("GET", "/models", None).json().get("data", [])]
         if config.model not in served:
             raise InputError(f"The endpoint {config.base_url} does not serve a model '{config.model}'. It serves: "
@@ -44,6 +45,7 @@ class Endpoint:
         """Answer every request, in the order given; see :class:`distill.engines.base.Engine`.
 
         Raises:
+            InputError: the server refused every prompt.
             ProcessDiedError: the server stopped answering; what it had answered was told to ``done``.
         """
         found: dict[int, Output] = {}
@@ -56,6 +58,9 @@ class Endpoint:
                     done([found[asked[future]]])
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        if found and all(output.error == "refused" for output in found.values()):
+            raise InputError(f"The endpoint {self._config.base_url} refused every prompt: {self._refusal}. A score of "
+                             "such answers would say nothing of the model.")
         return [found[place] for place in range(len(requests))]
 
     def score_labels(
@@ -97,6 +102,7 @@ class Endpoint:
             return Output(request.id, "", "error", 0, 0, "not_encodable")
         response = self._send("POST", path, body)
         if response.status_code >= 400:
+            self._refusal = f"status {response.status_code}, {response.text[:300]}"
             return Output(request.id, "", "error", 0, 0, "prompt_too_long" if _too_long(response) else "refused")
         choice, usage = response.json()["choices"][0], response.json().get("usage") or {}
         text = (choice["message"]["content"] if request.chat else choice["text"]) or ""

@@ -52,7 +52,9 @@ class VllmEngine:
         try:
             self._llm: Any = _start(config, folder)
         except Exception as error:  # whatever it is, the reader needs the paragraph
-            raise RunError(_cannot_start(config, folder, error)) from error
+            # Memory that another process has not given back yet may be there in a minute; a bad setting stays bad.
+            kind = ProcessDiedError if "memory" in str(error).lower() else RunError
+            raise kind(_cannot_start(config, folder, error)) from error
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:

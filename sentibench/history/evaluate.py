@@ -9,6 +9,7 @@ from distill.config.schema import EndpointEngine, EngineConfig, Evaluate
 from distill.engines import identity
 from distill.hashing import fingerprint
 from distill.process import call_in_process
+from distill.storage import atomic_path
 from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import result_name
@@ -63,9 +64,13 @@ def _take(measured: Path, out: Path, results: list[str], tasks: list[str]) -> No
     """Copy what was measured: each result is used only where its key is the one that is asked for now."""
     for name in results:
         if (measured / name).is_file() and not (out / name).exists():
-            shutil.copy2(measured / name, out / name)
+            _copy(measured / name, out / name)
     for task in tasks:
         answers = measured / "answers" / f"{task}.jsonl"
         if answers.is_file() and not (out / "answers" / answers.name).exists():
-            (out / "answers").mkdir(exist_ok=True)
-            shutil.copy2(answers, out / "answers" / answers.name)
+            _copy(answers, out / "answers" / answers.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

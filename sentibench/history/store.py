@@ -109,7 +109,11 @@ class History:
         if not path.exists():
             return None
         found = read_json(path)
-        return Accepted(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
+        try:
+            return Accepted(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} does not say which result was accepted. Accept one again ('distill accept RUN'); "
+                             f"earlier references are in {self.folder / 'accepted'}.") from error
 
     def accept(self, model: str, source: str, results: Path) -> Accepted:
         """Make the results in a folder the reference. Earlier references stay where they are.
@@ -130,9 +134,13 @@ class History:
             "accepted_at": now.isoformat(timespec="seconds")})
         return Accepted(model, source, self.folder / place, now.isoformat(timespec="seconds"))
 
-    def latest(self, name: str) -> tuple[str, str, Path] | None:
-        """Return (model, source, folder of results) of the newest evaluation of a model or source, or None."""
+    def latest(self, name: str, weights: str | None = None) -> tuple[str, str, Path] | None:
+        """Return (model, source, folder of results) of the newest evaluation of a model or source, or None.
+
+        With ``weights``, of these weights only.
+        """
         for row in reversed(self.rows()):
-            if name in (row["model"], row["source"], Path(row["source"]).name):
+            named = name in (row["model"], row["source"], Path(row["source"]).name)
+            if named and weights in (None, row["weights"]):
                 return row["model"], row["source"], self.folder / row["results"]
         return None

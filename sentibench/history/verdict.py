@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.errors import InputError
 from sentibench.compare import load, versus
 
 ALPHA = 0.05
@@ -42,11 +43,20 @@ def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdi
     """Compare the results in two folders, on the tasks and seeds that both hold.
 
     Raises:
-        InputError: a folder holds no results, or the two were not asked the same prompts.
+        InputError: a folder holds no results, or the two were not asked the same prompts in the same way, or share
+            no task.
     """
     before, after = load(accepted, "accepted"), load(results, "new")
-    found = versus(before, after, RESAMPLES).by_column
     tasks = [task for task in after.scores if task in before.scores]
+    if not tasks:
+        raise InputError(f"They have no task in common: accepted {', '.join(before.scores)}; new "
+                         f"{', '.join(after.scores)}.")
+    for task in tasks:
+        made = [next(iter(model.scores[task].by_seed.values())).get("decoding") for model in (before, after)]
+        if made[0] != made[1]:
+            raise InputError(f"Their answers on {task} were made in different ways ({made[0]} and {made[1]}), so a "
+                             "difference would not be the model's.")
+    found = versus(before, after, RESAMPLES).by_column
     corrected = holm({task: found[task].p_value for task in tasks})
     return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, found[task].value,
                         found[task].interval, found[task].p_value, corrected[task], alpha) for task in tasks]

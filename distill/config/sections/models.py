@@ -49,7 +49,7 @@ class EndpointEngine(Section):
     kind: Literal["endpoint"] = "endpoint"
     base_url: str = Field(description="up to and with /v1")
     model: str
-    api_key_variable: str = "OPENAI_API_KEY"
+    api_key_variable: str = "SENTIDISTILL_ENDPOINT_KEY"
     concurrency: int = Field(16, ge=1, description="requests at once")
     timeout: float = Field(600.0, gt=0, description="seconds that one answer may take")
 
