@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.errors import InputError
-from flows.nightly import newest_run, subject_of
+from flows.subjects import newest_run, subject_of
 from sentibench.metrics import macro_f1
 from tests.stack import Stack
 

@@ -1,0 +1,87 @@
+"""What is evaluated, and how: runs, models and endpoints by name; settings from a config."""
+
+import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from distill.config.load import load_config
+from distill.config.schema import EndpointEngine, Evaluate
+from distill.errors import InputError
+from distill.stage import MARKER
+from distill.storage import read_json
+from flows.run import CONFIG, Run, find_config, stored_config
+from flows.steps import MODELS, trained_stages
+from sentibench.history.evaluate import Subject
+
+
+def settings_for(config: str | None, overrides: list[str], runs_dir: Path) -> Evaluate:
+    """Return how to evaluate: the part ``evaluate`` of a config, or of the newest finished run's.
+
+    Raises:
+        InputError: the config cannot be used, or there is no finished run to take it from.
+    """
+    path = find_config(config) if config else newest_run(runs_dir) / CONFIG
+    return load_config(path, overrides).evaluate
+
+
+def newest_run(runs_dir: Path) -> Path:
+    """Return the run folder whose final model was finished last.
+
+    Raises:
+        InputError: no run has a finished model.
+    """
+    markers = [path for path in runs_dir.glob(f"*/models/*/{MARKER}") if (path.parents[2] / CONFIG).exists()]
+    finished = [path for path in markers if path.parent == final_model(path.parents[2])]
+    if not finished:
+        raise InputError(f"No run in {runs_dir}/ has a finished model. Run one to its end ('distill run CONFIG'), or "
+                         "name both the models to evaluate and the config whose settings are to be used.")
+    return max(finished, key=lambda path: read_json(path)["finished_at"]).parents[2]
+
+
+def newest(runs_dir: Path) -> Subject:
+    """Return the newest finished model. Raises as :func:`newest_run`."""
+    return _of_run(newest_run(runs_dir))
+
+
+def subject_of(name: str, runs_dir: Path) -> Subject:
+    """Return what a name stands for: an endpoint, a run, a model folder, a built-in or a Hub name.
+
+    Raises:
+        InputError: it stands for none of these, or the run has no finished model.
+    """
+    from distill.models import model_fingerprint, resolve_model
+
+    if name.startswith(("http://", "https://")):
+        return _of_endpoint(name)
+    for folder in (Path(name), runs_dir / name):
+        if (folder / CONFIG).is_file():
+            if not (final_model(folder) / MARKER).exists():
+                raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
+                                 f"{folder.name}.")
+            return _of_run(folder)
+    model = resolve_model(name)
+    return Subject(Path(name).name, name, model_fingerprint(model), model)
+
+
+def final_model(run: Path) -> Path:
+    """Return where a run's last stage of training leaves its model, finished or not."""
+    return run / MODELS[trained_stages(Run(stored_config(run), run))[-1]]
+
+
+def _of_run(run: Path) -> Subject:
+    from distill.models import model_fingerprint
+
+    model = final_model(run)
+    return Subject(run.name, str(run), model_fingerprint(model), model, measured=run / "sentibench" / "distilled")
+
+
+def _of_endpoint(address: str) -> Subject:
+    base_url, _, model = address.partition("#")
+    if not model or not urlsplit(base_url).netloc:
+        raise InputError(f"The endpoint '{address}' must name its model after a #, like http://host:8000/v1#my-model.")
+    if urlsplit(base_url).username is not None:
+        raise InputError("An endpoint's address must hold no user and no password: it is kept in results and logs. Put "
+                         "its key into the environment variable SENTIDISTILL_ENDPOINT_KEY.")
+    day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return Subject(model.split("/")[-1], address, f"{address} {day}",
+                   endpoint=EndpointEngine(base_url=base_url, model=model))
