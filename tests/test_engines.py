@@ -1,5 +1,7 @@
 """Both engines behind the same tests: order, isolation, stops, special tokens in user text, and that they agree."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,3 +246,11 @@ def test_seeded_prompts_beyond_one_batch_of_tokens_are_all_answered(engine: Engi
     outputs = engine.generate(asked)
     assert sum(output.n_prompt_tokens for output in outputs) > 4096
     assert not any(output.error for output in outputs)
+
+
+@pytest.mark.parametrize("before", ["import distutils.core", "import importlib.util; importlib.util.find_spec('pip')"])
+def test_vllm_can_be_imported_whatever_was_imported_before(before: str) -> None:
+    code = (f"{before}\nfrom distill.engines import vllm_engine\nvllm_engine._set_environment()\n"
+            "import torch.utils.cpp_extension")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

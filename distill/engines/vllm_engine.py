@@ -2,9 +2,9 @@
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -172,8 +172,11 @@ def _set_environment() -> None:
     for name, value in (("VLLM_ENABLE_V1_MULTIPROCESSING", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"),
                         ("VLLM_LOGGING_LEVEL", "ERROR")):
         os.environ.setdefault(name, value)
-    if "distutils" in sys.modules:  # vLLM imports setuptools, which otherwise refuses to come after the standard one
-        os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    try:
+        importlib.import_module("setuptools")  # which vLLM imports
+    except AssertionError:  # it wants its own distutils, but the standard one is here, or pip was looked for before
+        os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+        importlib.import_module("setuptools")
 
 
 def _start(config: schema.VllmEngine, folder: Path) -> Any:
