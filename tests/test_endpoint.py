@@ -109,6 +109,12 @@ def test_one_bad_prompt_harms_no_other(server: Server) -> None:
         ("one", ""), ("", "prompt_too_long"), ("", "not_encodable"), ("two", "")]
 
 
+def test_an_endpoint_that_refuses_every_prompt_gets_no_score(server: Server) -> None:
+    server.faults = [(400, b'{"error": "unknown parameter"}')] * 2
+    with pytest.raises(InputError, match=r"refused every prompt: status 400, .*unknown parameter"):
+        Endpoint(config(server), wait=0.0).generate(asked("say one", "say two"))
+
+
 def test_an_endpoint_that_dies_keeps_what_it_answered(server: Server) -> None:
     engine = Endpoint(config(server, concurrency=1), wait=0.0)
     told: list[Output] = []

@@ -51,6 +51,16 @@ def test_results_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
         judge(tmp_path / "accepted", tmp_path / "now")
 
 
+def test_results_without_a_common_task_or_made_in_another_way_are_not_compared(tmp_path: Path) -> None:
+    write(tmp_path / "a", "sst2", first_right(20), decoding={"answers": "label scores"})
+    write(tmp_path / "b", "sst2", first_right(20), decoding={"answers": "generated"})
+    write(tmp_path / "c", "imdb", first_right(20))
+    with pytest.raises(InputError, match="made in different ways"):
+        judge(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="no task in common"):
+        judge(tmp_path / "a", tmp_path / "c")
+
+
 def evaluated(history: History, name: str, right: int) -> Path:
     """Results of a model in a history's folder, as an evaluation leaves them."""
     folder = history.folder / "results" / name
@@ -72,6 +82,7 @@ def test_what_was_measured_before_is_no_news(tmp_path: Path) -> None:
     assert [row["key"] for row in history.rows()] == ["a20", "a20", "a25", "a25"]
     assert history.latest("runs/a") == history.latest("a") == ("a", "runs/a", folder)
     assert history.latest("b") is None
+    assert history.latest("a", "a") == ("a", "runs/a", folder) and history.latest("a", "weights made anew") is None
 
 
 def test_the_reference_is_a_copy_that_later_results_do_not_change(tmp_path: Path) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from distill.config.load import load_config, save_config
 from distill.errors import InputError
+from distill.stage import MARKER
+from distill.storage import write_json
+from flows.nightly import accept
+from flows.run import CONFIG, find_config
 from flows.subjects import newest_run, subject_of
 from sentibench.metrics import macro_f1
 from tests.stack import Stack
@@ -80,6 +85,7 @@ def artifacts(stack: Stack, flow_run: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "said"), [
     ("http://127.0.0.1:8000/v1", "must name its model after a #"),
     ("https://#model", "must name its model after a #"),
+    ("http://user:secret@127.0.0.1:8000/v1#model", "no user and no password"),
     ("no/such/model/at/all", "There is no model folder"),
 ])
 def test_what_cannot_be_evaluated_is_said(name: str, said: str, tmp_path: Any) -> None:
@@ -87,7 +93,14 @@ def test_what_cannot_be_evaluated_is_said(name: str, said: str, tmp_path: Any) -
         subject_of(name, tmp_path)
 
 
-def test_without_a_finished_run_there_is_nothing_to_evaluate(tmp_path: Any) -> None:
-    (tmp_path / "runs/begun/models/knowdist").mkdir(parents=True)
+def test_a_run_between_its_stages_has_no_model_to_evaluate(tmp_path: Any) -> None:
+    run = tmp_path / "runs/begun"
+    (run / "models/knowdist").mkdir(parents=True)
+    save_config(load_config(find_config("ci")), run / CONFIG)
+    write_json(run / "models/knowdist" / MARKER, {"finished_at": 1.0})
+    with pytest.raises(InputError, match="has no finished model yet"):
+        subject_of("begun", tmp_path / "runs")
+    with pytest.raises(InputError, match="has no finished model yet"):
+        accept("begun", tmp_path / "evaluations", tmp_path / "runs")
     with pytest.raises(InputError, match="has a finished model"):
         newest_run(tmp_path / "runs")

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from distill.config.load import load_config
@@ -12,7 +13,7 @@ from distill.errors import InputError, ProcessDiedError, RunError
 from distill.process import call_in_process
 from flows import gpus
 from flows.distill import try_again
-from flows.gpus import gpu_slots, gpus_needed
+from flows.gpus import gpu_slots, gpus_needed, patiently
 from flows.logs import install, within
 from flows.progress import progress_of
 from flows.run import Run, find_config
@@ -64,6 +65,28 @@ def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeyp
             pass  # given back
         with pytest.raises(InputError, match="needs 8 GPUs"), gpu_slots(8):
             pass
+
+
+def test_a_server_that_is_away_is_waited_for_and_a_refusal_is_not() -> None:
+    asked: list[int] = []
+
+    def ask() -> str:
+        asked.append(1)
+        if len(asked) < 3:
+            raise httpx.ConnectError("away")
+        return "here"
+
+    assert patiently(ask, wait=0.0) == "here" and len(asked) == 3
+    request = httpx.Request("GET", "http://127.0.0.1/")
+
+    def refuse() -> str:
+        asked.append(1)
+        raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(403, request=request))
+
+    asked.clear()
+    with pytest.raises(httpx.HTTPStatusError):
+        patiently(refuse, wait=0.0)
+    assert len(asked) == 1
 
 
 def test_progress_says_what_is_left() -> None:
