@@ -1,8 +1,11 @@
 """What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes."""
 
+import contextlib
 import subprocess
 import time
 from typing import Any
+
+import psutil
 
 from tests.run_checks import assert_as_undisturbed, written
 from tests.stack import Stack, wait_until
@@ -86,3 +89,27 @@ def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> No
     assert state.is_completed(), (state.message, stack.log())
     assert_as_undisturbed(run, whole)
     stack.kill(worker)
+
+
+def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/engine", stack.folder / "runs/whole"
+    worker = stack.worker()
+    flow_run = stack.begin("distill/full", config="ci", run="engine")
+    wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
+    wait_until("its process is there", lambda: engine_of(worker), every=0.02).kill()
+    assert not (run / "models/knowdist/_done.json").exists()
+    state = stack.ended(flow_run)
+    assert state.is_completed(), (state.message, stack.log())
+    assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
+    assert_as_undisturbed(run, whole)
+    stack.kill(worker)
+
+
+def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The process that does the heavy work of a worker's run: the fork of its nursery."""
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            if parent and all("distill.process" in " ".join(one.cmdline()) for one in (process, parent)):
+                return process
+    return None
