@@ -24,6 +24,8 @@ def install() -> None:
     """Have the project's log records carry where they are from. A second call does nothing.
 
     It is done where records are made, as they go to handlers that are not ours (Prefect's) in formats that are not.
+    Other libraries wrap the making of records too, so that ours may be there and not be seen: a record is marked,
+    and never said twice where it is from.
     """
     make = logging.getLogRecordFactory()
     if getattr(make, "says_where", False):
@@ -32,7 +34,8 @@ def install() -> None:
     def record_of(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
         parts = _where.get()
-        if parts and record.name.split(".")[0] == LOGGER:
+        if parts and record.name.split(".")[0] == LOGGER and not hasattr(record, "says_where"):
+            record.says_where = True
             record.msg = " | ".join([*(part.replace("%", "%%") if record.args else part for part in parts),
                                      str(record.msg)])
         return record

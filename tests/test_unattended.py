@@ -97,8 +97,15 @@ def test_progress_says_what_is_left() -> None:
     assert progress_of({**now, "prompts": None}, "knowdist", 500, 0.0)[0] == 0.0
 
 
-def test_a_log_line_says_run_stage_and_shard(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("wrapped_by_another", [False, True])
+def test_a_log_line_says_run_stage_and_shard_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+                                                  wrapped_by_another: bool) -> None:
+    before = logging.getLogRecordFactory()
+    monkeypatch.setattr(logging, "_logRecordFactory", before)  # what was there comes back
     install()
+    if wrapped_by_another:
+        ours = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(lambda *args, **kwargs: ours(*args, **kwargs))
     install()  # the second does nothing
     log = logging.getLogger("sentidistill.shards")
     with caplog.at_level(logging.INFO, "sentidistill"):
