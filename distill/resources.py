@@ -1,8 +1,9 @@
-"""What ships with the project besides code: prompts and authored data.
+"""What ships with the project besides code, prompts and authored data; and the folder it keeps things in.
 
 In a checkout these folders stand beside the packages; in a wheel they are inside ``distill/_shipped``.
 """
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,3 +32,11 @@ def locate(spec: str) -> Path:
         InputError: nothing of that name ships.
     """
     return shipped(spec.removeprefix(PREFIX)) if spec.startswith(PREFIX) else Path(spec)
+
+
+def default_cache() -> Path:
+    """Return ``$SENTIDISTILL_CACHE``, else ``sentidistill`` in the user's cache folder (XDG)."""
+    given = os.environ.get("SENTIDISTILL_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentidistill"

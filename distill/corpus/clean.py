@@ -47,6 +47,11 @@ def clean_text(text: str, strip_html: bool = True) -> str:
     return text
 
 
+def is_control(character: str) -> bool:
+    """Say whether cleaning takes a character out without a trace."""
+    return _CONTROL.match(character) is not None
+
+
 def clean(texts: Iterable[Text], config: Clean, step: Step) -> Iterator[Text]:
     """Yield the cleaned texts that are within bounds, ids unchanged; drop and count the others.
 

