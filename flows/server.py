@@ -1,5 +1,6 @@
 """The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
 
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from distill.errors import InputError, RunError
 
 PORT = 4200
 _START_SECONDS = 180
+_WAIT_SECONDS = 60
+_POLL_SECONDS = 2
 
 
 def api_url(port: int = PORT) -> str:
@@ -32,17 +35,31 @@ def answers(api: str) -> bool:
         return False
 
 
-def needs_server() -> str:
-    """Return the API of the server in use.
+def needs_server(wait_seconds: float = _WAIT_SECONDS) -> str:
+    """Return the API of the server in use; one that was started a moment ago is waited for.
 
     Raises:
         InputError: none answers.
     """
     api = api_url()
-    if not answers(api):
+    if not _answers_within(api, wait_seconds):
         raise InputError(f"No Prefect server answers at {api}. Start one with 'distill ui' (or 'prefect server "
                          "start'), or set PREFECT_API_URL to the one you use.")
     return api
+
+
+def _answers_within(api: str, seconds: float) -> bool:
+    """Wait until a server answers, and say so once."""
+    begun = time.monotonic()
+    while not answers(api):
+        waited = time.monotonic() - begun
+        if waited > seconds:
+            return False
+        if waited < _POLL_SECONDS:
+            print(f"No Prefect server answers at {api} yet; waiting for it. If that is the wrong address, set "
+                  "PREFECT_API_URL.", file=sys.stderr, flush=True)
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def show_ui(port: int = PORT, browser: bool = True) -> None:
@@ -96,13 +113,7 @@ def work(pool: str, health_port: int | None = None) -> NoReturn:
 
     A server that does not answer yet is waited for, as after a machine's start, when all begins at once.
     """
-    api, said = api_url(), False
-    while not answers(api):
-        if not said:
-            print(f"No Prefect server answers at {api} yet; waiting for it. If that is the wrong address, set "
-                  "PREFECT_API_URL.", file=sys.stderr, flush=True)
-        said = True
-        time.sleep(2)
+    api = needs_server(math.inf)
     environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": api}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool]
     if health_port:
