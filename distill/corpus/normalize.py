@@ -57,9 +57,9 @@ def normal_form(text: str) -> str:
 
 
 def normal_forms(texts: pa.Array) -> pa.LargeStringArray:
-    """Return :func:`normal_form` of each text of an array without nulls, some fifty times faster where texts are simple.
+    """Return :func:`normal_form` of each text of an array without nulls, much faster where texts are simple.
 
-    Simple is a text without HTML, URLs, user names, combining marks and characters that become ASCII letters.
+    Not simple are tags but line breaks, rare entities, combining marks, and characters that become ASCII letters.
     """
     from distill.corpus.compiled import normalize_texts
 
@@ -105,9 +105,10 @@ def _simple_form(character: str, joins: set[str]) -> list[int]:
     form = unicodedata.normalize("NFKC", folded)
     stages = character, composed, folded, form
     kept = form.translate(_KEPT)
-    if (0xD800 <= ord(character) < 0xE000 or any(unicodedata.combining(stage[0]) or stage[0] in joins for stage in stages)
-            or len(kept.encode("utf-8", "surrogatepass")) > _MOST_GROWTH * len(character.encode("utf-8", "surrogatepass"))
-            or any(ord(part) > _LAST_SIMPLE for part in kept)):
+    moves = any(unicodedata.combining(stage[0]) or stage[0] in joins for stage in stages)
+    if moves or 0xD800 <= ord(character) < 0xE000:
+        return [-1]
+    if len(kept.encode()) > _MOST_GROWTH * len(character.encode()) or any(ord(part) > _LAST_SIMPLE for part in kept):
         return [-1]
     if ord(character) >= 128 and (is_control(character) or _TELLING.search("".join(stages))):
         return [-1]
