@@ -45,13 +45,17 @@ def popcount(typing_context: Any, value: Any) -> Any:
 
 
 @kernel
-def shingle_hash(a: int, b: int, c: int, d: int) -> int:
-    """Return a 64-bit hash of four code points (``NO_CHARACTER`` where a text has fewer): SplitMix64's finaliser."""
-    x = np.uint64(a) | np.uint64(b) << np.uint64(21) | np.uint64(c) << np.uint64(42)
-    h = x * _X + np.uint64(d) * _Y
+def _mixed(h: int) -> int:
     h = (h ^ h >> np.uint64(30)) * _M1
     h = (h ^ h >> np.uint64(27)) * _M2
     return h ^ h >> np.uint64(31)
+
+
+@kernel
+def shingle_hash(a: int, b: int, c: int, d: int) -> int:
+    """Return a 64-bit hash of four code points (``NO_CHARACTER`` where a text has fewer): SplitMix64's finaliser."""
+    x = np.uint64(a) | np.uint64(b) << np.uint64(21) | np.uint64(c) << np.uint64(42)
+    return _mixed(x * _X + np.uint64(d) * _Y)
 
 
 @kernel
@@ -125,6 +129,26 @@ def simhash_texts(data: np.ndarray, offsets: np.ndarray, words: np.ndarray, out:
         if found < 4:
             hashes[0] = shingle_hash(a, b, c, NO_CHARACTER)
         out[n] = _majority(hashes, max(found - 3, 1), totals)
+
+
+@kernel
+def hash_texts(data: np.ndarray, offsets: np.ndarray, seed: int, out: np.ndarray) -> None:
+    """Fill ``out`` (n, 2) with a 128-bit hash of each text's bytes: two multiply-and-rotate lanes over 8-byte words."""
+    for n in range(len(out)):
+        at, end = offsets[n], offsets[n + 1]
+        low, high = np.uint64(seed) ^ _M1, np.uint64(seed) ^ _M2
+        size = np.uint64(end - at)
+        while at < end:
+            word = np.uint64(0)
+            for byte in range(min(np.int64(8), end - at)):
+                word |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
+            at += 8
+            low = (low ^ word) * _X
+            low ^= low >> np.uint64(29)
+            high = (high << np.uint64(23) | high >> np.uint64(41)) + word * _Y
+            high = (high ^ high >> np.uint64(31)) * _M1
+        out[n, 0] = _mixed(low ^ size * _M2)
+        out[n, 1] = _mixed(high + size * _X)
 
 
 @kernel

@@ -1,45 +1,61 @@
 """Dedup: of texts that are the same or nearly the same, one stays (Section 4.1)."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
-from distill.config.schema import Dedup
-from distill.corpus.simhash import NearIndex
-from distill.corpus.sketch import Candidate
-from distill.corpus.step import Step
-from distill.hashing import hash_order
-from distill.records import Text
+import numpy as np
+
+from distill.corpus.near import keep_first, keep_one_of_each_cluster
+from distill.corpus.sketch import Sketches
+
+Keep = Literal["first", "longest"]
+Group = Literal["greedy", "clusters"]
 
 
-def dedup(candidates: Iterable[Candidate], config: Dedup, seed: int, step: Step) -> list[Text]:
-    """Return the texts that stay, sorted by id; drop and count the others.
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of n texts, by place: ``kept`` (n,) bool; of the others, which kept one each is a copy of.
 
-    Reasons: ``duplicate_exact`` (same normal form as a kept text), ``duplicate_near`` (simhash at most
-    ``max_distance`` bits from a kept text). Which of a group stays is decided by hash, so the result does
-    not depend on the order of the input. Two texts are compared with kept texts only: A near B near C does
-    not take C out if B is gone. With ``enabled`` false only texts with the same id go, since ids are unique.
+    ``by`` (n,) int64 is that place, -1 for kept texts; ``exact`` (n,) bool says that the normal forms are the same.
     """
-    kept: list[Text] = []
-    by_key: dict[bytes, str] = {}
-    index, indexed = NearIndex(config.max_distance), []
-    for candidate in sorted(candidates, key=lambda item: _order(item.text, seed)):
-        step.take()
-        text = candidate.text
-        key = candidate.key if config.enabled else bytes.fromhex(text.id)
-        if key in by_key:
-            step.drop(text.id, "duplicate_exact", f"same as {by_key[key]}", text.text)
-            continue
-        value = candidate.simhash if config.enabled else None
-        if value is not None and (found := index.nearest(value)):
-            step.drop(text.id, "duplicate_near", f"simhash distance {found[0]} to {indexed[found[1]]}", text.text)
-            continue
-        by_key[key] = text.id
-        if value is not None:
-            index.add(value)
-            indexed.append(text.id)
-        kept.append(text)
-        step.give()
-    return sorted(kept, key=lambda text: text.id)
+
+    kept: np.ndarray
+    by: np.ndarray
+    exact: np.ndarray
 
 
-def _order(text: Text, seed: int) -> tuple[int, str, str, str]:
-    return hash_order(seed, text.id, "dedup"), text.id, text.source, text.domain
+def decide(sketches: Sketches, max_distance: int, keep: Keep = "first", group: Group = "greedy",
+           tie: np.ndarray | None = None) -> Decision:
+    """Say which texts stay, whatever order they came in.
+
+    Of texts with the same normal form one stays, then of those whose simhashes are at most ``max_distance`` bits apart.
+    Texts are taken in the order of a hash of their content, ``first``, or the ``longest`` first; of the very same
+    text the lowest ``tie`` (default: the place) stays. ``greedy`` compares with texts that stay: where A is near B
+    and B near C, but not A near C, and B goes because of A, C stays. In ``clusters`` it goes.
+    """
+    places = np.arange(len(sketches)) if tie is None else tie
+    turn = np.lexsort((places, sketches.order, -sketches.lengths.astype(np.int64) if keep == "longest" else
+                       np.zeros(len(sketches), np.int8)))
+    ordered = sketches[turn]
+    same = np.lexsort((np.arange(len(turn)), ordered.keys[:, 1], ordered.keys[:, 0]))
+    keys = ordered.keys[same]
+    begins = np.ones(len(turn), np.bool_)
+    begins[1:] = np.any(keys[1:] != keys[:-1], axis=1)
+    first = np.empty(len(turn), np.int64)
+    first[same] = same[np.flatnonzero(begins)][np.cumsum(begins) - 1] if len(turn) else same
+    exact = first != np.arange(len(turn))
+
+    kept, by = ~exact, np.where(exact, first, -1)
+    compared = np.flatnonzero(kept & ordered.near)
+    choose = keep_first if group == "greedy" else keep_one_of_each_cluster
+    found = choose(ordered.simhashes[compared], max_distance)
+    kept[compared] = found.kept
+    gone = compared[~found.kept]
+    by[gone] = compared[found.by[~found.kept]]
+    # A copy of a text that went itself is a copy of what stayed.
+    by = np.where(exact & ~kept[np.maximum(by, 0)], by[np.maximum(by, 0)], by)
+
+    decision = Decision(np.empty_like(kept), np.full(len(turn), -1, np.int64), np.empty_like(exact))
+    decision.kept[turn], decision.exact[turn] = kept, exact
+    decision.by[turn] = np.where(by < 0, -1, turn[np.maximum(by, 0)]) if len(turn) else by
+    return decision

@@ -7,7 +7,7 @@ what a sample says it costs.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -116,18 +116,44 @@ def keep_first(values: np.ndarray, max_distance: int) -> Kept:
     The outcome is that of the plain loop, in memory that grows with the values only, whatever the number of pairs:
     all near pairs are gone through several times; a value is decided once all before it that are near it are.
     """
+    return _each_value_once(values, lambda different: _keep_first(different, max_distance))
+
+
+def keep_one_of_each_cluster(values: np.ndarray, max_distance: int) -> Kept:
+    """Keep the first of each cluster: values that are joined by a chain of near ones."""
+    return _each_value_once(values, lambda different: _keep_one_of_each_cluster(different, max_distance))
+
+
+def _each_value_once(values: np.ndarray, keep: Callable[[np.ndarray], Kept]) -> Kept:
+    """Decide the first of each value; an equal one later is near whatever the first is, so it always goes.
+
+    Without this, a million equal values would be a bucket of 5e11 pairs.
+    """
+    different, first, group = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    found = keep(different[order])
+    kept, by = np.zeros(len(values), np.bool_), np.full(len(values), -1, np.int64)
+    firsts = first[order]
+    kept[firsts] = found.kept
+    # What the group's first went for, or the first itself.
+    reason = np.empty(len(different), np.int64)
+    reason[order] = np.where(found.kept, firsts, firsts[found.by])
+    by = np.where(kept, -1, reason[group])
+    return Kept(kept, by)
+
+
+def _keep_first(values: np.ndarray, max_distance: int) -> Kept:
     from distill.corpus.compiled import note_greedy
 
     n = len(values)
     states, by = np.zeros(n, np.int8), np.full(n, -1, np.int64)
     active = np.arange(n)
     while len(active):
-        some = values[active]
         waits, touched = np.zeros(len(active), np.bool_), np.zeros(len(active), np.bool_)
-        near, some_states = np.full(len(active), -1, np.int64), states[active]
-        for pairs in near_pairs(some, max_distance):
-            note_greedy(pairs, some_states, waits, near, touched)
-        undecided = some_states == 0
+        near, seen_states = np.full(len(active), -1, np.int64), states[active]
+        for pairs in near_pairs(values[active], max_distance):
+            note_greedy(pairs, seen_states, waits, near, touched)
+        undecided = seen_states == 0
         dropped, kept = undecided & (near >= 0), undecided & (near < 0) & ~waits
         states[active[dropped]], states[active[kept]] = 2, 1
         by[active[dropped]] = active[near[dropped]]
@@ -138,8 +164,7 @@ def keep_first(values: np.ndarray, max_distance: int) -> Kept:
     return Kept(states == 1, by)
 
 
-def keep_one_of_each_cluster(values: np.ndarray, max_distance: int) -> Kept:
-    """Keep the first of each cluster: values that are joined by a chain of near ones."""
+def _keep_one_of_each_cluster(values: np.ndarray, max_distance: int) -> Kept:
     from distill.corpus.compiled import unite
 
     roots = np.arange(len(values))
