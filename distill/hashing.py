@@ -37,6 +37,16 @@ def ids_fingerprint(ids: list[str]) -> str:
     return digest.hexdigest()
 
 
+def content_rank(seed: int, *parts: str) -> int:
+    """Return a 64-bit hash of a seed and parts, by which records are chosen at random, but the same ones every time."""
+    digest = hashlib.blake2b(digest_size=8, salt=seed.to_bytes(16, "little", signed=True))
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little")
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 hex digest of a file's bytes, read in pieces."""
     with path.open("rb") as stream:

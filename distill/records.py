@@ -3,6 +3,7 @@
 Every record type is a frozen dataclass of plain fields; its Parquet columns have the same names.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,15 @@ class Text:
     text: str
     domain: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkText:
+    """One text that an evaluation shows to models, as test example or demonstration: no corpus may hold it."""
+
+    text: str
+    benchmark: str
+    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +106,65 @@ def arrow_schema(record_type: type) -> pa.Schema:
     return pa.schema([(f.name, _ARROW[f.type]) for f in dataclasses.fields(record_type)])
 
 
-def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:
-    """Write records to ``path`` as Parquet, whole or not at all, and return how many there were.
+class RecordWriter:
+    """Writes records of one type to a Parquet file, whole or not at all: it is there when the context ends well.
 
     Lone surrogates, which Parquet cannot hold, must be gone before (the cleaning stage drops them).
     """
-    schema, count = arrow_schema(record_type), 0
-    names = schema.names
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        batch: list[Any] = []
+
+    def __init__(self, path: Path, record_type: type, chunk: int = 4096) -> None:
+        """Write to ``path``, ``chunk`` records at a time."""
+        self._schema, self._chunk = arrow_schema(record_type), chunk
+        self._batch: list[Any] = []
+        self._file = atomic_path(path)
+        self.count = 0
+
+    def __enter__(self) -> "RecordWriter":
+        """Begin the file."""
+        self._parquet = pq.ParquetWriter(self._file.__enter__(), self._schema, compression="zstd")
+        return self
+
+    def write(self, record: Any) -> None:
+        """Add a record."""
+        self._batch.append(record)
+        self.count += 1
+        if len(self._batch) == self._chunk:
+            self._flush()
+
+    def write_table(self, table: pa.Table) -> None:
+        """Add records that are an Arrow table with the columns of the record type."""
+        self._flush()
+        self._parquet.write_table(table.select(self._schema.names).cast(self._schema))
+        self.count += len(table)
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._parquet.write_table(_table(self._batch, self._schema.names, self._schema))
+            self._batch = []
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Finish the file, or leave nothing of it."""
+        try:
+            if error is None:
+                self._flush()
+                self._parquet.close()
+        except BaseException as failed:
+            with contextlib.suppress(Exception):
+                self._parquet.close()
+            self._file.__exit__(type(failed), failed, failed.__traceback__)
+            raise
+        if error is not None:
+            with contextlib.suppress(Exception):
+                self._parquet.close()
+        self._file.__exit__(kind, error, trace)
+
+
+def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:
+    """Write records to ``path`` as Parquet, whole or not at all, and return how many there were."""
+    with RecordWriter(path, record_type, chunk) as writer:
         for record in records:
-            batch.append(record)
-            count += 1
-            if len(batch) == chunk:
-                writer.write_table(_table(batch, names, schema))
-                batch = []
-        writer.write_table(_table(batch, names, schema))
-    return count
+            writer.write(record)
+    return writer.count
 
 
 def _table(batch: list[Any], names: list[str], schema: pa.Schema) -> pa.Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.hashing import content_id, file_digest, fingerprint
+from distill.records import BenchmarkText
 from distill.resources import locate
 from distill.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
@@ -150,7 +151,7 @@ def _label(task: Task, row: dict[str, Any]) -> str:
 
 def benchmark_texts(
     data_dir: Path | str, tasks: Sequence[str] | str = "all", splits: Sequence[str] = SPLITS
-) -> Iterator[str]:
+) -> Iterator[BenchmarkText]:
     """Yield every text an evaluation can use, test examples and demonstration pools: what a corpus must not hold.
 
     A ``val.json`` that is not there is passed over, as it is in the evaluation.
@@ -162,7 +163,7 @@ def benchmark_texts(
         for split in splits:
             if split != "val" or has_split(task, data_dir, split):
                 for item in load_split(task, data_dir, split):
-                    yield item.sentence
+                    yield BenchmarkText(item.sentence, task.name, split)
 
 
 def data_id(data_dir: Path | str, tasks: Sequence[str] | str = "all") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.config.schema import Corpus
 from distill.corpus.build import build_corpus, read_texts
-from distill.records import Drop, read_records
+from distill.records import BenchmarkText, Drop, read_records
 
 BENCHMARK = ["An entirely different benchmark sentence about the weather in the mountains of the north."]
 REVIEWS = [
@@ -22,7 +22,11 @@ def corpus(*sources: dict, **sections) -> Corpus:
 
 
 def build(tmp_path: Path, config: Corpus, benchmark=BENCHMARK, seed: int = 42, name: str = "run"):
-    outcome = build_corpus(config, seed, tmp_path / name, benchmark, "benchmark-1")
+    def texts():
+        found = benchmark() if callable(benchmark) else benchmark
+        return [BenchmarkText(text, "task", "test") for text in found]
+
+    outcome = build_corpus(config, seed, tmp_path / name, texts, "benchmark-1")
     return outcome, read_texts(tmp_path / name)
 
 

@@ -79,9 +79,10 @@ def test_near_copies_are_found_by_simhash(tmp_path: Path) -> None:
     outcome, texts = build(tmp_path, corpus(source))
     assert outcome.ledgers[3].dropped == {"duplicate_near": 1}
     assert len(texts) == 5
-    outcome, texts = build(tmp_path, corpus(source), benchmark=[one], name="run2")
-    assert outcome.ledgers[2].dropped == {"benchmark_exact": 1, "benchmark_near": 1}
-    assert len(texts) == 4
+    other = jsonl(tmp_path / "b.jsonl", ["Nothing of this stands in the long text, in whole or in part, at all."])
+    outcome, texts = build(tmp_path, corpus(source, other), benchmark=[one], name="run2")
+    assert outcome.ledgers[2].dropped == {"benchmark_exact": 1, "benchmark_near": 1, "benchmark_fragment": len(REVIEWS)}
+    assert len(texts) == 1
 
 
 def test_the_kept_texts_do_not_depend_on_input_order(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_what_is_no_text_is_dropped_and_counted(tmp_path: Path) -> None:
     assert [text.text for text in texts] == [REVIEWS[0]]
     assert reasons(tmp_path) == {"no_text": 6, "lone_surrogate": 1, "too_long": 1, "too_short": 1}
     assert all(len(drop.excerpt) <= 200 for drop in drops(tmp_path))
-    assert [ledger.n_in for ledger in outcome.ledgers] == [10, 4, 1, 1]
+    assert [ledger.n_in for ledger in outcome.ledgers] == [10, 3, 1, 1]
 
 
 def test_csv_records_of_odd_shape_are_counted(tmp_path: Path) -> None:

@@ -1,35 +1,55 @@
-"""The corpus stage: sources in, ``texts.parquet`` out, and an account of everything that was dropped on the way."""
+"""The corpus stage: sources in, ``texts.parquet`` out, and an account of everything that was dropped on the way.
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+Texts go from file to file in batches; in memory are some 100 bytes of each text, however long it is.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from distill.config.schema import Corpus
+from distill.corpus import presets
 from distill.corpus.clean import clean
-from distill.corpus.collect import collect, source_inputs
-from distill.corpus.decontaminate import BenchmarkIndex, decontaminate
-from distill.corpus.dedup import dedup
-from distill.corpus.sketch import sketch
+from distill.corpus.collect import BATCH, Part, chosen, collect_parts, source_inputs
+from distill.corpus.decontaminate import RULES, BenchmarkIndex
+from distill.corpus.dedup import Decision, decide
+from distill.corpus.language import check_languages
+from distill.corpus.mix import mix
+from distill.corpus.normalize import normal_forms
+from distill.corpus.simhash import text_array
+from distill.corpus.sketch import Sketches, concatenated, sketch_normalized
+from distill.corpus.sorted import write_sorted
 from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.ledger import Ledger
-from distill.records import Drop, Text, read_records, write_records
+from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, read_records
 from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_json
 
 FOLDER = "corpus"
-VERSION = 1
+VERSION = 2
 """Raised when texts are read, cleaned or compared in another way, so that no corpus of the old way is reused."""
 TEXTS = "texts.parquet"
 DROPPED = "dropped.parquet"
+CONTAMINATION = "contamination.json"
+_PARTS = ".parts"
+_CLEANED = ".cleaned.parquet"
 
-BenchmarkTexts = Iterable[str] | Callable[[], Iterable[str]]
+BenchmarkTexts = Iterable[BenchmarkText] | Callable[[], Iterable[BenchmarkText]]
 
 _ADVICE = {
     "collect": "Check the sources and their text columns",
     "clean": "Check the bounds corpus.clean.min_chars and max_chars",
     "decontaminate": "The sources are the benchmark; name other ones",
     "dedup": "The sources hold too few different texts; lower corpus.dedup.max_distance or add sources",
+    "mix": "A domain of corpus.weights has no texts",
 }
 
 
@@ -44,8 +64,10 @@ def build_corpus(
     """Build ``run/corpus``: ``texts.parquet`` (Text, sorted by id) and ``dropped.parquet`` (Drop).
 
     ``benchmark_texts`` are the texts that must not stand in the corpus, or a function that returns them, which
-    is called only when there is work to do; ``benchmark_id`` stands for their content in the fingerprint.
-    Records over a source's limit are counted (``over_source_limit``) but not listed.
+    is called only when there is work to do; ``benchmark_id`` stands for their content in the fingerprint. What of
+    them was seen is written to ``contamination.json``.
+    Records over a source's limit are counted (``over_source_limit``) but not listed. Files that were read before a
+    crash are not read again.
 
     Raises:
         InputError: a source cannot be used, no text is left, or the folder was made from other inputs.
@@ -56,11 +78,13 @@ def build_corpus(
         "seed": seed,
         "benchmark": benchmark_id if config.decontaminate.enabled else None,
     }
+    if config.clean.languages:
+        check_languages(config.clean.languages)
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         return _work(folder, config, seed, benchmark_texts)
 
-    return run_stage(run / FOLDER, inputs, work, on_change)
+    return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
 
 
 def read_texts(run: Path) -> list[Text]:
@@ -72,31 +96,153 @@ def read_texts(run: Path) -> list[Text]:
     return sorted(read_records(run / FOLDER / TEXTS, Text), key=lambda text: text.id)
 
 
+@dataclass
+class _Known:
+    """What is known of the texts that are left, in the order of the file they were written to."""
+
+    sketches: list[Sketches] = field(default_factory=list)
+    ids: list[np.ndarray] = field(default_factory=list)
+    ranks: list[np.ndarray] = field(default_factory=list)
+    domains: list[pa.Array] = field(default_factory=list)
+
+
 def _work(
     folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts
 ) -> tuple[list[Ledger], dict[str, Any]]:
-    steps = [Step(name) for name in ("collect", "clean", "decontaminate", "dedup")]
-    collecting, cleaning, decontaminating, deduping = steps
-    # Each step pulls from the one before it, so that only texts that passed so far are in memory.
-    texts = clean(collect(config, seed, collecting), config.clean, cleaning)
-    near = config.decontaminate.enabled or config.dedup.enabled
-    candidates = list(sketch(texts, near))
+    parts = collect_parts(config, seed, folder / _PARTS)
     benchmark = None
-    if config.decontaminate.enabled and candidates:
+    if config.decontaminate.enabled and any(part.ledger.n_out for part in parts):
         found = benchmark_texts() if callable(benchmark_texts) else benchmark_texts
         benchmark = BenchmarkIndex(found, config.decontaminate.max_distance)
-    kept = dedup(decontaminate(candidates, benchmark, decontaminating), config.dedup, seed, deduping)
-    write_records(folder / DROPPED, Drop, (drop for step in steps for drop in step.drops))
+    with RecordWriter(folder / DROPPED, Drop) as drops:
+        for part in parts:
+            for batch in pq.ParquetFile(part.dropped).iter_batches():
+                drops.write_table(pa.Table.from_batches([batch]))
+        names = ["collect", "clean", "decontaminate", "dedup", *(["mix"] if config.weights or config.limit else [])]
+        steps = [Step(name, drops.write) for name in names]
+        known = _Known()
+        with RecordWriter(folder / _CLEANED, Text) as cleaned:
+            for table in _left(_collected(parts, steps[0]), config, seed, benchmark, steps[1:3], known):
+                cleaned.write_table(table)
+        keep = _decide(folder / _CLEANED, config, known, steps[3:])
     ledgers = [step.ledger.check() for step in steps]
-    if not kept:
+    if benchmark:
+        write_json(folder / CONTAMINATION, benchmark.report())
+    if not keep.any():
         raise InputError(_empty_message(ledgers, folder / DROPPED))
-    write_records(folder / TEXTS, Text, kept)
+    by_domain, by_source = write_sorted(folder / _CLEANED, keep, folder / TEXTS)
+    (folder / _CLEANED).unlink()
+    shutil.rmtree(folder / _PARTS)
     return ledgers, {
-        "texts": len(kept),
-        "by_domain": dict(sorted(Counter(text.domain for text in kept).items())),
-        "by_source": dict(sorted(Counter(text.source for text in kept).items())),
+        "texts": int(keep.sum()),
+        "by_domain": dict(sorted(by_domain.items())),
+        "by_source": dict(sorted(by_source.items())),
+        "not_read": [problem for part in parts for problem in part.problems],
         "not_listed": f"over_source_limit is counted in the ledger but not listed in {DROPPED}",
     }
+
+
+def _collected(parts: list[Part], step: Step) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the collected texts in batches, each with whether personal data are to be masked in it."""
+    for part in parts:
+        step.take(part.ledger.n_in)
+        step.ledger.dropped.update(part.ledger.dropped)
+    for _, group in groupby(parts, key=lambda part: id(part.source)):
+        of_source = list(group)
+        source = of_source[0].source
+        for table, over in chosen(of_source, source.limit):
+            step.count_unlisted("over_source_limit", over)
+            step.give(len(table))
+            yield table, presets.masks_personal(source)
+
+
+def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, benchmark: BenchmarkIndex | None,
+          steps: list[Step], known: _Known) -> Iterator[pa.Table]:
+    """Yield what is left after cleaning and decontamination, and note of it what the later steps need to know."""
+    from tqdm import tqdm
+
+    cleaning, decontaminating = steps
+    with tqdm(desc="corpus: clean and compare with the benchmark", unit="text", disable=None) as bar:
+        for batch, mask in batches:
+            bar.update(len(batch))
+            table = clean(batch, config.clean, mask, cleaning)
+            texts = text_array(table["text"])
+            normals = normal_forms(texts)
+            sketches = sketch_normalized(texts, normals, seed)
+            decontaminating.take(len(table))
+            stays = np.ones(len(table), np.bool_)
+            if benchmark and len(table):
+                found = benchmark.find(texts, normals, sketches)
+                stays = found.rules < 0
+                for place in np.flatnonzero(~stays).tolist():
+                    decontaminating.drop(table["id"][place].as_py(), RULES[found.rules[place]],
+                                         benchmark.detail(found, place), texts[place].as_py())
+            decontaminating.give(int(stays.sum()))
+            table = table.filter(pa.array(stays))
+            known.sketches.append(sketches[stays])
+            known.ids.append(_packed(table["id"]))
+            known.ranks.append(table["rank"].to_numpy())
+            known.domains.append(table["domain"].combine_chunks())
+            yield table.select(arrow_schema(Text).names)
+
+
+def _decide(cleaned: Path, config: Corpus, known: _Known, steps: list[Step]) -> np.ndarray:
+    """Return which of the cleaned texts stay, (n,) bool; drop and count the others."""
+    sketches = concatenated(known.sketches)
+    n = len(sketches)
+    ids = np.concatenate([*known.ids, np.empty((0, 10), np.uint8)])
+    ranks = np.concatenate([*known.ranks, np.empty(0, np.uint64)])
+    if config.dedup.enabled:
+        decision = decide(sketches, config.dedup.max_distance, config.dedup.keep, config.dedup.group, ranks)
+    else:
+        decision = _same_id_once(ids, sketches, ranks)
+    steps[0].take(n)
+    steps[0].give(int(decision.kept.sum()))
+    keep, reasons = decision.kept, np.full(n, "", object)
+    if len(steps) > 1:
+        domains = pa.chunked_array(known.domains, pa.string()) if known.domains else pa.chunked_array([], pa.string())
+        steps[1].take(int(keep.sum()))
+        keep, reasons = mix(keep, domains, ranks, config.weights, config.limit)
+        steps[1].give(int(keep.sum()))
+    _drop(cleaned, sketches, ids, decision, reasons, steps)
+    return keep
+
+
+def _drop(cleaned: Path, sketches: Sketches, ids: np.ndarray, decision: Decision, reasons: np.ndarray,
+          steps: list[Step]) -> None:
+    """Write down each text that is dropped, for which one or why."""
+    at = 0
+    with pq.ParquetFile(cleaned) as parquet:
+        for batch in parquet.iter_batches(batch_size=BATCH, columns=["id", "text"]):
+            gone = np.flatnonzero(~decision.kept[at:at + len(batch)] | (reasons[at:at + len(batch)] != ""))
+            for place in gone.tolist():
+                record_id, text = batch["id"][place].as_py(), batch["text"][place].as_py()
+                n = at + place
+                if decision.kept[n]:
+                    steps[1].drop(record_id, reasons[n], "", text)
+                    continue
+                by = int(decision.by[n])
+                kept_id = ids[by].tobytes().hex()
+                if decision.exact[n]:
+                    steps[0].drop(record_id, "duplicate_exact", f"same as {kept_id}", text)
+                else:
+                    distance = int(np.bitwise_count(sketches.simhashes[n] ^ sketches.simhashes[by]))
+                    steps[0].drop(record_id, "duplicate_near", f"simhash distance {distance} to {kept_id}", text)
+            at += len(batch)
+
+
+def _same_id_once(ids: np.ndarray, sketches: Sketches, ranks: np.ndarray) -> Decision:
+    """Decide by id alone, as ids are unique in a corpus."""
+    keys = np.zeros((len(ids), 16), np.uint8)
+    keys[:, :10] = ids
+    no_near = Sketches(keys.view(np.uint64), sketches.simhashes, np.zeros(len(ids), np.bool_), sketches.order,
+                       sketches.lengths)
+    return decide(no_near, 0, tie=ranks)
+
+
+def _packed(ids: pa.ChunkedArray) -> np.ndarray:
+    """Return hexadecimal ids as bytes: (n, 10) uint8."""
+    return np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), np.uint8).reshape(-1, 10)
 
 
 def _empty_message(ledgers: list[Ledger], dropped: Path) -> str:

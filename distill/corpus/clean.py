@@ -3,12 +3,14 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 from html.entities import html5
 
+import pyarrow as pa
+
 from distill.config.schema import Clean
+from distill.corpus.language import language_of
+from distill.corpus.personal import mask_personal
 from distill.corpus.step import Step
-from distill.records import Text
 
 # A raw text this many times longer than the bound is dropped without being cleaned.
 _RAW_LENGTH_FACTOR = 8
@@ -25,7 +27,6 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 _SPACE = re.compile(r"\s+")
 # C0 and C1 controls; and characters that only steer layout: zero-width space, bidirectional overrides, byte-order mark.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean_text(text: str, strip_html: bool = True) -> str:
@@ -33,6 +34,8 @@ def clean_text(text: str, strip_html: bool = True) -> str:
 
     Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
     """
+    if text.isascii() and text.isprintable() and not ("<" in text or "&" in text or "  " in text):
+        return text.strip()  # nothing else could be found in it
     for _ in range(_MAX_PASSES):
         cleaned = _pass(text, strip_html)
         if cleaned == text:
@@ -52,26 +55,32 @@ def is_control(character: str) -> bool:
     return _CONTROL.match(character) is not None
 
 
-def clean(texts: Iterable[Text], config: Clean, step: Step) -> Iterator[Text]:
-    """Yield the cleaned texts that are within bounds, ids unchanged; drop and count the others.
+def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
+    """Return the cleaned texts of a batch that are within bounds, other columns unchanged; drop and count the others.
 
-    Reasons: ``too_long``, ``too_short`` (characters after cleaning), ``lone_surrogate`` (no valid Unicode).
+    Reasons: ``too_long``, ``too_short`` (characters after cleaning), ``other_language``. With ``mask`` personal data
+    are masked, after the length was looked at.
     """
-    for text in texts:
-        step.take()
-        if len(text.text) > config.max_chars * _RAW_LENGTH_FACTOR:
-            step.drop(text.id, "too_long", f"{len(text.text)} characters before cleaning", text.text[:1000])
+    step.take(len(table))
+    kept: list[int] = []
+    texts: list[str] = []
+    for place, (record_id, text) in enumerate(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)):
+        if len(text) > config.max_chars * _RAW_LENGTH_FACTOR:
+            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", text[:1000])
             continue
-        if _SURROGATE.search(text.text):
-            step.drop(text.id, "lone_surrogate", "", text.text[:1000])
-            continue
-        cleaned = clean_text(text.text, config.strip_html)
+        cleaned = clean_text(text, config.strip_html)
         if not config.min_chars <= len(cleaned) <= config.max_chars:
             reason = "too_long" if len(cleaned) > config.max_chars else "too_short"
-            step.drop(text.id, reason, f"{len(cleaned)} characters", cleaned)
+            step.drop(record_id, reason, f"{len(cleaned)} characters", cleaned)
             continue
-        step.give()
-        yield Text(text.id, cleaned, text.domain, text.source)
+        if config.languages and (language := language_of(cleaned)) not in config.languages:
+            step.drop(record_id, "other_language", language, cleaned)
+            continue
+        kept.append(place)
+        texts.append(mask_personal(cleaned) if mask else cleaned)
+    step.give(len(kept))
+    at = table.schema.get_field_index("text")
+    return table.take(pa.array(kept, pa.int64())).set_column(at, "text", pa.array(texts, pa.string()))
 
 
 def _pass(text: str, strip_html: bool) -> str:

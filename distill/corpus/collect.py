@@ -1,44 +1,78 @@
-"""Collect: from the config's sources to texts, one at a time; with a limit, the same texts whatever the file order."""
+"""Collect: each file of a source becomes a part on disk, so that a collection that was cut short goes on after it."""
 
-import heapq
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from distill.config.schema import Corpus, FileSource, HubSource
 from distill.corpus import presets
-from distill.corpus.files import source_files
+from distill.corpus.files import SourceFile, opened, readable, source_files
 from distill.corpus.hub import read_hub
 from distill.corpus.readers import READERS, Columns, Row
 from distill.corpus.step import Step, printable
 from distill.errors import InputError
-from distill.hashing import content_id, file_digest, hash_order
-from distill.records import Text
+from distill.hashing import content_id, content_rank, fingerprint
+from distill.ledger import Ledger
+from distill.records import Drop, RecordWriter
+from distill.storage import atomic_path, read_json, write_json
 
+VERSION = 1
+"""Raised when files are read in another way, so that no part of the old way is used."""
+BATCH = 4096
 _DOMAIN_COLUMN = "column:"
 _UNKNOWN_DOMAIN = "unknown"
+_SHOWN_PROBLEMS = 10
+_UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogate")
+_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("domain", pa.string()), ("source", pa.string()),
+                     ("rank", pa.uint64())])
+
+logger = logging.getLogger("sentidistill.corpus")
 
 
-def collect(config: Corpus, seed: int, step: Step) -> Iterator[Text]:
-    """Yield the texts of all sources in turn, as found; only what is no text at all is dropped here.
+@dataclass(frozen=True)
+class Part:
+    """What one file of a source gave: where its texts and its drops are, its account, and what could not be read."""
 
-    Memory is bounded by one row, or by ``limit`` texts where a source has one. The texts over a limit are
-    counted as ``over_source_limit`` but not listed one by one. A source's limit counts records, so that
-    duplicates among them are taken out later, with the others.
+    source: FileSource | HubSource
+    texts: Path
+    dropped: Path
+    ledger: Ledger
+    problems: list[str]
+
+
+def collect_parts(config: Corpus, seed: int, folder: Path) -> list[Part]:
+    """Read every file of every source into ``folder``, but for those whose part is there already.
+
+    Memory is that of one batch of texts, and 16 bytes a text of a source's ``limit``.
 
     Raises:
-        InputError: a source is missing, is of another format, or lacks a column.
+        InputError: a source is missing, is of another format, cut off, or lacks a column; or a record cannot be read
+            and its source says ``on_error: fail``.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
+    parts = []
     for source in config.sources:
-        texts = _texts(source, step)
-        for text in _limited(texts, source.limit, seed, step) if source.limit else texts:
-            step.give()
-            yield text
+        for file in source_files(source) if isinstance(source, FileSource) else [None]:
+            parts.append(_part(source, file, seed, folder))
+    problems = [problem for part in parts for problem in part.problems]
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        logger.warning("not read: %s", problem)
+    return parts
 
 
 def source_inputs(config: Corpus) -> list[dict[str, Any]]:
     """Return what determines each source's texts: its settings, and names and digests of its files (no folders).
 
-    A Hub data set is known by its name and revision; its content is not looked at.
+    A Hub data set is known by its name and revision, a file behind a URL by what its file system says of its version;
+    their content is not looked at.
 
     Raises:
         InputError: a file is missing.
@@ -47,43 +81,142 @@ def source_inputs(config: Corpus) -> list[dict[str, Any]]:
     for source in config.sources:
         values = source.model_dump(mode="json", exclude={"path"})
         if isinstance(source, FileSource):
-            values["files"] = sorted([path.name, _digest(path)] for path in source_files(source))
+            values["files"] = sorted([file.name, file.version()] for file in source_files(source))
         inputs.append(values)
     return inputs
 
 
-def _digest(path: Any) -> str:
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+def chosen(parts: list[Part], limit: int | None) -> Iterator[tuple[pa.Table, int]]:
+    """Yield the texts of one source's parts in batches, each with the number of those left out over the limit.
+
+    The ``limit`` texts of the lowest rank stay; rank is a hash of the content, so they are the same ones in any order.
+    """
+    threshold, equal = np.uint64(2**64 - 1), 2**62
+    if limit is not None:
+        ranks = np.concatenate([pq.read_table(part.texts, columns=["rank"])["rank"].to_numpy() for part in parts])
+        if len(ranks) > limit:
+            threshold = np.partition(ranks, limit - 1)[limit - 1]
+            equal = limit - int((ranks < threshold).sum())
+    for part in parts:
+        with pq.ParquetFile(part.texts) as parquet:
+            for batch in parquet.iter_batches(batch_size=BATCH):
+                table = pa.Table.from_batches([batch])
+                ranks = table["rank"].to_numpy()
+                at_threshold = np.flatnonzero(ranks == threshold)
+                mask = ranks < threshold
+                mask[at_threshold[:equal]] = True
+                equal -= len(at_threshold[:equal])
+                yield table.filter(pa.array(mask)), int((~mask).sum())
 
 
-def _texts(source: FileSource | HubSource, step: Step) -> Iterator[Text]:
+def _part(source: FileSource | HubSource, file: SourceFile | None, seed: int, folder: Path) -> Part:
+    values = source.model_dump(mode="json", exclude={"path"})
+    if file:
+        values |= {"file": file.name, "version": file.version()}
+    key = fingerprint({"version": VERSION, "seed": seed, **values})
+    texts, dropped, marker = (folder / f"{key}{ending}" for ending in (".parquet", ".dropped.parquet", ".json"))
+    if not marker.exists():
+        with RecordWriter(dropped, Drop) as drops:
+            step, problems = Step("collect", drops.write), []
+            _write(texts, _texts(source, file, seed, step, problems), source.limit, step)
+        write_json(marker, {"ledger": step.ledger.check().to_json(), "problems": problems})
+    done = read_json(marker)
+    return Part(source, texts, dropped, Ledger.from_json(done["ledger"]), done["problems"])
+
+
+def _write(path: Path, texts: Iterator[tuple[str, str, str, str, int]], limit: int | None, step: Step) -> None:
+    """Write a part, leaving out what is over the limit already; the rest is sorted out when all parts are there."""
+    lowest = _Lowest(limit) if limit else None
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+        batch: list[tuple[str, str, str, str, int]] = []
+
+        def flush() -> None:
+            columns = list(zip(*batch, strict=True)) or [[] for _ in _SCHEMA]
+            writer.write_table(pa.table([pa.array(column, field.type) for column, field
+                                         in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA))
+            batch.clear()
+
+        for text in texts:
+            if lowest and not lowest.take(text[4]):
+                step.count_unlisted("over_source_limit")
+                continue
+            step.give()
+            batch.append(text)
+            if len(batch) == BATCH:
+                flush()
+        flush()
+
+
+class _Lowest:
+    """Says of ranks, as they come, which can no longer be among the ``limit`` lowest."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._threshold = limit, 2**64
+        self._ranks = np.empty(2 * limit + 1024, np.uint64)
+        self._count = 0
+
+    def take(self, rank: int) -> bool:
+        if rank > self._threshold:
+            return False
+        self._ranks[self._count] = rank
+        self._count += 1
+        if self._count == len(self._ranks):
+            self._ranks.partition(self._limit - 1)
+            self._threshold = int(self._ranks[self._limit - 1])
+            self._count = self._limit
+        return True
+
+
+def _texts(source: FileSource | HubSource, file: SourceFile | None, seed: int, step: Step,
+           problems: list[str]) -> Iterator[tuple[str, str, str, str, int]]:
     columns, literal = _columns(source)
-    for label, row in _rows(source, columns):
+    label = printable(file.name) if file else _hub_label(source)
+    for place, row in _rows(source, file, columns):
         step.take()
-        if row.problem or not isinstance(row.text, str) or not row.text.strip():
-            place = f"{label} line {row.line}"
-            detail = f"{place}: {row.detail}" if row.detail else place
-            step.drop(content_id(label, str(row.line)), row.problem or "no_text", detail, row.excerpt)
+        text, problem = row.text, row.problem
+        if not problem and (not isinstance(text, str) or not text.strip()):
+            problem = "no_text"
+        if not problem and not _is_unicode(text):
+            problem = "lone_surrogate"
+        if problem:
+            where = f"{printable(place)} line {row.line}"
+            detail = f"{where}: {row.detail}" if row.detail else where
+            if problem in _UNREADABLE:
+                _note_problem(source, f"{detail} ({problem})", problems)
+            step.drop(content_id(place, str(row.line)), problem, detail,
+                      row.excerpt or (text[:1000] if isinstance(text, str) else ""))
             continue
-        yield Text(content_id(row.text), row.text, literal or _domain(row.domain), label)
+        domain, text_id = literal or _domain(row.domain), content_id(text)
+        yield text_id, text, domain, label, _rank(seed, text_id, label, domain)
 
 
-def _rows(source: FileSource | HubSource, columns: Columns) -> Iterator[tuple[str, Row]]:
-    if isinstance(source, HubSource):
-        label = source.dataset + (f":{source.name}" if source.name else "")
+def _rank(seed: int, text_id: str, label: str, domain: str) -> int:
+    """Return what texts are chosen by: their content at random, and of the same content one by label and domain."""
+    return content_rank(seed, text_id) >> 16 << 16 | content_rank(seed, label, domain) >> 48
+
+
+def _note_problem(source: FileSource | HubSource, problem: str, problems: list[str]) -> None:
+    if source.on_error == "fail":
+        raise InputError(f"{problem}. Mend the file, or set on_error of this source to skip: such records are then "
+                         "counted, listed and passed over.")
+    if len(problems) < _SHOWN_PROBLEMS:
+        problems.append(problem)
+
+
+def _rows(source: FileSource | HubSource, file: SourceFile | None, columns: Columns) -> Iterator[tuple[str, Row]]:
+    if file is None:
+        label = _hub_label(source)
         for row in read_hub(source, columns):
             yield label, row
         return
-    for path in source_files(source):
-        label = printable(path.name)
-        try:
-            for row in READERS[source.kind](path, columns):
-                yield label, row
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    with readable(file.place), opened(file) as streams:
+        for name, stream in streams:
+            for row in READERS[source.kind](stream, name, columns):
+                yield name, row
+
+
+def _hub_label(source: Any) -> str:
+    return str(source.dataset) + (f":{source.name}" if source.name else "")
 
 
 def _columns(source: FileSource | HubSource) -> tuple[Columns, str]:
@@ -102,29 +235,11 @@ def _domain(value: Any) -> str:
     return text or _UNKNOWN_DOMAIN
 
 
-def _limited(texts: Iterator[Text], limit: int, seed: int, step: Step) -> Iterator[Text]:
-    """Keep the ``limit`` texts that come first in hash order, and yield them in that order."""
-    heap: list[_Last] = []
-    over = 0
-    for text in texts:
-        entry = _Last((hash_order(seed, text.id, "source limit"), text.id, text.source, text.domain), text)
-        if len(heap) < limit:
-            heapq.heappush(heap, entry)
-        else:
-            heapq.heappushpop(heap, entry)
-            over += 1
-    step.count_unlisted("over_source_limit", over)
-    for entry in sorted(heap, reverse=True):
-        yield entry.text
-
-
-class _Last:
-    """A heap entry that puts the text that comes last in hash order on top, where it is the first to go."""
-
-    __slots__ = ("key", "text")
-
-    def __init__(self, key: tuple[int, str, str, str], text: Text) -> None:
-        self.key, self.text = key, text
-
-    def __lt__(self, other: "_Last") -> bool:
-        return self.key > other.key
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -29,6 +29,7 @@ _BLOCK = 255  # shingles whose bits fit into counters of a byte
 _LANES = np.uint64(0x0101010101010101)
 _X = np.uint64(0x9E3779B97F4A7C15)
 _Y = np.uint64(0xD6E8FEB86659FD93)
+_ROLL = np.uint64(0x2545F4914F6CDD1D)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 
@@ -449,3 +450,72 @@ def unite(pairs: np.ndarray, roots: np.ndarray) -> None:
             roots[j] = i
         else:
             roots[i] = j
+
+
+@kernel
+def count_words(data: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` with the number of words of each text: runs of what is no ASCII white space."""
+    for n in range(len(out)):
+        count, inside = 0, False
+        for at in range(offsets[n], offsets[n + 1]):
+            space = data[at] == 32 or 9 <= data[at] <= 13
+            if not space and not inside:
+                count += 1
+            inside = not space
+        out[n] = count
+
+
+@kernel
+def anchor_hashes(data: np.ndarray, offsets: np.ndarray, places: np.ndarray, width: int, out: np.ndarray) -> None:
+    """Fill ``out`` with a polynomial hash of the first ``width`` bytes of the texts at ``places``."""
+    for n in range(len(places)):
+        h = np.uint64(0)
+        for at in range(offsets[places[n]], offsets[places[n]] + width):
+            h = h * _ROLL + np.uint64(data[at])
+        out[n] = h
+
+
+@kernel
+def find_contained(data: np.ndarray, offsets: np.ndarray, held_data: np.ndarray, held_offsets: np.ndarray,
+                   places: np.ndarray, hashes: np.ndarray, order: np.ndarray, starts: np.ndarray, bits: int, width: int,
+                   out: np.ndarray) -> int:
+    """Write (holder, held) to ``out`` (n, 2) where a text holds a shorter one of a set; return how many there are.
+
+    The set is ``held_data[held_offsets[p]:held_offsets[p + 1]]`` for p in ``places``, whose first ``width`` bytes have
+    ``hashes``, sorted into buckets by ``order`` and ``starts``. Counts on after ``out`` is full; a text that is held
+    at several places may be written several times.
+    """
+    found = 0
+    shift = np.uint64(64 - bits)
+    leaving = np.uint64(1)
+    for _ in range(width):
+        leaving *= _ROLL
+    for n in range(len(offsets) - 1):
+        begin, end = offsets[n], offsets[n + 1]
+        h = np.uint64(0)
+        for at in range(begin, end):
+            h = h * _ROLL + np.uint64(data[at])
+            start = at + 1 - width
+            if start < begin:
+                continue
+            if start > begin:
+                h -= np.uint64(data[start - 1]) * leaving
+            key = np.int64(h * _X >> shift)
+            for entry in range(starts[key], starts[key + 1]):
+                if hashes[order[entry]] != h:
+                    continue
+                place = places[order[entry]]
+                low, size = held_offsets[place], held_offsets[place + 1] - held_offsets[place]
+                if size >= end - begin or size > end - start:
+                    continue
+                same = True
+                for step in range(size):
+                    if held_data[low + step] != data[start + step]:
+                        same = False
+                        break
+                if same:
+                    if found < len(out):
+                        out[found, 0] = n
+                        out[found, 1] = place
+                    found += 1
+    return found

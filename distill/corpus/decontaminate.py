@@ -1,75 +1,116 @@
-"""Decontaminate: texts that stand in the benchmark leave the corpus (Section 4.1)."""
+"""Decontaminate: texts that stand in the benchmark leave the corpus (Section 4.1), and what was found is reported."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from distill.corpus.normalize import normal_form
-from distill.corpus.simhash import NearIndex
-from distill.corpus.sketch import Candidate, normal_key, simhashes
-from distill.corpus.step import Step
+import numpy as np
+import pyarrow as pa
+
+from distill.corpus.containment import MIN_WORDS, Contained, word_counts
+from distill.corpus.near import NearIndex
+from distill.corpus.normalize import normal_forms
+from distill.corpus.simhash import text_array
+from distill.corpus.sketch import Sketches, parallel, sketch_normalized
 from distill.errors import InputError
+from distill.records import BenchmarkText
 
-_BATCH = 512
+RULES = ("benchmark_exact", "benchmark_contained", "benchmark_fragment", "benchmark_near")
+"""Why a text goes, in this order: it has the normal form of a benchmark text; holds one of 8 words or more; is itself
+of 8 words or more and a piece of one; or its simhash is near one's."""
 _SHOWN_CHARS = 80
+_MOST_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in n texts: ``rules`` (n,) int8, the place in RULES or -1; ``places`` (n,) of a benchmark text."""
+
+    rules: np.ndarray
+    places: np.ndarray
+    distances: np.ndarray
 
 
 class BenchmarkIndex:
-    """The benchmark's texts, findable by normal form and by simhash."""
+    """The benchmark's texts, findable by normal form, as parts and wholes of others, and by simhash."""
 
-    def __init__(self, texts: Iterable[str], max_distance: int) -> None:
+    def __init__(self, texts: Iterable[BenchmarkText], max_distance: int) -> None:
         """Index the texts of all splits; ``max_distance`` is in simhash bits.
 
         Raises:
             InputError: there are none, so that nothing would be taken out.
         """
-        from tqdm import tqdm
-
-        self._exact: dict[bytes, str] = {}
-        self._near = NearIndex(max_distance)
-        self._near_texts: list[str] = []
-        iterator = iter(texts)
-        with tqdm(desc="corpus: benchmark texts", unit="text", disable=None) as bar:
-            while batch := list(islice(iterator, _BATCH)):
-                self._add(batch)
-                bar.update(len(batch))
-        if not self._exact:
+        given = list(texts)
+        if not given:
             raise InputError("There are no benchmark texts to keep out of the corpus. Check evaluate.data_dir, "
                              "or set corpus.decontaminate.enabled to false.")
+        array = text_array([item.text for item in given])
+        normals = parallel(normal_forms, array)
+        sketches = sketch_normalized(array, normals)
+        _, first, group = np.unique(sketches.keys, axis=0, return_index=True, return_inverse=True)
+        group = group.reshape(-1)
+        # One entry for each normal form, however many benchmarks hold it.
+        self._origins: list[Counter[tuple[str, str]]] = [Counter() for _ in first]
+        for place, item in zip(group.tolist(), given, strict=True):
+            self._origins[place][item.benchmark, item.split] += 1
+        self._texts = [given[place].text[:_SHOWN_CHARS] for place in first.tolist()]
+        self._normals = normals.take(pa.array(first))
+        entries = sketches[first]
+        self._exact = {key.tobytes(): place for place, key in enumerate(entries.keys)}
+        self._contained = Contained(self._normals, word_counts(array)[first] >= MIN_WORDS)
+        self._near_places = np.flatnonzero(entries.near)
+        self._near = NearIndex(entries.simhashes[self._near_places], max_distance)
+        self._seen = np.zeros((len(first), len(RULES)), np.bool_)
+        self._examples: dict[tuple[str, str], list[dict[str, str]]] = {}
 
-    def _add(self, texts: list[str]) -> None:
-        new: dict[str, str] = {}
-        for text in texts:
-            normal = normal_form(text)
-            key = normal_key(normal)
-            if key not in self._exact:
-                self._exact[key] = new[normal] = text[:_SHOWN_CHARS]
-        for value, shown in zip(simhashes(list(new)), new.values(), strict=True):
-            if value is not None:
-                self._near.add(value)
-                self._near_texts.append(shown)
+    def find(self, texts: pa.Array, normals: pa.Array, sketches: Sketches) -> Found:
+        """Say of each text whether it stands in the benchmark, and note which benchmark texts were seen."""
+        n = len(texts)
+        rules, places = np.full(n, -1, np.int8), np.full(n, -1, np.int64)
+        near_places, distances = self._near.nearest(sketches.simhashes)
+        holders, held = self._contained.find_in(normals)
+        pieces = Contained(normals, word_counts(texts) >= MIN_WORDS)
+        whole, part = pieces.find_in(self._normals) if len(pieces) else (held[:0], held[:0])
+        exact = np.array([self._exact.get(key.tobytes(), -1) for key in sketches.keys], np.int64)
+        near = (near_places >= 0) & sketches.near
+        matches = (
+            (np.flatnonzero(exact >= 0), exact[exact >= 0]), (holders, held), (part, whole),
+            (np.flatnonzero(near), self._near_places[near_places[near]]))
+        for rule, (text, entry) in reversed(list(enumerate(matches))):
+            rules[text], places[text] = rule, entry
+        for rule, (text, entry) in enumerate(matches):
+            # A benchmark text counts under a rule where a text goes for that rule.
+            counted = rules[text] == rule
+            self._seen[entry[counted], rule] = True
+        for text in np.flatnonzero(rules >= 0).tolist():
+            self._note(places[text], rules[text], texts[text])
+        return Found(rules, places, distances)
 
-    def find(self, candidate: Candidate) -> tuple[str, str] | None:
-        """Return (reason, detail) if the candidate stands in the benchmark: ``benchmark_exact``, ``benchmark_near``."""
-        if candidate.key in self._exact:
-            return "benchmark_exact", f"benchmark text '{self._exact[candidate.key]}'"
-        found = self._near.nearest(candidate.simhash) if candidate.simhash is not None else None
-        if found is None:
-            return None
-        return "benchmark_near", f"simhash distance {found[0]} to benchmark text '{self._near_texts[found[1]]}'"
+    def detail(self, found: Found, text: int) -> str:
+        """Say of one text what was found."""
+        place, rule = int(found.places[text]), RULES[found.rules[text]]
+        origin = ", ".join(sorted({f"{name} {split}".strip() for name, split in self._origins[place]}))
+        distance = f"simhash distance {found.distances[text]}; " if rule == "benchmark_near" else ""
+        return f"{distance}{origin} '{self._texts[place]}'"
 
+    def report(self) -> dict[str, Any]:
+        """Return by benchmark and split how many texts it has, how many were seen by which rule, and examples."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for place, origins in enumerate(self._origins):
+            for key, count in origins.items():
+                row = rows.setdefault(key, {"benchmark": key[0], "split": key[1], "texts": 0, "seen": 0,
+                                            **dict.fromkeys(RULES, 0)})
+                row["texts"] += count
+                row["seen"] += count * bool(self._seen[place].any())
+                for rule, seen in zip(RULES, self._seen[place], strict=True):
+                    row[rule] += count * bool(seen)
+        return {"rules": "a benchmark text that was seen by several rules counts once in 'seen' and under each rule",
+                "benchmarks": [{**row, "examples": self._examples.get(key, [])} for key, row in sorted(rows.items())]}
 
-def decontaminate(candidates: Iterable[Candidate], benchmark: BenchmarkIndex | None, step: Step) -> Iterator[Candidate]:
-    """Yield the candidates that do not stand in the benchmark; drop and count the others.
-
-    Exact after normalisation first, then near by simhash; a text shorter than
-    :data:`distill.corpus.normalize.MIN_NEAR_CHARS` in normal form is compared exactly only. A benchmark text
-    that is a part of a longer text is not found. With ``benchmark`` None everything passes.
-    """
-    for candidate in candidates:
-        step.take()
-        found = benchmark.find(candidate) if benchmark else None
-        if found:
-            step.drop(candidate.text.id, *found, candidate.text.text)
-            continue
-        step.give()
-        yield candidate
+    def _note(self, place: int, rule: int, text: Any) -> None:
+        for key in self._origins[place]:
+            examples = self._examples.setdefault(key, [])
+            if sum(example["rule"] == RULES[rule] for example in examples) < _MOST_EXAMPLES:
+                examples.append({"rule": RULES[rule], "benchmark_text": self._texts[place],
+                                 "corpus_text": text.as_py()[:_SHOWN_CHARS * 2]})

@@ -1,30 +1,190 @@
-"""From the ``path`` of a file source to files: glob patterns, shipped data, and helpful words when there is none."""
+"""From the ``path`` of a file source to files, here or behind a URL, and from a file to the streams of text in it."""
 
+import bz2
+import contextlib
 import difflib
 import glob
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from distill.config.schema import FileSource
 from distill.errors import InputError
+from distill.hashing import file_digest, fingerprint
 from distill.resources import PREFIX, shipped
 
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
+_BUFFER = 1 << 20
+_VERSION_FACTS = ("size", "ETag", "etag", "LastModified", "mtime", "md5", "checksum")
 
-def source_files(source: FileSource) -> list[Path]:
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source: where it is (a path, or a URL), and its name in messages."""
+
+    place: str
+    name: str
+
+    @property
+    def is_url(self) -> bool:
+        """Say whether it lies behind a URL."""
+        return _is_url(self.place)
+
+    def version(self) -> str:
+        """Return what changes when the content does: a digest of a local file, else what the file system says of it.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        with readable(self.place):
+            if not self.is_url:
+                return file_digest(Path(self.place))
+            system, path = _file_system(self.place)
+            facts = system.info(path)
+            return fingerprint({key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None})
+
+
+def source_files(source: FileSource) -> list[SourceFile]:
     """Return the files of a source, sorted. ``path`` is a file, or a glob pattern; 'shipped:' is the project's data.
 
     Raises:
         InputError: there is no such file; the message lists near names.
     """
+    if _is_url(source.path):
+        return _url_files(source.path)
     path = _resolved(source.path)
     if path.is_file():
-        return [path]
+        return [SourceFile(str(path), path.name)]
     if path.is_dir():
         raise InputError(f"The corpus source {source.path} is a folder. Name its files, for example {path / '*'}.")
     if glob.has_magic(str(path)):
         files = sorted(Path(found) for found in glob.glob(str(path), recursive=True) if Path(found).is_file())
         if files:
-            return files
+            return [SourceFile(str(file), file.name) for file in files]
     raise InputError(_missing_message(source.path, path))
+
+
+@contextlib.contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a paragraph.
+
+    Raises:
+        InputError: the file is cut off, damaged, not allowed or not there.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        raise _damaged(place, error) from error
+    except PermissionError as error:
+        raise InputError(f"{place} cannot be read: there is no right to. Ask for it, or leave it out.") from error
+    except OSError as error:
+        # What decompressors raise has no error number.
+        if error.errno is None:
+            raise _damaged(place, error) from error
+        raise InputError(f"{place} cannot be read ({error.strerror or error}).") from error
+    except Exception as error:
+        if not _is_url(place):
+            raise
+        # Each file system behind fsspec has exceptions of its own.
+        raise InputError(f"{place} cannot be read ({type(error).__name__}: {str(error)[:300]}). Check the address, and "
+                         "the credentials that its file system takes from the environment.") from error
+
+
+def _damaged(place: str, error: Exception) -> InputError:
+    return InputError(f"{place} is cut off or damaged ({error}). Fetch it again; nothing of it was taken.")
+
+
+@contextlib.contextmanager
+def opened(file: SourceFile) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
+    """Yield the streams of a file, each with its name: the file's own, or those of an archive's members, in turn.
+
+    Compressed files, archives and members are read as streams, never whole.
+    """
+    with contextlib.ExitStack() as stack:
+        raw: Any = stack.enter_context(_open(file))
+        if not file.name.lower().endswith(_TAR):
+            yield iter([(file.name, _decompressed(raw, file.name))])
+            return
+        archive = stack.enter_context(tarfile.open(fileobj=_decompressed(raw, file.name), mode="r|"))
+        yield _members(archive, file.name)
+
+
+def _members(archive: tarfile.TarFile, name: str) -> Iterator[tuple[str, BinaryIO]]:
+    for member in archive:
+        stream = archive.extractfile(member) if member.isfile() else None
+        if stream is not None:
+            yield f"{name}/{member.name}", _decompressed(stream, member.name)
+
+
+def _decompressed(raw: Any, name: str) -> BinaryIO:
+    name = name.lower()
+    if name.endswith((".gz", ".tgz")):
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER)  # type: ignore[arg-type]
+    if name.endswith(".bz2"):
+        return io.BufferedReader(bz2.BZ2File(raw), _BUFFER)  # type: ignore[arg-type]
+    if name.endswith((".zst", ".zstd")):
+        return io.BufferedReader(_Zstandard(raw), _BUFFER)  # type: ignore[arg-type]
+    return raw  # type: ignore[no-any-return]
+
+
+class _Zstandard(io.RawIOBase):
+    """A zstd stream through pyarrow, which says nothing where one is cut off: that shows in the frame's own end."""
+
+    def __init__(self, raw: Any) -> None:
+        import pyarrow as pa
+
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[:len(data)] = data
+        return len(data)
+
+
+@contextlib.contextmanager
+def _open(file: SourceFile) -> Iterator[Any]:
+    if not file.is_url:
+        with Path(file.place).open("rb") as stream:
+            yield stream
+        return
+    system, path = _file_system(file.place)
+    with system.open(path, "rb") as stream:
+        yield stream
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url} cannot be read: {error}. For s3:// install sentidistill[s3]; for others the package "
+                         "that fsspec names.") from error
+    return system, path
+
+
+def _url_files(url: str) -> list[SourceFile]:
+    with readable(url):
+        system, path = _file_system(url)
+        paths = sorted(system.glob(path)) if glob.has_magic(path) else [path]
+        files = [found for found in paths if system.isfile(found)]
+        if not files:
+            raise InputError(f"There is no file {url}, which the config names as a corpus source. Check the address.")
+        return [SourceFile(system.unstrip_protocol(found), found.rstrip("/").rpartition("/")[2]) for found in files]
 
 
 def _resolved(path: str) -> Path:

@@ -36,3 +36,8 @@ def domain(source: SourceBase) -> str:
     if source.domain:
         return source.domain
     return PRESETS[source.preset].domain if source.preset else _DEFAULT_DOMAIN
+
+
+def masks_personal(source: SourceBase) -> bool:
+    """Say whether personal data are masked: the source's own word, else where its texts are tweets."""
+    return domain(source) == PRESETS["twitter"].domain if source.mask_personal is None else source.mask_personal

@@ -1,4 +1,7 @@
-"""Readers of the four file formats. Each yields rows with bounded memory: one line, record or batch at a time."""
+"""Readers of the four file formats. Each yields rows with bounded memory: one line, record or batch at a time.
+
+Each takes a binary stream and its name in messages.
+"""
 
 import csv
 import difflib
@@ -6,7 +9,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill.corpus.step import printable
@@ -17,6 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _JSONL_ROWS_TO_FIND_COLUMN = 1000
 _PARQUET_BATCH = 256
+_LONGEST_LINE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +64,20 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
                          f"Set {key} of this source.")
 
 
-def read_text(path: Path, columns: Columns) -> Iterator[Row]:
+def read_text(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the lines of a text file, one text a line."""
-    with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
-            line = line.rstrip(b"\r\n")
-            if not line.strip():
-                yield Row(number, problem="blank_line")
-            else:
-                yield _decoded(number, line)
+    for number, line in _lines(stream, name):
+        if isinstance(line, Row):
+            yield line
+            continue
+        line = line.rstrip(b"\r\n")
+        if not line.strip():
+            yield Row(number, problem="blank_line")
+        else:
+            yield _decoded(number, line)
 
 
-def read_jsonl(path: Path, columns: Columns) -> Iterator[Row]:
+def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the objects of a JSONL file.
 
     Raises:
@@ -80,58 +85,62 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Row]:
     """
     n_objects, missing, first_bad = 0, True, None
     seen: dict[str, None] = {}
-    with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                yield Row(number, problem="blank_line")
-                continue
-            row = _decoded(number, line)
-            if row.problem:
-                yield row
-                continue
-            value, error = _json_object(row.text)
-            if error:
-                first_bad = first_bad or (number, error)
-                yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
-                continue
-            n_objects += 1
-            if missing:
-                seen.update(dict.fromkeys(list(value)[:100]))
-                missing = columns.text not in seen or (columns.domain is not None and columns.domain not in seen)
-                if missing and n_objects >= _JSONL_ROWS_TO_FIND_COLUMN:
-                    check_columns(str(path), columns, seen)
-            yield Row(number, value.get(columns.text), value.get(columns.domain) if columns.domain else None)
+    for number, line in _lines(stream, name):
+        if isinstance(line, Row):
+            yield line
+            continue
+        if not line.strip():
+            yield Row(number, problem="blank_line")
+            continue
+        row = _decoded(number, line)
+        if row.problem:
+            yield row
+            continue
+        value, error = _json_object(row.text)
+        if error:
+            first_bad = first_bad or (number, error)
+            yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
+            continue
+        n_objects += 1
+        if missing:
+            seen.update(dict.fromkeys(list(value)[:100]))
+            missing = columns.text not in seen or (columns.domain is not None and columns.domain not in seen)
+            if missing and n_objects >= _JSONL_ROWS_TO_FIND_COLUMN:
+                check_columns(name, columns, seen)
+        yield Row(number, value.get(columns.text), value.get(columns.domain) if columns.domain else None)
     if n_objects and missing:
-        check_columns(str(path), columns, seen)
+        check_columns(name, columns, seen)
     if first_bad and not n_objects:
-        raise InputError(f"{path} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
+        raise InputError(f"{name} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
                          "JSONL holds one JSON object a line; if this is another format, set the source's kind.")
 
 
-def read_csv(path: Path, columns: Columns) -> Iterator[Row]:
+def read_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the records of a CSV file with a header line.
 
     Raises:
         InputError: a column is missing, or the file is no CSV.
     """
     csv.field_size_limit(_CSV_FIELD_BYTES)
-    with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        # Lax, a quotation mark that is never closed would swallow the rest of the file without a word.
-        reader = csv.reader(stream, strict=True)
-        try:
-            header = next((record for record in reader if record), None)
-            if header is None:
-                return
-            check_columns(str(path), columns, header)
-            text_at = header.index(columns.text)
-            domain_at = header.index(columns.domain) if columns.domain else None
-            end = reader.line_num
-            for record in reader:
-                start, end = end + 1, reader.line_num
-                yield _csv_row(start, record, len(header), text_at, domain_at)
-        except csv.Error as error:
-            raise InputError(f"{path} line {reader.line_num} cannot be read as CSV ({error}). "
-                             "Look for a quotation mark that is never closed.") from error
+    decoded = io.TextIOWrapper(after_bom(stream, name), encoding="utf-8", errors="surrogateescape", newline="")
+    # Lax, a quotation mark that is never closed would swallow the rest of the file without a word.
+    reader = csv.reader(decoded, strict=True)
+    try:
+        header = next((record for record in reader if record), None)
+        if header is None:
+            return
+        check_columns(name, columns, header)
+        text_at = header.index(columns.text)
+        domain_at = header.index(columns.domain) if columns.domain else None
+        end = reader.line_num
+        for record in reader:
+            start, end = end + 1, reader.line_num
+            yield _csv_row(start, record, len(header), text_at, domain_at)
+    except csv.Error as error:
+        raise InputError(f"{name} line {reader.line_num} cannot be read as CSV ({error}). "
+                         "Look for a quotation mark that is never closed.") from error
+    finally:
+        decoded.detach()
 
 
 def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: int | None) -> Row:
@@ -147,7 +156,7 @@ def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: 
     return Row(line, text, domain)
 
 
-def read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
+def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the rows of a Parquet file.
 
     Raises:
@@ -159,15 +168,15 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
     names = [columns.text] + ([columns.domain] if columns.domain else [])
     number = 0
     try:
-        with pq.ParquetFile(path) as parquet:
-            check_columns(str(path), columns, parquet.schema_arrow.names)
+        with pq.ParquetFile(stream) as parquet:
+            check_columns(name, columns, parquet.schema_arrow.names)
             for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=names):
                 values = [_parquet_values(batch.column(name)) for name in names]
                 for row in zip(*values, strict=True):
                     number += 1
                     yield _parquet_row(number, *row)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
+        raise InputError(f"{name} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
                          "right?") from error
 
 
@@ -191,15 +200,48 @@ def _parquet_row(number: int, text: Any, domain: Any = None) -> Row:
 READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet, "text": read_text}
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a file after its UTF-8 byte-order mark."""
-    stream = path.open("rb")
-    start = stream.read(3)
+def after_bom(stream: BinaryIO, name: str) -> BinaryIO:
+    """Return the stream after its UTF-8 byte-order mark, where it begins with one.
+
+    Raises:
+        InputError: it is UTF-16.
+    """
+    start = b""
+    while len(start) < 3 and (more := stream.read(3 - len(start))):
+        start += more
     if start[:2] in _UTF16_BOMS:
-        stream.close()
-        raise InputError(f"{path} is UTF-16 text. Save it as UTF-8.")
-    stream.seek(3 if start == _BOM else 0)
-    return stream
+        raise InputError(f"{name} is UTF-16 text. Save it as UTF-8.")
+    return io.BufferedReader(_After(b"" if start == _BOM else start, stream), 1 << 20)  # type: ignore[arg-type]
+
+
+class _After(io.RawIOBase):
+    """Some bytes, and then a stream."""
+
+    def __init__(self, first: bytes, stream: BinaryIO) -> None:
+        self._first, self._stream = first, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data, self._first = self._first or self._stream.read(len(buffer)), b""
+        buffer[:len(data)] = data
+        return len(data)
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | Row]]:
+    """Yield the lines of a stream, numbered from 1; for one too long to be held, a row that says so."""
+    lines = after_bom(stream, name)
+    number = 0
+    while line := lines.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
+            yield number, line
+            continue
+        size = len(line)
+        while not line.endswith(b"\n") and (line := lines.readline(_LONGEST_LINE)):
+            size += len(line)
+        yield number, Row(number, problem="line_too_long", detail=f"{size:,} bytes, more than {_LONGEST_LINE:,}")
 
 
 def _decoded(number: int, data: bytes, domain: Any = None) -> Row:

@@ -1,5 +1,6 @@
 """The books of one step of the corpus stage: its ledger, and the texts it dropped."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from distill.ledger import Ledger
@@ -15,27 +16,27 @@ def printable(text: str, max_chars: int = _EXCERPT_CHARS) -> str:
 
 @dataclass
 class Step:
-    """One step's ledger (unit: texts) and its drops. Every input is either passed on or dropped."""
+    """One step's ledger (unit: texts). Every input is either passed on or dropped; drops are written out one by one."""
 
     name: str
-    drops: list[Drop] = field(default_factory=list)
+    write: Callable[[Drop], None]
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.name, "texts")
 
-    def take(self) -> None:
-        """Count one text that came in."""
-        self.ledger.n_in += 1
+    def take(self, n: int = 1) -> None:
+        """Count texts that came in."""
+        self.ledger.n_in += n
 
-    def give(self) -> None:
-        """Count one text that goes on."""
-        self.ledger.n_out += 1
+    def give(self, n: int = 1) -> None:
+        """Count texts that go on."""
+        self.ledger.n_out += n
 
     def drop(self, record_id: str, reason: str, detail: str = "", excerpt: str = "") -> None:
         """Count and list one text that goes no further. ``detail`` and ``excerpt`` may hold anything."""
         self.ledger.dropped[reason] += 1
-        self.drops.append(Drop(record_id, self.name, reason, printable(detail, 300), printable(excerpt)))
+        self.write(Drop(record_id, self.name, reason, printable(detail, 300), printable(excerpt)))
 
     def count_unlisted(self, reason: str, n: int = 1) -> None:
         """Count texts that go no further without listing them one by one."""

@@ -14,10 +14,18 @@ class SourceBase(Section):
     text_column: str | None = Field(None, description="column that holds the text; default: the preset's, else 'text'")
     domain: str | None = Field(None, description="what the texts are about, or a column that says so as 'column:NAME'")
     limit: int | None = Field(None, ge=1, description="at most this many texts, chosen by hash; default: all")
+    mask_personal: bool | None = Field(
+        None, description="replace e-mail addresses, phone numbers and user names; default: for tweets only")
+    on_error: Literal["skip", "fail"] = Field(
+        "skip", description="a record that cannot be read is counted and passed over, or ends the run")
 
 
 class FileSource(SourceBase):
-    """Local files. ``path`` is a file or a glob pattern; "${NAME}" is an environment variable, "shipped:" our data."""
+    """Files: ``path`` is a file, a glob pattern, or a URL of either, such as "s3://bucket/*.jsonl.zst".
+
+    "${NAME}" is an environment variable, "shipped:" our data. Compressed files (.gz, .bz2, .zst) and tar archives of
+    files of the kind are read as they are.
+    """
 
     kind: Literal["csv", "jsonl", "parquet", "text"]
     path: str
@@ -42,6 +50,7 @@ class Clean(Section):
     min_chars: int = Field(20, ge=1)
     max_chars: int = Field(4000, ge=1)
     strip_html: bool = True
+    languages: list[str] = Field([], description="keep texts in these languages only, such as en; default: all")
 
 
 class Decontaminate(Section):
@@ -56,6 +65,9 @@ class Dedup(Section):
 
     enabled: bool = True
     max_distance: int = Field(3, ge=0, le=8, description="simhash bits that may differ")
+    keep: Literal["first", "longest"] = Field("first", description="which one stays: the first by hash, or the longest")
+    group: Literal["greedy", "clusters"] = Field(
+        "greedy", description="clusters: also what is near only to a text that went")
 
 
 class Corpus(Section):
@@ -65,3 +77,6 @@ class Corpus(Section):
     clean: Clean = Clean()
     decontaminate: Decontaminate = Decontaminate()
     dedup: Dedup = Dedup()
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
+    limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
