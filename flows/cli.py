@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from distill import __version__
 from distill.errors import InputError, RunError
@@ -54,6 +55,21 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(action="stage", command=name)
         if name in ("generate", "train"):
             command.add_argument("--stage", choices=["knowdist", "icldist"], help="only this one; default: both")
+    dedup = commands.add_parser("dedup", help="copy a file of texts without its duplicates and near-duplicates")
+    dedup.add_argument("source", metavar="IN", type=Path,
+                       help=".jsonl, .csv or .parquet; the first two may be compressed (.gz, .bz2, .zst)")
+    dedup.add_argument("target", metavar="OUT", type=Path, help="of the same form; rows, order and other columns stay")
+    dedup.add_argument("--field", default="text", metavar="NAME", help="the column that holds the texts; default: text")
+    dedup.add_argument("--k", type=int, default=3, choices=range(9), metavar="BITS",
+                       help="simhash bits in which near-duplicates may differ, 0 to 8; default: 3")
+    dedup.add_argument("--keep", choices=["first", "longest"], default="first",
+                       help="which one stays: the first by a hash of the content (default), or the longest")
+    dedup.add_argument("--group", choices=["greedy", "clusters"], default="greedy",
+                       help="clusters: also drop what is near only to a dropped text")
+    dedup.add_argument("--dropped", metavar="FILE", type=Path, help="write a JSON line for each row that was dropped")
+    dedup.add_argument("--on-error", choices=["skip", "fail"], default="skip",
+                       help="rows that cannot be read are dropped and counted (default), or end the command")
+    dedup.set_defaults(action="dedup")
     resume = commands.add_parser("resume", help="go on with a run that stopped")
     resume.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
     _with_changes(resume).set_defaults(action="resume")

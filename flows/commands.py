@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,24 @@ def _check_early(arguments: argparse.Namespace) -> None:
     from flows.run import find_config
 
     load_config(find_config(arguments.config), arguments.overrides)
+
+
+def dedup_command(arguments: argparse.Namespace) -> None:
+    """Copy a file of texts without its duplicates."""
+    import time
+
+    from distill.corpus.dedup_file import dedup_file
+
+    begun = time.monotonic()
+    done = dedup_file(arguments.source, arguments.target, arguments.field, arguments.k, arguments.keep, arguments.group,
+                      arguments.dropped, arguments.on_error)
+    ledger, seconds = done.ledger, time.monotonic() - begun
+    rows = [("rows read", ledger.n_in), *sorted(ledger.dropped.items()), ("rows written", ledger.n_out)]
+    for name, count in rows:
+        print(f"{name:<16} {count:>14,} {count / max(ledger.n_in, 1):>8.2%}")
+    print(f"{seconds:.1f} s, {ledger.n_in / max(seconds, 1e-9):,.0f} rows a second; written: {arguments.target}")
+    for problem in done.not_read:
+        print(f"not read: {problem}", file=sys.stderr)
 
 
 def resume_command(arguments: argparse.Namespace) -> None:

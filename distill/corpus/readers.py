@@ -24,10 +24,14 @@ _LONGEST_LINE = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns to read. ``domain`` is None where the domain does not stand in the data."""
+    """Which columns to read. ``domain`` is None where the domain does not stand in the data.
+
+    ``advice`` is what a message about a missing text column tells to do.
+    """
 
     text: str
     domain: str | None = None
+    advice: str = "Set text_column of this source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
         InputError: one is not; the message names the nearest and the available ones.
     """
     names = list(available)
-    for column, key in ((columns.text, "text_column"), (columns.domain, "domain")):
+    for column, advice in ((columns.text, columns.advice), (columns.domain, "Set domain of this source")):
         if column is None or column in names:
             continue
         folded = {name.casefold(): name for name in reversed(names)}
@@ -61,12 +65,12 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
         listed = ", ".join(printable(name, 60) for name in names[:20])
         listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
-                         f"Set {key} of this source.")
+                         f"{advice}.")
 
 
 def read_text(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the lines of a text file, one text a line."""
-    for number, line in _lines(stream, name):
+    for number, line in lines(stream, name):
         if isinstance(line, Row):
             yield line
             continue
@@ -85,7 +89,7 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """
     n_objects, missing, first_bad = 0, True, None
     seen: dict[str, None] = {}
-    for number, line in _lines(stream, name):
+    for number, line in lines(stream, name):
         if isinstance(line, Row):
             yield line
             continue
@@ -229,17 +233,17 @@ class _After(io.RawIOBase):
         return len(data)
 
 
-def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | Row]]:
+def lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | Row]]:
     """Yield the lines of a stream, numbered from 1; for one too long to be held, a row that says so."""
-    lines = after_bom(stream, name)
+    buffered = after_bom(stream, name)
     number = 0
-    while line := lines.readline(_LONGEST_LINE):
+    while line := buffered.readline(_LONGEST_LINE):
         number += 1
         if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
             yield number, line
             continue
         size = len(line)
-        while not line.endswith(b"\n") and (line := lines.readline(_LONGEST_LINE)):
+        while not line.endswith(b"\n") and (line := buffered.readline(_LONGEST_LINE)):
             size += len(line)
         yield number, Row(number, problem="line_too_long", detail=f"{size:,} bytes, more than {_LONGEST_LINE:,}")
 

@@ -1,8 +1,9 @@
 """What comparing texts needs to know of each, 37 bytes however long it is: keys of its content, and its simhash."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,23 +41,31 @@ class Sketches:
 
 def concatenated(parts: Iterable[Sketches]) -> Sketches:
     """Return sketches one after the other."""
-    parts = list(parts) or [_sketch(text_array([]), text_array([]), 0)]
+    parts = list(parts) or [sketch_normalized(text_array([]), text_array([]))]
     return Sketches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Sketches.__slots__))
 
 
 def sketch(texts: pa.Array | list[str], seed: int = 0) -> Sketches:
     """Return the sketches of texts (no nulls, no lone surrogates), made on all cores. ``seed`` goes into ``order``."""
-    return sketch_normalized(array := text_array(texts), parallel(normal_forms, array), seed)
+    return concatenated(sketch_stream([text_array(texts)], seed))
 
 
-def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sketches:
-    """Return the sketches of texts whose normal forms are at hand."""
-    if len(texts) <= _PIECE:
-        return _sketch(texts, normals, seed)
-    starts = range(0, len(texts), _PIECE)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return concatenated(pool.map(
-            lambda at: _sketch(texts.slice(at, _PIECE), normals.slice(at, _PIECE), seed), starts))
+def sketch_stream(batches: Iterable[pa.Array], seed: int = 0) -> Iterator[Sketches]:
+    """Yield the sketches of batches of texts, in order, in pieces; the next batch is read while they are made."""
+    running: deque[Future[Sketches]] = deque()
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            for start in range(0, len(batch), _PIECE):
+                running.append(pool.submit(_sketch_texts, batch.slice(start, _PIECE), seed))
+                while len(running) > 4 * threads:
+                    yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _sketch_texts(texts: pa.Array, seed: int) -> Sketches:
+    return sketch_normalized(texts, normal_forms(texts), seed)
 
 
 def parallel(function: Callable[[pa.Array], pa.Array], texts: pa.Array) -> pa.Array:
@@ -68,7 +77,8 @@ def parallel(function: Callable[[pa.Array], pa.Array], texts: pa.Array) -> pa.Ar
             lambda at: function(texts.slice(at, _PIECE)), range(0, len(texts), _PIECE))))
 
 
-def _sketch(texts: pa.Array, normals: pa.Array, seed: int) -> Sketches:
+def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sketches:
+    """Return the sketches of texts whose normal forms are at hand."""
     from distill.corpus.compiled import hash_texts
 
     hash_texts(*utf8(normals), 0, keys := np.empty((len(texts), 2), np.uint64))

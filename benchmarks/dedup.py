@@ -1,0 +1,178 @@
+"""Deduplication beside its peers, on the same texts, in one run.
+
+    python -m benchmarks.dedup [--texts 20000] [--data-dir DIR] [--sizes 1000000 4000000]
+
+Prints a table of fingerprints (ours, the ``simhash`` package, ``datasketch`` MinHash), then one of whole files:
+``distill dedup`` in a process of its own, Parquet to Parquet, with its time and its peak memory. ``text-dedup`` is not
+compared: beside this project's other packages it does not install (it wants NumPy 1, another urllib3 or Python 3.12).
+
+Texts are reviews and tweets below --data-dir (imdb.csv, amazon.jsonl, tweets.txt), else the project's own demo corpus;
+those of a whole file are 500 characters of sentences drawn from them, one in ten a near-copy and one in twenty a copy.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.machine import describe
+from distill.resources import locate
+
+CHARACTERS = 500
+
+
+def main() -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=20_000, help="texts that the peers are compared on")
+    parser.add_argument("--data-dir", type=Path, help="a folder with imdb.csv, amazon.jsonl, tweets.txt")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000, 4_000_000], help="rows of whole files")
+    arguments = parser.parse_args()
+    print(describe())
+    found = real_texts(arguments.data_dir)
+    texts = [found[n % len(found)] for n in range(arguments.texts)]
+    compare_fingerprints(texts)
+    print()
+    whole_files(found, arguments.sizes)
+
+
+def real_texts(folder: Path | None) -> list[str]:
+    """Return real reviews and tweets, or those of the demo."""
+    folder = folder or locate("shipped:data/demo")
+    texts: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as stream:
+                texts += [max(row.values(), key=lambda value: len(value or "")) or "" for row in csv.DictReader(stream)]
+        elif path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as stream:
+                texts += [str(max(json.loads(line).values(), key=lambda value: len(str(value)))) for line in stream]
+        elif path.suffix == ".txt":
+            texts += path.read_text(encoding="utf-8").splitlines()
+    return random.Random(0).sample(texts, len(texts))
+
+
+def compare_fingerprints(texts: list[str]) -> None:
+    """Print how many texts a second each makes fingerprints of."""
+    from simhash import Simhash
+
+    from distill.corpus.simhash import fingerprints, shingle_hash
+    from distill.corpus.sketch import sketch
+
+    fingerprints(texts[:10])
+    sketch(texts[:10])
+    size = sum(map(len, texts)) / len(texts)
+    print(f"{len(texts):,} texts of {size:,.0f} characters\n")
+    print(f"{'fingerprints of each text':<62}{'texts/s':>12}{'to simhash':>12}")
+    few = texts[:2000]  # the package takes its time
+    Simhash.large_weight_cutoff = 1 << 30  # else it fails on features that stand 256 times in a text (NumPy 2)
+    theirs = rate(lambda: [Simhash(text).value for text in few], len(few))
+    same = rate(lambda: [Simhash(text, hashfunc=shingle_hash).value for text in few[:500]], 500)
+    ours = rate(lambda: fingerprints(texts), len(texts))
+    both = rate(lambda: sketch(texts), len(texts))
+    rows = [("simhash 2, md5", theirs), ("simhash 2, our hash (the same fingerprints)", same),
+            ("sentidistill, one thread: the same fingerprints", ours),
+            ("sentidistill, all cores: normal form, keys and fingerprint", both)]
+    rows += _minhash(few)
+    for name, speed in rows:
+        print(f"{name:<62}{speed:>12,.0f}{speed / theirs:>11.1f}x")
+
+
+def _minhash(texts: list[str]) -> list[tuple[str, float]]:
+    from datasketch import MinHash
+
+    def one(text: str) -> Any:
+        letters = "".join(re.findall(r"\w+", text.lower()))
+        minhash = MinHash(num_perm=128)
+        minhash.update_batch([letters[n:n + 4].encode() for n in range(max(len(letters) - 3, 1))])
+        return minhash
+
+    speed = rate(lambda: [one(text) for text in texts], len(texts))
+    return [("datasketch MinHash, 128 permutations, the same features", speed)]
+
+
+def rate(work: Callable[[], Any], n: int) -> float:
+    """Return how many texts a second ``work`` does: the best of three."""
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return n / min(seconds)
+
+
+def whole_files(texts: list[str], sizes: list[int]) -> None:
+    """Print what ``distill dedup`` takes from Parquet to Parquet."""
+    print("distill dedup, Parquet to Parquet")
+    print(f"{'rows':>12}{'MiB':>9}{'seconds':>10}{'rows/s':>12}{'peak MiB':>11}{'bytes/row':>11}{'written':>13}")
+    base = None
+    for size in sizes:
+        folder = Path(tempfile.mkdtemp(prefix="sentidistill-dedup-"))
+        try:
+            write_texts(folder / "in.parquet", texts, size)
+            seconds, peak = timed(folder)
+            base = base or (seconds, size)
+            written = pq.read_metadata(folder / "out.parquet").num_rows
+            print(f"{size:>12,}{size * CHARACTERS / 2**20:>9,.0f}{seconds:>10.1f}{size / seconds:>12,.0f}"
+                  f"{peak / 2**20:>11,.0f}{peak / size:>11,.0f}{written:>13,}", flush=True)
+        finally:
+            shutil.rmtree(folder)
+    if base and len(sizes) > 1:
+        print(f"{seconds / base[0]:.2f} times as long for {sizes[-1] / base[1]:.1f} times the rows")
+
+
+def write_texts(path: Path, texts: list[str], n: int) -> None:
+    """Write ``n`` texts of 500 characters of real sentences: most new, 10% near-copies, 5% copies of earlier ones."""
+    chooser = random.Random(1)
+    sentences = [sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text) if len(sentence) > 20]
+    recent: list[str] = []
+    with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
+        for start in range(0, n, 50_000):
+            batch = []
+            for _ in range(start, min(start + 50_000, n)):
+                kind = chooser.random()
+                if recent and kind < 0.05:
+                    text = chooser.choice(recent)
+                elif recent and kind < 0.15:
+                    text = chooser.choice(recent)
+                    at = chooser.randrange(len(text) - 1)
+                    text = text[:at] + chooser.choice("abcdefgh") + text[at + 1:]
+                else:
+                    parts, size = [], 0
+                    while size < CHARACTERS:
+                        parts.append(chooser.choice(sentences))
+                        size += len(parts[-1]) + 1
+                    text = " ".join(parts)[:CHARACTERS]
+                batch.append(text)
+            recent = batch[:1000]
+            writer.write_table(pa.table({"id": np.arange(start, start + len(batch)), "text": batch}))
+
+
+def timed(folder: Path) -> tuple[float, int]:
+    """Return the seconds and the peak bytes of memory of one process that deduplicates a file."""
+    command = [sys.executable, "-m", "flows.cli", "dedup", str(folder / "in.parquet"), str(folder / "out.parquet")]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begun
+    if status:
+        raise SystemExit(f"distill dedup ended with status {os.waitstatus_to_exitcode(status)}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

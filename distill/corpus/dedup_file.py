@@ -1,0 +1,103 @@
+"""Dedup of one file of texts into another: ``distill dedup IN OUT``."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from distill.corpus.dedup import Decision, Group, Keep, decide
+from distill.corpus.sketch import Sketches, concatenated, sketch_stream
+from distill.corpus.tables import Table, open_table, table_form
+from distill.errors import InputError
+from distill.ledger import Ledger
+from distill.storage import atomic_path
+
+_SHOWN = 10
+
+
+@dataclass
+class _Read:
+    """What was met while a file was read: how many rows, and those without a text as (row, reason, detail)."""
+
+    n_rows: int = 0
+    without: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Deduplicated:
+    """The account of a file, and the first rows that could not be read, in words."""
+
+    ledger: Ledger
+    not_read: list[str]
+
+
+def dedup_file(source: Path, target: Path, text_field: str = "text", max_distance: int = 3, keep: Keep = "first",
+               group: Group = "greedy", dropped: Path | None = None, on_error: str = "skip") -> Deduplicated:
+    """Copy the rows of ``source`` that stay to ``target``, in their order, and say what became of the others.
+
+    Which texts stay: :func:`distill.corpus.dedup.decide`; of rows with the very same text the first one does. Rows
+    without a text are dropped and counted. ``dropped`` gets a JSON line for each row that does not stay:
+    ``row`` (from 1), ``reason``, and ``same_as`` and ``distance`` or ``detail``. Memory is about 150 bytes a row.
+
+    Raises:
+        InputError: a file's form, content or column is not as said, or a row cannot be read and ``on_error`` is fail.
+    """
+    if table_form(source) != table_form(target):
+        raise InputError(f"{source.name} and {target.name} are of different forms. Give OUT the ending of IN.")
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{target} is the file that is read. Give OUT another name.")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {target.absolute().parent} to write {target.name} to. Make it first.")
+    table, read = open_table(source, text_field), _Read()
+    with tqdm(desc="read and sketch", unit="text", unit_scale=True, disable=None) as bar:
+        sketches = concatenated(_watched(sketch_stream(_texts(table, read, source, on_error)), bar))
+    decision = decide(sketches, max_distance, keep, group)
+    # Texts are numbered without the rows that have none.
+    rows = np.arange(read.n_rows)
+    rows = np.delete(rows, [row for row, _, _ in read.without]) if read.without else rows
+    stays = np.zeros(read.n_rows, np.bool_)
+    stays[rows] = decision.kept
+    table.copy(stays, target)
+    if dropped:
+        _write_dropped(dropped, rows, decision, sketches, read)
+    reasons = Counter(reason for _, reason, _ in read.without)
+    reasons["duplicate_exact"] = int(decision.exact.sum())
+    reasons["duplicate_near"] = int((~decision.kept & ~decision.exact).sum())
+    ledger = Ledger("dedup", "rows", read.n_rows, int(stays.sum()), +reasons)
+    return Deduplicated(ledger.check(), [f"{source.name} {detail} ({reason})" for _, reason, detail in read.without
+                                         if reason not in ("no_text", "blank_line")][:_SHOWN])
+
+
+def _texts(table: Table, read: _Read, source: Path, on_error: str) -> Iterator[pa.Array]:
+    for batch in table.batches():
+        for place, reason, detail in batch.without:
+            if on_error == "fail" and reason != "blank_line":
+                raise InputError(f"{source} {detail or f'row {read.n_rows + place + 1}'} ({reason}). Mend it, or use "
+                                 "--on-error skip: such rows are then dropped and counted.")
+            read.without.append((read.n_rows + place, reason, detail))
+        read.n_rows += batch.n_rows
+        yield batch.texts
+
+
+def _watched(pieces: Iterator[Sketches], bar: "tqdm[None]") -> Iterator[Sketches]:
+    for piece in pieces:
+        bar.update(len(piece))
+        yield piece
+
+
+def _write_dropped(path: Path, rows: np.ndarray, decision: Decision, sketches: Sketches, read: _Read) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for row, reason, detail in read.without:
+            stream.write(json.dumps({"row": row + 1, "reason": reason, "detail": detail}) + "\n")
+        for place in np.flatnonzero(~decision.kept).tolist():
+            by = int(decision.by[place])
+            entry = {"row": int(rows[place]) + 1, "reason": "duplicate_exact", "same_as": int(rows[by]) + 1}
+            if not decision.exact[place]:
+                distance = int(np.bitwise_count(sketches.simhashes[place] ^ sketches.simhashes[by]))
+                entry |= {"reason": "duplicate_near", "distance": distance}
+            stream.write(json.dumps(entry) + "\n")

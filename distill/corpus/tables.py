@@ -1,0 +1,228 @@
+"""Tables of texts in a file, read once for their texts and once more to copy the rows that stay."""
+
+import bz2
+import contextlib
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.corpus.files import SourceFile, opened, readable
+from distill.corpus.readers import Columns, Row, after_bom, check_columns, lines, read_csv, read_jsonl
+from distill.corpus.simhash import text_array
+from distill.errors import InputError
+from distill.storage import atomic_path
+
+_BYTES_AT_ONCE = 16 << 20
+_ROWS_AT_ONCE = 1 << 16
+_ADVICE = "Name it with --field"
+_COMPRESSED = (".gz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The texts of some rows in their order, and for the rows without one: place in the batch, reason, detail."""
+
+    n_rows: int
+    texts: pa.Array
+    without: list[tuple[int, str, str]]
+
+
+class Table(Protocol):
+    """A file of rows with a text each."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the texts of all rows."""
+        ...
+
+    def copy(self, keep: np.ndarray, target: Path) -> None:
+        """Write the rows where ``keep`` (rows,) is true to ``target``, whole or not at all."""
+        ...
+
+
+def open_table(path: Path, field: str) -> Table:
+    """Return the table in a file, whose form its name tells.
+
+    Raises:
+        InputError: the name tells none, or there is no such file.
+    """
+    form = table_form(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}." if not path.exists() else f"{path} is a folder. Name a file.")
+    if form == ".parquet":
+        return _Parquet(path, field)
+    return _Lines(path, field) if form == ".jsonl" else _Csv(path, field)
+
+
+def table_form(path: Path) -> str:
+    """Return '.jsonl', '.csv' or '.parquet'.
+
+    Raises:
+        InputError: the name of the file ends otherwise.
+    """
+    name = path.name.lower()
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    form = Path(name).suffix.replace(".ndjson", ".jsonl")
+    if form not in (".jsonl", ".csv", ".parquet") or (form == ".parquet" and name != path.name.lower()):
+        raise InputError(f"{path}: the name does not say what it is. It must end in .jsonl, .csv or .parquet; the "
+                         f"first two may be compressed ({', '.join(_COMPRESSED)}).")
+    return form
+
+
+class _Rows:
+    """What JSON lines and CSV have in common: rows from a stream."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        self._file, self._field = SourceFile(str(path), path.name), field
+
+    def batches(self) -> Iterator[Batch]:
+        texts: list[str] = []
+        without: list[tuple[int, str, str]] = []
+        rows = size = 0
+        with readable(self._file.place), opened(self._file) as streams:
+            for name, stream in streams:
+                for row in self._read(stream, name):
+                    reason, detail = _reason(row)
+                    if reason:
+                        without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
+                    else:
+                        texts.append(row.text)
+                        size += len(row.text)
+                    rows += 1
+                    if rows == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
+                        yield Batch(rows, text_array(texts), without)
+                        texts, without, rows, size = [], [], 0, 0
+        yield Batch(rows, text_array(texts), without)
+
+    def _read(self, stream: Any, name: str) -> Iterator[Row]:
+        raise NotImplementedError
+
+
+class _Lines(_Rows):
+    """JSON lines. What is kept is copied byte for byte."""
+
+    def _read(self, stream: Any, name: str) -> Iterator[Row]:
+        return read_jsonl(stream, name, Columns(self._field, advice=_ADVICE))
+
+    def copy(self, keep: np.ndarray, target: Path) -> None:
+        with _written(target) as out, opened(self._file) as streams:
+            for name, stream in streams:
+                for place, (_, line) in enumerate(lines(stream, name)):
+                    if keep[place] and isinstance(line, bytes):
+                        out.write(line if line.endswith(b"\n") else line + b"\n")
+
+
+class _Csv(_Rows):
+    """CSV with a header. What is kept is written with the fewest quotation marks."""
+
+    def _read(self, stream: Any, name: str) -> Iterator[Row]:
+        return read_csv(stream, name, Columns(self._field, advice=_ADVICE))
+
+    def copy(self, keep: np.ndarray, target: Path) -> None:
+        with _written(target) as out, opened(self._file) as streams:
+            for name, stream in streams:
+                decoded = io.TextIOWrapper(after_bom(stream, name), "utf-8", "surrogateescape", newline="")
+                encoded = io.TextIOWrapper(out, "utf-8", "surrogateescape", newline="")
+                reader, writer = csv.reader(decoded, strict=True), csv.writer(encoded, lineterminator="\n")
+                writer.writerow(next(record for record in reader if record))
+                writer.writerows(record for place, record in enumerate(reader) if keep[place])
+                encoded.detach()
+                decoded.detach()
+
+
+class _Parquet:
+    """Parquet. Schema, metadata and compression stay as they are."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        self._path, self._field = path, field
+
+    def batches(self) -> Iterator[Batch]:
+        with self._opened() as parquet:
+            check_columns(str(self._path), Columns(self._field, advice=_ADVICE), parquet.schema_arrow.names)
+            kind = parquet.schema_arrow.field(self._field).type
+            if not _is_text(kind):
+                raise InputError(f"{self._path}: column '{self._field}' holds {kind}, not texts. Name another.")
+            for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet), columns=[self._field]):
+                column = batch.column(0)
+                yield _texts_of(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
+
+    def copy(self, keep: np.ndarray, target: Path) -> None:
+        with self._opened() as parquet, atomic_path(target) as temporary:
+            codec = parquet.metadata.row_group(0).column(0).compression if parquet.metadata.num_row_groups else "snappy"
+            codec = "none" if codec == "UNCOMPRESSED" else codec
+            with pq.ParquetWriter(temporary, parquet.schema_arrow, compression=codec) as writer:
+                at = 0
+                for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet)):
+                    writer.write_batch(batch.filter(pa.array(keep[at:at + len(batch)])))
+                    at += len(batch)
+
+    def _opened(self) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(self._path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self._path} cannot be read as Parquet ({error}). Is the file complete?") from error
+
+    @staticmethod
+    def _rows_at_once(parquet: pq.ParquetFile) -> int:
+        groups = [parquet.metadata.row_group(n) for n in range(parquet.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups) / max(parquet.metadata.num_rows, 1)
+        return int(min(max(_BYTES_AT_ONCE / max(size, 1), 16), _ROWS_AT_ONCE))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+                or pa.types.is_null(kind))
+
+
+def _texts_of(column: pa.Array) -> Batch:
+    n_rows = len(column)
+    without: list[tuple[int, str, str]] = []
+    column = column.cast(pa.large_binary())
+    if column.null_count:
+        without += [(int(place), "no_text", "no value") for place in np.flatnonzero(column.is_null().to_numpy(False))]
+    try:
+        texts = column.drop_null().cast(pa.large_string())
+    except pa.ArrowInvalid:
+        kept = []
+        for place, value in enumerate(column.to_pylist()):
+            if value is None:
+                continue
+            try:
+                kept.append(value.decode())
+            except UnicodeDecodeError as error:
+                without.append((place, "invalid_utf8", f"byte {error.start}: {error.reason}"))
+        texts = text_array(kept)
+    return Batch(n_rows, texts, sorted(without))
+
+
+def _reason(row: Row) -> tuple[str, str]:
+    if row.problem:
+        return row.problem, row.detail
+    if not isinstance(row.text, str):
+        return "no_text", "no value" if row.text is None else f"a value of type {type(row.text).__name__}"
+    if not row.text.isascii() and any("\ud800" <= character <= "\udfff" for character in row.text):
+        return "lone_surrogate", ""
+    return "", ""
+
+
+@contextlib.contextmanager
+def _written(target: Path) -> Iterator[BinaryIO]:
+    """Yield a stream into a file that is there, compressed as its name says, when the context ends well."""
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _open_zstandard}
+    with atomic_path(target) as temporary, openers.get(target.suffix.lower(), open)(temporary, "wb") as stream:
+        yield stream
+
+
+def _open_zstandard(path: Path, mode: str) -> Any:
+    del mode
+    return pa.CompressedOutputStream(str(path), "zstd")
