@@ -98,6 +98,7 @@ class Drop:
 
 
 Record = TypeVar("Record")
+_READ_AHEAD = 1 << 20
 _ARROW = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
 
 
@@ -159,6 +160,14 @@ class RecordWriter:
         self._file.__exit__(kind, error, trace)
 
 
+def open_parquet(source: Any) -> pq.ParquetFile:
+    """Open a Parquet file (a path, or a seekable stream) to be read a batch at a time.
+
+    By default pyarrow fetches the whole file ahead of the first batch and holds it: memory would grow with the file.
+    """
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AHEAD)
+
+
 def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:
     """Write records to ``path`` as Parquet, whole or not at all, and return how many there were."""
     with RecordWriter(path, record_type, chunk) as writer:
@@ -179,7 +188,7 @@ def read_records(path: Path, record_type: type[Record]) -> Iterator[Record]:
     """
     names = [f.name for f in dataclasses.fields(record_type)]
     try:
-        with pq.ParquetFile(path) as parquet:
+        with open_parquet(path) as parquet:
             for batch in parquet.iter_batches(columns=names, batch_size=4096):
                 for row in batch.to_pylist():
                     yield record_type(**row)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.config.schema import Corpus
 from distill.corpus import presets
+from distill.corpus.blocks import Blocks
 from distill.corpus.clean import clean
 from distill.corpus.collect import BATCH, Part, chosen, collect_parts, source_inputs
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
@@ -24,12 +24,12 @@ from distill.corpus.language import check_languages
 from distill.corpus.mix import mix
 from distill.corpus.normalize import normal_forms
 from distill.corpus.simhash import text_array
-from distill.corpus.sketch import Sketches, concatenated, sketch_normalized
+from distill.corpus.sketch import SketchBlocks, Sketches, sketch_normalized
 from distill.corpus.sorted import write_sorted
 from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.ledger import Ledger
-from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, read_records
+from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 
@@ -100,10 +100,11 @@ def read_texts(run: Path) -> list[Text]:
 class _Known:
     """What is known of the texts that are left, in the order of the file they were written to."""
 
-    sketches: list[Sketches] = field(default_factory=list)
-    ids: list[np.ndarray] = field(default_factory=list)
-    ranks: list[np.ndarray] = field(default_factory=list)
-    domains: list[pa.Array] = field(default_factory=list)
+    sketches: SketchBlocks = field(default_factory=SketchBlocks)
+    ids: Blocks = field(default_factory=lambda: Blocks(np.uint8, 10))
+    ranks: Blocks = field(default_factory=lambda: Blocks(np.uint64))
+    domains: Blocks = field(default_factory=lambda: Blocks(np.int32))
+    domain_names: dict[str, int] = field(default_factory=dict)
 
 
 def _work(
@@ -116,8 +117,9 @@ def _work(
         benchmark = BenchmarkIndex(found, config.decontaminate.max_distance)
     with RecordWriter(folder / DROPPED, Drop) as drops:
         for part in parts:
-            for batch in pq.ParquetFile(part.dropped).iter_batches():
-                drops.write_table(pa.Table.from_batches([batch]))
+            with open_parquet(part.dropped) as listed:
+                for batch in listed.iter_batches():
+                    drops.write_table(pa.Table.from_batches([batch]))
         names = ["collect", "clean", "decontaminate", "dedup", *(["mix"] if config.weights or config.limit else [])]
         steps = [Step(name, drops.write) for name in names]
         known = _Known()
@@ -182,16 +184,15 @@ def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, b
             known.sketches.append(sketches[stays])
             known.ids.append(_packed(table["id"]))
             known.ranks.append(table["rank"].to_numpy())
-            known.domains.append(table["domain"].combine_chunks())
+            known.domains.append(np.array([known.domain_names.setdefault(name, len(known.domain_names))
+                                           for name in table["domain"].to_pylist()], np.int32))
             yield table.select(arrow_schema(Text).names)
 
 
 def _decide(cleaned: Path, config: Corpus, known: _Known, steps: list[Step]) -> np.ndarray:
     """Return which of the cleaned texts stay, (n,) bool; drop and count the others."""
-    sketches = concatenated(known.sketches)
+    sketches, ids, ranks = known.sketches.sketches(), known.ids.array(), known.ranks.array()
     n = len(sketches)
-    ids = np.concatenate([*known.ids, np.empty((0, 10), np.uint8)])
-    ranks = np.concatenate([*known.ranks, np.empty(0, np.uint64)])
     if config.dedup.enabled:
         decision = decide(sketches, config.dedup.max_distance, config.dedup.keep, config.dedup.group, ranks)
     else:
@@ -200,9 +201,8 @@ def _decide(cleaned: Path, config: Corpus, known: _Known, steps: list[Step]) -> 
     steps[0].give(int(decision.kept.sum()))
     keep, reasons = decision.kept, np.full(n, "", object)
     if len(steps) > 1:
-        domains = pa.chunked_array(known.domains, pa.string()) if known.domains else pa.chunked_array([], pa.string())
         steps[1].take(int(keep.sum()))
-        keep, reasons = mix(keep, domains, ranks, config.weights, config.limit)
+        keep, reasons = mix(keep, known.domains.array(), list(known.domain_names), ranks, config.weights, config.limit)
         steps[1].give(int(keep.sum()))
     _drop(cleaned, sketches, ids, decision, reasons, steps)
     return keep
@@ -212,7 +212,7 @@ def _drop(cleaned: Path, sketches: Sketches, ids: np.ndarray, decision: Decision
           steps: list[Step]) -> None:
     """Write down each text that is dropped, for which one or why."""
     at = 0
-    with pq.ParquetFile(cleaned) as parquet:
+    with open_parquet(cleaned) as parquet:
         for batch in parquet.iter_batches(batch_size=BATCH, columns=["id", "text"]):
             gone = np.flatnonzero(~decision.kept[at:at + len(batch)] | (reasons[at:at + len(batch)] != ""))
             for place in gone.tolist():

@@ -19,7 +19,7 @@ from distill.corpus.step import Step, printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, fingerprint
 from distill.ledger import Ledger
-from distill.records import Drop, RecordWriter
+from distill.records import Drop, RecordWriter, open_parquet
 from distill.storage import atomic_path, read_json, write_json
 
 VERSION = 1
@@ -98,7 +98,7 @@ def chosen(parts: list[Part], limit: int | None) -> Iterator[tuple[pa.Table, int
             threshold = np.partition(ranks, limit - 1)[limit - 1]
             equal = limit - int((ranks < threshold).sum())
     for part in parts:
-        with pq.ParquetFile(part.texts) as parquet:
+        with open_parquet(part.texts) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH):
                 table = pa.Table.from_batches([batch])
                 ranks = table["rank"].to_numpy()

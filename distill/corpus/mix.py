@@ -1,15 +1,15 @@
 """Mix: the shares of the domains, and how many texts there are in all."""
 
 import numpy as np
-import pyarrow as pa
 
 from distill.errors import InputError
 
 
-def mix(keep: np.ndarray, domains: pa.ChunkedArray, ranks: np.ndarray, weights: dict[str, float],
+def mix(keep: np.ndarray, codes: np.ndarray, names: list[str], ranks: np.ndarray, weights: dict[str, float],
         limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return which texts stay, (n,) bool, and why others do not, (n,) object: '' or the reason.
 
+    ``codes`` (n,) are the places of the texts' domains in ``names``.
     With ``weights`` the domains stand to each other as their weights do; the scarcest sets how many there are. In each
     the texts of the lowest rank (a hash of their content) stay. Reasons: ``domain_without_weight``,
     ``over_domain_weight``, ``over_corpus_limit``.
@@ -20,8 +20,6 @@ def mix(keep: np.ndarray, domains: pa.ChunkedArray, ranks: np.ndarray, weights: 
     reasons = np.full(len(keep), "", object)
     keep = keep.copy()
     if weights:
-        encoded = domains.combine_chunks().dictionary_encode()
-        names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
         counts = {name: int((keep & (codes == code)).sum()) for code, name in enumerate(names)}
         missing = [name for name in weights if not counts.get(name)]
         if missing:

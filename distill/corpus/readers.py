@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from distill.corpus.step import printable
 from distill.errors import InputError
+from distill.records import open_parquet
 
 _CSV_FIELD_BYTES = 1 << 28
 _BOM = b"\xef\xbb\xbf"
@@ -167,12 +168,11 @@ def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]
         InputError: a column is missing, or the file is no Parquet.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     names = [columns.text] + ([columns.domain] if columns.domain else [])
     number = 0
     try:
-        with pq.ParquetFile(stream) as parquet:
+        with open_parquet(stream) as parquet:
             check_columns(name, columns, parquet.schema_arrow.names)
             for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=names):
                 values = [_parquet_values(batch.column(name)) for name in names]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distill.corpus.blocks import Blocks
 from distill.corpus.normalize import MIN_NEAR_CHARS, normal_forms
 from distill.corpus.simhash import fingerprints, text_array, utf8
 
@@ -39,10 +40,30 @@ class Sketches:
         return Sketches(*(getattr(self, name)[places] for name in self.__slots__))
 
 
+class SketchBlocks:
+    """Sketches that are added piece by piece."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._columns = (Blocks(np.uint64, 2), Blocks(np.uint64), Blocks(np.bool_), Blocks(np.uint64),
+                         Blocks(np.uint32))
+
+    def append(self, sketches: Sketches) -> None:
+        """Copy sketches to the end."""
+        for column, name in zip(self._columns, Sketches.__slots__, strict=True):
+            column.append(getattr(sketches, name))
+
+    def sketches(self) -> Sketches:
+        """Return all of them, and forget them."""
+        return Sketches(*(column.array() for column in self._columns))
+
+
 def concatenated(parts: Iterable[Sketches]) -> Sketches:
     """Return sketches one after the other."""
-    parts = list(parts) or [sketch_normalized(text_array([]), text_array([]))]
-    return Sketches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Sketches.__slots__))
+    blocks = SketchBlocks()
+    for part in parts:
+        blocks.append(part)
+    return blocks.sketches()
 
 
 def sketch(texts: pa.Array | list[str], seed: int = 0) -> Sketches:

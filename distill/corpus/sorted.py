@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.corpus.collect import BATCH
-from distill.records import RecordWriter, Text, arrow_schema
+from distill.records import RecordWriter, Text, arrow_schema, open_parquet
 
 _BYTES_IN_MEMORY = 256 << 20
 
@@ -37,7 +37,7 @@ def write_sorted(source: Path, keep: np.ndarray, target: Path, memory: int = _BY
 
 
 def _text_bytes(path: Path) -> int:
-    with pq.ParquetFile(path) as parquet:
+    with open_parquet(path) as parquet:
         return sum(parquet.metadata.row_group(n).total_byte_size for n in range(parquet.metadata.num_row_groups))
 
 
@@ -46,7 +46,7 @@ def _dealt(source: Path, keep: np.ndarray, folder: Path, n_files: int) -> Iterat
         files = [stack.enter_context(pq.ParquetWriter(folder / f"{n}.parquet", arrow_schema(Text), compression="zstd"))
                  for n in range(n_files)]
         at = 0
-        with pq.ParquetFile(source) as parquet:
+        with open_parquet(source) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH):
                 table = pa.Table.from_batches([batch]).filter(pa.array(keep[at:at + len(batch)]))
                 at += len(batch)

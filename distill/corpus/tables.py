@@ -18,6 +18,7 @@ from distill.corpus.files import SourceFile, opened, readable
 from distill.corpus.readers import Columns, Row, after_bom, check_columns, lines, read_csv, read_jsonl
 from distill.corpus.simhash import text_array
 from distill.errors import InputError
+from distill.records import open_parquet
 from distill.storage import atomic_path
 
 _BYTES_AT_ONCE = 16 << 20
@@ -166,7 +167,7 @@ class _Parquet:
 
     def _opened(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self._path)
+            return open_parquet(self._path)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self._path} cannot be read as Parquet ({error}). Is the file complete?") from error
 

@@ -1,0 +1,180 @@
+"""``distill dedup``: rows, order and columns stay, what goes is said, and half a file never looks whole."""
+
+import bz2
+import csv
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distill.corpus.dedup_file import dedup_file
+from distill.corpus.files import SourceFile, opened
+from distill.errors import InputError
+from tests.corpus_helpers import REVIEWS
+
+TEXTS = [REVIEWS[0], REVIEWS[1], REVIEWS[0].upper(), "ok", "OK!", "", " ", REVIEWS[2], REVIEWS[1],
+         'line\nbreak, "quoted"']
+ROWS = [{"id": n, "text": text, "stars": None if n % 2 else n} for n, text in enumerate(TEXTS)]
+
+
+def written(path: Path, rows: list[dict]) -> Path:
+    name = path.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({"by": "us"}), path, compression="zstd")
+        return path
+    lines = path.parent / "plain"
+    with lines.open("w", encoding="utf-8", newline="") as stream:
+        if name.endswith(".jsonl"):
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            table = csv.DictWriter(stream, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    data = lines.read_bytes()
+    if path.suffix == ".zst":
+        with pa.CompressedOutputStream(str(path), "zstd") as out:
+            out.write(data)
+    else:
+        path.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)(data))
+    return path
+
+
+def read(path: Path) -> list[dict]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    with opened(SourceFile(str(path), path.name)) as streams:
+        data = b"".join(stream.read() for _, stream in streams).decode()
+    if ".jsonl" in path.name:
+        return [json.loads(line) for line in data.splitlines()]
+    return list(csv.DictReader(data.splitlines(keepends=True)))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "jsonl.gz", "csv.bz2", "jsonl.zst"])
+def test_rows_order_and_other_columns_stay(tmp_path: Path, form: str) -> None:
+    source, target = written(tmp_path / f"in.{form}", ROWS), tmp_path / f"out.{form}"
+    done = dedup_file(source, target, dropped=tmp_path / "dropped.jsonl")
+    before, after = read(source), read(target)
+    places = [next(place for place, row in enumerate(before) if row["id"] == kept["id"]) for kept in after]
+    assert places == sorted(places)
+    assert after == [before[place] for place in places]
+    # Of the two cases of one review either may stay; '' and ' ' are one text in normal form, as 'ok' and 'OK!' are.
+    assert [row["text"].lower() for row in after] in (
+        [text.lower() for text in order] for order in permitted_orders())
+    gone = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    assert sorted([entry["row"] - 1 for entry in gone] + places) == list(range(len(ROWS)))
+    assert all(entry["same_as"] - 1 in places for entry in gone if entry["reason"].startswith("duplicate"))
+    assert done.ledger.n_in == len(ROWS) and done.ledger.n_out == len(after)
+    if form == "parquet":
+        assert pq.read_schema(target).metadata == pq.read_schema(source).metadata
+        assert pq.read_schema(target).equals(pq.read_schema(source))
+
+
+def permitted_orders() -> list[list[str]]:
+    normal = [(0, 2), (1,), (3, 4), (5, 6), (7,), (9,)]  # the places of each normal form's first rows
+    orders: list[list[int]] = [[]]
+    for places in normal:
+        orders = [[*order, place] for order in orders for place in places]
+    return [[ROWS[place]["text"] for place in sorted(order)] for order in orders]
+
+
+def test_the_same_texts_stay_whatever_the_order_of_the_rows(tmp_path: Path) -> None:
+    rows = [{"text": f"{review} {suffix}" * times} for review in REVIEWS for suffix in ("", "Yes.", "yes", "No")
+            for times in (1, 3)]
+    kept = []
+    for seed in range(4):
+        random.Random(seed).shuffle(rows)
+        dedup_file(written(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", max_distance=8)
+        kept.append(sorted(row["text"] for row in read(tmp_path / "out.jsonl")))
+    assert kept[0] == kept[1] == kept[2] == kept[3]
+    assert len(kept[0]) < len(rows)
+
+
+def test_rows_without_a_text_are_dropped_and_counted(tmp_path: Path) -> None:
+    lines = [b'{"text": "' + REVIEWS[0].encode() + b'"}', b"", b"not json", b'{"text": null}', b'{"text": 3}',
+             b'{"other": 1}', b'{"text": "caf\xe9"}', rb'{"text": "\ud800 alone"}',
+             b'{"text": "nul \\u0000 inside, and it stays"}',
+             b'{"text": "' + b"x" * (33 << 20) + b'"}', b'{"text": "last, without a line break"}']
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
+    done = dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert done.ledger.dropped == {"blank_line": 1, "malformed_line": 1, "no_text": 3, "invalid_utf8": 1,
+                                   "lone_surrogate": 1, "line_too_long": 1}
+    assert (tmp_path / "out.jsonl").read_bytes() == b"\n".join([lines[0], lines[8], lines[10]]) + b"\n"
+    assert [problem.split("(")[0].split(":")[0].strip() for problem in done.not_read] == [
+        f"in.jsonl line {n}" for n in (3, 7, 8, 10)]
+    with pytest.raises(InputError, match=r"in\.jsonl line 3.*malformed_line.*--on-error skip"):
+        dedup_file(tmp_path / "in.jsonl", tmp_path / "other.jsonl", on_error="fail")
+    assert not (tmp_path / "other.jsonl").exists()
+
+
+def test_a_parquet_column_with_nulls_and_bytes_that_are_no_utf8_is_read(tmp_path: Path) -> None:
+    values = [REVIEWS[0].encode(), None, b"Caf\xe9", REVIEWS[0].encode(), REVIEWS[1].encode()]
+    column = pa.Array.from_buffers(pa.string(), 5, pa.array(values, pa.binary()).buffers())
+    pq.write_table(pa.table({"text": column, "n": range(5)}), tmp_path / "in.parquet")
+    done = dedup_file(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert done.ledger.dropped == {"no_text": 1, "invalid_utf8": 1, "duplicate_exact": 1}
+    assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == [0, 4]
+
+
+def test_files_that_cannot_be_used_are_bad_input(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.jsonl", ROWS)
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(written(tmp_path / "in.jsonl.gz", ROWS * 50).read_bytes()[:-20])
+    half = tmp_path / "half.parquet"
+    half.write_bytes(written(tmp_path / "in.parquet", ROWS).read_bytes()[:-9])
+    numbers = tmp_path / "numbers.parquet"
+    pq.write_table(pa.table({"text": [1, 2]}), numbers)
+    cases = [(tmp_path / "no.jsonl", "out.jsonl", "no file"), (tmp_path, "out.jsonl", "does not say"),
+             (source, "out.csv", "different forms"), (source, "in.jsonl", "the file that is read"),
+             (source, "no/out.jsonl", "no folder"), (cut, "out.jsonl.gz", "cut off or damaged"),
+             (half, "out.parquet", "cannot be read as Parquet"), (numbers, "out.parquet", "holds int64, not texts")]
+    for file, target, words in cases:
+        with pytest.raises(InputError, match=words):
+            dedup_file(file, tmp_path / target)
+        assert target == "in.jsonl" or not (tmp_path / target).exists()
+    with pytest.raises(InputError, match=r"no column 'body'.* --field"):
+        dedup_file(source, tmp_path / "out.jsonl", "body")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_file_without_rows_gives_one_without_rows(tmp_path: Path, form: str) -> None:
+    source = tmp_path / f"in.{form}"
+    if form == "parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), source)
+    else:
+        source.write_text("text,n\n" if form == "csv" else "")
+    done = dedup_file(source, tmp_path / f"out.{form}")
+    assert done.ledger.n_in == done.ledger.n_out == 0
+    assert read(tmp_path / f"out.{form}") == []
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        rows = [{"text": f"{review} {n} {random.Random(n).random()}"} for n in range(4000) for review in REVIEWS]
+        source = written(tmp_path / "in.jsonl", rows)
+        done = subprocess.run([sys.executable, "-m", "flows.cli", "dedup", str(source), str(small / "out.jsonl")],
+                              capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_the_command_prints_an_account_that_adds_up(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.csv", ROWS)
+    command = [sys.executable, "-m", "flows.cli", "dedup", str(source), str(tmp_path / "out.csv"), "--k", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    counts = {line[:16].strip(): int(line[16:31].replace(",", "")) for line in done.stdout.splitlines()[:-1]}
+    assert counts.pop("rows read") == sum(counts.values()) == len(ROWS)
