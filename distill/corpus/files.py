@@ -112,15 +112,31 @@ def opened(file: SourceFile) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
         if not file.name.lower().endswith(_TAR):
             yield iter([(file.name, _decompressed(raw, file.name))])
             return
-        archive = stack.enter_context(tarfile.open(fileobj=_decompressed(raw, file.name), mode="r|"))
-        yield _members(archive, file.name)
+        whole = _Watched(_decompressed(raw, file.name))
+        archive = stack.enter_context(tarfile.open(fileobj=whole, mode="r|"))  # type: ignore[call-overload]
+        yield _members(archive, whole, file.name)
 
 
-def _members(archive: tarfile.TarFile, name: str) -> Iterator[tuple[str, BinaryIO]]:
+class _Watched:
+    """A stream that remembers how it ended."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.last = stream, b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.last = (self.last + data)[-tarfile.BLOCKSIZE:]
+        return data
+
+
+def _members(archive: tarfile.TarFile, whole: _Watched, name: str) -> Iterator[tuple[str, BinaryIO]]:
     for member in archive:
         stream = archive.extractfile(member) if member.isfile() else None
         if stream is not None:
             yield f"{name}/{member.name}", _decompressed(stream, member.name)
+    # An archive ends with blocks of zeros; tarfile takes one that is cut off between two members for whole.
+    if whole.last.strip(b"\0"):
+        raise tarfile.ReadError("it has no end")
 
 
 def _decompressed(raw: Any, name: str) -> BinaryIO:
