@@ -24,7 +24,6 @@ _TAG_NAMES = (
     "span|strike|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video")
 _TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_SPACE = re.compile(r"\s+")
 # C0 and C1 controls; and characters that only steer layout: zero-width space, bidirectional overrides, byte-order mark.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
 
@@ -34,8 +33,6 @@ def clean_text(text: str, strip_html: bool = True) -> str:
 
     Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
     """
-    if text.isascii() and text.isprintable() and not ("<" in text or "&" in text or "  " in text):
-        return text.strip()  # nothing else could be found in it
     for _ in range(_MAX_PASSES):
         cleaned = _pass(text, strip_html)
         if cleaned == text:
@@ -84,10 +81,14 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
 
 
 def _pass(text: str, strip_html: bool) -> str:
-    text = _CONTROL.sub("", _SPACE.sub(" ", text))
-    if strip_html:
-        text = _TAG.sub(" ", _ENTITY.sub(_character, text))
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    text = " ".join(text.split())
+    if not text.isprintable():
+        text = _CONTROL.sub("", text)
+    if strip_html and "&" in text:
+        text = _ENTITY.sub(_character, text)
+    if strip_html and "<" in text:
+        text = _TAG.sub(" ", text)
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _character(match: re.Match[str]) -> str:

@@ -1,0 +1,81 @@
+"""Memory of the corpus stage: ``distill collect`` on generated JSON lines of several sizes, a process each.
+
+    python -m benchmarks.collect [--gigabytes 0.25 2.2] [--data-dir DIR]
+
+The whole stage runs: collect, clean, decontaminate (for the benchmark that ships), deduplicate, sort. Prints time and
+peak memory for each size.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.dedup import real_texts, write_texts
+from benchmarks.machine import describe
+
+_BYTES_A_ROW = 515
+CONFIG = """\
+name: big
+corpus:
+  sources: [{{kind: jsonl, path: {path}, domain: film}}]
+teacher: {{model: {{name: random-tiny}}}}
+student: {{model: {{name: random-tiny}}}}
+"""
+
+
+def main() -> None:
+    """Generate the files, run the stage on each, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, nargs="*", default=[0.25, 2.2])
+    parser.add_argument("--data-dir", type=Path, help="a folder with texts to draw sentences from; default: the demo's")
+    arguments = parser.parse_args()
+    print(describe())
+    print(f"{'GB of JSON lines':>18}{'texts':>12}{'seconds':>10}{'texts/s':>10}{'peak MiB':>11}{'kept':>12}")
+    texts = real_texts(arguments.data_dir)
+    for size in arguments.gigabytes:
+        folder = Path(tempfile.mkdtemp(prefix="sentidistill-collect-"))
+        try:
+            n, written = write_lines(folder, texts, int(size * 1e9 / _BYTES_A_ROW))
+            seconds, peak = collect(folder)
+            kept = pq.read_metadata(folder / "runs" / "big" / "corpus" / "texts.parquet").num_rows
+            print(f"{written / 1e9:>18.2f}{n:>12,}{seconds:>10.1f}{n / seconds:>10,.0f}{peak / 2**20:>11,.0f}"
+                  f"{kept:>12,}", flush=True)
+        finally:
+            shutil.rmtree(folder)
+
+
+def write_lines(folder: Path, texts: list[str], n: int) -> tuple[int, int]:
+    """Write ``n`` texts as JSON lines; return how many there are and how many bytes."""
+    write_texts(folder / "texts.parquet", texts, n)
+    with pq.ParquetFile(folder / "texts.parquet", pre_buffer=False) as parquet, \
+            (folder / "texts.jsonl").open("w", encoding="utf-8") as stream:
+        for batch in parquet.iter_batches():
+            for text in batch["text"].to_pylist():
+                stream.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    (folder / "texts.parquet").unlink()
+    return n, (folder / "texts.jsonl").stat().st_size
+
+
+def collect(folder: Path) -> tuple[float, int]:
+    """Return the seconds and the peak bytes of memory of ``distill collect``."""
+    (folder / "big.yaml").write_text(CONFIG.format(path=folder / "texts.jsonl"))
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    begun = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment,
+                               stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"distill collect ended with status {os.waitstatus_to_exitcode(status)}")
+    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
