@@ -18,7 +18,8 @@ from distill.records import BenchmarkText, Drop, read_records
 from tests.corpus_helpers import REVIEWS, build, corpus, drops, jsonl
 
 PIECES = [
-    "a", "B", "é", "😂", "漢", " ", "\n", ".", "_", "<", ">", "&", ";", "#", "/", ":", "@", "1", "½", "ſ", "Σ", "İ", "x" * 5,
+    "a", "B", "é", "😂", "漢", " ", "\n", ".", "_",
+    "<", ">", "&", ";", "#", "/", ":", "@", "1", "½", "ſ", "Σ", "İ", "x" * 5,
     "\u0301", "\u200b", "\u200d", "\ufe0f", "\u1100", "\u1161", "\x00", "\x7f", "\x85", "br", "<br>", "<br />", "<BR/>",
     "<b", "&amp;", "&lt;", "&gt;", "&quot;", "&#39;", "&nbsp;", "&eacute;", "http", "https://", "www.", "@us", "t.co/x"]
 

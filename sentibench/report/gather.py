@@ -38,6 +38,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
                     "kept_though": kept_changes(marker),
                     "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
         "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
+        "contamination": _contamination(run),
         "training": [read_json(path) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": {**_how_evaluated(markers), **benchmark(load_results(run / "sentibench"))},
@@ -47,6 +48,12 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
         "case_study": case_study(run),
         "contrasts": contrasts(run / "sentibench"),
     }
+
+
+def _contamination(run: Path) -> list[dict[str, Any]]:
+    """Return what the sources held of each benchmark and split; nothing where the corpus was not decontaminated."""
+    path = run / "corpus" / "contamination.json"
+    return list(read_json(path)["benchmarks"]) if path.exists() else []
 
 
 def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:

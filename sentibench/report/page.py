@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from sentibench.report import pictures
-from sentibench.report.view import WAY, View
+from sentibench.report.view import RULES, WAY, View
 
 
 def render_html(results: dict[str, Any], view: View) -> str:
@@ -22,7 +22,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     }
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
-        r=results, v=view, pictures=drawn, way=WAY,
+        r=results, v=view, pictures=drawn, way=WAY, rules=RULES,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 
@@ -53,6 +53,11 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
         for item in results["ledger"]], text_columns=2)
+    seen = [row for row in view.contamination if row["seen"]]
+    if seen:
+        lines += ["", "## What the sources held of the benchmark", ""]
+        cells = [[row["benchmark"], *(f"{row[key]:,}" for key in ("texts", "seen", *RULES))] for row in seen]
+        lines += _table(["task", "its texts", "seen", *RULES.values()], cells, text_columns=1)
     lines += ["", "## Time", ""]
     lines += _table(["stage", "work", "seconds", "share"],
                     [[t["stage"], t["work"], t["seconds"], t["share"]] for t in view.times], 2)

@@ -51,6 +51,7 @@ class View:
     parameters: dict[str, Any]
     miniature: bool
     own_teacher: bool
+    contamination: list[dict[str, Any]]
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -67,8 +68,30 @@ def build_view(results: dict[str, Any]) -> View:
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
-        own_teacher=_is_own_teacher(results),
+        own_teacher=_is_own_teacher(results), contamination=_contamination(results),
         seeds=bench["seeds"], size=size)
+
+
+RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",
+         "benchmark_fragment": "a part of it", "benchmark_near": "a near copy"}
+"""What was found in the sources of a benchmark's text (:mod:`distill.corpus.decontaminate`)."""
+
+
+def _contamination(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each benchmark: its texts, those seen in the sources, by what, and the first examples."""
+    rows: dict[str, dict[str, Any]] = {}
+    for split in results.get("contamination", []):
+        row = rows.setdefault(split["benchmark"], {"benchmark": split["benchmark"], "splits": [], "texts": 0, "seen": 0,
+                                                   **dict.fromkeys(RULES, 0), "examples": []})
+        for key in ("texts", "seen", *RULES):
+            row[key] += split[key]
+        if split["seen"]:
+            row["splits"].append(f"{split['split']} {split['seen']:,}")
+            row["examples"] += split["examples"]
+    for row in rows.values():
+        # One of each kind first: what is not simply the same text tells more.
+        row["examples"] = sorted(row["examples"], key=lambda item: -list(RULES).index(item["rule"]))[:3]
+    return list(rows.values())
 
 
 def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
