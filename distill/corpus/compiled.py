@@ -453,15 +453,21 @@ def unite(pairs: np.ndarray, roots: np.ndarray) -> None:
 
 
 @kernel
-def count_words(data: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
-    """Fill ``out`` with the number of words of each text: runs of what is no ASCII white space."""
+def count_words(data: np.ndarray, offsets: np.ndarray, words: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` with the number of words of each text: runs of no ASCII white space that hold a word character.
+
+    ``words`` is as in :func:`simhash_texts`.
+    """
     for n in range(len(out)):
-        count, inside = 0, False
-        for at in range(offsets[n], offsets[n + 1]):
-            space = data[at] == 32 or 9 <= data[at] <= 13
-            if not space and not inside:
+        count, counted = 0, False
+        at, end = offsets[n], offsets[n + 1]
+        while at < end:
+            code, at = _decode(data, at)
+            if code == 32 or 9 <= code <= 13:
+                counted = False
+            elif not counted and code < len(words) and words[code] > 0:
+                counted = True
                 count += 1
-            inside = not space
         out[n] = count
 
 

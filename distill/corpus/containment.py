@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.simhash import utf8
+from distill.corpus.simhash import utf8, word_characters
 
 #: Shorter texts would be found in most long reviews ("it was a great movie"), so they are compared whole only.
 MIN_WORDS = 8
@@ -13,11 +13,11 @@ ANCHOR = 16
 
 
 def word_counts(texts: pa.Array) -> np.ndarray:
-    """Return the number of words of each text (runs of what is no white space), int64."""
+    """Return the number of words of each text (runs of no white space that hold a letter or digit), int64."""
     from distill.corpus.compiled import count_words
 
     out = np.empty(len(texts), np.int64)
-    count_words(*utf8(texts), out)
+    count_words(*utf8(texts), word_characters(), out)
     return out
 
 

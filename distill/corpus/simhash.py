@@ -23,12 +23,12 @@ def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
 
     array = text_array(texts)
     out, undecided = np.empty(len(array), np.uint64), np.zeros(len(array), np.bool_)
-    simhash_texts(*utf8(array), _word_characters(), out, undecided)
+    simhash_texts(*utf8(array), word_characters(), out, undecided)
     places = np.flatnonzero(undecided)
     if len(places):
         # Its lower case depends on what stands beside it, which is Python's business.
         lowered = [text.lower() for text in array.take(pa.array(places)).to_pylist()]
-        simhash_texts(*utf8(text_array(lowered)), _word_characters(), some := np.empty(len(places), np.uint64),
+        simhash_texts(*utf8(text_array(lowered)), word_characters(), some := np.empty(len(places), np.uint64),
                       np.zeros(len(places), np.bool_))
         out[places] = some
     return out
@@ -59,7 +59,7 @@ def utf8(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _word_characters() -> np.ndarray:
+def word_characters() -> np.ndarray:
     """Return the lower case of each code point that is a word character (``\\w``) in lower case, else 0.
 
     'İ' has a lower case of two characters, of which the second is no word character.
