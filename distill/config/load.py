@@ -164,7 +164,7 @@ def _absolute(node: Any, keys: Sequence[str], base: Path, only_paths: bool) -> N
             return
         node = node.get(part) if isinstance(node, dict) else None
     value = node.get(last) if isinstance(node, dict) else None
-    if not isinstance(value, str) or value.startswith((PREFIX, "${")):
+    if not isinstance(value, str) or value.startswith((PREFIX, "${")) or "://" in value:
         return
     if only_paths and not value.startswith((".", "/", "~")):
         return

@@ -196,10 +196,17 @@ def _file_system(url: str) -> tuple[Any, str]:
 def _url_files(url: str) -> list[SourceFile]:
     with readable(url):
         system, path = _file_system(url)
-        paths = sorted(system.glob(path)) if glob.has_magic(path) else [path]
-        files = [found for found in paths if system.isfile(found)]
+        why = ""
+        if glob.has_magic(path):
+            files = [found for found in sorted(system.glob(path)) if system.isfile(found)]
+        else:
+            try:  # not isfile, which takes every failure for a no
+                files = [path] if system.info(path)["type"] != "directory" else []
+            except FileNotFoundError as error:
+                files, why = [], f" ({' '.join(str(error.__cause__).split())[:200]})" if error.__cause__ else ""
         if not files:
-            raise InputError(f"There is no file {url}, which the config names as a corpus source. Check the address.")
+            raise InputError(f"There is no file {url}{why}, which the config names as a corpus source. Check the "
+                             "address.")
         return [SourceFile(system.unstrip_protocol(found), found.rstrip("/").rpartition("/")[2]) for found in files]
 
 
