@@ -85,7 +85,7 @@ def compare_fingerprints(texts: list[str]) -> None:
     ours = rate(lambda: fingerprints(texts), len(texts))
     both = rate(lambda: sketch(texts), len(texts))
     rows = [("simhash 2, md5", theirs), ("simhash 2, our hash (the same fingerprints)", same),
-            ("sentidistill, one thread: the same fingerprints", ours),
+            ("sentidistill, all cores: the same fingerprints", ours),
             ("sentidistill, all cores: normal form, keys and fingerprint", both)]
     rows += _minhash(few)
     for name, speed in rows:

@@ -122,7 +122,7 @@ atexit.register(_nursery.close)
 
 def _serve(parent: int) -> None:
     """Fork for every line of the input; answer each with the fork's exit status."""
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is for the error stream
@@ -133,13 +133,14 @@ def _serve(parent: int) -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _die_with(nursery)
+            die_with(nursery)
             _work(json.loads(line))
         answers.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
         answers.flush()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, whose id is ``parent``, ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we could ask to die with it
         os._exit(1)

@@ -135,6 +135,19 @@ def test_a_limit_picks_the_same_texts_however_they_are_spread(tmp_path_factory, 
     assert picked[0] == picked[1]
 
 
+def test_the_number_of_processes_that_read_changes_nothing(tmp_path: Path) -> None:
+    for n in range(4):
+        jsonl(tmp_path / f"{n}.jsonl", many(60)[n * 10:n * 10 + 30])
+    source = {"kind": "jsonl", "path": str(tmp_path / "*.jsonl"), "limit": 50}
+    one = build(tmp_path, corpus(source, workers=1))
+    several = build(tmp_path, corpus(source, workers=3), name="several")
+    assert several[1] == one[1] and several[0].ledgers == one[0].ledgers
+    assert build(tmp_path, corpus(source, workers=2))[0].reused
+    write(tmp_path / "9.jsonl", "not json\n")
+    with pytest.raises(InputError, match=r"9\.jsonl line 1 is not a JSON object"):
+        build(tmp_path, corpus(source, workers=3), name="bad")
+
+
 def test_a_long_source_keeps_little_more_than_its_limit_on_disk(tmp_path: Path) -> None:
     config = corpus({**jsonl(tmp_path / "a.jsonl", many(20_000)), "limit": 100})
     part = collect_parts(config, 1, tmp_path / "parts")[0]

@@ -74,7 +74,7 @@ def build_corpus(
     """
     inputs = {
         "version": VERSION, "sources": source_inputs(config),
-        "settings": config.model_dump(mode="json", exclude={"sources"}),
+        "settings": config.model_dump(mode="json", exclude={"sources", "workers"}),
         "seed": seed,
         "benchmark": benchmark_id if config.decontaminate.enabled else None,
     }

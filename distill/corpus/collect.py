@@ -1,8 +1,9 @@
 """Collect: each file of a source becomes a part on disk, so that a collection that was cut short goes on after it."""
 
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from distill.corpus.step import Step, printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, fingerprint
 from distill.ledger import Ledger
+from distill.pool import processes
 from distill.records import Drop, RecordWriter, open_parquet
 from distill.storage import atomic_path, read_json, write_json
 
@@ -28,6 +30,7 @@ BATCH = 4096
 _DOMAIN_COLUMN = "column:"
 _UNKNOWN_DOMAIN = "unknown"
 _SHOWN_PROBLEMS = 10
+_LARGE_BYTES = 64 << 20
 _UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogate")
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("domain", pa.string()), ("source", pa.string()),
                      ("rank", pa.uint64())])
@@ -58,14 +61,24 @@ def collect_parts(config: Corpus, seed: int, folder: Path) -> list[Part]:
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.tmp"):
         left.unlink()
-    parts = []
-    for source in config.sources:
-        for file in source_files(source) if isinstance(source, FileSource) else [None]:
-            parts.append(_part(source, file, seed, folder))
+    asked = [(source, file) for source in config.sources
+             for file in (source_files(source) if isinstance(source, FileSource) else [None])]
+    with processes(_workers(config.workers, [file for _, file in asked])) as call:
+        # A source that was in another process is a copy; the parts of one source are known by it.
+        parts = [replace(part, source=source) for part, (source, _) in zip(
+            call(_part, [(source, file, seed, folder) for source, file in asked]), asked, strict=True)]
     problems = [problem for part in parts for problem in part.problems]
     for problem in problems[:_SHOWN_PROBLEMS]:
         logger.warning("not read: %s", problem)
     return parts
+
+
+def _workers(asked: int | None, files: list[SourceFile | None]) -> int:
+    """Return how many processes read the files: one, where starting others takes longer."""
+    size = sum(file.size() for file in files if file)
+    if len(files) < 2 or (asked is None and size < _LARGE_BYTES):
+        return 1
+    return min(asked or os.cpu_count() or 1, len(files))
 
 
 def source_inputs(config: Corpus) -> list[dict[str, Any]]:

@@ -35,6 +35,10 @@ class SourceFile:
         """Say whether it lies behind a URL."""
         return _is_url(self.place)
 
+    def size(self) -> int:
+        """Return its bytes, as stored; 0 where that is not known at once."""
+        return 0 if self.is_url or not Path(self.place).is_file() else Path(self.place).stat().st_size
+
     def version(self) -> str:
         """Return what changes when the content does: a digest of a local file, else what the file system says of it.
 

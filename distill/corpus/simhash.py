@@ -1,6 +1,8 @@
 """Simhash fingerprints (Charikar 2002) of many texts at once, equal to those of the ``simhash`` package."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 
 # Above it no code point of Unicode 16 is a letter or a digit.
 _LAST_WORD_CHARACTER = 0x323AF
+_PIECE = 4096
 
 
 def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
@@ -16,12 +19,22 @@ def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
     Features are those of ``simhash.Simhash``: windows of 4 over the lower-cased word characters, weighted by how
     often they stand in the text; the value is ``simhash.Simhash(text, hashfunc=shingle_hash)``'s.
 
+    Many texts are shared out to all cores.
+
     Raises:
         UnicodeEncodeError: a text holds a lone surrogate.
     """
+    array = text_array(texts)
+    if len(array) <= 2 * _PIECE:
+        return _fingerprints(array)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pieces = (array.slice(at, _PIECE) for at in range(0, len(array), _PIECE))
+        return np.concatenate(list(pool.map(_fingerprints, pieces)))
+
+
+def _fingerprints(array: pa.Array) -> np.ndarray:
     from distill.corpus.compiled import simhash_texts
 
-    array = text_array(texts)
     out, undecided = np.empty(len(array), np.uint64), np.zeros(len(array), np.bool_)
     simhash_texts(*utf8(array), word_characters(), out, undecided)
     places = np.flatnonzero(undecided)

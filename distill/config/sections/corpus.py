@@ -80,3 +80,4 @@ class Corpus(Section):
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
     limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
+    workers: int | None = Field(None, ge=1, description="processes that read large files; default: one a core")
