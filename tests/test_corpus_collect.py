@@ -151,7 +151,7 @@ def test_the_number_of_processes_that_read_changes_nothing(tmp_path: Path) -> No
 def test_a_long_source_keeps_little_more_than_its_limit_on_disk(tmp_path: Path) -> None:
     config = corpus({**jsonl(tmp_path / "a.jsonl", many(20_000)), "limit": 100})
     part = collect_parts(config, 1, tmp_path / "parts")[0]
-    assert part.ledger.n_out < 3000
+    assert part.ledger.n_out < 6000
     assert part.ledger.n_in == part.ledger.n_out + part.ledger.dropped["over_source_limit"] == 20_000
 
 

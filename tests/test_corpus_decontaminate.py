@@ -96,10 +96,11 @@ def test_the_report_says_of_each_benchmark_how_many_texts_were_seen_and_how(tmp_
     build_corpus(config, 1, tmp_path, lambda: benchmark, "x")
     rows = json.loads((tmp_path / "corpus" / "contamination.json").read_text())["benchmarks"]
     counts = {(row["benchmark"], row["split"]): [row[key] for key in ("texts", "seen", *RULES)] for row in rows}
-    assert counts == {("one", "test"): [1, 1, 0, 1, 0, 0], ("one", "train"): [1, 1, 0, 1, 0, 0],
-                      ("two", "test"): [2, 2, 1, 1, 0, 0], ("two", "train"): [2, 1, 0, 0, 0, 1]}
+    # "Yes. " before the sentence leaves its simhash near: it counts under both rules, and once as seen.
+    assert counts == {("one", "test"): [1, 1, 0, 1, 0, 1], ("one", "train"): [1, 1, 0, 1, 0, 1],
+                      ("two", "test"): [2, 2, 1, 1, 0, 1], ("two", "train"): [2, 1, 0, 0, 0, 1]}
     examples = next(row["examples"] for row in rows if (row["benchmark"], row["split"]) == ("two", "test"))
-    assert {example["rule"] for example in examples} == {"benchmark_exact", "benchmark_contained"}
+    assert {example["rule"] for example in examples} == {"benchmark_exact", "benchmark_contained", "benchmark_near"}
     assert {example["corpus_text"] for example in examples} == {*texts[:2], texts[2]}
     listed = {drop.reason: drop.detail for drop in read_records(tmp_path / "corpus" / "dropped.parquet", Drop)}
     assert listed["benchmark_contained"].startswith("one test, one train, two test 'The soup was cold")

@@ -5,7 +5,7 @@ Texts go from file to file in batches; in memory are some 100 bytes of each text
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import pyarrow as pa
 from distill.config.schema import Corpus
 from distill.corpus import presets
 from distill.corpus.blocks import Blocks
-from distill.corpus.clean import clean
+from distill.corpus.clean import clean, masked
 from distill.corpus.collect import BATCH, Part, chosen, collect_parts, source_inputs
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
 from distill.corpus.dedup import Decision, decide
 from distill.corpus.language import check_languages
 from distill.corpus.mix import mix
 from distill.corpus.normalize import normal_forms
+from distill.corpus.personal import mask_personal
 from distill.corpus.simhash import text_array
 from distill.corpus.sketch import SketchBlocks, Sketches, sketch_normalized
 from distill.corpus.sorted import write_sorted
@@ -110,6 +111,9 @@ class _Known:
 def _work(
     folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts
 ) -> tuple[list[Ledger], dict[str, Any]]:
+    for left in folder.iterdir():  # by a run that was killed, or that ended without a text
+        if left.name != _PARTS:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     parts = collect_parts(config, seed, folder / _PARTS)
     benchmark = None
     if config.decontaminate.enabled and any(part.ledger.n_out for part in parts):
@@ -134,7 +138,8 @@ def _work(
         raise InputError(_empty_message(ledgers, folder / DROPPED))
     by_domain, by_source = write_sorted(folder / _CLEANED, keep, folder / TEXTS)
     (folder / _CLEANED).unlink()
-    shutil.rmtree(folder / _PARTS)
+    (folder / _PARTS).rename(folder / f"{_PARTS}.done")  # a part is there or not, never half
+    shutil.rmtree(folder / f"{_PARTS}.done")
     return ledgers, {
         "texts": int(keep.sum()),
         "by_domain": dict(sorted(by_domain.items())),
@@ -174,14 +179,22 @@ def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, b
             decontaminating.take(len(table))
             stays = np.ones(len(table), np.bool_)
             if benchmark and len(table):
-                found = benchmark.find(texts, normals, sketches)
+                found = benchmark.find(texts, normals, sketches, mask)
                 stays = found.rules < 0
                 for place in np.flatnonzero(~stays).tolist():
+                    excerpt = texts[place].as_py()[:1000]
                     decontaminating.drop(table["id"][place].as_py(), RULES[found.rules[place]],
-                                         benchmark.detail(found, place), texts[place].as_py())
+                                         benchmark.detail(found, place), mask_personal(excerpt) if mask else excerpt)
             decontaminating.give(int(stays.sum()))
-            table = table.filter(pa.array(stays))
-            known.sketches.append(sketches[stays])
+            table, sketches = table.filter(pa.array(stays)), sketches[stays]
+            if mask:
+                # Only now: a text of the benchmark must be known by what it says. Duplicates are what they will be.
+                texts, changed = masked(text_array(table["text"]))
+                table = table.set_column(table.schema.get_field_index("text"), "text", texts.cast(pa.string()))
+                if len(changed):
+                    some = texts.take(pa.array(changed))
+                    sketches = sketches.with_rows(changed, sketch_normalized(some, normal_forms(some), seed))
+            known.sketches.append(sketches)
             known.ids.append(_packed(table["id"]))
             known.ranks.append(table["rank"].to_numpy())
             known.domains.append(np.array([known.domain_names.setdefault(name, len(known.domain_names))
@@ -193,6 +206,7 @@ def _decide(cleaned: Path, config: Corpus, known: _Known, steps: list[Step]) -> 
     """Return which of the cleaned texts stay, (n,) bool; drop and count the others."""
     sketches, ids, ranks = known.sketches.sketches(), known.ids.array(), known.ranks.array()
     n = len(sketches)
+    sketches = _one_key_for_each_id(sketches, ids, ranks)
     if config.dedup.enabled:
         decision = decide(sketches, config.dedup.max_distance, config.dedup.keep, config.dedup.group, ranks)
     else:
@@ -229,6 +243,15 @@ def _drop(cleaned: Path, sketches: Sketches, ids: np.ndarray, decision: Decision
                     distance = int(np.bitwise_count(sketches.simhashes[n] ^ sketches.simhashes[by]))
                     steps[0].drop(record_id, "duplicate_near", f"simhash distance {distance} to {kept_id}", text)
             at += len(batch)
+
+
+def _one_key_for_each_id(sketches: Sketches, ids: np.ndarray, ranks: np.ndarray) -> Sketches:
+    """Make texts of one id copies of each other: of one text, what is masked in one source may stand in another."""
+    turn = np.argsort(ranks, kind="stable")
+    _, first, group = np.unique(ids[turn].view("V10").reshape(-1), return_index=True, return_inverse=True)
+    chosen = np.empty(len(turn), np.int64)
+    chosen[turn] = turn[first[group.reshape(-1)]]
+    return sketches if np.array_equal(chosen, np.arange(len(turn))) else replace(sketches, keys=sketches.keys[chosen])
 
 
 def _same_id_once(ids: np.ndarray, sketches: Sketches, ranks: np.ndarray) -> Decision:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from html.entities import html5
 
+import numpy as np
 import pyarrow as pa
 
 from distill.config.schema import Clean
@@ -16,6 +17,7 @@ from distill.corpus.step import Step
 _RAW_LENGTH_FACTOR = 8
 # Nested entities and tags unfold one layer a pass; real text needs two or three passes.
 _MAX_PASSES = 12
+_SHOWN_CHARS = 1000
 
 # Names of real tags only, without <s>, which is also a control token: '<3', 'a < b', '<user>', '<|im_end|>' are text.
 _TAG_NAMES = (
@@ -56,28 +58,40 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
     """Return the cleaned texts of a batch that are within bounds, other columns unchanged; drop and count the others.
 
     Reasons: ``too_long``, ``too_short`` (characters after cleaning), ``other_language``. With ``mask`` personal data
-    are masked, after the length was looked at.
+    are masked in the excerpts of dropped texts; in those that stay, :func:`masked` does it when they have been
+    compared with the benchmark.
     """
+    def shown(text: str) -> str:
+        return mask_personal(text[:_SHOWN_CHARS]) if mask else text[:_SHOWN_CHARS]
+
     step.take(len(table))
     kept: list[int] = []
     texts: list[str] = []
     for place, (record_id, text) in enumerate(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)):
         if len(text) > config.max_chars * _RAW_LENGTH_FACTOR:
-            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", text[:1000])
+            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", shown(text))
             continue
         cleaned = clean_text(text, config.strip_html)
         if not config.min_chars <= len(cleaned) <= config.max_chars:
             reason = "too_long" if len(cleaned) > config.max_chars else "too_short"
-            step.drop(record_id, reason, f"{len(cleaned)} characters", cleaned)
+            step.drop(record_id, reason, f"{len(cleaned)} characters", shown(cleaned))
             continue
         if config.languages and (language := language_of(cleaned)) not in config.languages:
-            step.drop(record_id, "other_language", language, cleaned)
+            step.drop(record_id, "other_language", language, shown(cleaned))
             continue
         kept.append(place)
-        texts.append(mask_personal(cleaned) if mask else cleaned)
+        texts.append(cleaned)
     step.give(len(kept))
     at = table.schema.get_field_index("text")
     return table.take(pa.array(kept, pa.int64())).set_column(at, "text", pa.array(texts, pa.string()))
+
+
+def masked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Return texts with personal data masked, and the places of those that changed."""
+    before = texts.to_pylist()
+    after = [mask_personal(text) for text in before]
+    changed = [place for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    return (pa.array(after, texts.type) if changed else texts), np.array(changed, np.int64)
 
 
 def _pass(text: str, strip_html: bool) -> str:

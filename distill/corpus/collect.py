@@ -15,7 +15,9 @@ from distill.config.schema import Corpus, FileSource, HubSource
 from distill.corpus import presets
 from distill.corpus.files import SourceFile, opened, readable, source_files
 from distill.corpus.hub import read_hub
-from distill.corpus.readers import READERS, Columns, Row
+from distill.corpus.personal import mask_personal
+from distill.corpus.readers import READERS
+from distill.corpus.rows import Columns, Row
 from distill.corpus.step import Step, printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, fingerprint
@@ -30,6 +32,8 @@ BATCH = 4096
 _DOMAIN_COLUMN = "column:"
 _UNKNOWN_DOMAIN = "unknown"
 _SHOWN_PROBLEMS = 10
+_ENDINGS = {"jsonl": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "text": (".txt", ".text"),
+            "parquet": (".parquet",)}
 _LARGE_BYTES = 64 << 20
 _UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogate")
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("domain", pa.string()), ("source", pa.string()),
@@ -104,19 +108,21 @@ def chosen(parts: list[Part], limit: int | None) -> Iterator[tuple[pa.Table, int
 
     The ``limit`` texts of the lowest rank stay; rank is a hash of the content, so they are the same ones in any order.
     """
-    threshold, equal = np.uint64(2**64 - 1), 2**62
+    threshold, equal = 2**64 - 1, 2**62
     if limit is not None:
-        ranks = np.concatenate([pq.read_table(part.texts, columns=["rank"])["rank"].to_numpy() for part in parts])
-        if len(ranks) > limit:
-            threshold = np.partition(ranks, limit - 1)[limit - 1]
-            equal = limit - int((ranks < threshold).sum())
+        lowest = _Lowest(limit)
+        for part in parts:
+            with open_parquet(part.texts) as parquet:
+                for batch in parquet.iter_batches(columns=["rank"]):
+                    lowest.take(batch["rank"].to_numpy())
+        threshold, equal = lowest.last()
     for part in parts:
         with open_parquet(part.texts) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH):
                 table = pa.Table.from_batches([batch])
                 ranks = table["rank"].to_numpy()
-                at_threshold = np.flatnonzero(ranks == threshold)
-                mask = ranks < threshold
+                at_threshold = np.flatnonzero(ranks == np.uint64(threshold))
+                mask = ranks < np.uint64(threshold)
                 mask[at_threshold[:equal]] = True
                 equal -= len(at_threshold[:equal])
                 yield table.filter(pa.array(mask)), int((~mask).sum())
@@ -128,7 +134,7 @@ def _part(source: FileSource | HubSource, file: SourceFile | None, seed: int, fo
         values |= {"file": file.name, "version": file.version()}
     key = fingerprint({"version": VERSION, "seed": seed, **values})
     texts, dropped, marker = (folder / f"{key}{ending}" for ending in (".parquet", ".dropped.parquet", ".json"))
-    if not marker.exists():
+    if not (marker.exists() and texts.exists() and dropped.exists()):
         with RecordWriter(dropped, Drop) as drops:
             step, problems = Step("collect", drops.write), []
             _write(texts, _texts(source, file, seed, step, problems), source.limit, step)
@@ -150,39 +156,50 @@ def _write(path: Path, texts: Iterator[tuple[str, str, str, str, int]], limit: i
             batch.clear()
 
         for text in texts:
-            if lowest and not lowest.take(text[4]):
+            if lowest and text[4] > lowest.threshold:
                 step.count_unlisted("over_source_limit")
                 continue
             step.give()
             batch.append(text)
             if len(batch) == BATCH:
+                if lowest:
+                    lowest.take(np.array([item[4] for item in batch], np.uint64))
                 flush()
         flush()
 
 
 class _Lowest:
-    """Says of ranks, as they come, which can no longer be among the ``limit`` lowest."""
+    """The ``limit`` lowest of the ranks that came, and the rank above which none can be among them any more."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._threshold = limit, 2**64
-        self._ranks = np.empty(2 * limit + 1024, np.uint64)
-        self._count = 0
+        self._limit, self.threshold = limit, 2**64 - 1
+        self._ranks = np.empty(0, np.uint64)
+        self._new: list[np.ndarray] = []
+        self._n_new = 0
 
-    def take(self, rank: int) -> bool:
-        if rank > self._threshold:
-            return False
-        self._ranks[self._count] = rank
-        self._count += 1
-        if self._count == len(self._ranks):
-            self._ranks.partition(self._limit - 1)
-            self._threshold = int(self._ranks[self._limit - 1])
-            self._count = self._limit
-        return True
+    def take(self, ranks: np.ndarray) -> None:
+        self._new.append(ranks[ranks <= np.uint64(self.threshold)].copy())
+        self._n_new += len(self._new[-1])
+        if self._n_new > self._limit:
+            self._settle()
+
+    def last(self) -> tuple[int, int]:
+        """Return the highest rank that stays, and how many of those with this very rank do."""
+        self._settle()
+        return self.threshold, self._limit - int((self._ranks < np.uint64(self.threshold)).sum())
+
+    def _settle(self) -> None:
+        self._ranks = np.concatenate([self._ranks, *self._new])
+        self._new, self._n_new = [], 0
+        if len(self._ranks) > self._limit:
+            self._ranks = np.partition(self._ranks, self._limit - 1)[:self._limit]
+            self.threshold = int(self._ranks[self._limit - 1])
 
 
 def _texts(source: FileSource | HubSource, file: SourceFile | None, seed: int, step: Step,
            problems: list[str]) -> Iterator[tuple[str, str, str, str, int]]:
     columns, literal = _columns(source)
+    masks = presets.masks_personal(source)
     label = printable(file.name) if file else _hub_label(source)
     for place, row in _rows(source, file, columns):
         step.take()
@@ -196,8 +213,8 @@ def _texts(source: FileSource | HubSource, file: SourceFile | None, seed: int, s
             detail = f"{where}: {row.detail}" if row.detail else where
             if problem in _UNREADABLE:
                 _note_problem(source, f"{detail} ({problem})", problems)
-            step.drop(content_id(place, str(row.line)), problem, detail,
-                      row.excerpt or (text[:1000] if isinstance(text, str) else ""))
+            excerpt = row.excerpt or (text[:1000] if isinstance(text, str) else "")
+            step.drop(content_id(place, str(row.line)), problem, detail, mask_personal(excerpt) if masks else excerpt)
             continue
         domain, text_id = literal or _domain(row.domain), content_id(text)
         yield text_id, text, domain, label, _rank(seed, text_id, label, domain)
@@ -224,8 +241,19 @@ def _rows(source: FileSource | HubSource, file: SourceFile | None, columns: Colu
         return
     with readable(file.place), opened(file) as streams:
         for name, stream in streams:
+            if name != file.name and not _is_of_kind(name, source.kind):
+                yield name, Row(0, problem="other_file", detail=f"a member of an archive of {source.kind} files")
+                continue
             for row in READERS[source.kind](stream, name, columns):
                 yield name, row
+
+
+def _is_of_kind(name: str, kind: str) -> bool:
+    """Say whether a member of an archive is one of the files that are asked for, by its name."""
+    name = name.lower()
+    for ending in (".gz", ".bz2", ".zst", ".zstd"):
+        name = name.removesuffix(ending)
+    return name.endswith(_ENDINGS[kind])
 
 
 def _hub_label(source: Any) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from distill.corpus.containment import MIN_WORDS, Contained, word_counts
 from distill.corpus.near import NearIndex
 from distill.corpus.normalize import normal_forms
+from distill.corpus.personal import mask_personal
 from distill.corpus.simhash import text_array
 from distill.corpus.sketch import Sketches, parallel, sketch_normalized
 from distill.errors import InputError
@@ -64,8 +65,11 @@ class BenchmarkIndex:
         self._seen = np.zeros((len(first), len(RULES)), np.bool_)
         self._examples: dict[tuple[str, str], list[dict[str, str]]] = {}
 
-    def find(self, texts: pa.Array, normals: pa.Array, sketches: Sketches) -> Found:
-        """Say of each text whether it stands in the benchmark, and note which benchmark texts were seen."""
+    def find(self, texts: pa.Array, normals: pa.Array, sketches: Sketches, mask: bool = False) -> Found:
+        """Say of each text whether it stands in the benchmark, and note which benchmark texts were seen.
+
+        With ``mask`` personal data are masked in the examples of the report.
+        """
         n = len(texts)
         rules, places = np.full(n, -1, np.int8), np.full(n, -1, np.int64)
         near_places, distances = self._near.nearest(sketches.simhashes)
@@ -73,18 +77,16 @@ class BenchmarkIndex:
         pieces = Contained(normals, word_counts(texts) >= MIN_WORDS)
         whole, part = pieces.find_in(self._normals) if len(pieces) else (held[:0], held[:0])
         exact = np.array([self._exact.get(key.tobytes(), -1) for key in sketches.keys], np.int64)
-        near = (near_places >= 0) & sketches.near
+        near = (near_places >= 0) & sketches.near & (exact < 0)
         matches = (
             (np.flatnonzero(exact >= 0), exact[exact >= 0]), (holders, held), (part, whole),
             (np.flatnonzero(near), self._near_places[near_places[near]]))
         for rule, (text, entry) in reversed(list(enumerate(matches))):
             rules[text], places[text] = rule, entry
-        for rule, (text, entry) in enumerate(matches):
-            # A benchmark text counts under a rule where a text goes for that rule.
-            counted = rules[text] == rule
-            self._seen[entry[counted], rule] = True
-        for text in np.flatnonzero(rules >= 0).tolist():
-            self._note(places[text], rules[text], texts[text])
+        for rule, (found, entries) in enumerate(matches):
+            self._seen[entries, rule] = True
+            for text, entry in zip(found.tolist(), entries.tolist(), strict=True):
+                self._note(entry, rule, texts[text], mask)
         return Found(rules, places, distances)
 
     def detail(self, found: Found, text: int) -> str:
@@ -108,9 +110,10 @@ class BenchmarkIndex:
         return {"rules": "a benchmark text that was seen by several rules counts once in 'seen' and under each rule",
                 "benchmarks": [{**row, "examples": self._examples.get(key, [])} for key, row in sorted(rows.items())]}
 
-    def _note(self, place: int, rule: int, text: Any) -> None:
+    def _note(self, place: int, rule: int, text: Any, mask: bool) -> None:
         for key in self._origins[place]:
             examples = self._examples.setdefault(key, [])
             if sum(example["rule"] == RULES[rule] for example in examples) < _MOST_EXAMPLES:
+                shown = text.as_py()[:_SHOWN_CHARS * 2]
                 examples.append({"rule": RULES[rule], "benchmark_text": self._texts[place],
-                                 "corpus_text": text.as_py()[:_SHOWN_CHARS * 2]})
+                                 "corpus_text": mask_personal(shown) if mask else shown})

@@ -16,7 +16,7 @@ Group = Literal["greedy", "clusters"]
 class Decision:
     """What becomes of n texts, by place: ``kept`` (n,) bool; of the others, which kept one each is a copy of.
 
-    ``by`` (n,) int64 is that place, -1 for kept texts; ``exact`` (n,) bool says that the normal forms are the same.
+    ``by`` (n,) int64 is that place, -1 for kept texts; ``exact`` (n,) bool says that the two have one normal form.
     """
 
     kept: np.ndarray
@@ -52,8 +52,10 @@ def decide(sketches: Sketches, max_distance: int, keep: Keep = "first", group: G
     kept[compared] = found.kept
     gone = compared[~found.kept]
     by[gone] = compared[found.by[~found.kept]]
-    # A copy of a text that went itself is a copy of what stayed.
-    by = np.where(exact & ~kept[np.maximum(by, 0)], by[np.maximum(by, 0)], by)
+    # A copy of a text that went itself went for what that went for.
+    orphaned = exact & ~kept[np.maximum(by, 0)]
+    by = np.where(orphaned, by[np.maximum(by, 0)], by)
+    exact &= ~orphaned
 
     decision = Decision(np.empty_like(kept), np.full(len(turn), -1, np.int64), np.empty_like(exact))
     decision.kept[turn], decision.exact[turn] = kept, exact

@@ -44,15 +44,14 @@ def dedup_file(source: Path, target: Path, text_field: str = "text", max_distanc
     without a text are dropped and counted. ``dropped`` gets a JSON line for each row that does not stay:
     ``row`` (from 1), ``reason``, and ``same_as`` and ``distance`` or ``detail``. Memory is about 150 bytes a row.
 
+    Files that are in the place of the two are replaced, when the new ones are whole.
+
     Raises:
         InputError: a file's form, content or column is not as said, or a row cannot be read and ``on_error`` is fail.
     """
     if table_form(source) != table_form(target):
         raise InputError(f"{source.name} and {target.name} are of different forms. Give OUT the ending of IN.")
-    if target.exists() and target.samefile(source):
-        raise InputError(f"{target} is the file that is read. Give OUT another name.")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {target.absolute().parent} to write {target.name} to. Make it first.")
+    _check_outputs(source, {"OUT": target, **({"--dropped": dropped} if dropped else {})})
     table, read = open_table(source, text_field), _Read()
     with tqdm(desc="read and sketch", unit="text", unit_scale=True, disable=None) as bar:
         sketches = concatenated(_watched(sketch_stream(_texts(table, read, source, on_error)), bar))
@@ -71,6 +70,19 @@ def dedup_file(source: Path, target: Path, text_field: str = "text", max_distanc
     ledger = Ledger("dedup", "rows", read.n_rows, int(stays.sum()), +reasons)
     return Deduplicated(ledger.check(), [f"{source.name} {detail} ({reason})" for _, reason, detail in read.without
                                          if reason not in ("no_text", "blank_line")][:_SHOWN])
+
+
+def _check_outputs(source: Path, outputs: dict[str, Path]) -> None:
+    seen = {source.resolve(): "the file that is read"}
+    for name, path in outputs.items():
+        if path.resolve() in seen or (path.exists() and source.exists() and path.samefile(source)):
+            what = seen.get(path.resolve(), "the file that is read")
+            raise InputError(f"{path} is {what}. Give {name} another name.")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder. Give {name} the name of a file.")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"There is no folder {path.absolute().parent} to write {path.name} to. Make it first.")
+        seen[path.resolve()] = f"also {name}"
 
 
 def _texts(table: Table, read: _Read, source: Path, on_error: str) -> Iterator[pa.Array]:

@@ -6,12 +6,14 @@ import difflib
 import glob
 import gzip
 import io
+import logging
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from distill.config.schema import FileSource
 from distill.errors import InputError
@@ -20,7 +22,12 @@ from distill.resources import PREFIX, shipped
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
 _BUFFER = 1 << 20
-_VERSION_FACTS = ("size", "ETag", "etag", "LastModified", "mtime", "md5", "checksum")
+# What tells one version of a file behind a URL from another, in the words of different file systems.
+_VERSION_FACTS = (
+    "ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created", "md5", "md5Hash",
+    "checksum", "generation", "version_id", "VersionId", "blob_id", "commit")
+
+logger = logging.getLogger("sentidistill.corpus")
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,11 @@ class SourceFile:
                 return file_digest(Path(self.place))
             system, path = _file_system(self.place)
             facts = system.info(path)
-            return fingerprint({key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None})
+            known = {key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None}
+            if not known:
+                logger.warning("%s: its file system says nothing of its version but the size; if the content has "
+                               "changed and the size has not, use --discard", self.place)
+            return fingerprint({**known, "size": str(facts.get("size")), "place": self.place})
 
 
 def source_files(source: FileSource) -> list[SourceFile]:
@@ -138,9 +149,13 @@ def _members(archive: tarfile.TarFile, whole: _Watched, name: str) -> Iterator[t
         stream = archive.extractfile(member) if member.isfile() else None
         if stream is not None:
             yield f"{name}/{member.name}", _decompressed(stream, member.name)
-    # An archive ends with blocks of zeros; tarfile takes one that is cut off between two members for whole.
+    # An archive ends with blocks of zeros; tarfile takes one that is cut off between two members for whole, and leaves
+    # out what follows the end.
     if whole.last.strip(b"\0"):
         raise tarfile.ReadError("it has no end")
+    while rest := archive.fileobj.read(_BUFFER):  # type: ignore[union-attr]
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("there is more after its end; give archives one by one")
 
 
 def _decompressed(raw: Any, name: str) -> BinaryIO:
@@ -211,7 +226,14 @@ def _url_files(url: str) -> list[SourceFile]:
         if not files:
             raise InputError(f"There is no file {url}{why}, which the config names as a corpus source. Check the "
                              "address.")
-        return [SourceFile(system.unstrip_protocol(found), found.rstrip("/").rpartition("/")[2]) for found in files]
+        return [SourceFile(system.unstrip_protocol(found), _name(found)) for found in files]
+
+
+def _name(path: str) -> str:
+    """Return the name of a file, without the query of a web address, which may hold a key."""
+    if path.startswith(("http://", "https://")):
+        path = urlsplit(path).path
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _resolved(path: str) -> Path:

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from distill.config.schema import HubSource
-from distill.corpus.readers import Columns, Row, check_columns
+from distill.corpus.rows import Columns, Row, check_columns
 from distill.errors import InputError
 
 

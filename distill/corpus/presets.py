@@ -40,4 +40,6 @@ def domain(source: SourceBase) -> str:
 
 def masks_personal(source: SourceBase) -> bool:
     """Say whether personal data are masked: the source's own word, else where its texts are tweets."""
-    return domain(source) == PRESETS["twitter"].domain if source.mask_personal is None else source.mask_personal
+    if source.mask_personal is not None:
+        return source.mask_personal
+    return source.preset == "twitter" or domain(source) == PRESETS["twitter"].domain

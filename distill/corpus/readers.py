@@ -3,70 +3,22 @@
 Each takes a binary stream and its name in messages.
 """
 
-import csv
-import difflib
-import io
+import bz2
+import gzip
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from distill.corpus.step import printable
+from distill.corpus.csv_records import csv_header, csv_records
+from distill.corpus.lines import lines
+from distill.corpus.rows import Columns, Row, check_columns, check_once
 from distill.errors import InputError
 from distill.records import open_parquet
 
-_CSV_FIELD_BYTES = 1 << 28
-_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _JSONL_ROWS_TO_FIND_COLUMN = 1000
 _PARQUET_BATCH = 256
-_LONGEST_LINE = 32 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns to read. ``domain`` is None where the domain does not stand in the data.
-
-    ``advice`` is what a message about a missing text column tells to do.
-    """
-
-    text: str
-    domain: str | None = None
-    advice: str = "Set text_column of this source"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record of a file: its text and domain as found (of any type), or a ``problem`` (a drop reason).
-
-    ``line`` counts from 1: the line a record starts at, or in Parquet the row.
-    """
-
-    line: int
-    text: Any = None
-    domain: Any = None
-    problem: str = ""
-    detail: str = ""
-    excerpt: str = ""
-
-
-def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:
-    """Check that the columns asked for are there.
-
-    Raises:
-        InputError: one is not; the message names the nearest and the available ones.
-    """
-    names = list(available)
-    for column, advice in ((columns.text, columns.advice), (columns.domain, "Set domain of this source")):
-        if column is None or column in names:
-            continue
-        folded = {name.casefold(): name for name in reversed(names)}
-        near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.5)
-        hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
-        listed = ", ".join(printable(name, 60) for name in names[:20])
-        listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
-        raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
-                         f"{advice}.")
 
 
 def read_text(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
@@ -126,26 +78,25 @@ def read_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     Raises:
         InputError: a column is missing, or the file is no CSV.
     """
-    csv.field_size_limit(_CSV_FIELD_BYTES)
-    decoded = io.TextIOWrapper(after_bom(stream, name), encoding="utf-8", errors="surrogateescape", newline="")
-    # Lax, a quotation mark that is never closed would swallow the rest of the file without a word.
-    reader = csv.reader(decoded, strict=True)
-    try:
-        header = next((record for record in reader if record), None)
-        if header is None:
-            return
-        check_columns(name, columns, header)
-        text_at = header.index(columns.text)
-        domain_at = header.index(columns.domain) if columns.domain else None
-        end = reader.line_num
-        for record in reader:
-            start, end = end + 1, reader.line_num
-            yield _csv_row(start, record, len(header), text_at, domain_at)
-    except csv.Error as error:
-        raise InputError(f"{name} line {reader.line_num} cannot be read as CSV ({error}). "
-                         "Look for a quotation mark that is never closed.") from error
-    finally:
-        decoded.detach()
+    records = csv_records(stream, name)
+    header = csv_header(records, name)
+    if header is None:
+        return
+    check_columns(name, columns, header)
+    text_at = header.index(columns.text)
+    domain_at = header.index(columns.domain) if columns.domain else None
+    n_read, first_bad = 0, None
+    for line, record in records:
+        if isinstance(record, Row):
+            first_bad = first_bad or record
+            yield record
+            continue
+        row = _csv_row(line, record, len(header), text_at, domain_at)
+        n_read += not row.problem
+        yield row
+    if first_bad and not n_read:
+        raise InputError(f"{name} line {first_bad.line} cannot be read as CSV ({first_bad.detail}), and no other "
+                         "record can. Look for a quotation mark that is never closed.")
 
 
 def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: int | None) -> Row:
@@ -171,17 +122,31 @@ def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]
 
     names = [columns.text] + ([columns.domain] if columns.domain else [])
     number = 0
+    if not _seekable(stream):  # compressed, or in an archive
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the rows are read)
+        shutil.copyfileobj(stream, copy, 1 << 20)
+        stream = copy  # type: ignore[assignment]
     try:
         with open_parquet(stream) as parquet:
             check_columns(name, columns, parquet.schema_arrow.names)
+            for column in names:
+                check_once(name, column, parquet.schema_arrow.names)
             for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=names):
-                values = [_parquet_values(batch.column(name)) for name in names]
+                values = [_parquet_values(batch.column(batch.schema.get_field_index(column))) for column in names]
                 for row in zip(*values, strict=True):
                     number += 1
                     yield _parquet_row(number, *row)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{name} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
                          "right?") from error
+
+
+def _seekable(stream: BinaryIO) -> bool:
+    try:
+        # A compressed file says it is, and begins anew for each step back.
+        return stream.seekable() and not isinstance(getattr(stream, "raw", None), gzip.GzipFile | bz2.BZ2File)
+    except AttributeError:
+        return False
 
 
 def _parquet_values(column: Any) -> list[Any]:
@@ -202,50 +167,6 @@ def _parquet_row(number: int, text: Any, domain: Any = None) -> Row:
 
 
 READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet, "text": read_text}
-
-
-def after_bom(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the stream after its UTF-8 byte-order mark, where it begins with one.
-
-    Raises:
-        InputError: it is UTF-16.
-    """
-    start = b""
-    while len(start) < 3 and (more := stream.read(3 - len(start))):
-        start += more
-    if start[:2] in _UTF16_BOMS:
-        raise InputError(f"{name} is UTF-16 text. Save it as UTF-8.")
-    return io.BufferedReader(_After(b"" if start == _BOM else start, stream), 1 << 20)  # type: ignore[arg-type]
-
-
-class _After(io.RawIOBase):
-    """Some bytes, and then a stream."""
-
-    def __init__(self, first: bytes, stream: BinaryIO) -> None:
-        self._first, self._stream = first, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data, self._first = self._first or self._stream.read(len(buffer)), b""
-        buffer[:len(data)] = data
-        return len(data)
-
-
-def lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | Row]]:
-    """Yield the lines of a stream, numbered from 1; for one too long to be held, a row that says so."""
-    buffered = after_bom(stream, name)
-    number = 0
-    while line := buffered.readline(_LONGEST_LINE):
-        number += 1
-        if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
-            yield number, line
-            continue
-        size = len(line)
-        while not line.endswith(b"\n") and (line := buffered.readline(_LONGEST_LINE)):
-            size += len(line)
-        yield number, Row(number, problem="line_too_long", detail=f"{size:,} bytes, more than {_LONGEST_LINE:,}")
 
 
 def _decoded(number: int, data: bytes, domain: Any = None) -> Row:

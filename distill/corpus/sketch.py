@@ -39,6 +39,13 @@ class Sketches:
         """Return the sketches at places, or where a mask is true."""
         return Sketches(*(getattr(self, name)[places] for name in self.__slots__))
 
+    def with_rows(self, places: np.ndarray, others: "Sketches") -> "Sketches":
+        """Return the sketches with those at places replaced by others."""
+        columns = [getattr(self, name).copy() for name in self.__slots__]
+        for column, name in zip(columns, self.__slots__, strict=True):
+            column[places] = getattr(others, name)
+        return Sketches(*columns)
+
 
 class SketchBlocks:
     """Sketches that are added piece by piece."""
@@ -103,7 +110,7 @@ def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sket
     from distill.corpus.compiled import hash_texts
 
     hash_texts(*utf8(normals), 0, keys := np.empty((len(texts), 2), np.uint64))
-    hash_texts(*utf8(texts), seed + 1, order := np.empty((len(texts), 2), np.uint64))
+    hash_texts(*utf8(texts), (seed + 1) % 2**63, order := np.empty((len(texts), 2), np.uint64))
     near = pc.greater_equal(pc.utf8_length(normals), MIN_NEAR_CHARS).to_numpy(zero_copy_only=False).astype(np.bool_)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.uint32)
     return Sketches(keys, fingerprints(normals), near, order[:, 0].copy(), lengths)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.corpus.collect import BATCH
 from distill.records import RecordWriter, Text, arrow_schema, open_parquet
 
 _BYTES_IN_MEMORY = 256 << 20
+_MOST_FILES = 500  # open at once
 
 
 def write_sorted(source: Path, keep: np.ndarray, target: Path, memory: int = _BYTES_IN_MEMORY) -> tuple[
@@ -25,7 +25,7 @@ def write_sorted(source: Path, keep: np.ndarray, target: Path, memory: int = _BY
     """
     by_domain: Counter[str] = Counter()
     by_source: Counter[str] = Counter()
-    n_files = 1 + _text_bytes(source) // memory
+    n_files = min(1 + _text_bytes(source) // memory, _MOST_FILES)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".sorting-") as folder, \
             RecordWriter(target, Text) as writer:
         for table in _dealt(source, keep, Path(folder), n_files):
@@ -43,7 +43,9 @@ def _text_bytes(path: Path) -> int:
 
 def _dealt(source: Path, keep: np.ndarray, folder: Path, n_files: int) -> Iterator[pa.Table]:
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(pq.ParquetWriter(folder / f"{n}.parquet", arrow_schema(Text), compression="zstd"))
+        # Not Parquet, whose writer remembers each of the many small pieces until the end.
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        files = [stack.enter_context(pa.ipc.new_stream(str(folder / f"{n}.arrow"), arrow_schema(Text), options=options))
                  for n in range(n_files)]
         at = 0
         with open_parquet(source) as parquet:
@@ -54,4 +56,9 @@ def _dealt(source: Path, keep: np.ndarray, folder: Path, n_files: int) -> Iterat
                 numbers = beginnings * n_files >> 24
                 for n in np.unique(numbers).tolist():
                     files[n].write_table(table.filter(pa.array(numbers == n)))
-    return (pq.read_table(folder / f"{n}.parquet") for n in range(n_files))
+    return (_read(folder / f"{n}.arrow") for n in range(n_files))
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.ipc.open_stream(str(path)) as stream:
+        return stream.read_all()

@@ -14,8 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.corpus.csv_records import csv_header, csv_records
 from distill.corpus.files import SourceFile, opened, readable
-from distill.corpus.readers import Columns, Row, after_bom, check_columns, lines, read_csv, read_jsonl
+from distill.corpus.lines import lines
+from distill.corpus.readers import read_csv, read_jsonl
+from distill.corpus.rows import Columns, Row, check_columns, check_once
 from distill.corpus.simhash import text_array
 from distill.errors import InputError
 from distill.records import open_parquet
@@ -23,6 +26,7 @@ from distill.storage import atomic_path
 
 _BYTES_AT_ONCE = 16 << 20
 _ROWS_AT_ONCE = 1 << 16
+_PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _ADVICE = "Name it with --field"
 _COMPRESSED = (".gz", ".bz2", ".zst")
 
@@ -130,13 +134,21 @@ class _Csv(_Rows):
     def copy(self, keep: np.ndarray, target: Path) -> None:
         with _written(target) as out, opened(self._file) as streams:
             for name, stream in streams:
-                decoded = io.TextIOWrapper(after_bom(stream, name), "utf-8", "surrogateescape", newline="")
                 encoded = io.TextIOWrapper(out, "utf-8", "surrogateescape", newline="")
-                reader, writer = csv.reader(decoded, strict=True), csv.writer(encoded, lineterminator="\n")
-                writer.writerow(next(record for record in reader if record))
-                writer.writerows(record for place, record in enumerate(reader) if keep[place])
+                records = csv_records(stream, name)
+                _write_csv(encoded, csv_header(records, name) or [])
+                for place, (_, record) in enumerate(records):
+                    if keep[place] and isinstance(record, list):
+                        _write_csv(encoded, record)
+                encoded.flush()
                 encoded.detach()
-                decoded.detach()
+
+
+def _write_csv(stream: io.TextIOWrapper, record: list[str]) -> None:
+    """Write a record, if it has fields. Python 3.11 forgets to quote a carriage return where lines end without one."""
+    if record:
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in record) else csv.QUOTE_MINIMAL
+        csv.writer(stream, lineterminator="\n", quoting=quoting).writerow(record)
 
 
 class _Parquet:
@@ -148,11 +160,12 @@ class _Parquet:
     def batches(self) -> Iterator[Batch]:
         with self._opened() as parquet:
             check_columns(str(self._path), Columns(self._field, advice=_ADVICE), parquet.schema_arrow.names)
+            check_once(str(self._path), self._field, parquet.schema_arrow.names)
             kind = parquet.schema_arrow.field(self._field).type
             if not _is_text(kind):
                 raise InputError(f"{self._path}: column '{self._field}' holds {kind}, not texts. Name another.")
             for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet), columns=[self._field]):
-                column = batch.column(0)
+                column = batch.column(batch.schema.get_field_index(self._field))
                 yield _texts_of(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
@@ -162,20 +175,32 @@ class _Parquet:
             with pq.ParquetWriter(temporary, parquet.schema_arrow, compression=codec) as writer:
                 at = 0
                 for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet)):
-                    writer.write_batch(batch.filter(pa.array(keep[at:at + len(batch)])))
+                    writer.write_batch(_filtered(batch, keep[at:at + len(batch)]))
                     at += len(batch)
 
-    def _opened(self) -> pq.ParquetFile:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
         try:
-            return open_parquet(self._path)
+            with open_parquet(self._path) as parquet:
+                yield parquet
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self._path} cannot be read as Parquet ({error}). Is the file complete?") from error
+            if isinstance(error, OSError) and error.errno is not None:  # a full disk, not a damaged page
+                raise
+            raise InputError(f"{self._path} cannot be read as Parquet ({error}). Is the file whole?") from error
 
     @staticmethod
     def _rows_at_once(parquet: pq.ParquetFile) -> int:
         groups = [parquet.metadata.row_group(n) for n in range(parquet.metadata.num_row_groups)]
         size = sum(group.total_byte_size for group in groups) / max(parquet.metadata.num_rows, 1)
         return int(min(max(_BYTES_AT_ONCE / max(size, 1), 16), _ROWS_AT_ONCE))
+
+
+def _filtered(batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:
+    """Return the rows to keep. Views of strings, which pyarrow cannot filter, are strings meanwhile."""
+    plain = pa.schema([field.with_type(_PLAIN.get(field.type, field.type)) for field in batch.schema])
+    if plain.equals(batch.schema):
+        return batch.filter(pa.array(keep))
+    return batch.cast(plain).filter(pa.array(keep)).cast(batch.schema)
 
 
 def _is_text(kind: pa.DataType) -> bool:

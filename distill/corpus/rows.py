@@ -1,0 +1,68 @@
+"""What readers yield: rows, and which columns of them are asked for."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from distill.corpus.step import printable
+from distill.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns to read. ``domain`` is None where the domain does not stand in the data.
+
+    ``advice`` is what a message about a missing text column tells to do.
+    """
+
+    text: str
+    domain: str | None = None
+    advice: str = "Set text_column of this source"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a file: its text and domain as found (of any type), or a ``problem`` (a drop reason).
+
+    ``line`` counts from 1: the line a record starts at, or in Parquet the row.
+    """
+
+    line: int
+    text: Any = None
+    domain: Any = None
+    problem: str = ""
+    detail: str = ""
+    excerpt: str = ""
+
+
+def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:
+    """Check that the columns asked for are there.
+
+    Raises:
+        InputError: one is not; the message names the nearest and the available ones.
+    """
+    names = list(available)
+    for column, advice in ((columns.text, columns.advice), (columns.domain, "Set domain of this source")):
+        if column is None or column in names:
+            continue
+        folded = {name.casefold(): name for name in reversed(names)}
+        near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.5)
+        hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
+        listed = ", ".join(printable(name, 60) for name in names[:20])
+        listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
+                         f"{advice}.")
+
+
+def check_once(place: str, column: str, names: list[str]) -> None:
+    """Check that a Parquet file has one column of a name, and that the name cannot be taken for a nested field.
+
+    Raises:
+        InputError: it has several, or it can.
+    """
+    if names.count(column) > 1:
+        raise InputError(f"{place} has {names.count(column)} columns called '{column}'. Rename all but one.")
+    if "." in column and column.split(".")[0] in names:
+        raise InputError(f"{place} has a column '{column}' beside a column '{column.split('.')[0]}', of which it could "
+                         "be a field. Rename it.")
