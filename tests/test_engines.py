@@ -42,8 +42,13 @@ def transformers_engine(tiny_model: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
     pytest.importorskip("vllm", reason="vLLM is not installed (extra cpu or gpu)")
+    from distill.corpus.simhash import fingerprints
+
+    # vLLM looks into all that was imported before, llvmlite's library among it, and did not start after this.
+    values = fingerprints(["a text", "another"])
     config = VllmEngine(kind="vllm", max_model_len=CONTEXT, kv_cache_gb=1, dtype="float32")
     with open_engine(config, tiny_model) as engine:
+        assert fingerprints(["a text", "another"]).tolist() == values.tolist()
         yield engine
 
 

@@ -5,6 +5,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         _set_environment()
+        _quiet_llvmlite()
         try:
             self._llm: Any = _start(config, folder)
         except Exception as error:  # whatever it is, the reader needs the paragraph
@@ -177,6 +179,26 @@ def _set_environment() -> None:
     except AssertionError:  # it wants its own distutils, but the standard one is here, or pip was looked for before
         os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
         importlib.import_module("setuptools")
+
+
+def _quiet_llvmlite() -> None:
+    """Have llvmlite (numba's) not answer to names such as ``__dict__``, where numba was imported before vLLM starts.
+
+    vLLM looks into the ``__dict__`` of whatever all modules hold; llvmlite takes that for a function of LLVM.
+    """
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    library = type(getattr(ffi, "lib", None))
+    answer = getattr(library, "__getattr__", None)
+    if answer is None or getattr(answer, "is_quiet", False):
+        return
+
+    def only_functions(self: Any, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return answer(self, name)
+
+    only_functions.is_quiet = True  # type: ignore[attr-defined]
+    library.__getattr__ = only_functions  # type: ignore[attr-defined]
 
 
 def _start(config: schema.VllmEngine, folder: Path) -> Any:
