@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,7 +225,10 @@ def test_files_that_were_read_before_a_crash_are_not_read_again(tmp_path: Path) 
     ("call +49 (30) 1234-567 now", "call [phone] now"), ("555-123-4567", "[phone]"), ("(555) 123 4567.", "[phone]."),
     ("+4915112345678", "[phone]"), ("in 2018-05-12 or 12-05-2018, 1999-2003", "in 2018-05-12 or 12-05-2018, 1999-2003"),
     ("$1,299.99 for 1920x1080, 10:30-11:45, 3-4 times, 100 000 people", None), ("order 123456789012", None),
-    ("10/10, 5 stars, 24-7, 0.5-1.5 and 50-60%", None)])
+    ("10/10, 5 stars, 24-7, 0.5-1.5 and 50-60%", None), ("Tel:1-800-555-1234", "Tel:[phone]"),
+    ("+91 9876543210 or +33 6 12 34 56 78", "[phone] or [phone]"), ("0171 1234567, 07911 123456", "[phone], [phone]"),
+    ("#tbt@ann RT@jo @@bo \uff20li @joこんにちは", "#tbt@user RT@user @@user @user @userこんにちは"),
+    ("1880-1960, 2016 2017 2018, 10 000 000 euros, 192.168.100.200, 21-14 35-10, 1000-2000 people", None)])
 def test_personal_data_give_way_to_what_they_are(text: str, masked: str | None) -> None:
     assert mask_personal(text) == (text if masked is None else masked)
 
@@ -257,7 +261,64 @@ def test_texts_in_other_languages_leave_if_asked(tmp_path: Path) -> None:
         build(tmp_path, corpus(jsonl(tmp_path / "a.jsonl", REVIEWS), clean={"languages": ["english"]}), name="b")
 
 
+def test_personal_data_stand_nowhere_in_the_corpus_folder(tmp_path: Path) -> None:
+    texts = ["a@b.com hi", "so @someone said to write to secret@example.org about this lovely place", 7,
+             "Call 555-123-4567 about the weather in the mountains of the north, or not"]
+    build(tmp_path, corpus({**jsonl(tmp_path / "a.jsonl", texts), "preset": "twitter", "domain": "politics"}),
+          benchmark=["Call 555-123-4567 about the weather in the mountains of the north, or not"])
+    assert reasons(tmp_path) == {"too_short": 1, "no_text": 1, "benchmark_exact": 1}
+    rows = [row for path in (tmp_path / "run").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    stored = "".join(f"{row.get('text')} {row.get('excerpt')}" for row in rows)
+    for secret in ("a@b.com", "secret@", "@someone", "4567"):
+        assert secret not in stored
+    assert "Call [phone]" in (tmp_path / "run" / "corpus" / "contamination.json").read_text()
+
+
+def test_an_id_is_there_once_though_one_source_masks_and_the_other_does_not(tmp_path: Path) -> None:
+    text = "so @someone said to write to me@example.org or call 555-123-4567 about this place"
+    source = jsonl(tmp_path / "a.jsonl", [text])
+    outcome, texts = build(tmp_path, corpus({**source, "domain": "tweet"}, {**source, "domain": "film"}))
+    assert len(texts) == 1 and outcome.ledgers[3].dropped == {"duplicate_exact": 1}
+
+
 # ---------------------------------------------------------------- bad input
+
+
+def test_what_a_killed_run_left_behind_is_swept_and_half_a_part_is_made_anew(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "a.jsonl", REVIEWS)
+    folder = tmp_path / "run" / "corpus"
+    parts = collect_parts(corpus(source), 42, folder / ".parts")
+    parts[0].texts.unlink()
+    for name in (".sorting-x/1.arrow", "..cleaned.parquet.0.tmp", "contamination.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("old")
+    build(tmp_path, corpus(source, decontaminate={"enabled": False}))
+    assert sorted(path.name for path in folder.iterdir()) == ["_done.json", "dropped.parquet", "texts.parquet"]
+
+
+def test_files_of_one_name_and_size_behind_urls_are_different_files(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for n, year in enumerate((2018, 2019)):
+        memory.pipe(f"/{tmp_path.name}/{year}/x.jsonl", json.dumps({"text": REVIEWS[n].ljust(99, "!")}).encode())
+    texts = build(tmp_path, corpus({"kind": "jsonl", "path": f"memory://{tmp_path.name}/*/x.jsonl"}))[1]
+    assert {text.text for text in texts} == {REVIEWS[0].ljust(99, "!"), REVIEWS[1].ljust(99, "!")}
+
+
+def test_other_files_in_an_archive_are_counted_and_passed_over(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar", {"README.txt": b"about these files", "a.jsonl": LINES})
+    outcome, texts = build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}))
+    assert len(texts) == len(REVIEWS) and outcome.ledgers[0].dropped == {"other_file": 1}
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(InputError, match="more after its end"):
+        build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}), name="b")
+
+
+def test_parquet_in_an_archive_is_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": REVIEWS}), tmp_path / "a.parquet")
+    path = archive(tmp_path / "a.tar.gz", {"x/a.parquet": (tmp_path / "a.parquet").read_bytes()})
+    assert len(build(tmp_path, corpus({"kind": "parquet", "path": str(path)}))[1]) == len(REVIEWS)
 
 
 @pytest.mark.parametrize("ending", COMPRESS)

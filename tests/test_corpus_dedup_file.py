@@ -16,6 +16,7 @@ import pytest
 
 from distill.corpus.dedup_file import dedup_file
 from distill.corpus.files import SourceFile, opened
+from distill.corpus.normalize import normal_form
 from distill.errors import InputError
 from tests.corpus_helpers import REVIEWS
 
@@ -145,13 +146,14 @@ def test_files_that_cannot_be_used_are_bad_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_a_file_without_rows_gives_one_without_rows(tmp_path: Path, form: str) -> None:
     source = tmp_path / f"in.{form}"
-    if form == "parquet":
-        pq.write_table(pa.table({"text": pa.array([], pa.string())}), source)
-    else:
-        source.write_text("text,n\n" if form == "csv" else "")
-    done = dedup_file(source, tmp_path / f"out.{form}")
-    assert done.ledger.n_in == done.ledger.n_out == 0
-    assert read(tmp_path / f"out.{form}") == []
+    for content in ("text,n\n", "", "\n\n") if form == "csv" else ("",):
+        if form == "parquet":
+            pq.write_table(pa.table({"text": pa.array([], pa.string())}), source)
+        else:
+            source.write_text(content)
+        done = dedup_file(source, tmp_path / f"out.{form}")
+        assert done.ledger.n_in == done.ledger.n_out == 0
+        assert read(tmp_path / f"out.{form}") == []
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
@@ -178,3 +180,82 @@ def test_the_command_prints_an_account_that_adds_up(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     counts = {line[:16].strip(): int(line[16:31].replace(",", "")) for line in done.stdout.splitlines()[:-1]}
     assert counts.pop("rows read") == sum(counts.values()) == len(ROWS)
+
+
+def test_a_carriage_return_inside_a_value_stays_inside_it(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(b'n,text\n1,"a\rb, which is quoted"\n2,"c ""d"" e"\n')
+    dedup_file(source, tmp_path / "out.csv")
+    with source.open(newline="") as before, (tmp_path / "out.csv").open(newline="") as after:
+        assert list(csv.reader(before)) == list(csv.reader(after))
+
+
+@pytest.mark.parametrize(("lines", "kept", "dropped"), [
+    (['he "said" it,1', '"he "said" it",2', "last,3"], [1, 3], {"malformed_line": 1}),
+    (['"never closed,1', "b,2", "c,3"], [2, 3], {"malformed_line": 1}),
+    (["a,1,too,many", "", "b,2"], [2], {"malformed_line": 1, "blank_line": 1}),
+    (["a,1", '"two', 'lines",2', '"c" d,3', "e,4"], [1, 2, 4], {"malformed_line": 1})])
+def test_a_malformed_csv_record_costs_itself_only(tmp_path: Path, lines: list, kept: list, dropped: dict) -> None:
+    (tmp_path / "in.csv").write_text("\n".join(["text,n", *lines]) + "\n")
+    done = dedup_file(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert done.ledger.dropped == dropped
+    assert [int(row["n"]) for row in read(tmp_path / "out.csv")] == kept
+
+
+def test_a_quotation_mark_that_is_open_to_the_end_of_a_long_file_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('text,n\n"open,1\n' + "line,2\n" * 2000)
+    with pytest.raises(InputError, match=r"in\.csv line 2 cannot be read as CSV .*2,001 lines later.*never closed"):
+        dedup_file(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_csv_line_of_50_megabytes_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"text,n\nshort,1\n" + b"x" * (50 << 20) + b",2\nlast,3\n")
+    done = dedup_file(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert done.ledger.dropped == {"line_too_long": 1}
+    assert [row["n"] for row in read(tmp_path / "out.csv")] == ["1", "3"]
+
+
+def test_no_output_takes_the_place_of_another_file_of_the_command(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.jsonl", ROWS)
+    (tmp_path / "link.jsonl").symlink_to(source)
+    (tmp_path / "folder.jsonl").mkdir()
+    before = source.read_bytes()
+    for target, dropped in (("out.jsonl", "in.jsonl"), ("out.jsonl", "out.jsonl"), ("link.jsonl", None),
+                            ("out.jsonl", "link.jsonl"), ("folder.jsonl", None), ("out.jsonl", "folder.jsonl")):
+        with pytest.raises(InputError, match=r"the file that is read|also OUT|is a folder"):
+            dedup_file(source, tmp_path / target, dropped=tmp_path / dropped if dropped else None)
+    assert source.read_bytes() == before and not (tmp_path / "out.jsonl").exists()
+    (tmp_path / "out.jsonl").write_text("old")
+    dedup_file(source, tmp_path / "out.jsonl")
+    assert len(read(tmp_path / "out.jsonl")) > 1
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_every_kind_of_parquet_text_is_read_and_kept(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = [REVIEWS[0], REVIEWS[1], REVIEWS[0]]
+    other = pa.array([b"x", b"y", b"z"], pa.binary_view())
+    pq.write_table(pa.table({"text": pa.array(texts).cast(kind), "other": other}), tmp_path / "in.parquet")
+    dedup_file(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    kept = pq.read_table(tmp_path / "out.parquet")
+    assert kept["text"].to_pylist() == texts[:2] and kept["other"].to_pylist() == [b"x", b"y"]
+    assert kept.schema.equals(pq.read_schema(tmp_path / "in.parquet"))
+
+
+def test_parquet_columns_that_cannot_be_told_apart_are_bad_input(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), tmp_path / "two.parquet")
+    with pytest.raises(InputError, match="2 columns called 'text'"):
+        dedup_file(tmp_path / "two.parquet", tmp_path / "out.parquet")
+    pq.write_table(pa.table({"a": [{"b": "x"}], "a.b": ["y"]}), tmp_path / "dot.parquet")
+    with pytest.raises(InputError, match=r"a column 'a\.b' beside a column 'a'"):
+        dedup_file(tmp_path / "dot.parquet", tmp_path / "out.parquet", "a.b")
+
+
+def test_a_copy_of_a_text_that_went_as_near_is_said_to_be_near(tmp_path: Path) -> None:
+    long = "A text that is long enough to be compared by its simhash, and then some more words to be safe " * 4
+    rows = [{"text": text} for text in (long, long + "now", long.upper() + "NOW!", long + "Now?")]
+    dedup_file(written(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", dropped=tmp_path / "dropped.jsonl")
+    kept = read(tmp_path / "out.jsonl")[0]["text"]
+    for entry in map(json.loads, (tmp_path / "dropped.jsonl").read_text().splitlines()):
+        alike = normal_form(rows[entry["row"] - 1]["text"]) == normal_form(kept)
+        assert entry["reason"] == ("duplicate_exact" if alike else "duplicate_near")
