@@ -3,7 +3,9 @@
 In a checkout these folders stand beside the packages; in a wheel they are inside ``distill/_shipped``.
 """
 
+import contextlib
 import os
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,3 +42,16 @@ def default_cache() -> Path:
     if given:
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentidistill"
+
+
+def machine_code_folder() -> Path:
+    """Return a folder to keep compiled code in, a temporary one where the cache cannot be written to.
+
+    numba refuses to work where it has none.
+    """
+    folder = default_cache() / "numba"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):
+        return folder
+    return Path(tempfile.gettempdir()) / f"sentidistill-numba-{os.geteuid()}"

@@ -1,6 +1,9 @@
 """Fingerprints are those of the simhash package; near pairs are all found and none invented; the same texts stay."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +83,15 @@ def test_fingerprints_of_20_000_real_texts_are_those_of_the_simhash_package(shar
 def test_a_lone_surrogate_is_refused_not_misread() -> None:
     with pytest.raises(UnicodeEncodeError):
         fingerprints(["lone \ud800 surrogate"])
+
+
+def test_kernels_work_where_the_cache_cannot_be_written_to(tmp_path: Path) -> None:
+    code = "from distill.corpus.simhash import fingerprints; print(fingerprints(['a text']).tolist())"
+    environment = {**os.environ, "SENTIDISTILL_CACHE": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)  # set in this process by the kernels themselves
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(fingerprints(["a text"]).tolist()), done.stderr
+    assert list(tmp_path.glob("sentidistill-numba-*"))
 
 
 # ---------------------------------------------------------------- near pairs

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.resources import default_cache
+from distill.resources import machine_code_folder
 
-os.environ.setdefault("NUMBA_CACHE_DIR", str(default_cache() / "numba"))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(machine_code_folder()))
 
 import numba
 from numba import types
