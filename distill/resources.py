@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from distill.errors import InputError
+from distill.hashing import file_digest, fingerprint
 
 PREFIX = "shipped:"
 
@@ -44,14 +45,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sentidistill"
 
 
-def machine_code_folder() -> Path:
-    """Return a folder to keep compiled code in, a temporary one where the cache cannot be written to.
+def machine_code_folder(sources: Path) -> Path:
+    """Return a folder for the compiled code of a folder of Python files, as they are now.
 
-    numba refuses to work where it has none.
+    It is a temporary one where the cache cannot be written to: numba refuses to work where it has none.
     """
-    folder = default_cache() / "numba"
+    state = fingerprint([file_digest(path) for path in sorted(sources.glob("*.py"))])
+    folder = default_cache() / "numba" / state
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK | os.X_OK):
         return folder
-    return Path(tempfile.gettempdir()) / f"sentidistill-numba-{os.geteuid()}"
+    return Path(tempfile.gettempdir()) / f"sentidistill-numba-{os.geteuid()}" / state

@@ -14,7 +14,7 @@ ANCHOR = 16
 
 def word_counts(texts: pa.Array) -> np.ndarray:
     """Return the number of words of each text (runs of no white space that hold a letter or digit), int64."""
-    from distill.corpus.compiled import count_words
+    from distill.corpus.kernels.containment import count_words
 
     out = np.empty(len(texts), np.int64)
     count_words(*utf8(texts), word_characters(), out)
@@ -26,7 +26,8 @@ class Contained:
 
     def __init__(self, normals: pa.Array, usable: np.ndarray) -> None:
         """Index the normal forms where ``usable`` (n,) bool is true, by their first ``ANCHOR`` bytes."""
-        from distill.corpus.compiled import anchor_hashes, bucket_sort
+        from distill.corpus.kernels.containment import anchor_hashes
+        from distill.corpus.kernels.near import bucket_sort
 
         self._data, self._offsets = utf8(normals)
         places = np.flatnonzero(usable & (np.diff(self._offsets) >= ANCHOR))
@@ -42,7 +43,7 @@ class Contained:
 
     def find_in(self, normals: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Return (holders, held), int64: which given normal forms hold shorter ones of the set, by place."""
-        from distill.corpus.compiled import find_contained
+        from distill.corpus.kernels.containment import find_contained
 
         data, offsets = utf8(normals)
         out = np.empty((max(1024, 4 * len(normals)), 2), np.int64)

@@ -61,7 +61,7 @@ def near_pairs(values: np.ndarray, max_distance: int) -> Iterator[np.ndarray]:
     ``values`` is uint64 of shape (n,), a piece int64 of shape (pairs, 2) with the lower place first. The pieces are
     bounded, so that memory is that of the values and one table of them.
     """
-    from distill.corpus.compiled import bucket_sort, near_in_buckets
+    from distill.corpus.kernels.near import bucket_sort, near_in_buckets
 
     if len(values) < 2:
         return
@@ -143,7 +143,7 @@ def _each_value_once(values: np.ndarray, keep: Callable[[np.ndarray], Kept]) -> 
 
 
 def _keep_first(values: np.ndarray, max_distance: int) -> Kept:
-    from distill.corpus.compiled import note_greedy
+    from distill.corpus.kernels.near import note_greedy
 
     n = len(values)
     states, by = np.zeros(n, np.int8), np.full(n, -1, np.int64)
@@ -165,7 +165,7 @@ def _keep_first(values: np.ndarray, max_distance: int) -> Kept:
 
 
 def _keep_one_of_each_cluster(values: np.ndarray, max_distance: int) -> Kept:
-    from distill.corpus.compiled import unite
+    from distill.corpus.kernels.near import unite
 
     roots = np.arange(len(values))
     for pairs in near_pairs(values, max_distance):
@@ -181,7 +181,7 @@ class NearIndex:
 
     def __init__(self, values: np.ndarray, max_distance: int) -> None:
         """Index ``values``, uint64 of shape (n,)."""
-        from distill.corpus.compiled import bucket_sort
+        from distill.corpus.kernels.near import bucket_sort
 
         self._values = np.ascontiguousarray(values, np.uint64)
         self._max_distance = max_distance
@@ -195,7 +195,7 @@ class NearIndex:
 
     def nearest(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (places, distances), int64 of shape (len(queries),): the nearest, the earliest of equals, or -1."""
-        from distill.corpus.compiled import nearest_in_table
+        from distill.corpus.kernels.near import nearest_in_table
 
         distances = np.full(len(queries), self._max_distance + 1, np.int64)
         places = np.full(len(queries), -1, np.int64)

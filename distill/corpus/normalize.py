@@ -61,7 +61,7 @@ def normal_forms(texts: pa.Array) -> pa.LargeStringArray:
 
     Not simple are tags but line breaks, rare entities, combining marks, and characters that become ASCII letters.
     """
-    from distill.corpus.compiled import normalize_texts
+    from distill.corpus.kernels.normal import normalize_texts
 
     texts = text_array(texts)
     data, offsets = utf8(texts)

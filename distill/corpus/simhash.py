@@ -33,7 +33,7 @@ def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
 
 
 def _fingerprints(array: pa.Array) -> np.ndarray:
-    from distill.corpus.compiled import simhash_texts
+    from distill.corpus.kernels.fingerprint import simhash_texts
 
     out, undecided = np.empty(len(array), np.uint64), np.zeros(len(array), np.bool_)
     simhash_texts(*utf8(array), word_characters(), out, undecided)
@@ -49,8 +49,8 @@ def _fingerprints(array: pa.Array) -> np.ndarray:
 
 def shingle_hash(feature: bytes) -> int:
     """Return the 64-bit hash of a feature (up to 4 characters as UTF-8), as ``simhash.Simhash`` wants its hashfunc."""
-    from distill.corpus.compiled import NO_CHARACTER
-    from distill.corpus.compiled import shingle_hash as compiled
+    from distill.corpus.kernels.fingerprint import NO_CHARACTER
+    from distill.corpus.kernels.fingerprint import shingle_hash as compiled
 
     codes = [ord(character) for character in feature.decode()]
     return int(compiled(*codes, *[NO_CHARACTER] * (4 - len(codes))))

@@ -107,7 +107,7 @@ def parallel(function: Callable[[pa.Array], pa.Array], texts: pa.Array) -> pa.Ar
 
 def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sketches:
     """Return the sketches of texts whose normal forms are at hand."""
-    from distill.corpus.compiled import hash_texts
+    from distill.corpus.kernels.fingerprint import hash_texts
 
     hash_texts(*utf8(normals), 0, keys := np.empty((len(texts), 2), np.uint64))
     hash_texts(*utf8(texts), (seed + 1) % 2**63, order := np.empty((len(texts), 2), np.uint64))
