@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from distill.corpus.personal import mask_personal
 from distill.errors import InputError
 from distill.hashing import content_id
 from tests.corpus_helpers import REVIEWS, build, corpus, drops, jsonl, reasons, write
+from tests.stack import wait_until
 
 LINES = "".join(json.dumps({"text": review}) + "\n" for review in REVIEWS).encode()
 
@@ -74,17 +76,21 @@ def test_an_archive_of_compressed_json_lines_is_read_as_a_stream(tmp_path: Path,
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket on an S3 server on this machine, whose address stands in the environment."""
-    from moto.server import ThreadedMotoServer
+    """A bucket on an S3 server on this machine, whose address stands in the environment.
 
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    values = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-              "AWS_DEFAULT_REGION": "us-east-1"}
+    It is a process of its own, as Flask's objects must not be looked into, which vLLM does when it starts.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    values = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "test",
+              "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
+        wait_until("the S3 server answers", lambda: _listens(port), 120)
         import s3fs
 
         system = s3fs.S3FileSystem()
@@ -93,9 +99,15 @@ def bucket() -> Iterator[str]:
             system.pipe(f"texts/2024/{n}.jsonl.gz", gzip.compress(json.dumps({"text": review}).encode()))
         yield "s3://texts"
     finally:
-        server.stop()
+        server.kill()
+        server.wait()
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_files_behind_a_url_are_streamed(tmp_path: Path, bucket: str) -> None:
