@@ -1,6 +1,6 @@
 """The corpus stage: sources in, ``texts.parquet`` out, and an account of everything that was dropped on the way.
 
-Texts go from file to file in batches; in memory are some 100 bytes of each text, however long it is.
+Texts go from file to file in batches; in memory are some 200 bytes of each text, however long it is.
 """
 
 import shutil
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from distill.config.schema import Corpus
 from distill.corpus import presets
+from distill.corpus.arrays import text_array
 from distill.corpus.blocks import Blocks
 from distill.corpus.clean import clean, masked
 from distill.corpus.collect import BATCH, Part, chosen, collect_parts, source_inputs
@@ -23,8 +24,7 @@ from distill.corpus.dedup import Decision, decide
 from distill.corpus.language import check_languages
 from distill.corpus.mix import mix
 from distill.corpus.normalize import normal_forms
-from distill.corpus.personal import mask_personal
-from distill.corpus.simhash import text_array
+from distill.corpus.personal import excerpt
 from distill.corpus.sketch import SketchBlocks, Sketches, sketch_normalized
 from distill.corpus.sorted import write_sorted
 from distill.corpus.step import Step
@@ -182,9 +182,8 @@ def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, b
                 found = benchmark.find(texts, normals, sketches, mask)
                 stays = found.rules < 0
                 for place in np.flatnonzero(~stays).tolist():
-                    excerpt = texts[place].as_py()[:1000]
                     decontaminating.drop(table["id"][place].as_py(), RULES[found.rules[place]],
-                                         benchmark.detail(found, place), mask_personal(excerpt) if mask else excerpt)
+                                         benchmark.detail(found, place), excerpt(texts[place].as_py(), mask))
             decontaminating.give(int(stays.sum()))
             table, sketches = table.filter(pa.array(stays)), sketches[stays]
             if mask:

@@ -10,14 +10,13 @@ import pyarrow as pa
 
 from distill.config.schema import Clean
 from distill.corpus.language import language_of
-from distill.corpus.personal import mask_personal
+from distill.corpus.personal import excerpt, mask_personal
 from distill.corpus.step import Step
 
 # A raw text this many times longer than the bound is dropped without being cleaned.
 _RAW_LENGTH_FACTOR = 8
 # Nested entities and tags unfold one layer a pass; real text needs two or three passes.
 _MAX_PASSES = 12
-_SHOWN_CHARS = 1000
 
 # Names of real tags only, without <s>, which is also a control token: '<3', 'a < b', '<user>', '<|im_end|>' are text.
 _TAG_NAMES = (
@@ -61,23 +60,20 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
     are masked in the excerpts of dropped texts; in those that stay, :func:`masked` does it when they have been
     compared with the benchmark.
     """
-    def shown(text: str) -> str:
-        return mask_personal(text[:_SHOWN_CHARS]) if mask else text[:_SHOWN_CHARS]
-
     step.take(len(table))
     kept: list[int] = []
     texts: list[str] = []
     for place, (record_id, text) in enumerate(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)):
         if len(text) > config.max_chars * _RAW_LENGTH_FACTOR:
-            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", shown(text))
+            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", excerpt(text, mask))
             continue
         cleaned = clean_text(text, config.strip_html)
         if not config.min_chars <= len(cleaned) <= config.max_chars:
             reason = "too_long" if len(cleaned) > config.max_chars else "too_short"
-            step.drop(record_id, reason, f"{len(cleaned)} characters", shown(cleaned))
+            step.drop(record_id, reason, f"{len(cleaned)} characters", excerpt(cleaned, mask))
             continue
         if config.languages and (language := language_of(cleaned)) not in config.languages:
-            step.drop(record_id, "other_language", language, shown(cleaned))
+            step.drop(record_id, "other_language", language, excerpt(cleaned, mask))
             continue
         kept.append(place)
         texts.append(cleaned)

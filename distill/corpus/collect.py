@@ -15,9 +15,9 @@ from distill.config.schema import Corpus, FileSource, HubSource
 from distill.corpus import presets
 from distill.corpus.files import SourceFile, opened, readable, source_files
 from distill.corpus.hub import read_hub
-from distill.corpus.personal import mask_personal
+from distill.corpus.personal import excerpt
 from distill.corpus.readers import READERS
-from distill.corpus.rows import Columns, Row
+from distill.corpus.rows import Columns, Row, is_unicode
 from distill.corpus.step import Step, printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, fingerprint
@@ -56,7 +56,7 @@ class Part:
 def collect_parts(config: Corpus, seed: int, folder: Path) -> list[Part]:
     """Read every file of every source into ``folder``, but for those whose part is there already.
 
-    Memory is that of one batch of texts, and 16 bytes a text of a source's ``limit``.
+    Memory is that of one batch of texts, and some 30 bytes a text of a source's ``limit``.
 
     Raises:
         InputError: a source is missing, is of another format, cut off, or lacks a column; or a record cannot be read
@@ -206,15 +206,15 @@ def _texts(source: FileSource | HubSource, file: SourceFile | None, seed: int, s
         text, problem = row.text, row.problem
         if not problem and (not isinstance(text, str) or not text.strip()):
             problem = "no_text"
-        if not problem and not _is_unicode(text):
+        if not problem and not is_unicode(text):
             problem = "lone_surrogate"
         if problem:
             where = f"{printable(place)} line {row.line}"
             detail = f"{where}: {row.detail}" if row.detail else where
             if problem in _UNREADABLE:
                 _note_problem(source, f"{detail} ({problem})", problems)
-            excerpt = row.excerpt or (text[:1000] if isinstance(text, str) else "")
-            step.drop(content_id(place, str(row.line)), problem, detail, mask_personal(excerpt) if masks else excerpt)
+            shown = row.excerpt or (text if isinstance(text, str) else "")
+            step.drop(content_id(place, str(row.line)), problem, detail, excerpt(shown, masks))
             continue
         domain, text_id = literal or _domain(row.domain), content_id(text)
         yield text_id, text, domain, label, _rank(seed, text_id, label, domain)
@@ -274,13 +274,3 @@ def _columns(source: FileSource | HubSource) -> tuple[Columns, str]:
 def _domain(value: Any) -> str:
     text = "" if value is None or isinstance(value, (dict, list)) else " ".join(printable(str(value), 100).split())
     return text or _UNKNOWN_DOMAIN
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.simhash import utf8, word_characters
+from distill.corpus.arrays import utf8
+from distill.corpus.simhash import word_characters
 
 #: Shorter texts would be found in most long reviews ("it was a great movie"), so they are compared whole only.
 MIN_WORDS = 8
@@ -26,20 +27,19 @@ class Contained:
 
     def __init__(self, normals: pa.Array, usable: np.ndarray) -> None:
         """Index the normal forms where ``usable`` (n,) bool is true, by their first ``ANCHOR`` bytes."""
-        from distill.corpus.kernels.containment import anchor_hashes
+        from distill.corpus.kernels.containment import Held, anchor_hashes
         from distill.corpus.kernels.near import bucket_sort
 
-        self._data, self._offsets = utf8(normals)
-        places = np.flatnonzero(usable & (np.diff(self._offsets) >= ANCHOR))
+        data, offsets = utf8(normals)
+        places = np.flatnonzero(usable & (np.diff(offsets) >= ANCHOR))
         hashes = np.empty(len(places), np.uint64)
-        anchor_hashes(self._data, self._offsets, places, ANCHOR, hashes)
-        self._places, self._hashes = places, hashes
-        self._bits = min(max(len(places).bit_length() + 3, 8), 26)
-        self._order, self._starts = bucket_sort(hashes, np.uint64(2**64 - 1), self._bits)
+        anchor_hashes(data, offsets, places, ANCHOR, hashes)
+        bits = min(max(len(places).bit_length() + 3, 8), 26)
+        self._held = Held(data, offsets, places, hashes, bucket_sort(hashes, np.uint64(2**64 - 1), bits), ANCHOR)
 
     def __len__(self) -> int:
         """Return the number of normal forms that can be found."""
-        return len(self._places)
+        return len(self._held.places)
 
     def find_in(self, normals: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Return (holders, held), int64: which given normal forms hold shorter ones of the set, by place."""
@@ -47,8 +47,7 @@ class Contained:
 
         data, offsets = utf8(normals)
         out = np.empty((max(1024, 4 * len(normals)), 2), np.int64)
-        while (found := find_contained(data, offsets, self._data, self._offsets, self._places, self._hashes,
-                                       self._order, self._starts, self._bits, ANCHOR, out)) > len(out):
+        while (found := find_contained(data, offsets, self._held, out)) > len(out):
             out = np.empty((found, 2), np.int64)
         pairs = np.unique(out[:found], axis=0)
         return pairs[:, 0], pairs[:, 1]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from distill.corpus.arrays import in_pieces, text_array
 from distill.corpus.containment import MIN_WORDS, Contained, word_counts
 from distill.corpus.near import NearIndex
 from distill.corpus.normalize import normal_forms
-from distill.corpus.personal import mask_personal
-from distill.corpus.simhash import text_array
-from distill.corpus.sketch import Sketches, parallel, sketch_normalized
+from distill.corpus.personal import excerpt
+from distill.corpus.sketch import Sketches, sketch_normalized
 from distill.errors import InputError
 from distill.records import BenchmarkText
 
@@ -47,7 +47,7 @@ class BenchmarkIndex:
             raise InputError("There are no benchmark texts to keep out of the corpus. Check evaluate.data_dir, "
                              "or set corpus.decontaminate.enabled to false.")
         array = text_array([item.text for item in given])
-        normals = parallel(normal_forms, array)
+        normals = pa.concat_arrays(in_pieces(normal_forms, array))
         sketches = sketch_normalized(array, normals)
         _, first, group = np.unique(sketches.keys, axis=0, return_index=True, return_inverse=True)
         group = group.reshape(-1)
@@ -114,6 +114,5 @@ class BenchmarkIndex:
         for key in self._origins[place]:
             examples = self._examples.setdefault(key, [])
             if sum(example["rule"] == RULES[rule] for example in examples) < _MOST_EXAMPLES:
-                shown = text.as_py()[:_SHOWN_CHARS * 2]
                 examples.append({"rule": RULES[rule], "benchmark_text": self._texts[place],
-                                 "corpus_text": mask_personal(shown) if mask else shown})
+                                 "corpus_text": excerpt(text.as_py(), mask, _SHOWN_CHARS * 2)})

@@ -42,7 +42,7 @@ def dedup_file(source: Path, target: Path, text_field: str = "text", max_distanc
 
     Which texts stay: :func:`distill.corpus.dedup.decide`; of rows with the very same text the first one does. Rows
     without a text are dropped and counted. ``dropped`` gets a JSON line for each row that does not stay:
-    ``row`` (from 1), ``reason``, and ``same_as`` and ``distance`` or ``detail``. Memory is about 150 bytes a row.
+    ``row`` (from 1), ``reason``, and ``same_as`` and ``distance`` or ``detail``. Memory is about 270 bytes a row.
 
     Files that are in the place of the two are replaced, when the new ones are whole.
 

@@ -170,7 +170,7 @@ def _decompressed(raw: Any, name: str) -> BinaryIO:
 
 
 class _Zstandard(io.RawIOBase):
-    """A zstd stream through pyarrow, which says nothing where one is cut off: that shows in the frame's own end."""
+    """A zstd stream through pyarrow, which raises an OSError where one is cut off."""
 
     def __init__(self, raw: Any) -> None:
         import pyarrow as pa

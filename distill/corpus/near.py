@@ -10,8 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # numba takes half a second to import
+    from distill.corpus.kernels.near import Buckets
 
 BITS = 64
 _SAMPLE = 1 << 17
@@ -31,9 +35,8 @@ def table_masks(n_blocks: int, max_distance: int) -> np.ndarray:
     return np.array([sum(choice) for choice in chosen], dtype=np.uint64)
 
 
-def plan(values: np.ndarray, max_distance: int, n_compared: int | None = None) -> np.ndarray:
+def plan(values: np.ndarray, max_distance: int) -> np.ndarray:
     """Return the masks that find near pairs among ``values`` (n,) at the least cost, judged by a sample."""
-    n = len(values) if n_compared is None else n_compared
     sample = values[:: max(1, len(values) // _SAMPLE)]
     best: tuple[float, np.ndarray] | None = None
     for n_blocks in range(max_distance + 1, max_distance + 7):
@@ -47,8 +50,8 @@ def plan(values: np.ndarray, max_distance: int, n_compared: int | None = None) -
             counts = np.unique(sample & mask, return_counts=True)[1].astype(np.float64)
             same += float((counts * (counts - 1)).sum()) / 2
         scale = len(masks) / len(looked_at)
-        growth = len(values) * n / max(len(sample), 1) ** 2
-        cost = scale * same * growth + len(masks) * _SORTING * n
+        growth = (len(values) / max(len(sample), 1)) ** 2
+        cost = scale * same * growth + len(masks) * _SORTING * len(values)
         if best is None or cost < best[0]:
             best = cost, masks
     assert best is not None
@@ -69,21 +72,21 @@ def near_pairs(values: np.ndarray, max_distance: int) -> Iterator[np.ndarray]:
     bits = key_bits(len(values))
     threads = os.cpu_count() or 1
 
-    def search(table: int, order: np.ndarray, starts: np.ndarray, state: np.ndarray, last: int) -> np.ndarray:
+    def search(buckets: "Buckets", earlier: np.ndarray, state: np.ndarray, last: int) -> np.ndarray:
         out = np.empty((_PAIRS_AT_ONCE, 2), np.int64)
-        return out[:near_in_buckets(order, starts, values, masks, table, max_distance, state, last, out)]
+        return out[:near_in_buckets(buckets, values, earlier, max_distance, state, last, out)]
 
     with ThreadPoolExecutor(threads) as pool:
         for table, mask in enumerate(masks):
-            order, starts = bucket_sort(values, mask, bits)
-            states = _shares(starts, threads * 4)
+            buckets, earlier = bucket_sort(values, mask, bits), masks[:table]
+            states = _shares(buckets.starts, threads * 4)
             running: list[tuple[np.ndarray, int, Future[np.ndarray]]] = [
-                (state, last, pool.submit(search, table, order, starts, state, last)) for state, last in states]
+                (state, last, pool.submit(search, buckets, earlier, state, last)) for state, last in states]
             while running:
                 state, last, future = running.pop(0)
                 pairs = future.result()
                 if state[0] < last:
-                    running.append((state, last, pool.submit(search, table, order, starts, state, last)))
+                    running.append((state, last, pool.submit(search, buckets, earlier, state, last)))
                 if len(pairs):
                     yield pairs
 
@@ -185,9 +188,8 @@ class NearIndex:
 
         self._values = np.ascontiguousarray(values, np.uint64)
         self._max_distance = max_distance
-        self._bits = key_bits(len(values))
-        self._tables = [(mask, *bucket_sort(self._values, mask, self._bits))
-                        for mask in plan(self._values, max_distance)] if len(values) else []
+        masks = plan(self._values, max_distance) if len(values) else []
+        self._tables = [bucket_sort(self._values, mask, key_bits(len(values))) for mask in masks]
 
     def __len__(self) -> int:
         """Return the number of fingerprints."""
@@ -199,6 +201,6 @@ class NearIndex:
 
         distances = np.full(len(queries), self._max_distance + 1, np.int64)
         places = np.full(len(queries), -1, np.int64)
-        for mask, order, starts in self._tables:
-            nearest_in_table(queries, self._values, order, starts, mask, self._bits, distances, places)
+        for buckets in self._tables:
+            nearest_in_table(queries, self._values, buckets, distances, places)
         return places, distances

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
+from distill.corpus.arrays import text_array, utf8
 from distill.corpus.clean import clean_text, is_control
-from distill.corpus.simhash import text_array, utf8
 
 #: Shorter normal forms (characters; about 8 English words) are compared exactly only. Simhash counts 4-character
 #: shingles, and of a short text there are too few for a small distance to mean anything.
@@ -113,8 +113,3 @@ def _simple_form(character: str, joins: set[str]) -> list[int]:
     if ord(character) >= 128 and (is_control(character) or _TELLING.search("".join(stages))):
         return [-1]
     return [ord(part) for part in kept]
-
-
-def near_comparable(normal: str) -> bool:
-    """Say whether a normal form is long enough for a simhash distance to mean something."""
-    return len(normal) >= MIN_NEAR_CHARS

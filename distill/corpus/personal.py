@@ -25,6 +25,11 @@ def mask_personal(text: str) -> str:
     return _PHONE.sub(_phone, text)
 
 
+def excerpt(text: str, mask: bool, max_chars: int = 1000) -> str:
+    """Return the start of a text for a list of what was dropped or found, with personal data masked if asked."""
+    return mask_personal(text[:max_chars]) if mask else text[:max_chars]
+
+
 def _phone(match: re.Match[str]) -> str:
     digits = sum(character.isdigit() for character in match[0])
     return match[0] if match[0].startswith("0") and digits < _LEAST_DIGITS else PHONE

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from distill.corpus.csv_records import csv_header, csv_records
 from distill.corpus.lines import lines
-from distill.corpus.rows import Columns, Row, check_columns, check_once
+from distill.corpus.rows import Columns, Row, check_columns, check_once, is_unicode
 from distill.errors import InputError
 from distill.records import open_parquet
 
@@ -105,7 +105,7 @@ def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: 
     if len(record) > width:
         return Row(line, problem="malformed_line", detail=f"{len(record)} fields under a header of {width}",
                    excerpt=",".join(field[:200] for field in record[:20]))
-    if any(not field.isascii() and not _is_utf8(field) for field in record):
+    if not all(map(is_unicode, record)):
         return Row(line, problem="invalid_utf8", excerpt=",".join(field[:200] for field in record[:20]))
     text = record[text_at] if text_at < len(record) else None
     domain = record[domain_at] if domain_at is not None and domain_at < len(record) else None
@@ -175,14 +175,6 @@ def _decoded(number: int, data: bytes, domain: Any = None) -> Row:
     except UnicodeDecodeError as error:
         return Row(number, problem="invalid_utf8", detail=f"byte {error.start} of the line: {error.reason}",
                    excerpt=data[:1000].decode("utf-8", "replace"))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _json_object(text: str) -> tuple[dict[str, Any], str]:

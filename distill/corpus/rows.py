@@ -36,6 +36,17 @@ class Row:
     excerpt: str = ""
 
 
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: it has no lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:
     """Check that the columns asked for are there.
 

@@ -1,16 +1,15 @@
 """Simhash fingerprints (Charikar 2002) of many texts at once, equal to those of the ``simhash`` package."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 
+from distill.corpus.arrays import in_pieces, text_array, utf8
+
 # Above it no code point of Unicode 16 is a letter or a digit.
 _LAST_WORD_CHARACTER = 0x323AF
-_PIECE = 4096
 
 
 def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
@@ -24,12 +23,7 @@ def fingerprints(texts: Sequence[str] | pa.Array) -> np.ndarray:
     Raises:
         UnicodeEncodeError: a text holds a lone surrogate.
     """
-    array = text_array(texts)
-    if len(array) <= 2 * _PIECE:
-        return _fingerprints(array)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pieces = (array.slice(at, _PIECE) for at in range(0, len(array), _PIECE))
-        return np.concatenate(list(pool.map(_fingerprints, pieces)))
+    return np.concatenate(in_pieces(_fingerprints, text_array(texts)))
 
 
 def _fingerprints(array: pa.Array) -> np.ndarray:
@@ -54,21 +48,6 @@ def shingle_hash(feature: bytes) -> int:
 
     codes = [ord(character) for character in feature.decode()]
     return int(compiled(*codes, *[NO_CHARACTER] * (4 - len(codes))))
-
-
-def text_array(texts: Sequence[str] | pa.Array) -> pa.Array:
-    """Return texts as an Arrow array of large strings."""
-    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
-        array = texts.cast(pa.large_string())
-        return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    return pa.array(texts, pa.large_string())
-
-
-def utf8(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array's (bytes uint8, offsets int64 of shape (len + 1,)), without copying. It must hold no nulls."""
-    _, offsets, data = array.buffers()
-    edges = np.frombuffer(offsets, np.int64)[array.offset:array.offset + len(array) + 1]
-    return np.frombuffer(data, np.uint8) if data else np.zeros(0, np.uint8), edges
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distill.corpus.arrays import PIECE, text_array, utf8
 from distill.corpus.blocks import Blocks
 from distill.corpus.normalize import MIN_NEAR_CHARS, normal_forms
-from distill.corpus.simhash import fingerprints, text_array, utf8
-
-_PIECE = 4096
+from distill.corpus.simhash import fingerprints
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ def sketch_stream(batches: Iterable[pa.Array], seed: int = 0) -> Iterator[Sketch
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
-            for start in range(0, len(batch), _PIECE):
-                running.append(pool.submit(_sketch_texts, batch.slice(start, _PIECE), seed))
+            for start in range(0, len(batch), PIECE):
+                running.append(pool.submit(_sketch_texts, batch.slice(start, PIECE), seed))
                 while len(running) > 4 * threads:
                     yield running.popleft().result()
         while running:
@@ -94,15 +93,6 @@ def sketch_stream(batches: Iterable[pa.Array], seed: int = 0) -> Iterator[Sketch
 
 def _sketch_texts(texts: pa.Array, seed: int) -> Sketches:
     return sketch_normalized(texts, normal_forms(texts), seed)
-
-
-def parallel(function: Callable[[pa.Array], pa.Array], texts: pa.Array) -> pa.Array:
-    """Return ``function`` of an array of texts, worked out in pieces on all cores."""
-    if len(texts) <= _PIECE:
-        return function(texts)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pa.concat_arrays(list(pool.map(
-            lambda at: function(texts.slice(at, _PIECE)), range(0, len(texts), _PIECE))))
 
 
 def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sketches:

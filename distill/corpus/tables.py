@@ -5,7 +5,7 @@ import contextlib
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.corpus.arrays import text_array
 from distill.corpus.csv_records import csv_header, csv_records
 from distill.corpus.files import SourceFile, opened, readable
 from distill.corpus.lines import lines
 from distill.corpus.readers import read_csv, read_jsonl
-from distill.corpus.rows import Columns, Row, check_columns, check_once
-from distill.corpus.simhash import text_array
+from distill.corpus.rows import Columns, Row, check_columns, check_once, is_unicode
 from distill.errors import InputError
 from distill.records import open_parquet
 from distill.storage import atomic_path
@@ -85,8 +85,9 @@ def table_form(path: Path) -> str:
 class _Rows:
     """What JSON lines and CSV have in common: rows from a stream."""
 
-    def __init__(self, path: Path, field: str) -> None:
-        self._file, self._field = SourceFile(str(path), path.name), field
+    def __init__(self, path: Path, field: str, reader: Callable[[BinaryIO, str, Columns], Iterator[Row]]) -> None:
+        self._file, self._reader = SourceFile(str(path), path.name), reader
+        self._columns = Columns(field, advice=_ADVICE)
 
     def batches(self) -> Iterator[Batch]:
         texts: list[str] = []
@@ -94,7 +95,7 @@ class _Rows:
         rows = size = 0
         with readable(self._file.place), opened(self._file) as streams:
             for name, stream in streams:
-                for row in self._read(stream, name):
+                for row in self._reader(stream, name, self._columns):
                     reason, detail = _reason(row)
                     if reason:
                         without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
@@ -107,15 +108,12 @@ class _Rows:
                         texts, without, rows, size = [], [], 0, 0
         yield Batch(rows, text_array(texts), without)
 
-    def _read(self, stream: Any, name: str) -> Iterator[Row]:
-        raise NotImplementedError
-
 
 class _Lines(_Rows):
     """JSON lines. What is kept is copied byte for byte."""
 
-    def _read(self, stream: Any, name: str) -> Iterator[Row]:
-        return read_jsonl(stream, name, Columns(self._field, advice=_ADVICE))
+    def __init__(self, path: Path, field: str) -> None:
+        super().__init__(path, field, read_jsonl)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
         with _written(target) as out, opened(self._file) as streams:
@@ -128,8 +126,8 @@ class _Lines(_Rows):
 class _Csv(_Rows):
     """CSV with a header. What is kept is written with the fewest quotation marks."""
 
-    def _read(self, stream: Any, name: str) -> Iterator[Row]:
-        return read_csv(stream, name, Columns(self._field, advice=_ADVICE))
+    def __init__(self, path: Path, field: str) -> None:
+        super().__init__(path, field, read_csv)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
         with _written(target) as out, opened(self._file) as streams:
@@ -236,9 +234,7 @@ def _reason(row: Row) -> tuple[str, str]:
         return row.problem, row.detail
     if not isinstance(row.text, str):
         return "no_text", "no value" if row.text is None else f"a value of type {type(row.text).__name__}"
-    if not row.text.isascii() and any("\ud800" <= character <= "\udfff" for character in row.text):
-        return "lone_surrogate", ""
-    return "", ""
+    return ("", "") if is_unicode(row.text) else ("lone_surrogate", "")
 
 
 @contextlib.contextmanager

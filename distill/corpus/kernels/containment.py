@@ -1,10 +1,27 @@
 """Words of texts, and texts that hold others."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from distill.corpus.kernels.common import X, decode, kernel
+from distill.corpus.kernels.near import Buckets
 
 _ROLL = np.uint64(0x2545F4914F6CDD1D)
+
+
+class Held(NamedTuple):
+    """A set of texts to be found in others: ``data[offsets[p]:offsets[p + 1]]`` for p in ``places``.
+
+    Their first ``width`` bytes have ``hashes``, which are sorted into ``buckets``.
+    """
+
+    data: np.ndarray
+    offsets: np.ndarray
+    places: np.ndarray
+    hashes: np.ndarray
+    buckets: Buckets
+    width: int
 
 
 @kernel
@@ -37,17 +54,14 @@ def anchor_hashes(data: np.ndarray, offsets: np.ndarray, places: np.ndarray, wid
 
 
 @kernel
-def find_contained(data: np.ndarray, offsets: np.ndarray, held_data: np.ndarray, held_offsets: np.ndarray,
-                   places: np.ndarray, hashes: np.ndarray, order: np.ndarray, starts: np.ndarray, bits: int, width: int,
-                   out: np.ndarray) -> int:
+def find_contained(data: np.ndarray, offsets: np.ndarray, held: Held, out: np.ndarray) -> int:
     """Write (holder, held) to ``out`` (n, 2) where a text holds a shorter one of a set; return how many there are.
 
-    The set is ``held_data[held_offsets[p]:held_offsets[p + 1]]`` for p in ``places``, whose first ``width`` bytes have
-    ``hashes``, sorted into buckets by ``order`` and ``starts``. Counts on after ``out`` is full; a text that is held
-    at several places may be written several times.
+    Counts on after ``out`` is full; a text that is held at several places may be written several times.
     """
+    order, starts, width = held.buckets.order, held.buckets.starts, held.width
     found = 0
-    shift = np.uint64(64 - bits)
+    shift = np.uint64(64 - held.buckets.bits)
     leaving = np.uint64(1)
     for _ in range(width):
         leaving *= _ROLL
@@ -63,15 +77,15 @@ def find_contained(data: np.ndarray, offsets: np.ndarray, held_data: np.ndarray,
                 h -= np.uint64(data[start - 1]) * leaving
             key = np.int64(h * X >> shift)
             for entry in range(starts[key], starts[key + 1]):
-                if hashes[order[entry]] != h:
+                if held.hashes[order[entry]] != h:
                     continue
-                place = places[order[entry]]
-                low, size = held_offsets[place], held_offsets[place + 1] - held_offsets[place]
+                place = held.places[order[entry]]
+                low, size = held.offsets[place], held.offsets[place + 1] - held.offsets[place]
                 if size >= end - begin or size > end - start:
                     continue
                 same = True
                 for step in range(size):
-                    if held_data[low + step] != data[start + step]:
+                    if held.data[low + step] != data[start + step]:
                         same = False
                         break
                 if same:

@@ -1,16 +1,31 @@
 """Fingerprints sorted into buckets, the near ones among them, and what becomes of near ones."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from distill.corpus.kernels.common import X, kernel, popcount
 
 
-@kernel
-def bucket_sort(values: np.ndarray, mask: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (order, starts): bucket n holds the places ``order[starts[n]:starts[n + 1]]``, which rise.
+class Buckets(NamedTuple):
+    """Values sorted by a key of ``bits`` bits: bucket n holds the places ``order[starts[n]:starts[n + 1]]``, rising.
 
-    Values that agree under the mask are in one bucket; others may be, too.
+    Values that agree under ``mask`` are in one bucket; others may be, too.
     """
+
+    order: np.ndarray
+    starts: np.ndarray
+    mask: np.uint64
+    bits: int
+
+
+def bucket_sort(values: np.ndarray, mask: np.uint64, bits: int) -> Buckets:
+    """Sort values, uint64 of shape (n,), into buckets."""
+    return Buckets(*_sorted(values, mask, bits), mask, bits)  # here, as numba would make a plain int of the mask
+
+
+@kernel
+def _sorted(values: np.ndarray, mask: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
     shift = np.uint64(64 - bits)
     keys = np.empty(len(values), np.uint32)
     starts = np.zeros((1 << bits) + 1, np.int64)
@@ -29,13 +44,14 @@ def bucket_sort(values: np.ndarray, mask: int, bits: int) -> tuple[np.ndarray, n
 
 
 @kernel
-def near_in_buckets(order: np.ndarray, starts: np.ndarray, values: np.ndarray, masks: np.ndarray, table: int,
-                    max_distance: int, state: np.ndarray, last_bucket: int, out: np.ndarray) -> int:
+def near_in_buckets(buckets: Buckets, values: np.ndarray, earlier_masks: np.ndarray, max_distance: int,
+                    state: np.ndarray, last_bucket: int, out: np.ndarray) -> int:
     """Write near pairs (lower place, higher place) to ``out`` (n, 2) until it is full; return how many there are.
 
     ``state`` (bucket, i, j) says where to go on and is left where this call stopped; the work is done when its bucket
     is ``last_bucket``. A pair is left to the first table whose mask the two agree under.
     """
+    order, starts = buckets.order, buckets.starts
     found = 0
     bucket, i, j = state[0], state[1], state[2]
     while bucket < last_bucket:
@@ -45,11 +61,11 @@ def near_in_buckets(order: np.ndarray, starts: np.ndarray, values: np.ndarray, m
             while j < end:
                 difference = value ^ values[order[j]]
                 j += 1
-                if popcount(difference) > max_distance or difference & masks[table] != 0:
+                if popcount(difference) > max_distance or difference & buckets.mask != 0:
                     continue
                 seen = False
-                for earlier in range(table):
-                    if difference & masks[earlier] == 0:
+                for earlier in earlier_masks:
+                    if difference & earlier == 0:
                         seen = True
                         break
                 if seen:
@@ -70,15 +86,16 @@ def near_in_buckets(order: np.ndarray, starts: np.ndarray, values: np.ndarray, m
 
 
 @kernel
-def nearest_in_table(queries: np.ndarray, values: np.ndarray, order: np.ndarray, starts: np.ndarray, mask: int,
-                     bits: int, distances: np.ndarray, places: np.ndarray) -> None:
+def nearest_in_table(queries: np.ndarray, values: np.ndarray, buckets: Buckets, distances: np.ndarray,
+                     places: np.ndarray) -> None:
     """Lower ``distances`` and ``places`` of the queries where a bucket of this table holds something nearer.
 
     ``distances`` begins at one more than the greatest distance wanted. Of equals the lowest place stays.
     """
-    shift = np.uint64(64 - bits)
+    order, starts = buckets.order, buckets.starts
+    shift = np.uint64(64 - buckets.bits)
     for n in range(len(queries)):
-        key = np.int64((queries[n] & mask) * X >> shift)
+        key = np.int64((queries[n] & buckets.mask) * X >> shift)
         for at in range(starts[key], starts[key + 1]):
             distance = np.int64(popcount(queries[n] ^ values[order[at]]))
             place = np.int64(order[at])
