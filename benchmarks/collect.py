@@ -2,7 +2,7 @@
 
     python -m benchmarks.collect [--gigabytes 0.25 2.2] [--data-dir DIR]
 
-The whole stage runs: collect, clean, decontaminate (for the benchmark that ships), deduplicate, sort. Prints time and
+The whole stage runs: collect, clean, decontaminate (for --benchmark), deduplicate, sort. Prints time and
 peak memory for each size.
 """
 
@@ -28,6 +28,7 @@ corpus:
   sources: [{{kind: jsonl, path: {path}, domain: film}}]
 teacher: {{model: {{name: random-tiny}}}}
 student: {{model: {{name: random-tiny}}}}
+evaluate: {{data_dir: "{benchmark}"}}
 """
 
 
@@ -35,6 +36,8 @@ def main() -> None:
     """Generate the files, run the stage on each, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, nargs="*", default=[0.25, 2.2])
+    parser.add_argument("--benchmark", default="shipped:data/sentibench", metavar="DIR",
+                        help="the benchmark to decontaminate for; default: the miniature that ships")
     parser.add_argument("--data-dir", type=Path, help="a folder with texts to draw sentences from; default: the demo's")
     arguments = parser.parse_args()
     print(describe())
@@ -44,7 +47,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix="sentidistill-collect-"))
         try:
             n, written = write_lines(folder, texts, int(size * 1e9 / _BYTES_A_ROW))
-            seconds, peak = collect(folder)
+            seconds, peak = collect(folder, arguments.benchmark)
             kept = pq.read_metadata(folder / "runs" / "big" / "corpus" / "texts.parquet").num_rows
             print(f"{written / 1e9:>18.2f}{n:>12,}{seconds:>10.1f}{n / seconds:>10,.0f}{peak / 2**20:>11,.0f}"
                   f"{kept:>12,}", flush=True)
@@ -64,9 +67,9 @@ def write_lines(folder: Path, texts: list[str], n: int) -> tuple[int, int]:
     return n, (folder / "texts.jsonl").stat().st_size
 
 
-def collect(folder: Path) -> tuple[float, int]:
+def collect(folder: Path, benchmark: str) -> tuple[float, int]:
     """Return the seconds and the peak bytes of memory of ``distill collect``."""
-    (folder / "big.yaml").write_text(CONFIG.format(path=folder / "texts.jsonl"))
+    (folder / "big.yaml").write_text(CONFIG.format(path=folder / "texts.jsonl", benchmark=benchmark))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment,

@@ -47,6 +47,8 @@ def main() -> None:
     texts = [found[n % len(found)] for n in range(arguments.texts)]
     compare_fingerprints(texts)
     print()
+    skew()
+    print()
     whole_files(found, arguments.sizes)
 
 
@@ -113,6 +115,38 @@ def rate(work: Callable[[], Any], n: int) -> float:
         work()
         seconds.append(time.perf_counter() - begun)
     return n / min(seconds)
+
+
+def skew(n: int = 1_000_000) -> None:
+    """Print how long it takes to decide on texts that are all alike, and how fast near pairs are looked for."""
+    from distill.corpus.dedup import decide
+    from distill.corpus.kernels.near import bucket_sort, near_in_buckets
+    from distill.corpus.sketch import sketch
+
+    print(f"{'what stays of ' + format(n, ',') + ' texts that are alike':<62}{'seconds':>12}{'kept':>12}")
+    kinds = {"all empty": [""] * n, "one text": ["the very same text, with enough words to be compared"] * n,
+             "one text but for a number": [f"the very same text, with enough words, and number {k}" for k in range(n)]}
+    for name, texts in kinds.items():
+        sketches = sketch(texts)
+        begun = time.perf_counter()
+        kept = int(decide(sketches, 3).kept.sum())
+        print(f"{name:<62}{time.perf_counter() - begun:>12.2f}{kept:>12,}")
+    values = np.random.default_rng(0).integers(0, 2**64, 20 * n, dtype=np.uint64)
+    everything = np.uint64(2**64 - 1)
+    bucket_sort(values[:100], everything, 8)
+    begun = time.perf_counter()
+    bucket_sort(values, everything, 24)
+    sorting = (time.perf_counter() - begun) / len(values)
+    buckets = bucket_sort(values[:400_000], everything, 10)
+    out, last = np.empty((1000, 2), np.int64), len(buckets.starts) - 1
+    for _ in range(2):  # the first may compile
+        state = np.array([0, 0, 1], np.int64)
+        begun = time.perf_counter()
+        near_in_buckets(buckets, values, np.empty(0, np.uint64), 3, state, last, out)
+        seconds = time.perf_counter() - begun
+    sizes = np.diff(buckets.starts)
+    print(f"one core: {sorting * 1e9:.0f} ns to sort a fingerprint, {(sizes * (sizes - 1) // 2).sum() / seconds / 1e9:.2f} "
+          "thousand million comparisons a second")
 
 
 def whole_files(texts: list[str], sizes: list[int]) -> None:

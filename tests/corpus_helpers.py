@@ -1,11 +1,18 @@
 """Small sources on disk, and the corpus stage run over them; shared by the corpus tests."""
 
+import bz2
+import gzip
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+
 from distill.config.schema import Corpus
 from distill.corpus.build import build_corpus, read_texts
+from distill.hashing import content_id
 from distill.records import BenchmarkText, Drop, read_records
 
 BENCHMARK = ["An entirely different benchmark sentence about the weather in the mountains of the north."]
@@ -15,6 +22,7 @@ REVIEWS = [
     "A slow film that trusts its actors, and they carry it to an ending I did not expect.",
     "Never again: three hours on hold, and then they told me my order did not exist.",
 ]
+LINES = "".join(json.dumps({"text": review}) + "\n" for review in REVIEWS).encode()
 
 
 def corpus(*sources: dict, **sections) -> Corpus:
@@ -45,3 +53,21 @@ def write(path: Path, data: bytes | str) -> dict:
 
 def jsonl(path: Path, texts: list, column: str = "text") -> dict:
     return write(path, "".join(json.dumps({column: text}) + "\n" for text in texts))
+
+
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress,
+            ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True)}
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:" + {".gz": "gz", ".tgz": "gz", ".bz2": "bz2"}.get(path.suffix, "")) as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def many(n: int) -> list[str]:
+    return [f"Review number {k} says something of its own: {content_id(str(k))} {content_id('b', str(k))}"
+            for k in range(n)]

@@ -1,6 +1,7 @@
 """Files are whole or absent; accounts add up; finished work is reused only for the same inputs."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.hashing import content_id, derived_rng, fingerprint, ids_fingerprint
 from distill.ledger import Ledger, write_run_ledger
+from distill.pool import processes
 from distill.process import call_in_process
 from distill.records import Prompt, read_records, write_records
 from distill.stage import kept_changes, run_stage
@@ -191,3 +193,12 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
+
+
+def test_calls_in_several_processes_come_back_in_order_and_a_death_is_said() -> None:
+    with processes(2) as call:
+        assert list(call(divmod, [(n, 7) for n in range(20)])) == [divmod(n, 7) for n in range(20)]
+    with pytest.raises(ZeroDivisionError), processes(2) as call:
+        call(divmod, [(1, 0), (2, 1)])
+    with pytest.raises(ProcessDiedError, match="A process that read files died"), processes(2) as call:
+        call(os._exit, [(1,), (1,)])
