@@ -10,16 +10,14 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from benchmarks.dedup import real_texts, write_texts
-from benchmarks.machine import describe
+from benchmarks.machine import describe, run_measured
 
 _BYTES_A_ROW = 515
 CONFIG = """\
@@ -71,13 +69,7 @@ def collect(folder: Path, benchmark: str) -> tuple[float, int]:
     """Return the seconds and the peak bytes of memory of ``distill collect``."""
     (folder / "big.yaml").write_text(CONFIG.format(path=folder / "texts.jsonl", benchmark=benchmark))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment,
-                               stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"distill collect ended with status {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+    return run_measured([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment)
 
 
 if __name__ == "__main__":

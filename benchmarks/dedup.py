@@ -13,11 +13,9 @@ those of a whole file are 500 characters of sentences drawn from them, one in te
 import argparse
 import csv
 import json
-import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, run_measured
 from distill.resources import locate
 
 CHARACTERS = 500
@@ -145,8 +143,9 @@ def skew(n: int = 1_000_000) -> None:
         near_in_buckets(buckets, values, np.empty(0, np.uint64), 3, state, last, out)
         seconds = time.perf_counter() - begun
     sizes = np.diff(buckets.starts)
-    print(f"one core: {sorting * 1e9:.0f} ns to sort a fingerprint, {(sizes * (sizes - 1) // 2).sum() / seconds / 1e9:.2f} "
-          "thousand million comparisons a second")
+    compared = int((sizes * (sizes - 1) // 2).sum())
+    print(f"one core: {sorting * 1e9:.0f} ns to sort a fingerprint, {compared / seconds / 1e9:.2f} thousand million "
+          "comparisons a second")
 
 
 def whole_files(texts: list[str], sizes: list[int]) -> None:
@@ -158,7 +157,8 @@ def whole_files(texts: list[str], sizes: list[int]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="sentidistill-dedup-"))
         try:
             write_texts(folder / "in.parquet", texts, size)
-            seconds, peak = timed(folder)
+            seconds, peak = run_measured([sys.executable, "-m", "flows.cli", "dedup", str(folder / "in.parquet"),
+                                          str(folder / "out.parquet")])
             base = base or (seconds, size)
             written = pq.read_metadata(folder / "out.parquet").num_rows
             print(f"{size:>12,}{size * CHARACTERS / 2**20:>9,.0f}{seconds:>10.1f}{size / seconds:>12,.0f}"
@@ -194,18 +194,6 @@ def write_texts(path: Path, texts: list[str], n: int) -> None:
                 batch.append(text)
             recent = batch[:1000]
             writer.write_table(pa.table({"id": np.arange(start, start + len(batch)), "text": batch}))
-
-
-def timed(folder: Path) -> tuple[float, int]:
-    """Return the seconds and the peak bytes of memory of one process that deduplicates a file."""
-    command = [sys.executable, "-m", "flows.cli", "dedup", str(folder / "in.parquet"), str(folder / "out.parquet")]
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begun
-    if status:
-        raise SystemExit(f"distill dedup ended with status {os.waitstatus_to_exitcode(status)}")
-    return seconds, usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """What a measurement was made on."""
 
+import contextlib
 import os
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def describe() -> str:
@@ -14,6 +18,28 @@ def describe() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (f"{len(os.sched_getaffinity(0))} cores of {model} ({', '.join(features)}), {memory:.0f} GiB, load before "
             f"{os.getloadavg()[0]:.2f}")
+
+
+def run_measured(command: Sequence[str], **options: Any) -> tuple[float, int]:
+    """Run a command in a process of its own; return its seconds and the peak bytes of its memory.
+
+    The peak is that of the program itself: what ``wait4`` says counts the process that it was forked from, too.
+
+    Raises:
+        SystemExit: the command failed.
+    """
+    begun, peak = time.perf_counter(), 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **options)
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            peak = max([peak, *(int(line.split()[1]) for line in status.read_text().splitlines()
+                                if line.startswith("VmHWM"))])
+        time.sleep(0.02)
+    seconds = time.perf_counter() - begun
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
+    return seconds, peak * 1024
 
 
 def matrix_rate(seconds: float = 5.0) -> float:
