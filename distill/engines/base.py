@@ -1,6 +1,6 @@
 """What every engine can do: answer prompts, and score labels. Used by teacher generation and by evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ class Request:
     """One prompt for an engine. ``chat`` says whether the model's chat template wraps it as a user turn.
 
     The prompt is data: special tokens inside it are tokenised as plain text, in raw and in chat form.
+
+    The answer is one of ``choices`` where there are any, and matches all of the regular expression ``pattern`` where
+    there is one: engines that cannot see to it raise InputError.
     """
 
     id: str
@@ -34,13 +37,16 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     chat: bool = False
     seed: int = 0
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
 class Output:
     """The answer to one request. ``finish_reason``: ``stop`` (ended by itself), ``length``, or ``error``.
 
-    With ``error``, ``text`` is empty and ``error`` says why (for example ``prompt_too_long``).
+    With ``error``, ``text`` is empty and ``error`` says why (for example ``prompt_too_long``). ``n_cached_tokens`` of
+    the prompt were not computed again, because an earlier prompt began with them.
     """
 
     id: str
@@ -49,6 +55,7 @@ class Output:
     n_prompt_tokens: int
     n_output_tokens: int
     error: str = ""
+    n_cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,17 @@ class Engine(Protocol):
     """One loaded model. Engines hold a model in memory: use :func:`distill.engines.open_engine` as a context."""
 
     name: str
+
+    def answer(self, requests: Iterable[Request], done: Done) -> None:
+        """Answer a stream of requests, each taken when there is room for it; ``done`` gets the outputs as they end.
+
+        A bad request gets an ``error`` output and harms no other. Taking a request may take a moment, and the engine
+        does nothing meanwhile.
+
+        Raises:
+            ProcessDiedError: the engine failed as a whole; what had ended was told to ``done``.
+        """
+        ...
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; a bad one gets an ``error`` output and harms no other."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -18,3 +18,29 @@ def default_kind(kind: str) -> BeforeValidator:
         return {"kind": kind, **value} if isinstance(value, dict) else value
 
     return BeforeValidator(fill_in)
+
+
+_OPERATIONAL = "operational"
+
+
+def operational(default: Any, **more: Any) -> Any:
+    """A field that decides how the work is done (memory, processes, prices), not what comes out of it."""
+    return Field(default, json_schema_extra={_OPERATIONAL: True}, **more)
+
+
+def decisive(part: Section) -> dict[str, Any]:
+    """Return a part of the config as JSON values, without the fields that decide nothing of the result."""
+    found: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        extra = field.json_schema_extra
+        if not (isinstance(extra, dict) and extra.get(_OPERATIONAL)):
+            found[name] = _decisive(getattr(part, name), part.model_dump(mode="json", include={name})[name])
+    return found
+
+
+def _decisive(value: Any, plain: Any) -> Any:
+    if isinstance(value, Section):
+        return decisive(value)
+    if isinstance(value, list | tuple):
+        return [_decisive(item, other) for item, other in zip(value, plain, strict=True)]
+    return plain

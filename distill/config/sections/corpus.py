@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import Section, operational
 
 
 class SourceBase(Section):
@@ -80,4 +80,4 @@ class Corpus(Section):
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
     limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
-    workers: int | None = Field(None, ge=1, description="processes that read large files; default: one a core")
+    workers: int | None = operational(None, ge=1, description="processes that read large files; default: one a core")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distill.config.sections.base import Section, default_kind
+from distill.config.sections.base import Section, default_kind, operational
 
 
 class Model(Section):
@@ -22,7 +22,7 @@ class TransformersEngine(Section):
     """Hugging Face transformers, in process. Runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    batch_tokens: int = Field(
+    batch_tokens: int = operational(
         32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     max_model_len: int | None = Field(None, ge=16)
@@ -33,11 +33,12 @@ class VllmEngine(Section):
 
     kind: Literal["vllm"]
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = operational(1, ge=1)
+    pipeline_parallel_size: int = operational(1, ge=1)
     max_model_len: int | None = Field(None, ge=16)
-    max_num_seqs: int = Field(64, ge=1)
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    kv_cache_gb: int = Field(2, ge=1)
+    max_num_seqs: int = operational(64, ge=1)
+    gpu_memory_utilization: float = operational(0.9, gt=0, le=1)
+    kv_cache_gb: int = operational(2, ge=1)
 
 
 class EndpointEngine(Section):

@@ -1,10 +1,10 @@
 """The parts ``teacher`` and ``filters``: who answers, how, and which answers are not trained on."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import Section, operational
 from distill.config.sections.models import EngineConfig, Model, TransformersEngine
 
 
@@ -41,14 +41,51 @@ class ChatTemplate(Section):
         return dict.fromkeys(("knowdist", "icldist", "general"), value) if isinstance(value, bool) else value
 
 
+class Budget(Section):
+    """Where generation stops, cleanly and resumably; of the whole run, both stages. Ours.
+
+    A GPU hour is an hour of one GPU that the teacher holds, loading included; where there is no GPU, of the machine.
+    """
+
+    max_gpu_hours: float | None = Field(None, gt=0)
+    max_cost: float | None = Field(None, gt=0, description="in the currency of the prices")
+    approve: bool = Field(
+        False, description="stop after the pilot, until somebody who has seen the forecast says go on")
+
+
 class Teacher(Section):
-    """Who answers, how, and in what portions the answers are stored."""
+    """Who answers, how, in what portions the answers are stored, and what it may cost."""
 
     model: Model
     engine: EngineConfig = TransformersEngine()
     chat_template: ChatTemplate = Field(ChatTemplate(), description="ours")
     sampling: TeacherSampling = TeacherSampling()
+    structured: bool = Field(
+        False, description="let the engine write nothing but labels of the prompt's list (vllm, openai). Ours")
     shard_size: int = Field(2000, ge=1, description="ours: prompts in a shard, about; never more than twice this")
+    data_parallel: int = operational(
+        1, ge=1, description="engine processes, each on GPUs of its own, fed from one queue of shards")
+    stall_seconds: float = operational(
+        900.0, gt=0, description="an engine process without a sign of life for so long is replaced")
+    pilot_rows: int | float = operational(
+        0.01, gt=0, description="rows (below 1: their share; at least 64) after which the cost is forecast")
+    price_per_gpu_hour: float | None = operational(None, ge=0)
+    price_per_million_prompt_tokens: float | None = operational(None, ge=0)
+    price_per_million_output_tokens: float | None = operational(None, ge=0)
+    budget: Budget = operational(Budget())
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.budget.max_cost is not None and not self.has_prices:
+            raise ValueError("budget.max_cost is set, but no price; set price_per_gpu_hour, or "
+                             "price_per_million_prompt_tokens and price_per_million_output_tokens")
+        return self
+
+    @property
+    def has_prices(self) -> bool:
+        """Say whether what the teacher does can be told in money."""
+        return any(price is not None for price in (
+            self.price_per_gpu_hour, self.price_per_million_prompt_tokens, self.price_per_million_output_tokens))
 
 
 class Filters(Section):
