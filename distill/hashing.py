@@ -47,6 +47,11 @@ def content_rank(seed: int, *parts: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+def id_hash(record_id: str) -> int:
+    """Return the 64-bit hash of a record id that decides its shard."""
+    return int.from_bytes(hashlib.blake2b(record_id.encode(), digest_size=8).digest(), "big")
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 hex digest of a file's bytes, read in pieces."""
     with path.open("rb") as stream:

@@ -10,12 +10,16 @@ import ctypes
 import importlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from distill.errors import InputError, ProcessDiedError, RunError, may_pass
 from distill.storage import write_json
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
 _PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 
 
@@ -36,32 +41,124 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         InputError, RunError: as raised in the process.
         ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
-    with tempfile.TemporaryDirectory(prefix="sentidistill-") as folder:
-        result_path = Path(folder) / "result.json"
-        status = _nursery.run({
-            "target": target, "spec": spec, "result": str(result_path), "environment": dict(os.environ),
-            "folder": os.getcwd(), "path": sys.path})
-        if not result_path.exists():
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            raise ProcessDiedError(
-                f"The process that ran {target} died ({how}) before it could report; it may have been killed or run "
-                "out of memory. Finished work is kept: run the same command again to go on.")
-        result = json.loads(result_path.read_text())
-    if "error" not in result:
-        return result["value"]
-    if result["kind"] == "input":
-        raise InputError(result["error"])
-    kind = ProcessDiedError if result["kind"] == "died" else RunError
-    if result["traceback"]:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(result["traceback"])
-        raise kind(f"{result['error']} (The traceback is in {log}.)")
-    raise kind(result["error"])
+    with _one_at_a_time, Child(target, spec) as child:
+        return child.result(log)
 
 
 def warm_up() -> None:
     """Start the nursery now, so that its imports run beside whatever the caller does before its first call."""
     _nursery.start()
+
+
+class Child:
+    """A process that calls ``module:function`` with ``spec``, a fork of the nursery; killed when the context ends.
+
+    With ``channel``, the function gets a :class:`multiprocessing.connection.Connection` as its second argument, whose
+    other end is :attr:`connection` once :meth:`connected` has said so. ``environment`` is added to this process's.
+    """
+
+    def __init__(self, target: str, spec: dict[str, Any], channel: bool = False,
+                 environment: Mapping[str, str] | None = None) -> None:
+        self.target = target
+        self.connection: Connection | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="sentidistill-")
+        if len(self._folder.name) > _LONGEST_ADDRESS:
+            self._folder = tempfile.TemporaryDirectory(prefix="sentidistill-", dir="/tmp")
+        self._result = Path(self._folder.name) / "result.json"
+        self._listener = _listen_at(Path(self._folder.name) / "channel") if channel else None
+        self._call = _nursery.begin({
+            "target": target, "spec": spec, "result": str(self._result),
+            "channel": self._listener.getsockname() if self._listener else "",
+            "environment": {**os.environ, **(environment or {})}, "folder": os.getcwd(), "path": sys.path})
+
+    def __enter__(self) -> "Child":
+        """Return the child."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, whatever it does."""
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before it has begun."""
+        return self._call.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._call.status
+
+    def connected(self) -> bool:
+        """Say whether the channel is open by now."""
+        if self.connection is None and self._listener and select.select([self._listener], [], [], 0)[0]:
+            self.connection = Connection(self._listener.accept()[0].detach())
+        return self.connection is not None
+
+    def result(self, log: Path | None) -> dict[str, Any]:
+        """Wait for the end and return what the function did. Raises as :func:`call_in_process`."""
+        status = self._call.wait()
+        if not self._result.exists():
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            raise ProcessDiedError(
+                f"The process that ran {self.target} died ({how}) before it could report; it may have been killed or "
+                "run out of memory. Finished work is kept: run the same command again to go on.")
+        result = json.loads(self._result.read_text())
+        if "error" not in result:
+            return result["value"]
+        if result["kind"] == "input":
+            raise InputError(result["error"])
+        kind = ProcessDiedError if result["kind"] == "died" else RunError
+        if result["traceback"] and log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(result["traceback"])
+            raise kind(f"{result['error']} (The traceback is in {log}.)")
+        raise kind(result["error"])
+
+    def close(self) -> None:
+        """Kill the process if it still runs, and give back what belongs to it."""
+        self._call.kill()
+        for end in (self.connection, self._listener):
+            if end is not None:
+                with contextlib.suppress(OSError):
+                    end.close()
+        self._folder.cleanup()
+
+
+def _listen_at(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1)
+    return listener
+
+
+class _Call:
+    """A fork of the nursery, as seen from the one that asked for it."""
+
+    def __init__(self) -> None:
+        self.pid, self.status = 0, None  # type: tuple[int, int | None]
+        self._begun, self._ended = threading.Event(), threading.Event()
+
+    def begun(self, pid: int) -> None:
+        self.pid = pid
+        self._begun.set()
+
+    def ended(self, status: int) -> None:
+        self.status = status
+        self._begun.set()
+        self._ended.set()
+
+    def wait(self) -> int:
+        self._ended.wait()
+        return self.status if self.status is not None else -signal.SIGKILL
+
+    def kill(self) -> None:
+        """Kill the fork. Its id is free for others only when the nursery has waited for it, which ``status`` says."""
+        self._begun.wait()
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self._ended.wait()
 
 
 class _Nursery:
@@ -71,24 +168,21 @@ class _Nursery:
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._owner = 0
+        self._calls: dict[int, _Call] = {}
+        self._number = 0
 
-    def run(self, request: dict[str, Any]) -> int:
-        """Have a fork do what is asked and return its exit status, negative for a signal."""
+    def begin(self, request: dict[str, Any]) -> _Call:
+        """Have a fork do what is asked."""
         with self._lock:
-            process = self._running()
+            process, calls = self._running()
+            self._number += 1
+            call = calls[self._number] = _Call()
             try:
-                process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
+                process.stdin.write(json.dumps({**request, "number": self._number}) + "\n")  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]
-                answer = process.stdout.readline()  # type: ignore[union-attr]
             except BrokenPipeError:
-                answer = ""
-            except BaseException:  # interrupted while waiting: the fork must end, and its answer must not be read later
-                self.close()
-                raise
-            if not answer:
-                self.close()
-                return -signal.SIGKILL
-            return int(answer)
+                call.ended(-signal.SIGKILL)
+            return call
 
     def start(self) -> None:
         """Have the process running; return without waiting for its imports."""
@@ -100,28 +194,42 @@ class _Nursery:
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return
-        for stream in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
-        process.kill()  # its fork dies with it
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
+        process.kill()  # its forks die with it
         process.wait()
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> tuple["subprocess.Popen[str]", dict[int, _Call]]:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self._owner = os.getpid()
+            self._owner, self._calls = os.getpid(), {}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "distill.process", str(os.getpid())], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
-        return self._process
+            threading.Thread(target=self._listen, args=(self._process, self._calls), daemon=True).start()
+        return self._process, self._calls
+
+    def _listen(self, process: "subprocess.Popen[str]", calls: dict[int, _Call]) -> None:
+        for line in process.stdout or ():
+            said = json.loads(line)
+            if "pid" in said:
+                calls[said["number"]].begun(said["pid"])
+            else:
+                calls.pop(said["number"]).ended(said["status"])
+        with self._lock:  # nothing can be begun with it any more, so none is forgotten
+            process.kill()
+            process.wait()
+            for call in calls.values():
+                call.ended(-signal.SIGKILL)
 
 
+_one_at_a_time = threading.Lock()
 _nursery = _Nursery()
 atexit.register(_nursery.close)
 
 
 def _serve(parent: int) -> None:
-    """Fork for every line of the input; answer each with the fork's exit status."""
+    """Fork for every line of the input; say each fork's process id, and its exit status when it has ended."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
     answers = os.fdopen(os.dup(1), "w")
@@ -129,14 +237,43 @@ def _serve(parent: int) -> None:
     for name in _PRELOADED:
         with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
             importlib.import_module(name)
-    nursery = os.getpid()
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            die_with(nursery)
-            _work(json.loads(line))
-        answers.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+    nursery, numbers, rest = os.getpid(), {}, b""  # type: tuple[int, dict[int, int], bytes]
+    awake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def say(**what: int) -> None:
+        answers.write(json.dumps(what) + "\n")
         answers.flush()
+
+    while True:
+        ready, _, _ = select.select([0, awake], [], [])
+        if awake in ready:
+            os.read(awake, 4096)
+            for pid in list(numbers):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    say(number=numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
+        if 0 not in ready:
+            continue
+        data = os.read(0, 1 << 16)
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for descriptor in (0, awake, waker, answers.fileno()):
+                    os.close(descriptor)
+                os.open(os.devnull, os.O_RDONLY)
+                die_with(nursery)
+                _work(request)
+            numbers[pid] = request["number"]
+            say(number=request["number"], pid=pid)
 
 
 def die_with(parent: int) -> None:
@@ -154,7 +291,8 @@ def _work(request: dict[str, Any]) -> None:
     sys.path[:] = request["path"]
     module, _, name = request["target"].partition(":")
     try:
-        value = getattr(importlib.import_module(module), name)(request["spec"])
+        channel = (Client(request["channel"], "AF_UNIX"),) if request["channel"] else ()
+        value = getattr(importlib.import_module(module), name)(request["spec"], *channel)
         result = {"value": value}
     except InputError as error:
         result = {"error": str(error), "kind": "input", "traceback": ""}

@@ -103,7 +103,7 @@ def _note_kept(marker: Path, done: dict[str, Any], mark: str, inputs: Mapping[st
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the values that differ between two trees of settings, each as ``key: then, now``."""
-    return [f"{key}: {before!r} then, {after!r} now" for key, before, after in _differences("", old, new)]
+    return [f"{key}: {before!r} then, {after!r} now" for key, before, after in differences(old, new)]
 
 
 def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -111,13 +111,15 @@ def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
     found = changes(old, new)
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return (f"{folder} holds work made from other settings ({shown}). Use --discard to delete that work and what "
-            "follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run.")
+            "follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run; 'distill "
+            "explain RUN' shows all that differs.")
 
 
-def _differences(prefix: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return the leaves in which two trees of settings differ: key with dots, the old value, the new one."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found: list[tuple[str, Any, Any]] = []
         for key in sorted({*old, *new}):
-            found += _differences(f"{prefix}.{key}" if prefix else str(key), old.get(key), new.get(key))
+            found += differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         return found
     return [] if fingerprint(old) == fingerprint(new) else [(prefix, old, new)]

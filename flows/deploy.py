@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
+from distill.gpus import gpus_here
 from flows.gpus import LIMIT
 from flows.notify import VARIABLE
 from flows.server import needs_server
@@ -91,15 +92,6 @@ def _slots(client: Any, gpus: int | None) -> str:
             gpus = gpus_here() or 1
     client.upsert_global_concurrency_limit_by_name(LIMIT, gpus)
     return f"concurrency limit {LIMIT}: {gpus} slots, one a GPU"
-
-
-def gpus_here() -> int:
-    """Return the number of NVIDIA GPUs that the driver shows; 0 without a driver."""
-    try:
-        done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 def automations(webhook: str | None, silent_seconds: int = SILENT_SECONDS) -> list[str]:

@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from distill.errors import InputError
+from distill.generation.usage import devices_of_engine
+from distill.gpus import has_gpus
 from flows.logs import LOGGER
 from flows.run import Run
 
@@ -24,15 +25,15 @@ def gpus_needed(name: str, run: Run) -> int:
     if "teacher" in config.evaluate.models:
         evaluated.append(config.evaluate.teacher_engine or config.teacher.engine)
     engines: dict[str, list[Any]] = {
-        "generate": [config.teacher.engine], "check": [config.evaluate.engine], "evaluate": evaluated}
+        "generate": [config.teacher.engine], "quality": [config.teacher.engine], "check": [config.evaluate.engine],
+        "evaluate": evaluated}
+    if config.quality.judge:
+        engines["quality"].append(config.quality.judge.engine)
     if name == "train":
         return 1
-    return max((getattr(engine, "tensor_parallel_size", 1) for engine in engines.get(name, ())), default=0)
-
-
-def has_gpus() -> bool:
-    """Say whether this machine has an NVIDIA driver. Without importing torch, which takes seconds."""
-    return shutil.which("nvidia-smi") is not None
+    processes = config.teacher.data_parallel if name == "generate" else 1
+    return max((processes * devices_of_engine(engine) for engine in engines.get(name, ())
+                if engine.kind != "openai"), default=0)
 
 
 @contextlib.contextmanager

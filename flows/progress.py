@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from distill.generation.markers import read_markers
-from distill.generation.run import RESPONSES, status
+from distill.generation.status import RESPONSES, status
+from flows.forecast import duration
 from flows.logs import LOGGER, within
 from flows.run import Run
 
@@ -105,17 +106,9 @@ def progress_of(now: dict[str, Any], stage: str, answered_before: int, seconds: 
         parts.append(f"{now['tokens_per_second']:,.0f} output tokens/s")
     left = max(0, prompts - answered)
     if left and rate > 0:
-        parts.append(f"about {_duration(left / rate)} left")
+        parts.append(f"about {duration(left / rate)} left")
     return (round(100 * answered / prompts, 1) if prompts else 0.0), ", ".join(parts)
 
 
 def _answered(now: dict[str, Any]) -> int:
     return now["done"] + now["failed"] + now["in_progress"]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

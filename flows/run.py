@@ -9,6 +9,7 @@ from typing import get_args
 
 from distill.config.load import load_config, read_yaml, save_config, validate
 from distill.config.schema import Config
+from distill.config.sections.base import decisive
 from distill.errors import InputError
 from distill.stage import MARKER, OnChange, changed_message
 from distill.storage import run_lock
@@ -18,11 +19,15 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the resolved config, the folder everything is written to, and what to do with changed work."""
+    """One run: the resolved config, the folder everything is written to, and what to do with changed work.
+
+    With ``retry_failed``, prompts that the teacher failed at are asked again.
+    """
 
     config: Config
     folder: Path
     on_change: OnChange = "stop"
+    retry_failed: bool = False
 
 
 def find_run(run: str, runs_dir: str = "runs") -> Path:
@@ -68,6 +73,7 @@ def open_run(
     run: str | None = None,
     overrides: Sequence[str] = (),
     on_change: OnChange = "stop",
+    retry_failed: bool = False,
 ) -> Iterator[Run]:
     """Hold a run: a new one from a config file, or (without ``config``) the one that stands in folder ``run``.
 
@@ -91,7 +97,7 @@ def open_run(
         folder = Path(run) if run and "/" in run else Path(resolved.runs_dir) / (run or resolved.name)
     with run_lock(folder):
         _remember(resolved, folder, on_change)
-        yield Run(resolved, folder, on_change)
+        yield Run(resolved, folder, on_change, retry_failed)
 
 
 def _finished_work(folder: Path) -> Iterator[Path]:
@@ -103,9 +109,10 @@ def _finished_work(folder: Path) -> Iterator[Path]:
 def _remember(config: Config, folder: Path, on_change: OnChange) -> None:
     path = folder / CONFIG
     if path.exists():
-        before = stored_config(folder).to_json()
-        if before == config.to_json():
+        stored = stored_config(folder)
+        if stored == config:
             return
-        if on_change == "stop" and any(_finished_work(folder)):
-            raise InputError(changed_message(folder, before, config.to_json()))
+        before, now = decisive(stored), decisive(config)
+        if before != now and on_change == "stop" and any(_finished_work(folder)):
+            raise InputError(changed_message(folder, before, now))
     save_config(config, path)

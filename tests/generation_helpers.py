@@ -1,9 +1,20 @@
-"""What the tests of teacher generation share: prompts, where they are written, and what stands in the folder."""
+"""What the tests of teacher generation share: prompts, where they are written, what stands there, a scripted engine."""
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
-from distill.hashing import content_id, derived_seed
+import pytest
+
+from distill import engines
+from distill.engines.base import Done, Output, Request
+from distill.errors import ProcessDiedError
+from distill.generation import pool, worker
+from distill.hashing import content_id, derived_seed, id_hash
 from distill.records import Prompt, Response, write_records
 
 
@@ -14,7 +25,7 @@ def prompts_of(count: int, family: str = "knowdist") -> list[Prompt]:
 
 def written(folder: Path, prompts: Sequence[Prompt], stage: str = "knowdist") -> Path:
     path = folder / "prompts" / f"{stage}.parquet"
-    write_records(path, Prompt, prompts)
+    write_records(path, Prompt, sorted(prompts, key=lambda item: (id_hash(item.id), item.id)), chunk=16)
     return path
 
 
@@ -25,3 +36,86 @@ def files(run: Path) -> dict[str, tuple[int, bytes]]:
 
 def slice_of(*ids: str) -> list[Response]:
     return [Response(item, "é\u2028", "stop", 1, 1) for item in ids]
+
+
+class FakeEngine:
+    """Answers by a fixed rule. From ``die_after`` requests on it dies whatever it is asked, at ``dies_at`` once each.
+
+    Prompts in ``deadly`` kill it whenever they are among those that it is at; ``loses`` makes it forget one.
+    """
+
+    name = "fake"
+    die_after = 10**9
+    loses = False
+    at_once = 3
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.deadly: set[str] = set()
+        self.dies_at: set[int] = set()
+        self.opened = 0
+
+    def answer(self, requests: Iterable[Request], done: Done) -> None:
+        stream = iter(requests)
+        while some := list(itertools.islice(stream, self.at_once)):
+            if len(self.asked) + len(some) > self.die_after or len(self.asked) in self.dies_at:
+                self.dies_at.discard(len(self.asked))
+                raise ProcessDiedError("The engine died.")
+            if any(request.prompt in self.deadly for request in some):
+                raise ProcessDiedError("The engine died of a prompt.")
+            if some[0].id == "probe":
+                continue
+            self.asked += some
+            outputs = [self._answer(request) for request in some]
+            done(outputs[1:] if self.loses else outputs)
+
+    def _answer(self, request: Request) -> Output:
+        number = int(request.prompt.split()[-1].strip("."))
+        if number == 13:
+            return Output(request.id, "", "error", 0, 0, "prompt_too_long")
+        text = "\ud800" if number == 14 else f"{number} {request.sampling.max_tokens} {request.seed}"
+        return Output(request.id, text, "stop", 7, 3)
+
+
+class ThreadChild:
+    """A worker in a thread of this process instead of a process of its own: the real worker, the real channel."""
+
+    def __init__(self, target: str, spec: dict[str, Any], channel: bool, environment: dict[str, str]) -> None:
+        assert target == "distill.generation.worker:serve" and channel and not environment
+        self.connection, theirs = Pipe()
+        self.status: int | None = None
+        self._error: BaseException | None = None
+
+        def work() -> None:
+            try:
+                worker.serve({**spec, "cpus": []}, theirs)
+            except BaseException as error:
+                self._error = error
+            self.status = 0
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def connected(self) -> bool:
+        return True
+
+    def result(self, log: Path | None) -> dict[str, Any]:
+        if self._error is not None:
+            raise self._error
+        return {}
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Replace the expensive seam: no process of its own, no model."""
+    engine = FakeEngine()
+
+    @contextlib.contextmanager
+    def opened(*_: Any) -> Iterator[FakeEngine]:
+        engine.opened += 1
+        yield engine
+
+    monkeypatch.setattr(engines, "open_engine", opened)
+    monkeypatch.setattr(pool, "Child", ThreadChild)
+    return engine

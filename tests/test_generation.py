@@ -1,73 +1,52 @@
 """Invariants of teacher generation: one record a prompt, whatever dies, and finished shards are never touched."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distill import engines
-from distill.config.schema import ChatTemplate, Model, Teacher
-from distill.engines.base import Done, Output, Request
-from distill.errors import InputError, RunError
-from distill.generation import run as generation
-from distill.generation import worker
+from distill.config.schema import Budget, ChatTemplate, Model, Teacher
+from distill.errors import InputError, ProcessDiedError, RunError
+from distill.generation import pool
+from distill.generation.answer import ApprovalNeeded, BudgetError, approve
+from distill.generation.explain import explain
+from distill.generation.forecast import Forecast
 from distill.generation.journal import Journal
 from distill.generation.markers import read_responses
-from distill.generation.run import generate, status
+from distill.generation.run import generate, settings_of
+from distill.generation.shards import plan_shards
+from distill.generation.status import status
+from distill.generation.worker import Order
 from distill.records import Response, read_records
-from tests.generation_helpers import files, prompts_of, slice_of, written
-
-
-class FakeEngine:
-    """Answers by a fixed rule; ``die_after`` requests it raises, ``loses`` makes it forget one."""
-
-    name = "fake"
-    die_after = 10**9
-    loses = False
-
-    def __init__(self) -> None:
-        self.asked: list[Request] = []
-
-    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
-        if len(self.asked) + len(requests) > self.die_after:
-            raise RunError("the engine died")
-        self.asked += requests
-        outputs = [self._answer(request) for request in requests]
-        if done:
-            done(outputs)
-        return outputs[1:] if self.loses else outputs
-
-    def _answer(self, request: Request) -> Output:
-        number = int(request.prompt.split()[-1].strip("."))
-        if number == 13:
-            return Output(request.id, "", "error", 0, 0, "prompt_too_long")
-        text = "\ud800" if number == 14 else f"{number} {request.sampling.max_tokens} {request.seed}"
-        return Output(request.id, text, "stop", 7, 3)
+from tests.generation_helpers import FakeEngine, ThreadChild, faked, files, prompts_of, slice_of, written
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """The expensive seam replaced: no process of its own, no model."""
-    engine = FakeEngine()
-
-    @contextlib.contextmanager
-    def opened(*_: Any) -> Iterator[FakeEngine]:
-        yield engine
-
-    monkeypatch.setattr(engines, "open_engine", opened)
-    monkeypatch.setattr(generation, "call_in_process", lambda target, spec, log: worker.run_shards(spec))
-    monkeypatch.setattr(generation, "model_fingerprint", lambda folder: folder.name)
-    return engine
+    """The expensive seam replaced."""
+    return faked(monkeypatch)
 
 
 TEACHER = Teacher(model=Model(name="m"), shard_size=8)
 
 
-def made(run: Path, count: int = 40, teacher: Teacher = TEACHER, **more: Any) -> Any:
-    return generate("knowdist", written(run, prompts_of(count)), teacher, Path("model-a"), run, 42,
-                    **({"slice_size": 3} | more))
+def made(run: Path, count: int = 40, teacher: Teacher = TEACHER, model: str = "model-a", **more: Any) -> Any:
+    return generate("knowdist", written(run, prompts_of(count)), teacher, Path(model), model, run, 42, **more)
+
+
+def dying(fake: FakeEngine, run: Path, after: int = 20) -> None:
+    """Have the engine die for good after some answers."""
+    fake.die_after = after
+    with pytest.raises(ProcessDiedError, match="engine died"):
+        made(run)
+    fake.die_after = 10**9
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between one engine's death and the next one's start."""
+    monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
 
 
 def test_each_prompt_ends_as_a_response_or_a_failure_with_a_reason(tmp_path: Path, fake: FakeEngine) -> None:
@@ -88,7 +67,7 @@ def test_each_request_has_the_seed_of_its_prompt_and_the_sampling_of_its_family(
     tmp_path: Path, fake: FakeEngine
 ) -> None:
     prompts = prompts_of(5, "icldist") + prompts_of(5, "general")
-    generate("icldist", written(tmp_path, prompts, "icldist"), TEACHER, Path("model-a"), tmp_path, 42)
+    generate("icldist", written(tmp_path, prompts, "icldist"), TEACHER, Path("model-a"), "model-a", tmp_path, 42)
     asked = {request.id: request for request in fake.asked}
     for prompt in prompts:
         request = asked[prompt.id]
@@ -106,32 +85,136 @@ def test_finished_work_is_not_asked_again(tmp_path: Path, fake: FakeEngine) -> N
     assert len(fake.asked) == 40 and files(tmp_path) == before
 
 
-def test_the_engine_is_not_started_for_no_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "model_fingerprint", lambda folder: folder.name)
-    monkeypatch.setattr(generation, "call_in_process", lambda *_, **__: pytest.fail("the engine was started"))
-    assert made(tmp_path, 0).ledgers[0].n_in == 0
+def test_the_engine_is_not_started_for_no_prompts(tmp_path: Path, fake: FakeEngine) -> None:
+    assert made(tmp_path, 0).ledgers[0].n_in == 0 and not fake.opened
 
 
-def test_a_dead_engine_costs_at_most_one_slice(tmp_path: Path, fake: FakeEngine) -> None:
-    fake.die_after = 20
-    with pytest.raises(RunError, match="the engine died"):
-        made(tmp_path)
+def test_a_dead_engine_costs_at_most_what_it_had_in_flight(tmp_path: Path, fake: FakeEngine) -> None:
+    dying(fake, tmp_path)
     finished = {name: value for name, value in files(tmp_path).items() if "journal" not in name}
     state = status(tmp_path)["knowdist"]
     answered = len(fake.asked)
-    assert state["done"] + state["failed"] + state["in_progress"] == answered
+    assert 17 < answered <= 20 and state["done"] + state["failed"] + state["in_progress"] == answered
     assert state["left"] == 40 - answered and finished
-    fake.die_after = 10**9
     made(tmp_path)
     assert sorted(item.id for item in fake.asked) == sorted(item.id for item in prompts_of(40))
     assert {name: value for name, value in files(tmp_path).items() if name in finished} == finished
     assert status(tmp_path)["knowdist"]["left"] == 0
 
 
+def test_an_engine_that_dies_now_and_then_is_replaced(tmp_path: Path, fake: FakeEngine) -> None:
+    fake.dies_at = {0, 9, 21, 30}
+    (ledger,) = made(tmp_path).ledgers
+    assert (ledger.n_in, ledger.n_out, fake.opened, len(fake.asked)) == (40, 38, 5, 40)
+
+
+def test_a_prompt_that_kills_the_engine_becomes_a_failure_and_harms_no_other(tmp_path: Path, fake: FakeEngine) -> None:
+    fake.deadly = {"Say something about number 7."}
+    (ledger,) = made(tmp_path).ledgers
+    assert dict(ledger.dropped) == {"prompt_too_long": 1, "invalid_unicode": 1, "engine_died": 1}
+    assert len(fake.asked) == 39
+    fake.deadly = set()
+    (ledger,) = made(tmp_path, retry_failed=True).ledgers
+    assert "engine_died" not in ledger.dropped and len(fake.asked) == 41  # the half character was asked again, too
+
+
 def test_an_engine_that_loses_a_request_fails_the_run(tmp_path: Path, fake: FakeEngine) -> None:
     fake.loses = True
-    with pytest.raises(RunError, match="one by one"):
+    with pytest.raises(RunError, match="have no answer"):
         made(tmp_path)
+
+
+def test_a_shard_that_was_committed_before_its_process_died_is_not_asked_again(
+    tmp_path: Path, fake: FakeEngine
+) -> None:
+    made(tmp_path)
+    before = files(tmp_path)
+    prompts, responses = tmp_path / "prompts" / "knowdist.parquet", tmp_path / "knowdist" / "responses"
+    shard = plan_shards(prompts, TEACHER.shard_size).shards[1]
+    child = ThreadChild("distill.generation.worker:serve", {
+        "folder": str(responses), "prompts": str(prompts), "model": "", "engine": TEACHER.engine.model_dump(),
+        "settings": settings_of("knowdist", TEACHER, "model-a", 42)}, channel=True, environment={})
+    heard = []
+    while not heard or heard[-1][0] != "done":
+        heard.append(child.connection.recv())
+        if heard[-1][0] == "idle":
+            child.connection.send(Order(shard))
+    assert heard[-1] == ("done", shard.name) and len(fake.asked) == 40
+    assert files(tmp_path) == before
+
+
+def test_failures_are_asked_again_when_told_to_and_answers_are_not(tmp_path: Path, fake: FakeEngine) -> None:
+    first = made(tmp_path)
+    before = files(tmp_path)
+    second = made(tmp_path, retry_failed=True)
+    assert [request.prompt for request in fake.asked[40:]] == ["Say something about number 14."]
+    assert first.details["responses"] == second.details["responses"]  # it failed again
+    assert {name: data for name, (_, data) in files(tmp_path).items() if name.endswith("parquet")} == {
+        name: data for name, (_, data) in before.items() if name.endswith("parquet")}
+    changed = [name for name, value in files(tmp_path).items() if before[name] != value]
+    assert len(changed) == 2  # one shard and its marker
+
+
+def test_the_pilot_is_asked_first_and_its_forecast_counts_what_is_left(tmp_path: Path, fake: FakeEngine) -> None:
+    told: list[Forecast] = []
+    teacher = TEACHER.model_copy(update={"pilot_rows": 6, "price_per_million_output_tokens": 1000.0})
+    made(tmp_path, 200, teacher, show=lambda forecast, beyond: told.append(forecast))
+    (forecast,) = told
+    assert forecast.pilot_rows == 6 and forecast.rows == 200 and forecast.output_tokens_per_row <= 3
+    assert forecast.cost_left == pytest.approx(forecast.rows_left * forecast.output_tokens_per_row / 1000)
+    plan = plan_shards(tmp_path / "prompts" / "knowdist.parquet", 8)
+    first = sorted(prompts_of(200), key=lambda item: pool_order(item.id))[:6]
+    assert {item.id for item in fake.asked[:6]} == {item.id for item in first} and plan.rows == 200
+
+
+def pool_order(key: str) -> Any:
+    from distill.hashing import id_hash
+
+    return id_hash(key), key
+
+
+def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tmp_path: Path, fake: FakeEngine) -> None:
+    teacher = TEACHER.model_copy(update={
+        "price_per_million_output_tokens": 1e6 / 3, "budget": Budget(max_cost=50.0)})  # about 1 a row
+    with pytest.raises(BudgetError, match=r"of 50 \(teacher.budget.max_cost\), with .* of 400 prompts"):
+        made(tmp_path, 400, teacher)
+    asked = len(fake.asked)
+    assert 50 <= asked < 400
+    with pytest.raises(BudgetError, match="used up"):
+        made(tmp_path, 400, teacher)
+    assert len(fake.asked) == asked  # no engine was opened for it
+    assert status(tmp_path, teacher)["knowdist"]["cost"] == pytest.approx(asked, rel=0.1)
+    larger = teacher.model_copy(update={"budget": Budget(max_cost=5000.0)})
+    assert made(tmp_path, 400, larger).ledgers[0].n_in == 400 and len(fake.asked) == 400
+
+
+def test_a_forecast_waits_for_approval_and_nothing_is_asked_twice(tmp_path: Path, fake: FakeEngine) -> None:
+    teacher = TEACHER.model_copy(update={"budget": Budget(approve=True), "pilot_rows": 10})
+    with pytest.raises(ApprovalNeeded, match="--approve"):
+        made(tmp_path, 400, teacher)
+    asked = len(fake.asked)
+    assert 10 <= asked < 400
+    approve("knowdist", tmp_path)
+    assert made(tmp_path, 400, teacher).ledgers[0].n_in == 400 and len(fake.asked) == 400
+
+
+def test_it_is_said_what_differs_and_for_how_many_shards(tmp_path: Path, fake: FakeEngine) -> None:
+    dying(fake, tmp_path)
+    plan = plan_shards(tmp_path / "prompts" / "knowdist.parquet", TEACHER.shard_size)
+    n_shards, found = explain(tmp_path / "knowdist", plan, settings_of("knowdist", TEACHER, "model-a", 42))
+    assert n_shards and not found
+    hotter = TEACHER.model_copy(deep=True)
+    hotter.sampling.knowdist.temperature = 0.9
+    _, found = explain(tmp_path / "knowdist", plan, settings_of("knowdist", hotter, "model-b", 42))
+    assert {(item.key, item.then, item.now, item.shards) for item in found} == {
+        ("sampling.knowdist.temperature", 0.7, 0.9, n_shards), ("model", "model-a", "model-b", n_shards)}
+
+
+def test_how_the_work_is_done_may_change_between_one_shard_and_the_next(tmp_path: Path, fake: FakeEngine) -> None:
+    dying(fake, tmp_path)
+    other = TEACHER.model_copy(update={"data_parallel": 1, "stall_seconds": 5.0, "price_per_gpu_hour": 2.0})
+    other.engine.batch_tokens = 64
+    assert made(tmp_path, teacher=other).details["kept_shards"] == 0
 
 
 def test_a_kill_between_marker_and_clean_up_leaves_nothing_behind(tmp_path: Path, fake: FakeEngine) -> None:
@@ -170,10 +253,7 @@ def test_a_damaged_shard_is_made_again_and_said(
 
 
 def test_other_settings_stop_or_are_kept_or_discarded(tmp_path: Path, fake: FakeEngine) -> None:
-    fake.die_after = 20
-    with pytest.raises(RunError):
-        made(tmp_path)
-    fake.die_after = 10**9
+    dying(fake, tmp_path)
     before = {name: value for name, value in files(tmp_path).items() if name.endswith(".parquet")}
     other = TEACHER.model_copy(update={"chat_template": ChatTemplate(knowdist=False)})
     with pytest.raises(InputError, match=r"chat_template.knowdist: True then, False now.*--discard"):
@@ -192,10 +272,7 @@ def test_other_settings_stop_or_are_kept_or_discarded(tmp_path: Path, fake: Fake
 
 
 def test_shards_of_other_prompts_cannot_be_kept(tmp_path: Path, fake: FakeEngine) -> None:
-    fake.die_after = 20
-    with pytest.raises(RunError):
-        made(tmp_path)
+    dying(fake, tmp_path)
     with pytest.raises(InputError, match="prompts"):
         made(tmp_path, 80, on_change="keep")
-    fake.die_after = 10**9
     assert made(tmp_path, 80, on_change="discard").ledgers[0].n_in == 80

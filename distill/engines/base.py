@@ -1,6 +1,7 @@
 """What every engine can do: answer prompts, and score labels. Used by teacher generation and by evaluation."""
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,7 +81,8 @@ class Engine(Protocol):
     def answer(self, requests: Iterable[Request], done: Done) -> None:
         """Answer a stream of requests, each taken when there is room for it; ``done`` gets the outputs as they end.
 
-        A bad request gets an ``error`` output and harms no other. Taking a request may take a moment, and the engine
+        As a sign of life, ``done`` is also told of no outputs, after every step of the model or about every second. A
+        bad request gets an ``error`` output and harms no other. Taking a request may take a moment, and the engine
         does nothing meanwhile.
 
         Raises:
@@ -109,3 +111,21 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give the memory back."""
         ...
+
+
+def in_order(engine: Engine, requests: Sequence[Request], done: Done | None) -> list[Output]:
+    """Have an engine :meth:`Engine.answer` requests, and return the outputs in the order of these."""
+    found: dict[int, Output] = {}
+
+    def numbered() -> Iterator[Request]:  # ids may come twice
+        for place, request in enumerate(requests):
+            yield dataclasses.replace(request, id=str(place))
+
+    def keep(outputs: Sequence[Output]) -> None:
+        own = [dataclasses.replace(output, id=requests[int(output.id)].id) for output in outputs]
+        found.update({int(output.id): mine for output, mine in zip(outputs, own, strict=True)})
+        if done and own:
+            done(own)
+
+    engine.answer(numbered(), keep)
+    return [found[place] for place in range(len(requests))]

@@ -1,8 +1,9 @@
-"""What a running shard has so far: on disk after every slice of requests."""
+"""What a running shard has so far: on disk as its answers end."""
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,29 @@ from distill.generation.markers import marker_path
 from distill.records import Response
 
 JOURNAL = ".journal.jsonl"
+_SYNC_SECONDS = 1.0
+"""How often the journal is forced to disk: a machine that loses power loses no more than this; a process that is
+killed loses nothing that was written."""
 
 
 class Journal:
-    """Answers of a shard that is still running, so that a crash loses at most one slice of requests.
+    """Answers of a shard that is still running, so that a crash loses at most the requests in flight.
 
-    A JSON line each: first the fingerprint of the shard, then one line a finished slice. A last line torn by
-    a crash is cut off; a journal of another fingerprint is thrown away. Slices are whole or absent, so what
-    is asked after a crash is asked in the same portions as without one.
+    A JSON line each: first the fingerprint of the shard, then the answers in portions as they ended. A last line torn
+    by a crash is cut off; a journal of another fingerprint is thrown away.
+
+    ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
+    of their prompts that the engine did not have to compute. ``alone`` counts how often a prompt was asked with no
+    other beside it and had no answer when the engine died.
     """
 
     def __init__(self, folder: Path, name: str, mark: str) -> None:
+        """Open the journal of shard ``name``, with what an earlier process left in it."""
         self.path = folder / f"{name}{JOURNAL}"
-        self.responses: list[Response] = []
-        self.seconds = 0.0
+        self.responses: dict[str, Response] = {}
+        self.alone: dict[str, int] = {}
+        self.seconds, self.n_cached_tokens = 0.0, 0
+        self._synced = time.monotonic()
         whole = self._recover(mark)
         self._stream = self.path.open("r+b" if whole else "wb")
         if whole:
@@ -33,11 +43,21 @@ class Journal:
         else:
             self._append({"fingerprint": mark})
 
-    def add(self, responses: list[Response], seconds: float) -> None:
-        """Put a finished slice on disk."""
-        self._append({"seconds": seconds, "responses": [asdict(item) for item in responses]})
-        self.responses += responses
-        self.seconds += seconds
+    def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
+        """Write answers down."""
+        self._append({"seconds": round(seconds, 6), "cached": n_cached_tokens,
+                      "responses": [asdict(item) for item in responses]})
+        self._count(responses, seconds, n_cached_tokens)
+
+    def ask_alone(self, prompt_id: str) -> None:
+        """Write down that a prompt is asked now with no other beside it."""
+        self._append({"alone": prompt_id})
+        self.sync()
+
+    def sync(self) -> None:
+        """Force what was written to disk."""
+        os.fsync(self._stream.fileno())
+        self._synced = time.monotonic()
 
     def delete(self) -> None:
         """Delete the file, once the shard's marker stands."""
@@ -51,7 +71,15 @@ class Journal:
     def _append(self, value: dict[str, Any]) -> None:
         self._stream.write(json.dumps(value, ensure_ascii=True).encode() + b"\n")
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+
+    def _count(self, responses: Sequence[Response], seconds: float, n_cached_tokens: int) -> None:
+        for item in responses:
+            self.responses.setdefault(item.prompt_id, item)
+            self.alone.pop(item.prompt_id, None)
+        self.seconds += seconds
+        self.n_cached_tokens += n_cached_tokens
 
     def _recover(self, mark: str) -> int:
         whole = 0
@@ -59,9 +87,10 @@ class Journal:
             if number == 0:
                 if value.get("fingerprint") != mark:
                     return 0
+            elif "alone" in value:
+                self.alone[value["alone"]] = self.alone.get(value["alone"], 0) + 1
             else:
-                self.responses += [Response(**item) for item in value["responses"]]
-                self.seconds += value["seconds"]
+                self._count([Response(**item) for item in value["responses"]], value["seconds"], value["cached"])
             whole = end
         return whole
 

@@ -1,6 +1,6 @@
 """Finished shards: a Parquet file of responses, and the marker, written last, that says it is whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ class Marker:
     """What a finished shard says of itself.
 
     ``inputs`` is everything that determines the responses, and ``fingerprint`` their digest; ``n_in`` =
-    ``n_out`` + ``n_failed`` prompts; ``sha256`` is that of the Parquet file; token counts are the teacher's;
-    ``seconds`` is the engine's time on this shard.
+    ``n_out`` + ``n_failed`` prompts; ``sha256`` is that of the Parquet file. Token counts are the teacher's, and
+    ``n_cached_tokens`` are those of prompts that an engine with a prefix cache did not compute again. ``seconds`` is
+    the engine's time on this shard: of shards that ran at once, each has the time up to the ends of its own answers.
     """
 
     fingerprint: str
@@ -31,6 +32,7 @@ class Marker:
     n_prompt_tokens: int
     n_output_tokens: int
     seconds: float
+    n_cached_tokens: int = 0
 
 
 def parquet_path(folder: Path, name: str) -> Path:
@@ -43,10 +45,17 @@ def marker_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], responses: list[Response],
-           seconds: float) -> Marker:
-    """Write a shard's responses, sorted by prompt id, and then its marker; return the marker."""
+def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], responses: Iterable[Response],
+           seconds: float, n_cached_tokens: int = 0) -> Marker:
+    """Write a shard's responses, sorted by prompt id, and then its marker; return the marker.
+
+    A shard that was committed before from the same inputs, by another process, stays as it is.
+    """
     path = parquet_path(folder, name)
+    there = read_marker(marker_path(folder, name))
+    if there is not None and is_committed(folder, name, inputs):
+        return there
+    responses = list(responses)
     write_records(path, Response, sorted(responses, key=lambda item: item.prompt_id))
     failures: dict[str, int] = {}
     for reason in sorted(item.failure for item in responses if item.failure):
@@ -56,7 +65,8 @@ def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], respons
         fingerprint=fingerprint(inputs), inputs=inputs, prefix=prefix, n_in=len(responses),
         n_out=len(responses) - n_failed, n_failed=n_failed, failures=failures, sha256=file_digest(path),
         n_prompt_tokens=sum(item.n_prompt_tokens for item in responses),
-        n_output_tokens=sum(item.n_output_tokens for item in responses), seconds=round(seconds, 3))
+        n_output_tokens=sum(item.n_output_tokens for item in responses), seconds=round(seconds, 3),
+        n_cached_tokens=n_cached_tokens)
     write_json(marker_path(folder, name), asdict(marker))
     return marker
 
@@ -65,7 +75,7 @@ def read_marker(path: Path) -> Marker | None:
     """Return the marker at ``path``, or None where there is none or it is damaged."""
     try:
         value = read_json(path)
-        return Marker(**{field.name: value[field.name] for field in fields(Marker)})
+        return Marker(**{field.name: value[field.name] for field in fields(Marker) if field.name in value})
     except (InputError, KeyError, TypeError):
         return None
 
@@ -76,10 +86,21 @@ def is_intact(folder: Path, name: str, marker: Marker) -> bool:
     return path.exists() and file_digest(path) == marker.sha256
 
 
+def is_committed(folder: Path, name: str, inputs: dict[str, Any]) -> bool:
+    """Return whether a shard was finished from just these inputs, and its file is intact."""
+    marker = read_marker(marker_path(folder, name))
+    return marker is not None and marker.fingerprint == fingerprint(inputs) and is_intact(folder, name, marker)
+
+
 def read_markers(folder: Path) -> dict[str, Marker]:
     """Return the readable markers of a folder of responses by shard name, in order."""
     found = {path.stem: read_marker(path) for path in sorted(folder.glob("shard-*.json"))}
     return {name: marker for name, marker in found.items() if marker is not None}
+
+
+def responses_digest(markers: Iterable[Marker]) -> str:
+    """Return a digest of all responses of a stage: of its files' checksums."""
+    return fingerprint(sorted(marker.sha256 for marker in markers))
 
 
 def read_responses(folder: Path) -> Iterator[Response]:

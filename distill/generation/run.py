@@ -1,30 +1,25 @@
 """The stages ``knowdist`` and ``icldist``: ask the teacher every prompt, once, whatever happens meanwhile."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from distill.config.schema import Teacher
+from distill.config.sections.base import decisive
 from distill.errors import InputError, RunError
-from distill.generation.journal import JOURNAL, journalled
-from distill.generation.markers import Marker, is_intact, marker_path, read_marker, read_markers
-from distill.generation.shards import PromptSet, Shard
-from distill.generation.worker import SLICE, shard_inputs
+from distill.generation.answer import Job, answer
+from distill.generation.forecast import Forecast
+from distill.generation.journal import JOURNAL
+from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
+from distill.generation.retry import reopen_failed
+from distill.generation.shards import Shard, plan_shards
+from distill.generation.status import RESPONSES, STAGES, Stage, add_up
+from distill.generation.worker import shard_inputs
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
-from distill.models import model_fingerprint
-from distill.process import call_in_process
 from distill.stage import MARKER, OnChange, Outcome, changed_message, run_stage
 from distill.storage import read_json
-
-Stage = Literal["knowdist", "icldist"]
-STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}
-RESPONSES = "responses"
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -33,61 +28,69 @@ def generate(
     stage: Stage,
     prompts_path: Path,
     teacher: Teacher,
-    model: Path,
+    model: Path | None,
+    identity: str,
     run: Path,
     seed: int,
     on_change: OnChange = "stop",
-    slice_size: int = SLICE,
+    *,
+    retry_failed: bool = False,
+    show: Callable[[Forecast, str], None] | None = None,
 ) -> Outcome:
-    """Have the teacher in the folder ``model`` answer the prompts of a stage into ``run/<stage>/responses``.
+    """Have the teacher answer the prompts of a stage into ``run/<stage>/responses``.
 
-    Finished shards are never touched again; the engine is started only where a shard is pending, in a process
-    of its own. A shard whose file was damaged is made anew, and a warning says so. ``slice_size`` is the
-    number of requests the engine gets at once, which is the most that a crash can lose.
+    ``model`` is the folder of its weights (None behind an endpoint), ``identity`` what stands for them in
+    fingerprints. Finished shards are never touched again, but with ``retry_failed`` for those that hold failures, of
+    which just these are asked anew. Engines are started only where a shard is pending, in processes of their own. A
+    shard whose file was damaged is made anew, and a warning says so. ``show`` is told the forecast after the pilot,
+    and which cap of the budget it will meet.
 
     The outcome's account counts prompts: in, answered, failed by reason; its totals are those of the markers.
 
     Raises:
-        InputError: shards were made from other settings and ``on_change`` is ``stop``; the engine refuses
-            its settings; or ``on_change`` is ``keep`` but the prompts themselves have changed.
-        RunError: the engine died; the same command again goes on from there.
+        InputError: shards were made from other settings and ``on_change`` is ``stop``;
+            the engine refuses its settings; or ``on_change`` is ``keep`` but the prompts themselves have changed.
+        ProcessDiedError: the engine kept dying; the same command again goes on from there.
+        BudgetError: a cap of the budget was reached, or (ApprovalNeeded) the forecast is to be approved.
+        RunError: answers could not be written down.
     """
     folder = run / stage
-    prompts = PromptSet(prompts_path, teacher.shard_size)
-    settings = settings_of(stage, teacher, model_fingerprint(model), seed)
+    plan = plan_shards(prompts_path, teacher.shard_size)
+    settings = settings_of(stage, teacher, identity, seed)
 
     def work(_: Path) -> tuple[list[Ledger], dict[str, Any]]:
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
-        pending = pending_shards(responses, prompts.shards, settings, on_change)
+        pending = pending_shards(responses, plan.shards, settings, on_change)
         _remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
-            call_in_process("distill.generation.worker:run_shards", {
-                "folder": str(responses), "prompts": str(prompts_path), "model": str(model),
-                "engine": teacher.engine.model_dump(mode="json"), "settings": settings,
-                "shards": [shard.name for shard in pending], "slice_size": slice_size,
-            }, log=run / "logs" / f"{stage}.log")
-        ledgers, details = totals(stage, responses, len(prompts))
-        return ledgers, {**details, "kept_shards": _n_kept(responses, prompts.shards, settings)}
+            spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(model or ""),
+                    "engine": teacher.engine.model_dump(mode="json"), "settings": settings}
+            answer(Job(stage, teacher, run, plan, spec, show), pending)
+        ledgers, details = totals(stage, responses, plan.rows)
+        return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings)}
 
     _reopen_if_damaged(folder)
-    return run_stage(folder, {"prompts": prompts.digest, **settings}, work, on_change, resumable=True)
+    if retry_failed:
+        reopen_failed(folder, plan, settings)
+    return run_stage(folder, {"prompts": plan.digest, **settings}, work, on_change, resumable=True)
 
 
-def settings_of(stage: Stage, teacher: Teacher, model: str, seed: int) -> dict[str, Any]:
+def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dict[str, Any]:
     """Return everything but the prompts that determines a stage's responses and their shards, as JSON values."""
     sampling = teacher.sampling.model_dump(mode="json")
     return {
-        "model": model,
-        "engine": teacher.engine.model_dump(mode="json"),
+        "model": identity,
+        "engine": decisive(teacher.engine),
         "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},
+        "structured": teacher.structured,
         "seed": seed,
         "shard_size": teacher.shard_size,
     }
 
 
-def pending_shards(responses: Path, shards: list[Shard], settings: Mapping[str, Any],
+def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any],
                    on_change: OnChange) -> list[Shard]:
     """Return the shards that are still to be made; shards of other settings stop, stay or go by ``on_change``.
 
@@ -120,7 +123,7 @@ def pending_shards(responses: Path, shards: list[Shard], settings: Mapping[str, 
     return pending
 
 
-def _n_kept(responses: Path, shards: list[Shard], settings: Mapping[str, Any]) -> int:
+def _n_kept(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any]) -> int:
     """Return how many finished shards were made from other settings, and kept."""
     markers = read_markers(responses)
     return sum(markers[shard.name].fingerprint != fingerprint(shard_inputs(shard, dict(settings))) for shard in shards)
@@ -161,53 +164,11 @@ def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], d
     Raises:
         RunError: the markers do not account for every prompt.
     """
-    total = _sum(read_markers(responses).values())
+    markers = read_markers(responses)
+    total = add_up(markers.values())
     if total["n_in"] != n_prompts:
         raise RunError(f"The shards in {responses} account for {total['n_in']} of {n_prompts} prompts. Run the same "
                        "command again; if that does not help, delete the folder.")
     ledger = Ledger(stage, "prompts", n_in=total["n_in"], n_out=total["n_out"], dropped=total["failures"])
-    return [ledger], {key: total[key] for key in
-                      ("shards", "n_prompt_tokens", "n_output_tokens", "seconds", "tokens_per_second")}
-
-
-def status(run: Path) -> dict[str, dict[str, Any]]:
-    """Return how far the teacher is, by stage, from the files of a run (which may be under way).
-
-    ``prompts`` is the number to ask (None before the prompts are made), ``done`` and ``failed`` those in
-    finished shards, ``in_progress`` those answered in shards still running, ``left`` the rest;
-    ``tokens_per_second`` counts the teacher's output tokens over the engine's time, 0 before the first shard.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for stage in STAGES:
-        responses = run / stage / RESPONSES
-        total = _sum(read_markers(responses).values())
-        n_prompts = _n_rows(run / "prompts" / f"{stage}.parquet")
-        in_progress = journalled(responses)
-        left = None if n_prompts is None else max(0, n_prompts - total["n_in"] - in_progress)
-        found[stage] = {
-            "prompts": n_prompts, "done": total["n_out"], "failed": total["n_failed"], "in_progress": in_progress,
-            "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
-            "n_prompt_tokens": total["n_prompt_tokens"], "n_output_tokens": total["n_output_tokens"],
-            "seconds": total["seconds"], "tokens_per_second": total["tokens_per_second"],
-            "finished": (run / stage / MARKER).exists(),
-        }
-    return found
-
-
-def _sum(markers: Any) -> dict[str, Any]:
-    listed: list[Marker] = list(markers)
-    failures: Counter[str] = Counter()
-    for marker in listed:
-        failures.update(marker.failures)
-    numbers = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_output_tokens")
-    total: dict[str, Any] = {key: sum(getattr(marker, key) for marker in listed) for key in numbers}
-    seconds = round(sum(marker.seconds for marker in listed), 3)
-    speed = round(total["n_output_tokens"] / seconds, 1) if seconds else 0.0
-    return total | {"shards": len(listed), "failures": failures, "seconds": seconds, "tokens_per_second": speed}
-
-
-def _n_rows(path: Path) -> int | None:
-    try:
-        return pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException):
-        return None
+    return [ledger], {"responses": responses_digest(markers.values()), **{key: total[key] for key in (
+        "shards", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "seconds", "tokens_per_second")}}

@@ -1,24 +1,62 @@
-"""The process that holds the teacher: opens the engine once and works through the pending shards."""
+"""The process that holds an engine of the teacher: answers the shards it is handed, and writes them down."""
 
+import contextlib
+import errno
+import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from tqdm import tqdm
 
 from distill import engines
 from distill.config.schema import EngineConfig
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import RunError
 from distill.generation.journal import Journal
-from distill.generation.markers import commit
-from distill.generation.shards import PromptSet, Shard
+from distill.generation.markers import commit, is_committed
+from distill.generation.shards import PromptFile, Shard, in_engine_order
 from distill.hashing import fingerprint
 from distill.records import Prompt, Response
 
-SLICE = 256
+_SAY_SECONDS = 0.5
+ENGINE_DIED = "engine_died"
+ALONE_TRIES = 3
+"""How often a prompt is asked with no other beside it before it counts as what kills the engine."""
+_STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
+            errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",
+            errno.EPERM: "the folder cannot be written to"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A shard to answer. Its first ``pilot`` rows come first, in an order by chance.
+
+    With ``alone``, its prompts are asked one after another, because together they killed the engine.
+    """
+
+    shard: Shard
+    pilot: int = 0
+    alone: bool = False
+
+
+@dataclass
+class Gain:
+    """What became of a shard's prompts since it was last said: rows and tokens, and those of the pilot among them.
+
+    ``n_given_up`` of the rows have no answer because they kill the engine.
+    """
+
+    n_rows: int = 0
+    n_given_up: int = 0
+    n_prompt_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_output_tokens: int = 0
+    pilot: Counter[str] = field(default_factory=Counter)
 
 
 def shard_inputs(shard: Shard, settings: dict[str, Any]) -> dict[str, Any]:
@@ -26,70 +64,224 @@ def shard_inputs(shard: Shard, settings: dict[str, Any]) -> dict[str, Any]:
     return {"prompts": shard.digest, **settings}
 
 
-def run_shards(spec: dict[str, Any]) -> dict[str, Any]:
-    """Generate the shards named in ``spec`` and return how many were made.
+def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
+    """Open the engine and answer the shards that :mod:`distill.generation.pool` sends, until it says it was the last.
 
-    ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder), ``engine``,
-    ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``shards``
-    (names), ``slice_size`` (requests the engine gets at once; after each the journal is on disk).
+    ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder, or empty), ``engine``,
+    ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``cpus`` (which this
+    process may use; empty: all).
 
     Raises:
         InputError: the engine cannot be opened with these settings.
-        RunError: the engine failed as a whole, or lost or doubled a request.
+        RunError: the engine lost or doubled a request, or an answer could not be written down.
+        ProcessDiedError: the engine failed as a whole.
     """
-    folder, settings = Path(spec["folder"]), spec["settings"]
-    prompts = PromptSet(Path(spec["prompts"]), settings["shard_size"])
-    wanted = set(spec["shards"])
-    shards = [shard for shard in prompts.shards if shard.name in wanted]
+    if spec["cpus"]:
+        _use_only(spec["cpus"])
     config = TypeAdapter(EngineConfig).validate_python(spec["engine"])
-    n_prompts = sum(len(shard.rows) for shard in shards)
-    with (engines.open_engine(config, Path(spec["model"])) as engine,
-          tqdm(total=n_prompts, unit="prompt", desc=folder.parent.name, disable=None, smoothing=0.05) as bar):
-        for shard in shards:
-            _run_shard(engine, folder, shard, prompts.load(shard), settings, spec["slice_size"], bar)
-    return {"shards": len(shards)}
+    with engines.open_engine(config, Path(spec["model"])) as engine, \
+            contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
+        Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
+    return {}
 
 
-def _run_shard(engine: Engine, folder: Path, shard: Shard, prompts: Sequence[Prompt], settings: dict[str, Any],
-               slice_size: int, bar: Any) -> None:
-    inputs = shard_inputs(shard, settings)
-    journal = Journal(folder, shard.name, fingerprint(inputs))
-    try:
-        begun = bar.n
-        _advance_to(bar, begun + len(journal.responses))
-        for first in range(len(journal.responses), len(prompts), slice_size):
-            requests = [_request(item, settings) for item in prompts[first:first + slice_size]]
-            started = time.monotonic()
-            outputs = engine.generate(requests, lambda outputs: bar.update(len(outputs)))
-            journal.add(_responses(requests, outputs), time.monotonic() - started)
-            _advance_to(bar, begun + len(journal.responses))
-            tokens = sum(item.n_output_tokens for item in journal.responses)
-            bar.set_postfix_str(f"{tokens / max(journal.seconds, 1e-9):.0f} tokens/s", refresh=True)
-        commit(folder, shard.name, shard.prefix, inputs, journal.responses, journal.seconds)
-        journal.delete()
-    finally:
-        journal.close()
+class Worker:
+    """Shards in, responses on disk. Shards overlap: the engine gets the next one's prompts before it has ended one.
+
+    It says to the pool: ``ready``; ``next`` (wants a shard beside those it is at) and ``idle`` (has nothing to do),
+    each of which is answered by an :class:`Order` or None; ``gained`` with a :class:`Gain` by shard and the number of
+    requests in flight, also as a sign of life; ``done`` with a shard that is committed. It hears ``stop`` at any time:
+    to end what is in flight, and begin nothing more.
+    """
+
+    def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
+                 settings: dict[str, Any]) -> None:
+        self._engine, self._channel, self._prompts = engine, channel, prompts
+        self._folder, self._settings = folder, settings
+        self._asked: dict[str, _Open] = {}
+        self._gains: dict[str, Gain] = {}
+        self._stopping = self._works = False
+        self._said = self._last = time.monotonic()
+
+    def run(self) -> None:
+        """Work until there is nothing more to do."""
+        self._channel.send(("ready",))
+        while (order := self._ask("idle")) is not None:
+            self._last = time.monotonic()
+            if order.alone:
+                self._answer_alone(order)
+            else:
+                self._engine.answer(self._requests(order), self._done)
+            if self._asked:
+                raise RunError(f"The engine has ended, but {len(self._asked)} of the requests it was given have no "
+                               "answer. Finished shards are kept; this is a defect of the engine.")
+            self._say()
+
+    def _requests(self, order: Order | None) -> Iterator[Request]:
+        while order is not None:
+            shard = self._open(order)
+            for prompt in shard.waiting:
+                if self._told_to_stop():
+                    break
+                yield self._request(prompt, shard)
+            else:
+                order = None if self._stopping else self._ask("next")
+                continue
+            shard.close_if_nothing_runs()
+            return
+
+    def _answer_alone(self, order: Order) -> None:
+        shard = self._open(order)
+        for prompt in shard.waiting:
+            if self._told_to_stop():
+                break
+            if shard.journal.alone.get(prompt.id, 0) >= ALONE_TRIES:
+                self._see_that_it_works()
+                self._gains[order.shard.name].n_given_up += 1
+                self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
+                continue
+            with _storage(self._folder):
+                shard.journal.ask_alone(prompt.id)
+            self._engine.answer([self._request(prompt, shard)], self._done)
+        shard.close_if_nothing_runs()
+
+    def _see_that_it_works(self) -> None:
+        """Ask the engine for a word: a prompt is not to blame for an engine that would die of any."""
+        if not self._works:
+            self._engine.answer([Request("probe", "Hello", Sampling(max_tokens=1))], lambda outputs: None)
+        self._works = True
+
+    def _open(self, order: Order) -> "_Open":
+        inputs = shard_inputs(order.shard, self._settings)
+        prompts = self._prompts.load(order.shard.first, order.shard.count)
+        with _storage(self._folder):
+            shard = _Open(order, Journal(self._folder, order.shard.name, fingerprint(inputs)), prompts)
+            if is_committed(self._folder, order.shard.name, inputs):  # by a process that died before it could say so
+                shard.journal.add([Response(prompt.id, "", "", 0, 0) for prompt in shard.waiting])
+                shard.waiting = []
+        self._gains[order.shard.name] = Gain()
+        self._count(shard, list(shard.journal.responses.values()), only_pilot=True)
+        if not shard.n_left:
+            self._commit(shard)
+        return shard
+
+    def _request(self, prompt: Prompt, shard: "_Open") -> Request:
+        settings = self._settings
+        sampling = settings["sampling"].get(prompt.family)
+        if sampling is None:
+            raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
+                           f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
+        chat = settings["chat_template"][prompt.family]
+        choices, pattern = _structure(prompt, chat) if settings["structured"] else ((), "")
+        self._asked[prompt.id] = shard
+        shard.n_running += 1
+        return Request(prompt.id, prompt.prompt, Sampling(**{**sampling, "stop": tuple(sampling["stop"])}), chat=chat,
+                       seed=prompt.seed, choices=choices, pattern=pattern)
+
+    def _done(self, outputs: Sequence[Output]) -> None:
+        by_shard: dict[str, tuple[_Open, list[Output]]] = {}
+        for output in outputs:
+            shard = self._asked.pop(output.id, None)
+            if shard is None:
+                raise RunError(f"The engine answered the request {output.id}, which it was not asked or had answered "
+                               "before. Finished shards are kept; this is a defect of the engine.")
+            shard.n_running -= 1
+            by_shard.setdefault(shard.order.shard.name, (shard, []))[1].append(output)
+        now = time.monotonic()
+        each = (now - self._last) / len(outputs) if outputs else 0.0
+        if outputs:
+            self._last = now
+        for shard, some in by_shard.values():
+            self._keep(shard, [_response(item) for item in some], each * len(some),
+                       sum(item.n_cached_tokens for item in some))
+            if self._stopping:
+                shard.close_if_nothing_runs()
+        if now - self._said > _SAY_SECONDS:
+            self._say()
+
+    def _keep(self, shard: "_Open", responses: list[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
+        with _storage(self._folder):
+            shard.journal.add(responses, seconds, n_cached_tokens)
+        self._count(shard, responses)
+        self._gains[shard.order.shard.name].n_cached_tokens += n_cached_tokens
+        if not shard.n_left:
+            self._commit(shard)
+
+    def _count(self, shard: "_Open", responses: Sequence[Response], *, only_pilot: bool = False) -> None:
+        gain = self._gains.setdefault(shard.order.shard.name, Gain())
+        for item in responses:
+            tokens = {"n_rows": 1, "n_prompt_tokens": item.n_prompt_tokens, "n_output_tokens": item.n_output_tokens}
+            if item.prompt_id in shard.pilot:
+                gain.pilot.update(tokens)
+            if not only_pilot:
+                gain.n_rows += 1
+                gain.n_prompt_tokens += item.n_prompt_tokens
+                gain.n_output_tokens += item.n_output_tokens
+
+    def _commit(self, shard: "_Open") -> None:
+        inputs, journal = shard_inputs(shard.order.shard, self._settings), shard.journal
+        with _storage(self._folder):
+            journal.sync()
+            commit(self._folder, shard.order.shard.name, shard.order.shard.prefix, inputs, journal.responses.values(),
+                   journal.seconds, journal.n_cached_tokens)
+            journal.delete()
+        self._say()
+        self._channel.send(("done", shard.order.shard.name))
+
+    def _say(self) -> None:
+        gains = {name: gain for name, gain in self._gains.items() if gain != Gain()}
+        self._channel.send(("gained", gains, len(self._asked)))
+        self._gains = {name: Gain() for name in self._gains}
+        self._said = time.monotonic()
+
+    def _ask(self, what: str) -> Order | None:
+        self._channel.send((what,))
+        while (answer := self._channel.recv()) == "stop":
+            self._stopping = True
+        return answer
+
+    def _told_to_stop(self) -> bool:
+        while self._channel.poll():
+            self._channel.recv()  # nothing else comes unasked
+            self._stopping = True
+        return self._stopping
 
 
-def _advance_to(bar: Any, count: int) -> None:
-    bar.update(count - bar.n)
+class _Open:
+    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them."""
+
+    def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
+        self.order, self.journal = order, journal
+        self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
+        left = [prompt for prompt in prompts if prompt.id not in journal.responses]
+        self.waiting = (in_engine_order([prompt for prompt in left if prompt.id in self.pilot])
+                        + in_engine_order([prompt for prompt in left if prompt.id not in self.pilot]))
+        self.n_running = 0
+        self._count = len(prompts)
+
+    @property
+    def n_left(self) -> int:
+        """How many prompts have no answer."""
+        return self._count - len(self.journal.responses)
+
+    def close_if_nothing_runs(self) -> None:
+        """Close the journal of a shard that is not gone on with."""
+        if not self.n_running:
+            self.journal.close()
 
 
-def _request(prompt: Prompt, settings: dict[str, Any]) -> Request:
-    sampling = settings["sampling"].get(prompt.family)
-    if sampling is None:
-        raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
-                       f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
-    chat = settings["chat_template"][prompt.family]
-    decoding = Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
-    return Request(prompt.id, prompt.prompt, decoding, chat=chat, seed=prompt.seed)
+def _use_only(cpus: list[int]) -> None:
+    """Keep to some of the machine's processors; torch has counted all of them already."""
+    import torch
+
+    os.sched_setaffinity(0, cpus)
+    torch.set_num_threads(len(cpus))
 
 
-def _responses(requests: Sequence[Request], outputs: Sequence[Output]) -> list[Response]:
-    if [item.id for item in requests] != [item.id for item in outputs]:
-        raise RunError(f"The engine was given {len(requests)} requests and returned {len(outputs)} answers that are "
-                       "not theirs one by one. Finished shards are kept; this is a defect of the engine.")
-    return [_response(item) for item in outputs]
+def _structure(prompt: Prompt, chat: bool) -> tuple[tuple[str, ...], str]:
+    from distill.engines.grammar import structure_of
+
+    return structure_of(prompt, chat)
 
 
 def _response(output: Output) -> Response:
@@ -104,3 +296,16 @@ def _unwritable(text: str) -> str:
     except UnicodeEncodeError:  # lone surrogates, which Parquet cannot hold
         return "invalid_unicode"
     return ""
+
+
+@contextlib.contextmanager
+def _storage(folder: Path) -> Iterator[None]:
+    """Say what is wrong where answers cannot be written down."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        raise RunError(f"Answers cannot be written to {folder}: {_STORAGE[error.errno]} ({error.strerror}). What was "
+                       "written before is whole. Make room or mend it, and run the same command again: it goes on "
+                       "from there.") from error

@@ -1,0 +1,85 @@
+"""How far the teacher is, how fast, and what it has cost: from the files of a run, which may be under way."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.config.schema import Teacher
+from distill.generation.journal import journalled
+from distill.generation.markers import Marker, read_markers
+from distill.generation.usage import Session, sessions, spent
+from distill.stage import MARKER
+
+Stage = Literal["knowdist", "icldist"]
+STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}
+RESPONSES = "responses"
+
+
+def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any]]:
+    """Return how far the teacher is, by stage.
+
+    ``prompts`` is the number to ask (None before the prompts are made), ``done`` and ``failed`` those in finished
+    shards, ``in_progress`` those answered in shards still running, ``left`` the rest. ``tokens_per_second`` counts
+    output tokens: of the session that runs now, else over all of them; ``seconds_left`` is reckoned from the rows an
+    hour of the same (None where nothing tells). ``gpu_hours`` and, where ``teacher`` has prices, ``cost`` are what was
+    spent so far; ``running`` says whether generation runs now.
+    """
+    all_sessions = sessions(run)
+    found: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        responses = run / stage / RESPONSES
+        total = add_up(read_markers(responses).values())
+        n_prompts = _n_rows(run / "prompts" / f"{stage}.parquet")
+        in_progress = journalled(responses)
+        left = None if n_prompts is None else max(0, n_prompts - total["n_in"] - in_progress)
+        own = [item for item in all_sessions if item.stage == stage]
+        live = [item for item in own if item.is_live]
+        gone = spent(own, teacher) if teacher else None
+        found[stage] = {
+            "prompts": n_prompts, "done": total["n_out"], "failed": total["n_failed"], "in_progress": in_progress,
+            "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
+            "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
+            "n_output_tokens": total["n_output_tokens"], "seconds": total["seconds"],
+            "tokens_per_second": _rate(live or own, "n_output_tokens"),
+            "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),
+            "running": bool(live), "sessions": len(own),
+            "gpu_hours": sum(item.gpu_hours for item in own), "cost": gone.cost if gone else None,
+            "finished": (run / stage / MARKER).exists(),
+        }
+    return found
+
+
+def add_up(markers: Iterable[Marker]) -> dict[str, Any]:
+    """Return the sums of shards' markers: prompts, failures by reason, tokens, the engine's seconds."""
+    listed = list(markers)
+    failures: Counter[str] = Counter()
+    for marker in listed:
+        failures.update(marker.failures)
+    numbers = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens")
+    total: dict[str, Any] = {key: sum(getattr(marker, key) for marker in listed) for key in numbers}
+    seconds = round(sum(marker.seconds for marker in listed), 3)
+    speed = round(total["n_output_tokens"] / seconds, 1) if seconds else 0.0
+    return total | {"shards": len(listed), "failures": failures, "seconds": seconds, "tokens_per_second": speed}
+
+
+def _rate(sessions_: list[Session], what: str) -> float:
+    seconds = sum(item.ready_seconds for item in sessions_)
+    return round(sum(getattr(item, what) for item in sessions_) / seconds, 3) if seconds else 0.0
+
+
+def _seconds_left(left: int | None, rows_per_second: float) -> float | None:
+    if left is None or not rows_per_second:
+        return None
+    return math.ceil(left / rows_per_second)
+
+
+def _n_rows(path: Path) -> int | None:
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException):
+        return None

@@ -1,0 +1,131 @@
+"""What the teacher's time has cost so far: a small file for each time that generation ran, kept up while it runs."""
+
+import contextlib
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Teacher
+from distill.errors import InputError
+from distill.gpus import has_gpus
+from distill.storage import read_json, write_json
+
+FOLDER = "usage"
+_WRITE_SECONDS = 5.0
+_STALE_SECONDS = 30.0
+
+
+@dataclass
+class Session:
+    """One time that generation ran, from the start of its engines to their end.
+
+    ``seconds`` is wall time, ``ready_seconds`` that since the first engine could answer; ``devices`` GPUs were held
+    (where there is none, the machine counts as one). Rows and tokens are those that were answered in this time, also
+    those that a crash lost before they were written down. Times of day are seconds since 1970.
+    """
+
+    stage: str
+    devices: int
+    started_at: float = field(default_factory=time.time)
+    updated_at: float = 0.0
+    seconds: float = 0.0
+    ready_seconds: float = 0.0
+    n_rows: int = 0
+    n_prompt_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_output_tokens: int = 0
+    ended: bool = False
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of one GPU (or of the machine, where there is none)."""
+        return self.seconds * self.devices / 3600
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still runs, as far as its file tells."""
+        return not self.ended and time.time() - self.updated_at < _STALE_SECONDS
+
+
+class Meter:
+    """Keeps a session's file up to date. What a disk has no room for is not written, and harms nothing else."""
+
+    def __init__(self, run: Path, stage: str, devices: int) -> None:
+        """Begin a session."""
+        self.session = Session(stage, devices)
+        self._begun = time.monotonic()
+        self._ready: float | None = None
+        self._written = 0.0
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self._path = run / FOLDER / f"{stage}-{begun}-{uuid.uuid4().hex[:6]}.json"
+
+    def ready(self) -> None:
+        """Note that an engine can answer now."""
+        self._ready = self._ready or time.monotonic()
+
+    def add(self, rows: int, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+        """Count answers."""
+        self.session.n_rows += rows
+        self.session.n_prompt_tokens += prompt_tokens
+        self.session.n_cached_tokens += cached_tokens
+        self.session.n_output_tokens += output_tokens
+
+    def update(self, *, ended: bool = False) -> None:
+        """Count the time, and write the file where it is old, or at the end."""
+        now = time.monotonic()
+        self.session.seconds = now - self._begun
+        self.session.ready_seconds = now - self._ready if self._ready else 0.0
+        self.session.ended = ended
+        if ended or now - self._written > _WRITE_SECONDS:
+            self.session.updated_at = time.time()
+            with contextlib.suppress(OSError):
+                write_json(self._path, asdict(self.session))
+            self._written = now
+
+
+def sessions(run: Path) -> list[Session]:
+    """Return all sessions of a run whose files can be read, in the order in which they began."""
+    names, found = {item.name for item in fields(Session)}, []
+    for path in (run / FOLDER).glob("*.json"):
+        with contextlib.suppress(InputError, TypeError, AttributeError, OSError):
+            found.append(Session(**{key: value for key, value in read_json(path).items() if key in names}))
+    return sorted(found, key=lambda item: item.started_at)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was spent: GPU hours, and money in the currency of the prices (None without prices)."""
+
+    gpu_hours: float
+    cost: float | None
+
+
+def spent(sessions_: list[Session], teacher: Teacher) -> Spent:
+    """Add up what sessions have spent."""
+    hours = sum(item.gpu_hours for item in sessions_)
+    return Spent(hours, cost_of(teacher, hours, sum(item.n_prompt_tokens for item in sessions_),
+                                sum(item.n_output_tokens for item in sessions_)))
+
+
+def cost_of(teacher: Teacher, gpu_hours: float, prompt_tokens: float, output_tokens: float) -> float | None:
+    """Return what GPU hours and tokens cost at the teacher's prices, None where it has none."""
+    if not teacher.has_prices:
+        return None
+    return (gpu_hours * (teacher.price_per_gpu_hour or 0)
+            + prompt_tokens / 1e6 * (teacher.price_per_million_prompt_tokens or 0)
+            + output_tokens / 1e6 * (teacher.price_per_million_output_tokens or 0))
+
+
+def devices_of(teacher: Teacher) -> int:
+    """Return how many devices the teacher holds while it answers; those behind an endpoint are as the config says."""
+    engine: Any = teacher.engine
+    if engine.kind == "openai":
+        return engine.gpus
+    return 1 if not has_gpus() else teacher.data_parallel * devices_of_engine(engine)
+
+
+def devices_of_engine(engine: Any) -> int:
+    """Return how many GPUs one process of an engine is spread over."""
+    return getattr(engine, "tensor_parallel_size", 1) * getattr(engine, "pipeline_parallel_size", 1)

@@ -1,0 +1,60 @@
+"""The forecast of what the teacher will take, as people read it: a table in the log and on the terminal."""
+
+import logging
+import math
+
+from distill.config.schema import Teacher
+from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
+from flows.logs import LOGGER
+
+log = logging.getLogger(LOGGER)
+
+
+def tell_forecast(forecast: Forecast, beyond: str, teacher: Teacher) -> None:
+    """Log the forecast of a stage, and a warning where it goes ``beyond`` the budget."""
+    log.info("forecast after a pilot of %s rows\n%s", f"{forecast.pilot_rows:,}", forecast_table(forecast, teacher))
+    if beyond:
+        log.warning("%s", beyond)
+
+
+def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
+    """Return a forecast as lines of aligned numbers."""
+    left, hours = forecast.rows_left, forecast.hours_left
+    unit = "GPU hours" if forecast.devices else "hours"
+    rows: list[tuple[str, str, str]] = [
+        ("rows left", f"{left:,}", f"of {forecast.rows:,}"),
+        ("prompt tokens", f"{left * forecast.prompt_tokens_per_row:,.0f}",
+         f"{forecast.prompt_tokens_per_row:,.1f} a row"),
+        ("output tokens", f"{left * forecast.output_tokens_per_row:,.0f}",
+         f"{forecast.output_tokens_per_row:,.1f} a row, {forecast.output_tokens_per_second:,.0f} a second"),
+        ("time", duration(3600 * hours), f"{forecast.rows_per_hour:,.0f} rows an hour"),
+    ]
+    if forecast.devices:
+        rows.append((unit, f"{forecast.gpu_hours_left:,.3g}",
+                     f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and GPU; the paper's 4 A100: "
+                     f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} ({forecast.paper_ratio:.2g} times)"))
+    if forecast.cost_left is not None:
+        rows.append(("cost", f"{forecast.cost_left:,.2f}", prices(teacher)))
+    width = max(len(row[1]) for row in rows)
+    return "\n".join(f"  {name:<14} {value:>{width}}   {more}" for name, value, more in rows)
+
+
+def prices(teacher: Teacher) -> str:
+    """Return the teacher's prices in words."""
+    known = (("GPU hour", teacher.price_per_gpu_hour),
+             ("million prompt tokens", teacher.price_per_million_prompt_tokens),
+             ("million output tokens", teacher.price_per_million_output_tokens))
+    return ", ".join(f"{price:g} a {what}" for what, price in known if price is not None)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that people would use."""
+    if math.isinf(seconds):
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:,.1f} days"
