@@ -5,6 +5,7 @@ import math
 
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
+from distill.gpus import has_gpus
 from flows.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
@@ -20,7 +21,6 @@ def tell_forecast(forecast: Forecast, beyond: str, teacher: Teacher) -> None:
 def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
     """Return a forecast as lines of aligned numbers."""
     left, hours = forecast.rows_left, forecast.hours_left
-    unit = "GPU hours" if forecast.devices else "hours"
     rows: list[tuple[str, str, str]] = [
         ("rows left", f"{left:,}", f"of {forecast.rows:,}"),
         ("prompt tokens", f"{left * forecast.prompt_tokens_per_row:,.0f}",
@@ -30,9 +30,10 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
         ("time", duration(3600 * hours), f"{forecast.rows_per_hour:,.0f} rows an hour"),
     ]
     if forecast.devices:
-        rows.append((unit, f"{forecast.gpu_hours_left:,.3g}",
-                     f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and GPU; the paper's 4 A100: "
-                     f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} ({forecast.paper_ratio:.2g} times)"))
+        device = "GPU" if has_gpus() else "machine"
+        rows.append((f"{device} hours", f"{forecast.gpu_hours_left:,.3g}",
+                     f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and {device}; the paper's 4 A100: "
+                     f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} an hour and GPU"))
     if forecast.cost_left is not None:
         rows.append(("cost", f"{forecast.cost_left:,.2f}", prices(teacher)))
     width = max(len(row[1]) for row in rows)

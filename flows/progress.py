@@ -73,8 +73,7 @@ class _Watcher:
             self._said.add(name)
             reasons = "".join(f", {count:,} {reason}" for reason, count in marker.failures.items())
             with within(name):
-                log.info("%s of %s prompts answered%s; %s output tokens/s", f"{marker.n_out:,}", f"{marker.n_in:,}",
-                         reasons, f"{marker.n_output_tokens / max(marker.seconds, 1e-9):,.0f}")
+                log.info("%s of %s prompts answered%s", f"{marker.n_out:,}", f"{marker.n_in:,}", reasons)
 
     def _show(self) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact

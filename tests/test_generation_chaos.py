@@ -1,89 +1,48 @@
-"""Teacher generation under SIGKILL, with real processes and a real engine: nothing lost, doubled or touched again."""
+"""Teacher generation in a storm (tests/chaos.py): nothing lost, doubled or touched again, whatever dies whenever."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
-import psutil
+import pytest
 
-from distill.config.schema import Model, SamplingConfig, Teacher, TeacherSampling, TransformersEngine
-from distill.generation import run as generation
-from distill.generation.markers import read_markers, read_responses
-from distill.generation.run import status
-from distill.generation.shards import PromptSet
-from tests.generation_helpers import files, prompts_of, written
+from distill.config.schema import Model, OpenAIEngine, SamplingConfig, Teacher, TeacherSampling, TransformersEngine
+from tests.chaos import Broken, ServedModel, Storm, small_disk
 
-_COMMAND = """
-import sys
-from pathlib import Path
-from distill.config.schema import ChatTemplate, Teacher
-from distill.generation.run import generate
-run, model, teacher = Path(sys.argv[1]), Path(sys.argv[2]), Teacher.model_validate_json(sys.argv[3])
-generate("knowdist", run / "prompts" / "knowdist.parquet", teacher, model, run, 42, slice_size=4)
-"""
-N_CHAOS = 64
+GREEDY = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=32))
 
 
-def chaos_teacher() -> Teacher:
-    greedy = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=32))
-    return Teacher(model=Model(name="random-tiny"), engine=TransformersEngine(dtype="float32"), sampling=greedy,
-                   shard_size=8)
+def teacher(**more: Any) -> Teacher:
+    return Teacher(**{"model": Model(name="random-tiny"), "engine": TransformersEngine(dtype="float32"),
+                      "sampling": GREEDY, "shard_size": 8} | more)
 
 
-def start(run: Path, model: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    root = Path(generation.__file__).parents[2]
-    return subprocess.Popen([sys.executable, "-c", _COMMAND, str(run), str(model), chaos_teacher().model_dump_json()],
-                            start_new_session=True, cwd=root, env=environment)
+def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_model: Path) -> None:
+    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path, seed=4, blows=8).rage()
+    assert storm.dealt.total() == 8
 
 
-def kill_when(run: Path, process: subprocess.Popen[bytes], n_shards: int, whole_group: bool) -> None:
-    """Kill once ``n_shards`` are done and another is running; its children must die too."""
-    responses = run / "knowdist" / "responses"
-    while len(list(responses.glob("*.json"))) < n_shards or not list(responses.glob("*.journal.jsonl")):
-        assert process.poll() is None, "generation ended before it could be killed"
-        time.sleep(0.002)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    if whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
+def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) -> None:
+    endpoints = [ServedModel(tiny_model, fault_rate=0.1, seed=n) for n in range(2)]
+    try:
+        engine = OpenAIEngine(base_urls=[one.url for one in endpoints], model="tiny", tokenizer=None, concurrency=4,
+                              timeout=3.0, max_model_len=2048)
+        storm = Storm(teacher(engine=engine, chat_template=False), tiny_model, tmp_path, seed=2, blows=3,
+                      kinds=("endpoint", "worker", "endpoint"), prompts=120, endpoints=endpoints).rage()
+        assert storm.dealt["endpoint"]
+    finally:
+        for one in endpoints:
+            one.close()
 
 
-def test_after_sigkill_nothing_is_lost_or_doubled_and_finished_shards_are_untouched(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
-    for run in (calm, stormy):
-        written(run, prompts_of(N_CHAOS))
-    undisturbed = start(calm, tiny_model)
-    all_shards = PromptSet(stormy / "prompts" / "knowdist.parquet", chaos_teacher().shard_size).shards
-    finished: dict[str, tuple[int, bytes]] = {}
-    for n_shards, whole_group in ((1, True), (3, False)):
-        kill_when(stormy, start(stormy, tiny_model), n_shards, whole_group)
-        now = files(stormy)
-        assert {name: now[name] for name in finished} == finished
-        done = read_markers(stormy / "knowdist" / "responses")
-        assert n_shards <= len(done) < len(all_shards)
-        finished = {name: now[name] for name in now for shard in done if name in (f"{shard}.json", f"{shard}.parquet")}
-        assert not (stormy / "knowdist" / "_done.json").exists()
-    assert start(stormy, tiny_model).wait() == 0
-    assert undisturbed.wait() == 0
-    now = files(stormy)
-    assert {name: now[name] for name in finished} == finished
-    assert status(stormy)["knowdist"]["left"] == 0
-    assert sorted(now) == sorted(files(calm))
-    assert _answers(stormy) == _answers(calm)
-    assert [answer[0] for answer in _answers(calm)] == sorted(item.id for item in prompts_of(N_CHAOS))
+def test_a_full_disk_stops_cleanly_and_room_lets_it_go_on(tmp_path: Path, tiny_model: Path) -> None:
+    with small_disk(tmp_path / "small", megabytes=2) as mounted:
+        if not mounted:
+            pytest.skip("this machine lets nobody mount a small disk")
+        storm = Storm(teacher(), tiny_model, tmp_path / "small", seed=0, blows=1, kinds=("disk",)).rage()
+        assert storm.dealt["disk"]
+        assert "the disk is full" in (tmp_path / "small" / "run1" / "said.log").read_text()
 
 
-def _answers(run: Path) -> list[tuple[str, str, str]]:
-    responses = read_responses(run / "knowdist" / "responses")
-    return sorted((item.prompt_id, item.output, item.finish_reason) for item in responses)
+def test_the_storm_notices_a_marker_that_is_written_first(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(Broken, match="has a marker, but its file is missing"):
+        Storm(teacher(), tiny_model, tmp_path, seed=0, blows=30, kinds=("worker",), order="marker-first").rage()

@@ -12,6 +12,7 @@ from distill.errors import RunError
 from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.journal import journalled
+from distill.generation.markers import marker_path
 from distill.generation.pool import Pool, Progress
 from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
@@ -63,11 +64,12 @@ def answer(job: Job, pending: list[Shard]) -> None:
         job.teacher, job.plan.rows)
     pilot_rows = min(pilot_rows, sum(shard.count for shard in pending))
     _refuse_overspent(job, spent(before, job.teacher), job.plan.rows - done_before)
+    if not approved and (job.folder / FORECAST).exists():
+        raise _waiting(job)
     meter = Meter(job.run, job.stage, devices_of(job.teacher))
-    why = ""
 
     def look(progress: Progress) -> bool:
-        nonlocal why, pilot_rows
+        nonlocal pilot_rows
         bar.update(done_before + progress.n_rows - bar.n)
         session = meter.session
         if session.ready_seconds:
@@ -76,31 +78,31 @@ def answer(job: Job, pending: list[Shard]) -> None:
             pilot_rows = 0
             meter.update()
             _forecast(job, meter, progress, job.plan.rows - done_before - progress.n_rows)
-            if not approved:
-                why = "pilot"
-        if not why and _reaches_cap(job, meter, before, progress):
-            why = "budget"
-        return bool(why)
+        return _reaches_cap(job, meter, before, progress)
 
     pool = Pool(job.teacher, job.spec, meter, job.run / "logs" / f"{job.stage}.log")
     with tqdm(total=job.plan.rows, initial=done_before, unit="prompt", desc=job.stage, disable=None,
               smoothing=0.05) as bar:
         try:
-            finished = pool.run(pending, pilot_rows, look)
-            bar.update(job.plan.rows - bar.n if finished else 0)
+            finished = pool.run(pending, pilot_rows, look, only_pilot=not approved)
+            look(pool.progress)
         finally:
             meter.update(ended=True)
-    if finished:
+    if finished and (approved or _all_done(job, pending)):
         return
-    left = job.plan.rows - done_before - pool.progress.n_rows
-    if why == "pilot":
-        reckoned = forecasts.load(job.folder / FORECAST)
-        assert reckoned is not None  # just written
-        raise ApprovalNeeded(
-            f"The pilot of stage {job.stage} is answered ({reckoned.pilot_rows:,} of {reckoned.rows:,} rows), and the "
-            f"forecast above waits for approval (teacher.budget.approve). To go on: distill resume {job.run.name} "
-            "--approve", reckoned)
-    _refuse_overspent(job, spent(sessions(job.run), job.teacher), left, stopped=True)
+    if finished:
+        raise _waiting(job)
+    _refuse_overspent(job, spent(sessions(job.run), job.teacher), job.plan.rows - done_before - pool.progress.n_rows,
+                      stopped=True)
+
+
+def _waiting(job: Job) -> ApprovalNeeded:
+    reckoned = forecasts.load(job.folder / FORECAST)
+    assert reckoned is not None  # a pilot that is answered leaves one
+    return ApprovalNeeded(
+        f"The pilot of stage {job.stage} is answered ({reckoned.pilot_rows:,} of {reckoned.rows:,} rows), and its "
+        "forecast waits for approval (teacher.budget.approve). To go on: distill resume "
+        f"{job.run.name} --approve", reckoned)
 
 
 def approve(stage: Stage, run: Path) -> None:
@@ -109,10 +111,14 @@ def approve(stage: Stage, run: Path) -> None:
     write_json(run / stage / APPROVED, {})
 
 
+def _all_done(job: Job, shards: list[Shard]) -> bool:
+    return all(marker_path(job.folder / RESPONSES, shard.name).exists() for shard in shards)
+
+
 def _forecast(job: Job, meter: Meter, progress: Progress, left: int) -> None:
     reckoned = forecasts.reckon(job.teacher, meter.session, progress.pilot, job.plan.rows, left)
     forecasts.save(reckoned, job.folder / FORECAST)
-    if job.show:
+    if job.show and left:
         job.show(reckoned, forecasts.beyond(job.teacher, reckoned, spent(sessions(job.run), job.teacher)))
 
 

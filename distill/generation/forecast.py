@@ -34,11 +34,6 @@ class Forecast:
     gpu_hours_left: float
     cost_left: float | None
 
-    @property
-    def paper_ratio(self) -> float:
-        """Rows an hour and GPU, over the paper's."""
-        return self.rows_per_hour / max(self.devices, 1) / PAPER_ROWS_PER_GPU_HOUR
-
 
 def pilot_size(teacher: Teacher, n_rows: int) -> int:
     """Return how many rows the pilot has."""

@@ -5,6 +5,7 @@ the run folder alone, so a process that dies costs nothing but the requests it h
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from distill.generation.usage import Meter, devices_of_engine
 from distill.generation.worker import Gain, Order
 from distill.process import Child
 
+WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2
 _START_FACTOR = 4
 """An engine may take so many times ``stall_seconds`` to start: large models take long to load."""
@@ -79,10 +81,12 @@ class Pool:
         self._stopping = False
         self.progress = Progress()
 
-    def run(self, shards: Sequence[Shard], pilot_rows: int, look: Callable[[Progress], bool]) -> bool:
+    def run(self, shards: Sequence[Shard], pilot_rows: int, look: Callable[[Progress], bool], *,
+            only_pilot: bool = False) -> bool:
         """Answer all shards; say whether that was done, or ``look`` (called every moment) had it stopped by True.
 
-        The first ``pilot_rows`` rows are asked first; what was answered of them is in the progress.
+        The first ``pilot_rows`` rows are asked first; what was answered of them is in the progress. With
+        ``only_pilot``, no others are asked.
 
         Raises:
             InputError: the engine cannot be opened with these settings, or there are not enough GPUs.
@@ -91,9 +95,10 @@ class Pool:
         """
         places = self._places(min(self._teacher.data_parallel, len(shards)))
         for shard in shards:
-            self._queue.append(Order(shard, min(pilot_rows, shard.count)))
+            if pilot_rows or not only_pilot:
+                self._queue.append(Order(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
             pilot_rows -= min(pilot_rows, shard.count)
-        n_left = len(shards)
+        n_left = len(self._queue)
         try:
             for number in range(len(places)):
                 self._start_at[number] = 0.0
@@ -131,7 +136,7 @@ class Pool:
                 continue
             del self._start_at[number]
             environment, cpus = places[number]
-            child = Child("distill.generation.worker:serve", {**self._spec, "cpus": cpus}, channel=True,
+            child = Child(WORKER, {**self._spec, "cpus": cpus}, channel=True,
                           environment=environment)
             self._processes[number] = _Process(number, child)
 
@@ -244,13 +249,15 @@ class Pool:
             return
         if self._failed_starts >= _MOST_FAILED_STARTS or self._deaths >= _MOST_DEATHS:
             raise error
+        if self._teacher.engine.kind == "openai" and process.child.status == 0:
+            raise error  # no endpoint answers, and the engine has waited for one as long as it may
         blame = 1 if not hangs and process.child.status in _KILLED else 2
         for order in reversed(process.orders.values()):
             name = order.shard.name
             self._trouble[name] += blame
             self._pilots.pop(name, None)
             alone = self._trouble[name] >= _TROUBLE
-            self._queue.appendleft(Order(order.shard, order.pilot, alone))
+            self._queue.appendleft(dataclasses.replace(order, alone=alone))
         pause = 0.0 if self._deaths == 1 else min(_LONGEST_PAUSE, 2.0 ** (self._deaths - 2))
         self._start_at[process.number] = time.monotonic() + pause
         log.warning("%s It is replaced%s; what it had answered is kept.", str(error).split(" Finished work")[0],

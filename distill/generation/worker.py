@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from distill import engines
-from distill.config.schema import EngineConfig
+from distill.config.schema import TeacherEngine
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import RunError
 from distill.generation.journal import Journal
@@ -34,7 +34,7 @@ _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the di
 
 @dataclass(frozen=True)
 class Order:
-    """A shard to answer. Its first ``pilot`` rows come first, in an order by chance.
+    """A shard to answer. Its first ``pilot`` rows come first; with ``only_pilot``, no others are asked.
 
     With ``alone``, its prompts are asked one after another, because together they killed the engine.
     """
@@ -42,6 +42,7 @@ class Order:
     shard: Shard
     pilot: int = 0
     alone: bool = False
+    only_pilot: bool = False
 
 
 @dataclass
@@ -78,7 +79,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     """
     if spec["cpus"]:
         _use_only(spec["cpus"])
-    config = TypeAdapter(EngineConfig).validate_python(spec["engine"])
+    config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     with engines.open_engine(config, Path(spec["model"])) as engine, \
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
@@ -90,8 +91,8 @@ class Worker:
 
     It says to the pool: ``ready``; ``next`` (wants a shard beside those it is at) and ``idle`` (has nothing to do),
     each of which is answered by an :class:`Order` or None; ``gained`` with a :class:`Gain` by shard and the number of
-    requests in flight, also as a sign of life; ``done`` with a shard that is committed. It hears ``stop`` at any time:
-    to end what is in flight, and begin nothing more.
+    requests in flight, also as a sign of life; ``done`` with a shard that is committed, or whose pilot is answered
+    where no more is asked. It hears ``stop`` at any time: to end what is in flight, and begin nothing more.
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
@@ -161,8 +162,7 @@ class Worker:
                 shard.waiting = []
         self._gains[order.shard.name] = Gain()
         self._count(shard, list(shard.journal.responses.values()), only_pilot=True)
-        if not shard.n_left:
-            self._commit(shard)
+        self._end_if_answered(shard)
         return shard
 
     def _request(self, prompt: Prompt, shard: "_Open") -> Request:
@@ -204,8 +204,7 @@ class Worker:
             shard.journal.add(responses, seconds, n_cached_tokens)
         self._count(shard, responses)
         self._gains[shard.order.shard.name].n_cached_tokens += n_cached_tokens
-        if not shard.n_left:
-            self._commit(shard)
+        self._end_if_answered(shard)
 
     def _count(self, shard: "_Open", responses: Sequence[Response], *, only_pilot: bool = False) -> None:
         gain = self._gains.setdefault(shard.order.shard.name, Gain())
@@ -218,15 +217,20 @@ class Worker:
                 gain.n_prompt_tokens += item.n_prompt_tokens
                 gain.n_output_tokens += item.n_output_tokens
 
-    def _commit(self, shard: "_Open") -> None:
-        inputs, journal = shard_inputs(shard.order.shard, self._settings), shard.journal
+    def _end_if_answered(self, shard: "_Open") -> None:
+        if shard.n_left and not (shard.order.only_pilot and shard.pilot <= shard.journal.responses.keys()):
+            return
+        name, journal = shard.order.shard.name, shard.journal
         with _storage(self._folder):
             journal.sync()
-            commit(self._folder, shard.order.shard.name, shard.order.shard.prefix, inputs, journal.responses.values(),
-                   journal.seconds, journal.n_cached_tokens)
-            journal.delete()
+            if shard.n_left:
+                journal.close()
+            else:
+                commit(self._folder, name, shard.order.shard.prefix, shard_inputs(shard.order.shard, self._settings),
+                       journal.responses.values(), journal.seconds, journal.n_cached_tokens)
+                journal.delete()
         self._say()
-        self._channel.send(("done", shard.order.shard.name))
+        self._channel.send(("done", name))
 
     def _say(self) -> None:
         gains = {name: gain for name, gain in self._gains.items() if gain != Gain()}
@@ -254,8 +258,8 @@ class _Open:
         self.order, self.journal = order, journal
         self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
         left = [prompt for prompt in prompts if prompt.id not in journal.responses]
-        self.waiting = (in_engine_order([prompt for prompt in left if prompt.id in self.pilot])
-                        + in_engine_order([prompt for prompt in left if prompt.id not in self.pilot]))
+        rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
+        self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
         self.n_running = 0
         self._count = len(prompts)
 
