@@ -3,9 +3,9 @@
     python -m benchmarks.chaos [--seeds 20] [--blows 50] [--first-seed 0]
 
 Real processes and a real engine (tests/chaos.py). By seed in turns: two engine processes, killed one by one, with the
-process that forks them, or with all there is (a machine that dies); one engine on a small disk that runs full (where this
-machine lets us mount one); and two endpoints of a real model that answer 500, 429, garbage or half a body, or hang, and are
-killed. Prints a line a seed, and exits with 1 where anything was lost, doubled or touched again.
+process that forks them, or with all there is (a machine that dies); one engine on a small disk that runs full (where
+this machine lets us mount one); and two endpoints of a real model that answer 500, 429, garbage or half a body, or
+hang, and are killed. Prints a line a seed, and exits with 1 where anything was lost, doubled or touched again.
 """
 
 import argparse

@@ -3,6 +3,8 @@
 import contextlib
 import multiprocessing
 import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -33,3 +35,59 @@ def processes(n: int) -> Iterator[Callable[[Callable[..., Any], list[tuple[Any, 
                                "work is kept: run the same command again to go on.") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def workers(
+    n: int, make: Callable[..., Callable[..., Any]], *arguments: Any
+) -> Iterator[Callable[[Iterable[tuple[Any, ...]]], Iterator[Any]]]:
+    """Yield a function that maps ``make(*arguments)`` over a stream of tuples, results in their order.
+
+    ``make`` is called once in each of ``n`` processes; with ``n`` 1 it is called here. Of the stream, no more is read
+    ahead than keeps the processes busy.
+
+    Raises:
+        ProcessDiedError: a process was killed or crashed.
+    """
+    if n == 1:
+        here = make(*arguments)
+        yield lambda stream: (here(*one) for one in stream)
+        return
+    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _become_worker,
+                               (os.getpid(), make, arguments))
+
+    def mapped(stream: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        waiting: deque[Any] = deque()
+        try:
+            for one in stream:
+                waiting.append(pool.submit(_work, *one))
+                if len(waiting) > 2 * n:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    try:
+        pool.submit(os.getpid)  # they begin now, beside what the caller does first
+        yield mapped
+    except BrokenProcessPool as error:
+        raise ProcessDiedError("A process that worked on a part of the data died; it may have been killed or run out "
+                               "of memory. Run the same command again to go on.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: Callable[..., Any]
+
+
+def _become_worker(parent: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+    global _worker
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
+    _worker = make(*arguments)
+
+
+def _work(*arguments: Any) -> Any:
+    return _worker(*arguments)

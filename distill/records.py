@@ -45,7 +45,9 @@ class Prompt:
 
     ``kind`` names the template within its family, such as ``analyze/target``, ``sentiment/lw`` or a
     general task's name; ``labels`` is the closed list of labels an answer may use (empty: free text);
-    ``multi_label`` says whether the answer is a list of labels.
+    ``multi_label`` says whether the answer is a list of labels. ``perspective`` is that of KnowDist (basic, target,
+    expression, emotion, background), else empty; ``strategy`` is KnowDist's method (analyze, rewrite), ICLDist's
+    format (basic, lw, lt, mi), or td, task diversification, for a general task (Tables 5 and 6).
     """
 
     id: str
@@ -57,6 +59,8 @@ class Prompt:
     multi_label: bool = False
     n_demonstrations: int = 0
     seed: int = 0
+    perspective: str = ""
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

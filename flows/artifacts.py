@@ -53,6 +53,17 @@ def losses(run: str, training: dict[str, Any]) -> str:
         *table("held-out loss", training["eval_loss"]), *table("training loss", training["train_loss"])])
 
 
+def show_forecast(run: Run, stage: str, table: str) -> None:
+    """Show what the teacher will take, to whoever is to approve it."""
+    from prefect.artifacts import create_markdown_artifact
+
+    with _harmless():
+        create_markdown_artifact(
+            key=f"forecast-{stage}", description=f"{run.folder.name}: forecast of stage {stage}; resume the run to "
+                                                 "approve it",
+            markdown=f"# {run.folder.name}: forecast of stage {stage}\n\n```\n{table}\n```\n")
+
+
 def show_report(run: Run, report: dict[str, Any]) -> None:
     """Show SentiBench's scores, and where the report lies; ``report`` is what the step ``report`` returned."""
     from prefect.artifacts import create_link_artifact, create_table_artifact

@@ -14,6 +14,7 @@ STAGE_COMMANDS = {
     "collect": "collect, clean, decontaminate and deduplicate the texts",
     "prompts": "write the prompts for the teacher",
     "generate": "have the teacher answer them, shard by shard",
+    "quality": "ask the teacher texts with known labels, and have a judge mark its analyses",
     "train": "filter the answers and train the student in two stages",
     "evaluate": "put held-out rows to the student; evaluate it, its base and the teacher on SentiBench",
     "report": "write report.html, report.md and results.json",
@@ -55,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(action="stage", command=name)
         if name in ("generate", "train"):
             command.add_argument("--stage", choices=["knowdist", "icldist"], help="only this one; default: both")
+        if name == "prompts":
+            command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
+                                 help="then print N of them (5 where N is left out), spread over families and kinds")
     dedup = commands.add_parser("dedup", help="copy a file of texts without its duplicates and near-duplicates")
     dedup.add_argument("source", metavar="IN", type=Path,
                        help=".jsonl, .csv or .parquet; the first two may be compressed (.gz, .bz2, .zst)")
@@ -72,10 +76,26 @@ def build_parser() -> argparse.ArgumentParser:
     dedup.set_defaults(action="dedup")
     resume = commands.add_parser("resume", help="go on with a run that stopped")
     resume.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
-    _with_changes(resume).set_defaults(action="resume")
+    resume.add_argument("--retry-failed", action="store_true", help="ask prompts again that the teacher failed at")
+    resume.add_argument("--approve", action="store_true", help="go on after a forecast that waited for approval")
+    _with_changes(_with_set(resume)).set_defaults(action="resume")
     status = commands.add_parser("status", help="show how far a run is")
     status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
     status.set_defaults(action="status")
+    explain = commands.add_parser("explain", help="say what differs between what made a run's work and what would now")
+    explain.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    explain.add_argument("--config", metavar="CONFIG", help="compare with this one; default: the run's own")
+    _with_set(explain).set_defaults(action="explain")
+    show = commands.add_parser("show", help="print some of the teacher's answers: kept ones, or rejected ones and why")
+    show.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    show.add_argument("--rejected", action="store_true", help="what is not trained on; default: what is")
+    show.add_argument("--reason", default="", metavar="REASON",
+                      help="only what was rejected for this reason, as truncated or teacher_failed")
+    show.add_argument("--stage", choices=["knowdist", "icldist"], help="only this one; default: both")
+    show.add_argument("--kind", default="", metavar="KIND",
+                      help="only prompts of this kind, as analyze, rewrite/target or sentiment/lw")
+    show.add_argument("-n", type=int, default=5, metavar="N", dest="count", help="how many; default: 5")
+    show.set_defaults(action="show")
     nightly = commands.add_parser("nightly", help="evaluate the newest model, and compare it with the accepted result")
     nightly.add_argument("models", nargs="*", metavar="MODEL",
                          help="runs, model folders, Hub names, endpoints (http://host:8000/v1#model); default: newest")

@@ -50,14 +50,31 @@ def resume_command(arguments: argparse.Namespace) -> None:
     from flows.run import find_run
 
     folder = find_run(arguments.run)
+    if arguments.approve:
+        _approve(folder)
     warm_up()
     from flows.distill import distill
 
-    _finish(distill(run=str(folder), on_change=arguments.on_change))
+    _finish(distill(run=str(folder), overrides=arguments.overrides, on_change=arguments.on_change,
+                    retry_failed=arguments.retry_failed))
+
+
+def _approve(folder: Path) -> None:
+    """Say go on to every forecast that waits for it."""
+    from distill.errors import InputError
+    from distill.generation.answer import FORECAST, approve
+    from flows.steps import STAGES
+
+    waiting = [stage for stage in STAGES if (folder / stage / FORECAST).exists()]
+    if not waiting:
+        raise InputError(f"No forecast of the run {folder} waits for approval: its pilot has not been asked yet.")
+    for stage in waiting:
+        approve(stage, folder)
 
 
 def stage_command(arguments: argparse.Namespace) -> None:
     """Run one stage of the pipeline (or the two of one kind), as its command names it."""
+    from distill.errors import InputError
     from distill.ledger import write_run_ledger
     from flows.run import Run, open_run
     from flows.steps import STAGES, trained_stages
@@ -66,12 +83,21 @@ def stage_command(arguments: argparse.Namespace) -> None:
     def wanted(run: Run) -> Sequence[str]:
         return trained_stages(run) if arguments.command == "train" else STAGES
 
+    if arguments.command == "prompts" and arguments.show < 0:
+        raise InputError(f"--show is {arguments.show}, but must be 1 or more.")
     with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
                 watched("select", run)
             for stage in [arguments.stage] if arguments.stage else wanted(run):
                 watched(arguments.command, run, stage)
+        elif arguments.command == "quality":
+            from flows import quality
+
+            parts = quality.asked_parts(run)
+            for part in parts:
+                watched("quality", run, part)
+            quality.show(run, parts)
         elif arguments.command == "evaluate":
             watched("check", run)
             watched("evaluate", run)
@@ -79,7 +105,18 @@ def stage_command(arguments: argparse.Namespace) -> None:
             result = watched(arguments.command, run)
             if arguments.command == "report":
                 _finish(result)
+            if arguments.command == "prompts" and arguments.show:
+                _show_prompts(run.folder, arguments.show)
         write_run_ledger(run.folder)
+
+
+def _show_prompts(folder: Path, count: int) -> None:
+    from rich.console import Console
+
+    from distill.prompting.samples import sample_prompts
+    from flows.prompt_samples import print_samples
+
+    print_samples(sample_prompts(folder, count), Console())
 
 
 def _finish(report: dict[str, Any]) -> None:
@@ -90,36 +127,55 @@ def _finish(report: dict[str, Any]) -> None:
 def status_command(arguments: argparse.Namespace) -> None:
     """Print how far a run is."""
     from rich.console import Console
+
+    from flows.run import find_run
+    from flows.status import stage_table, teacher_table
+
+    folder, console = find_run(arguments.run), Console()
+    console.print(stage_table(folder))
+    table = teacher_table(folder)
+    if table is not None:
+        console.print(table)
+
+
+def explain_command(arguments: argparse.Namespace) -> None:
+    """Print what differs between what made a run's work and what would make it now."""
+    from rich.console import Console
     from rich.table import Table
 
-    from distill.generation.run import status
+    from flows.explain import explain
     from flows.run import find_run
-    from flows.status import stage_rows
 
     folder = find_run(arguments.run)
-    table = Table(title=f"run {folder}", title_justify="left")
-    for column, justify in (("stage", "left"), ("state", "left"), ("seconds", "right"), ("what", "left"),
-                            ("in", "right"), ("out", "right"), ("dropped", "left")):
-        table.add_column(column, justify=justify, overflow="fold")
-    for row in stage_rows(folder):
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.1f}"
-        first = (row["stage"], row["state"], seconds)
-        for ledger in row["ledgers"] or [None]:
-            if ledger is None:
-                table.add_row(*first, "", "", "", "")
-                continue
-            dropped = ", ".join(f"{count:,} {reason}" for reason, count in ledger["dropped"].items())
-            table.add_row(*first, f"{ledger['stage']} ({ledger['unit']})", f"{ledger['n_in']:,}",
-                          f"{ledger['n_out']:,}", dropped)
-            first = ("", "", "")
-    console = Console()
-    console.print(table)
-    for stage, done in status(folder).items():
-        if done["prompts"] is not None and not done["finished"]:
-            console.print(f"teacher, {stage}: {done['done']:,} of {done['prompts']:,} prompts answered in "
-                          f"{done['shards']} finished shards, {done['in_progress']:,} in shards under way, "
-                          f"{done['failed']:,} failed, {done['left']:,} left; "
-                          f"{done['tokens_per_second']:,.0f} output tokens/s", highlight=False)
+    rows = explain(folder, arguments.config, arguments.overrides)
+    if not rows:
+        print(f"Everything in {folder} is as its config would make it now.")
+        return
+    table = Table(title=f"run {folder}: what differs", title_justify="left")
+    for column in ("where", "setting", "then", "now", "what it is true of"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("where", "key", "then", "now", "what")))
+    Console().print(table)
+    print("--keep goes on with finished work as it is, --discard makes it again, --run NAME begins a new run.")
+
+
+def show_command(arguments: argparse.Namespace) -> None:
+    """Print some of the teacher's answers."""
+    from rich.console import Console
+
+    from distill.errors import InputError
+    from distill.sft.inspect import Query
+    from flows.run import find_run, stored_config
+    from flows.show import show
+
+    if arguments.count < 1:
+        raise InputError(f"-n is {arguments.count}, but must be 1 or more.")
+    folder = find_run(arguments.run)
+    stages = {"stages": (arguments.stage,)} if arguments.stage else {}
+    query = Query(arguments.rejected or bool(arguments.reason), arguments.reason, arguments.kind,
+                  count=arguments.count, **stages)
+    show(folder, stored_config(folder).filters, query, Console())
 
 
 def nightly_command(arguments: argparse.Namespace) -> None:

@@ -11,9 +11,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from distill.errors import may_pass
+from distill.generation.answer import ApprovalNeeded
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
 from flows import artifacts, steps
+from flows.approval import wait_for_approval
 from flows.gpus import gpu_slots, gpus_needed
 from flows.notify import tell
 from flows.progress import shown
@@ -47,6 +49,7 @@ def distill(
     run: str | None = None,
     overrides: list[str] | None = None,
     on_change: OnChange = "stop",
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
     """From texts to a report: the whole pipeline, or what is left of it where it has run before.
 
@@ -55,12 +58,14 @@ def distill(
         run: Name of the run folder under runs/, or its path. Default: the config's name.
         overrides: Settings that replace the config's, such as train.max_length=1024.
         on_change: What to do with finished work whose settings have changed: stop and say so, keep it, or discard it.
+        retry_failed: Whether prompts that the teacher failed at are asked again.
     """
-    with open_run(config, run, overrides or (), on_change) as opened:
+    with open_run(config, run, overrides or (), on_change, retry_failed) as opened:
         step.with_options(name="collect")("collect", opened)
         step.with_options(name="prompts")("prompts", opened)
-        step.with_options(name="teacher: KnowDist")("generate", opened, "knowdist")
-        step.with_options(name="teacher: ICLDist")("generate", opened, "icldist")
+        teacher_answers(opened)
+        for part in steps.quality_parts(opened):
+            step.with_options(name=f"teacher's quality: {part}")("quality", opened, part)
         step.with_options(name="select")("select", opened)
         for stage in steps.trained_stages(opened):
             step.with_options(name=f"SFT: {stage}")("train", opened, stage)
@@ -72,13 +77,27 @@ def distill(
         return report
 
 
+def teacher_answers(run: Run) -> list[dict[str, Any]]:
+    """Have the teacher answer both stages' prompts; where its forecast is to be approved, wait for that."""
+    done = []
+    for stage, title in (("knowdist", "KnowDist"), ("icldist", "ICLDist")):
+        ask = step.with_options(name=f"teacher: {title}")
+        try:
+            done.append(ask("generate", run, stage))
+        except ApprovalNeeded as waiting:
+            wait_for_approval(run, stage, waiting)
+            done.append(ask("generate", run, stage))
+    return done
+
+
 @flow(name="generate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
-def generate(run: str, on_change: OnChange = "stop") -> list[dict[str, Any]]:
+def generate(run: str, on_change: OnChange = "stop", retry_failed: bool = False) -> list[dict[str, Any]]:
     """Go on with a run's teacher generation: only the shards without a marker.
 
     Args:
         run: Name of the run folder under runs/, or its path.
         on_change: What to do with shards whose settings have changed: stop and say so, keep them, or discard them.
+        retry_failed: Whether prompts that the teacher failed at are asked again.
     """
-    with open_run(run=run, on_change=on_change) as opened:
-        return [step.with_options(name=f"teacher: {stage}")("generate", opened, stage) for stage in steps.STAGES]
+    with open_run(run=run, on_change=on_change, retry_failed=retry_failed) as opened:
+        return teacher_answers(opened)

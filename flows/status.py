@@ -1,19 +1,26 @@
-"""What stands in a run folder: which stages are done, with how many rows, and which shards are left."""
+"""What stands in a run folder: which stages are done, with how many rows, how far the teacher is and what it costs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from distill.gpus import has_gpus
+from distill.quality.stage import PARTS
 from distill.stage import MARKER
 from distill.storage import read_json
+from flows.forecast import duration
 from flows.run import Run, stored_config
-from flows.steps import MODELS, trains
+from flows.steps import MODELS, quality_parts, trains
 from sentibench.report.gather import RUN_STAGES
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
     """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its ledgers."""
     run, rows = Run(stored_config(folder), folder), []
     left_out = {out for stage, out in MODELS.items() if not trains(run, stage)}
+    left_out |= {f"quality/{part}" for part in PARTS if part not in quality_parts(run)}
     for stage in RUN_STAGES:
         marker = folder / stage / MARKER
         if marker.exists():
@@ -23,3 +30,65 @@ def stage_rows(folder: Path) -> list[dict[str, Any]]:
             state = "left out" if stage in left_out else "started" if (folder / stage).exists() else "waiting"
             rows.append({"stage": stage, "state": state, "seconds": None, "ledgers": []})
     return rows
+
+
+def stage_table(folder: Path) -> "Table":
+    """Return a table of the stages of a run and their accounts."""
+    table = _table(f"run {folder}", stage="left", state="left", seconds="right", what="left", **{"in": "right"},
+                   out="right", dropped="left")
+    for row in stage_rows(folder):
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.1f}"
+        first = (row["stage"], row["state"], seconds)
+        for ledger in row["ledgers"] or [None]:
+            if ledger is None:
+                table.add_row(*first, "", "", "", "")
+                continue
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in ledger["dropped"].items())
+            table.add_row(*first, f"{ledger['stage']} ({ledger['unit']})", f"{ledger['n_in']:,}",
+                          f"{ledger['n_out']:,}", dropped)
+            first = ("", "", "")
+    return table
+
+
+def teacher_table(folder: Path) -> "Table | None":
+    """Return a table of what the teacher has answered, how fast, for how much; None before it was asked."""
+    from distill.generation.status import status
+
+    teacher = stored_config(folder).teacher
+    stages = {name: now for name, now in status(folder, teacher).items() if now["prompts"] and now["sessions"]}
+    if not stages:
+        return None
+    title = "teacher" + ("; generation is running" if any(now["running"] for now in stages.values()) else "")
+    table = _table(title, what="left", **dict.fromkeys(stages, "right"))
+    lines = {
+        "prompts": lambda now: f"{now['prompts']:,}",
+        "answered": lambda now: f"{now['done']:,}",
+        "failed": lambda now: f"{now['failed']:,}",
+        "answered in shards under way": lambda now: f"{now['in_progress']:,}",
+        "left": lambda now: f"{now['left']:,}",
+        "finished shards": lambda now: f"{now['shards']:,}",
+        "output tokens a second": lambda now: f"{now['tokens_per_second']:,.0f}",
+        "time left": lambda now: "" if not now["left"] or now["seconds_left"] is None else duration(
+            now["seconds_left"]),
+        "prompt tokens": lambda now: f"{now['n_prompt_tokens']:,}",
+        "of them from the prefix cache": lambda now: f"{now['n_cached_tokens'] / max(now['n_prompt_tokens'], 1):.1%}",
+        "output tokens": lambda now: f"{now['n_output_tokens']:,}",
+        "GPU hours so far" if has_gpus() else "machine hours so far": lambda now: f"{now['gpu_hours']:,.3f}",
+    }
+    if teacher.has_prices:
+        lines["cost so far"] = lambda now: f"{now['cost']:,.2f}"
+    for name, show in lines.items():
+        table.add_row(name, *(show(now) for now in stages.values()))
+    reasons = sorted({reason for now in stages.values() for reason in now["failures"]})
+    for reason in reasons:
+        table.add_row(f"failed: {reason}", *(f"{now['failures'].get(reason, 0):,}" for now in stages.values()))
+    return table
+
+
+def _table(title: str, **columns: Any) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column, justify in columns.items():
+        table.add_column(column, justify=justify, overflow="fold")
+    return table

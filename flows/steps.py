@@ -7,14 +7,16 @@ Heavy modules are imported inside, because workers and ``--help`` must start fas
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from distill.config.schema import Teacher
+from distill.config.schema import Model, TeacherEngine
 from distill.errors import InputError
 from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
 from distill.storage import read_json
+from flows.forecast import tell_forecast
 from flows.run import Run
+from flows.teacher import teacher_window
 
 STAGES = ("knowdist", "icldist")
 MODELS = {"knowdist": "models/knowdist", "icldist": "models/final"}
@@ -44,23 +46,22 @@ def collect(run: Run) -> Outcome:
 
 def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
-    from distill.corpus.build import read_texts
+    from distill.corpus.build import texts_file
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
     from distill.prompting.length import limits, token_counter
 
     _needs(run, "corpus", "distill collect")
-    config, teacher, student = run.config, teacher_folder(run), student_base_folder(run)
-    teacher_context = min(context_length(teacher), config.teacher.engine.max_model_len or context_length(teacher))
+    config, student = run.config, student_base_folder(run)
+    teacher = teacher_window(run, student)
     windows = limits(
         {family: getattr(config.teacher.sampling, family).max_tokens for family in FAMILIES},
-        teacher=token_counter(load_tokenizer(teacher), _teacher_format(config.teacher)),
-        teacher_context=teacher_context,
+        teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
     return build_prompts(
-        config.prompts, read_texts(run.folder), config.seed, run.folder, windows,
-        {"corpus": _fingerprint(run, "corpus"), "teacher": model_fingerprint(teacher),
+        config.prompts, texts_file(run.folder), config.seed, run.folder, windows,
+        {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
          "student": model_fingerprint(student), "chat_template": config.teacher.chat_template.model_dump(),
          "prompt_format": config.train.prompt_format}, run.on_change)
 
@@ -70,9 +71,41 @@ def generate(run: Run, stage: str) -> Outcome:
     from distill.generation.run import generate as generate_stage
 
     _needs(run, "prompts", "distill prompts")
+    teacher = run.config.teacher
     return generate_stage(
-        stage, run.folder / "prompts" / f"{stage}.parquet", run.config.teacher, teacher_folder(run), run.folder,
-        run.config.seed, run.on_change)
+        stage, run.folder / "prompts" / f"{stage}.parquet", teacher, *teacher_weights(run), run.folder,
+        run.config.seed, run.on_change, retry_failed=run.retry_failed,
+        show=lambda forecast, beyond: tell_forecast(forecast, beyond, teacher))
+
+
+def teacher_weights(run: Run) -> tuple[Path | None, str]:
+    """Return the teacher's folder, and what stands for its weights; behind an endpoint there is no folder."""
+    return _weights(run.config.teacher.model, run.config.teacher.engine)
+
+
+def _weights(model: Model, engine: TeacherEngine) -> tuple[Path | None, str]:
+    from distill.models import model_fingerprint, resolve_model
+
+    if engine.kind == "openai":
+        revision = f"@{model.revision}" if model.revision else ""
+        return None, f"served:{engine.model or model.name}{revision}"
+    folder = resolve_model(model.name, model.revision)
+    return folder, model_fingerprint(folder)
+
+
+def quality(run: Run, stage: str) -> Outcome:
+    """What the teacher is worth. ``stage``: gold (its labels against known ones) or judge (its analyses marked)."""
+    from distill.quality.stage import check_gold, judge_analyses
+
+    config = run.config
+    if stage == "gold":
+        return check_gold(config.quality.gold, config.teacher, *teacher_weights(run), config.prompts.icldist,
+                          run.folder, config.seed, run.on_change)
+    judge = config.quality.judge
+    if judge is None:
+        raise InputError("quality.judge names no model that could judge. Set quality.judge.model.name.")
+    _needs(run, "knowdist", "distill generate")
+    return judge_analyses(judge, *_weights(judge.model, judge.engine), run.folder, config.seed, run.on_change)
 
 
 def select(run: Run) -> Outcome:
@@ -81,9 +114,11 @@ def select(run: Run) -> Outcome:
 
     for stage in STAGES:
         _needs(run, stage, "distill generate")
+    # What failed may have been answered now: rows are made again; models say that they were trained on others.
+    on_change = "discard" if run.retry_failed else run.on_change
     return build_sft(
         run.config.filters, run.config.train, student_base_folder(run), run.folder,
-        upstream={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=run.on_change)
+        upstream={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
 
 
 def train(run: Run, stage: str) -> Outcome:
@@ -126,12 +161,12 @@ def evaluate(run: Run) -> Outcome:
 
     distilled = MODELS[trained_stages(run)[-1]]
     _needs(run, distilled, "distill train")
-    folders = {"base": student_base_folder(run), "distilled": run.folder / distilled, "teacher": teacher_folder(run)}
+    models: dict[str, Path | None] = {"base": student_base_folder(run), "distilled": run.folder / distilled}
     config = run.config.evaluate
-    if config.teacher_engine is None and folders["teacher"] != folders["base"]:
-        config = config.model_copy(update={"teacher_engine": run.config.teacher.engine})
-    return evaluate_models(
-        config, {name: folders[name] for name in run.config.evaluate.models}, run.folder, run.on_change)
+    if "teacher" in config.models:
+        config = config.model_copy(update={"teacher_engine": run.config.teacher_evaluation_engine})
+        models["teacher"] = None if config.teacher_engine.kind == "openai" else teacher_folder(run)
+    return evaluate_models(config, {name: models[name] for name in config.models}, run.folder, run.on_change)
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -162,6 +197,13 @@ def trained_stages(run: Run) -> list[str]:
     return [stage for stage in STAGES if trains(run, stage)]
 
 
+def quality_parts(run: Run) -> list[str]:
+    """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
+    from distill.quality.stage import wanted_parts
+
+    return wanted_parts(run.config.quality)
+
+
 def teacher_folder(run: Run) -> Path:
     """Return the teacher's weights on this machine."""
     from distill.models import resolve_model
@@ -174,12 +216,6 @@ def student_base_folder(run: Run) -> Path:
     from distill.training.student import prepare_student
 
     return prepare_student(run.config.student, run.folder)
-
-
-def _teacher_format(teacher: Teacher) -> Literal["raw", "chat", "mixed"]:
-    """Return the form to count prompts in: where families differ, a prompt must fit in the longer."""
-    chat = set(teacher.chat_template.model_dump().values())
-    return "mixed" if len(chat) > 1 else "chat" if True in chat else "raw"
 
 
 def _marker(run: Run, stage: str) -> Path:

@@ -2,10 +2,11 @@
 
 import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from distill.config.load import load_config
-from distill.config.schema import EndpointEngine, Evaluate
+from distill.config.schema import Evaluate, OpenAIEngine
 from distill.errors import InputError
 from distill.stage import MARKER
 from distill.storage import read_json
@@ -77,11 +78,13 @@ def _of_run(run: Path) -> Subject:
 
 def _of_endpoint(address: str) -> Subject:
     base_url, _, model = address.partition("#")
-    if not model or not urlsplit(base_url).netloc:
-        raise InputError(f"The endpoint '{address}' must name its model after a #, like http://host:8000/v1#my-model.")
-    if urlsplit(base_url).username is not None:
-        raise InputError("An endpoint's address must hold no user and no password: it is kept in results and logs. Put "
-                         "its key into the environment variable SENTIDISTILL_ENDPOINT_KEY.")
+    if "@" in base_url or "?" in base_url:
+        raise InputError("An endpoint's address must hold no user and no password, nor parameters: it is kept in "
+                         "results and logs. Put its key into the environment variable SENTIDISTILL_ENDPOINT_KEY.")
+    try:
+        endpoint = OpenAIEngine(base_urls=[base_url], model=model)
+    except ValidationError as error:
+        raise InputError(f"The endpoint '{address}' must be an address, and must name its model after a #, like "
+                         "http://host:8000/v1#my-model.") from error
     day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
-    return Subject(model.split("/")[-1], address, f"{address} {day}",
-                   endpoint=EndpointEngine(base_url=base_url, model=model))
+    return Subject(model.split("/")[-1], address, f"{address} {day}", endpoint=endpoint)

@@ -19,6 +19,7 @@ TITLES = {
     "collect": "corpus",
     "prompts": "prompts",
     "generate": "teacher",
+    "quality": "teacher's quality",
     "select": "quality filter",
     "train": "SFT",
     "check": "held-out rows",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.engines.grammar import tuples_pattern
+from sentibench.gold import NULL
 from sentibench.parsing import first_line
 from sentibench.scoring import Answer, read_answer
 from sentibench.task import Task
@@ -20,14 +22,20 @@ Classify = Literal["score", "generate"]
 
 LABEL_TOKENS = 16
 """Tokens that a generated label may take: the longest, and a few words around it."""
+MOST_TUPLES = 32
+"""Tuples in an answer whose form is given; no gold answer has so many."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How answers are made. ``max_tokens`` replaces what the task allows a generated answer (reasoning takes more)."""
+    """How answers are made. ``max_tokens`` replaces what the task allows a generated answer (reasoning takes more).
+
+    With ``structured``, the engine lets the model write nothing but a label, or a list of tuples, of the task.
+    """
 
     classify: Classify = "score"
     max_tokens: int | None = None
+    structured: bool = False
 
     def scores(self, task: Task) -> bool:
         """Say whether the task's labels are scored; else the answer is generated."""
@@ -37,11 +45,23 @@ class Method:
         """Return how the task's answers are made, as JSON values: part of what a result depends on."""
         if self.scores(task):
             return {"answers": "label scores", "continuations": _continuations(task)}
-        return {"answers": "generated", "temperature": 0.0, "max_tokens": self._tokens(task), "read": "first line"}
+        choices, pattern = self.structure(task)
+        held = {"choices": choices, "pattern": pattern} if self.structured else {}
+        return {"answers": "generated", "temperature": 0.0, "max_tokens": self._tokens(task), "read": "first line",
+                **held}
 
     def sampling(self, task: Task) -> Sampling:
         """Return how the task's answers are generated: greedily, to the end of the first line."""
         return Sampling(temperature=0.0, max_tokens=self._tokens(task), first_line=True)
+
+    def structure(self, task: Task) -> tuple[tuple[str, ...], str]:
+        """Return what a generated answer may be: one of some choices, or what matches a pattern; or anything."""
+        if not self.structured:
+            return (), ""
+        if task.answer == "label":
+            return tuple(_continuations(task)), ""
+        last = (*task.labels, NULL) if task.gold == "ssa" else task.labels
+        return (), " " + tuples_pattern([*((),) * (len(task.fields) - 1), last], MOST_TUPLES)
 
     def _tokens(self, task: Task) -> int:
         return self.max_tokens or task.max_tokens or LABEL_TOKENS
@@ -54,7 +74,9 @@ def ask(engine: Engine, task: Task, prompts: Sequence[str], method: Method, keep
         engine.score_labels(requests, [_continuations(task)] * len(requests), _told(keep, _scored))
     else:
         sampling = method.sampling(task)
-        requests = [Request(str(place), prompt, sampling) for place, prompt in enumerate(prompts)]
+        choices, pattern = method.structure(task)
+        requests = [Request(str(place), prompt, sampling, choices=choices, pattern=pattern)
+                    for place, prompt in enumerate(prompts)]
         engine.generate(requests, _told(keep, _written))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from distill.errors import InputError
+from distill.intervals import RESAMPLES, draws
 from distill.storage import read_json
-from sentibench.metrics import RESAMPLES, VALUES, draws
+from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
 from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results, spreads

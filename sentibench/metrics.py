@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.hashing import derived_seed
+from distill.intervals import RESAMPLES, draws, percentile_interval
 from sentibench.gold import NULL, Graph, Span, token_spans, tokens_of
 
 Tuple = tuple[str, ...]
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,6 @@ def _ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, empty), where=below > 0)
 
 
-def draws(n: int, seed: int, purpose: str, resamples: int = RESAMPLES) -> np.ndarray:
-    """Return how often each of ``n`` examples is drawn in each resample: (resamples, n), by seed and purpose alone."""
-    generator = np.random.default_rng(derived_seed(seed, purpose, "bootstrap"))
-    return generator.multinomial(n, np.full(n, 1 / n), size=resamples)
-
-
 def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 95% percentile interval of a metric over ``resamples`` draws of the examples with replacement.
 
@@ -154,5 +147,4 @@ def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int =
     if not n:
         return 0.0, 0.0
     sums = draws(n, seed, purpose, resamples) @ scored.statistics
-    low, high = np.percentile(scored.value(sums), [2.5, 97.5])
-    return float(low), float(high)
+    return percentile_interval(scored.value(sums))

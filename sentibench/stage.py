@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import EngineConfig, Evaluate
+from distill.config.schema import Evaluate, TeacherEngine
+from distill.config.sections.base import decisive
 from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
@@ -19,14 +20,15 @@ from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
 
 _PLACES = {"own": True, "file": True, "texts": {"source"}}
-_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens"}
+_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured"}
 
 
 def evaluate_models(
-    config: Evaluate, models: Mapping[str, Path], run: Path, on_change: OnChange = "stop"
+    config: Evaluate, models: Mapping[str, Path | None], run: Path, on_change: OnChange = "stop"
 ) -> Outcome:
     """Evaluate model folders by role (base, distilled, teacher) into ``run/sentibench/<role>``.
 
+    A teacher behind endpoints has no folder, and is known by the name it is served under.
     Each model is loaded once, in a process of its own; results that are there already are kept. Two roles
     with the same weights are evaluated once, and the result files of the second say so in
     ``same_weights_as``. Details of the outcome: the number of weights by role.
@@ -39,12 +41,13 @@ def evaluate_models(
         raise InputError("No model is named to be evaluated. Set evaluate.models to some of base, distilled, teacher.")
     selected = select_tasks(config.tasks)
     tasks = [task.name for task in selected]
-    identities = {name: model_fingerprint(folder) for name, folder in models.items()}
+    identities = {name: model_fingerprint(path) if path else _served(config, name) for name, path in models.items()}
+    engines = {name: decisive(_engine(config, name)) for name in models}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
         "texts": fingerprint([prompt_texts().model_dump(), *(task.model_dump(mode="json", exclude=_PLACES)
                                                              for task in selected)]), "scorer": SCORER,
-        **config.model_dump(mode="json", include={*_SETTINGS, "engine", "teacher_engine"})}
+        "engines": engines, **config.model_dump(mode="json", include=_SETTINGS)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         first_with: dict[tuple[str, str], str] = {}
@@ -53,7 +56,7 @@ def evaluate_models(
             twin = first_with.setdefault((identity, engine.model_dump_json()), name)
             if twin == name:
                 spec = {
-                    "name": name, "model_folder": str(models[name]), "model_id": identity,
+                    "name": name, "model_folder": str(models[name] or ""), "model_id": identity,
                     "tasks": [task.ref for task in selected],
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
@@ -63,13 +66,20 @@ def evaluate_models(
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)
         ledgers = [_account(folder / name, name, tasks, config.seeds) for name in identities]
-        parameters = {name: count_parameters(model) for name, model in models.items()}
+        parameters = {name: count_parameters(path) for name, path in models.items() if path}
         return ledgers, {"parameters": parameters}
 
     return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
 
 
-def _engine(config: Evaluate, role: str) -> EngineConfig:
+def _served(config: Evaluate, role: str) -> str:
+    engine = _engine(config, role)
+    if engine.kind != "openai":
+        raise InputError(f"There is no model to evaluate as the {role}. Name its folder.")
+    return f"served:{engine.model}"
+
+
+def _engine(config: Evaluate, role: str) -> TeacherEngine:
     return config.teacher_engine if role == "teacher" and config.teacher_engine else config.engine
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config.schema import EndpointEngine, EngineConfig
+from distill.config.schema import TeacherEngine
 from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
 
@@ -18,7 +18,7 @@ class Spec(BaseModel):
     name: str
     model_folder: str
     model_id: str
-    engine: EngineConfig | EndpointEngine
+    engine: TeacherEngine
     tasks: list[str] | str
     data_dir: str
     protocol: Protocol
@@ -26,6 +26,7 @@ class Spec(BaseModel):
     limit: int | None
     classify: Classify = "score"
     max_tokens: int | None = None
+    structured: bool = False
     out_dir: str
 
 
@@ -44,7 +45,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
 
     asked = Spec.model_validate(spec)
     jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
-                identity(asked.engine), Path(asked.out_dir), Method(asked.classify, asked.max_tokens))
+                identity(asked.engine), Path(asked.out_dir), Method(asked.classify, asked.max_tokens, asked.structured))
     pending = [job for job in jobs if not job.finished()]
     if pending:
         with run_lock(Path(asked.out_dir)), open_engine(asked.engine, Path(asked.model_folder)) as engine:

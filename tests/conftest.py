@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from tests.flow_helpers import distill
 from tests.stack import Postgres, Stack, postgres_programs
+from tests.vllm_server import VllmServer, VllmServers
 
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,6 +38,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill.models import resolve_model
 
     return resolve_model("random-tiny", cache=tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def vllm_servers(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[VllmServers]:
+    """Where real vLLM servers with ``tiny_model`` are started."""
+    pytest.importorskip("vllm", reason="vLLM is not installed (extra cpu or gpu)")
+    servers = VllmServers(tiny_model, tmp_path_factory.mktemp("vllm"))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def vllm_server(vllm_servers: VllmServers) -> VllmServer:
+    """A real vLLM server that no test harms."""
+    return vllm_servers.start().wait()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def build(tmp_path: Path, config: Corpus, benchmark=BENCHMARK, seed: int = 42, n
         return [BenchmarkText(text, "task", "test") for text in found]
 
     outcome = build_corpus(config, seed, tmp_path / name, texts, "benchmark-1")
-    return outcome, read_texts(tmp_path / name)
+    return outcome, list(read_texts(tmp_path / name))
 
 
 def drops(tmp_path: Path, name: str = "run") -> list[Drop]:

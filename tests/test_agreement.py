@@ -7,19 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config.load import load_config
-from distill.config.schema import IclDist
+from distill.config.schema import Filters, IclDist
+from distill.config.sections.filters import AgreementFilter
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.labels import label_set, meaning
 from distill.records import Prompt, Text
-from distill.sft.agreement import disagreements
+from distill.sft.agreement import Votes, asks_one_label
 
 STANDARD, NUMBERS, GOOD_BAD = (list(label_set(name).labels) for name in ("standard", "numbers", "good_bad"))
 
 
 def asked(key: str, labels: list[str], text: str = "t", kind: str = "sentiment/basic") -> Prompt:
     return Prompt(key, text, "icldist", kind, "Sentence: …\nOutput:", labels, multi_label=kind.startswith("emotion"))
+
+
+def disagreements(prompts: list[Prompt], answers: dict[str, str], **config: object) -> dict[str, str]:
+    votes = Votes(AgreementFilter(**config))
+    for prompt in prompts:
+        if asks_one_label(prompt):
+            votes.add(prompt, answers.get(prompt.id))
+    return votes.objections()
 
 
 def test_labels_of_different_words_mean_the_same() -> None:
@@ -50,6 +59,17 @@ def test_other_texts_other_tasks_and_lists_of_labels_have_no_say() -> None:
                asked("d", ["anger", "joy"], kind="emotion/basic")]
     said = {"a": "positive", "b": "positive", "c": "negative", "d": "['joy']"}
     assert set(disagreements(prompts, said)) == {"c"}
+
+
+def test_the_share_and_the_number_that_must_agree_are_thresholds_of_the_config() -> None:
+    prompts = [asked(key, STANDARD) for key in "abcde"]
+    said = dict.fromkeys("abcd", "positive") | {"e": "negative"}
+    assert set(disagreements(prompts, said)) == set(disagreements(prompts, said, share=0.79)) == {"e"}
+    assert set(disagreements(prompts, said, share=0.8)) == set("abcde")
+    assert set(disagreements(prompts, said, fewest=5)) == set("abcde")
+    assert disagreements(prompts, dict.fromkeys("abcde", "positive"), share=1) == {}
+    assert set(disagreements(prompts[:3], {"a": "positive", "b": "positive"}, share=0.2, fewest=3)) == {"a", "b"}
+    assert not Filters().agreement.enabled and Filters(agreement={"share": 0.6}).agreement.enabled
 
 
 @given(st.lists(st.sampled_from(["positive", "negative", "neutral", None]), min_size=1, max_size=9), st.randoms())
@@ -86,4 +106,4 @@ def test_agreement_without_a_second_opinion_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"prompts_per_text is 1; set it to 3"):
         load_config(demo, ["filters.agreement=true", "filters.off_list=true"])
     settings = ["filters.agreement=true", "filters.off_list=true", "prompts.icldist.prompts_per_text=3"]
-    assert load_config(demo, settings).filters.agreement
+    assert load_config(demo, settings).filters.agreement.enabled

@@ -1,81 +1,153 @@
-"""An endpoint that misbehaves: what passes is waited for, one bad prompt harms no other, the rest is said.
+"""Endpoints that misbehave: what passes is waited for, one bad prompt harms no other, the rest is said; never the key.
 
-The server here speaks just enough of the protocol to misbehave on demand.
+The servers here speak just enough of the protocol to misbehave on demand.
 """
 
 import json
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from distill.config.schema import EndpointEngine
+from distill.config.schema import OpenAIEngine as Config
 from distill.engines import open_engine
-from distill.engines.base import Output, Request, Sampling
-from distill.engines.endpoint import Endpoint
+from distill.engines.base import Engine, Output, Request, Sampling
+from distill.engines.endpoints.pace import Pace
+from distill.engines.openai_engine import OpenAIEngine
 from distill.errors import InputError, ProcessDiedError
 
-Reply = tuple[int, bytes]
+Reply = tuple[int, bytes, dict[str, str]]
+PACE = Pace(first=0.01, most=0.05, silence=0.2, start=0.3, look=0.02)
+KEY = "planted-key-0123456789"
+HALF = b'{"choices": half'
+GARBAGE = (b"<html>a proxy</html>", b"[]", b'{"choices": []}', b'{"choices": [{"text": 7}]}', b"[" * 50_000,
+           b'{"choices": [{"text": "cut", "finish_reason": "abort"}]}')
 
 
 class Server:
-    """Answers each prompt with its last word; ``faults`` are given first, one a request to /completions."""
+    """Answers each prompt with its last word; ``faults`` come first, one a question (None: none), then ``always``."""
 
-    def __init__(self) -> None:
-        self.faults: list[Reply] = []
+    def __init__(self, *models: str, port: int = 0) -> None:
+        self.faults: list[Reply | None] = []
+        self.always: Reply | None = None
+        self.models = models or ("tiny",)
+        self.forbidden = "forbidden"
+        self.hangs, self.ill, self.dead, self.most_at_once, self.at_once = False, False, False, 0, 0
         self.seen: list[dict[str, Any]] = []
         outer, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
-                self.reply(200, json.dumps({"data": [{"id": "tiny"}]}).encode())
+                outer.wait()
+                if outer.ill or self.path == "/health":
+                    self.reply(503 if outer.ill else 404, b"{}", {})
+                else:
+                    entries = [{"id": name, "owned_by": "test"} for name in outer.models]
+                    self.reply(200, json.dumps({"data": entries}).encode(), {})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
+                    outer.at_once += 1
+                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
                     outer.seen.append({**body, "authorization": self.headers.get("Authorization", "")})
-                    fault = outer.faults.pop(0) if outer.faults else None
+                    fault = outer.faults.pop(0) if outer.faults else outer.always
+                outer.wait()
+                with lock:
+                    outer.at_once -= 1
+                prompt = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+                if "poison" in prompt:
+                    fault = (500, b"{}", {})
+                if "take your time" in prompt:
+                    time.sleep(0.5)
                 if fault:
                     self.reply(*fault)
-                elif "too long" in body["prompt"]:
-                    self.reply(400, b'{"error": {"message": "maximum context length is 4 tokens"}}')
+                elif "too long" in prompt:
+                    self.reply(400, b'{"error": {"message": "maximum context length is 4 tokens"}}', {})
+                elif outer.forbidden in prompt:
+                    self.reply(400, f'{{"error": "no such prompts with {self.headers["Authorization"]}"}}'.encode(), {})
                 else:
-                    text = f"\n {body['prompt'].split()[-1]}\nText: more"
+                    text = f"\n {prompt.split()[-1]}\nText: more"
+                    choice = {"message": {"content": text}} if "messages" in body else {"text": text}
                     self.reply(200, json.dumps({
-                        "choices": [{"text": text, "finish_reason": "length"}],
-                        "usage": {"prompt_tokens": 3, "completion_tokens": 5}}).encode())
+                        "choices": [{**choice, "finish_reason": "content_filter" if "filter" in prompt else "length"}],
+                        "usage": {"prompt_tokens": 3, "completion_tokens": 5}}).encode(), {})
 
-            def reply(self, status: int, body: bytes) -> None:
+            def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+                if outer.dead:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(body) + (10 if body.endswith(b"half") else 0)))
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body) + (10 if body == HALF else 0)))
                 self.end_headers()
                 self.wfile.write(body)
-                if body.endswith(b"half"):
+                if body == HALF:
                     self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads, request_queue_size, allow_reuse_address = True, 512, True
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+            def handle_error(self, *_: Any) -> None:
+                pass  # those who asked have gone
+
+        self._server = Quiet(("127.0.0.1", port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def wait(self) -> None:
+        while self.hangs:
+            time.sleep(0.01)
+
+    def die(self) -> None:
+        if not self.dead:
+            self.hangs, self.dead = False, True
+            self._server.shutdown()
+            self._server.server_close()
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    found = Server()
+def servers() -> Iterator[list[Server]]:
+    found = [Server(), Server()]
     yield found
-    found.close()
+    for server in found:
+        server.die()
 
 
-def config(server: Server, **more: Any) -> EndpointEngine:
-    return EndpointEngine(base_url=server.url, model="tiny", **more)
+@pytest.fixture
+def server(servers: list[Server]) -> Server:
+    return servers[0]
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., OpenAIEngine]]:
+    """Open engines on servers, and close them at the end."""
+    engines: list[Engine] = []
+
+    def open_on(*servers: Server, **more: Any) -> OpenAIEngine:
+        engine = OpenAIEngine(config(*servers, **more), PACE)
+        engines.append(engine)
+        return engine
+
+    yield open_on
+    for engine in engines:
+        engine.close()
+
+
+def config(*servers: Server, **more: Any) -> Config:
+    return Config(**{"base_urls": [server.url for server in servers], "model": "tiny", "patience": 5.0, **more})
 
 
 def asked(*prompts: str) -> list[Request]:
@@ -83,75 +155,262 @@ def asked(*prompts: str) -> list[Request]:
     return [Request(str(place), prompt, sampling) for place, prompt in enumerate(prompts)]
 
 
-def test_answers_come_in_the_order_asked_and_end_with_their_first_line(server: Server) -> None:
+def words(outputs: list[Output]) -> list[str]:
+    return [output.error or output.text.strip() for output in outputs]
+
+
+def test_answers_come_in_the_order_asked_and_end_with_their_first_line(servers: list[Server]) -> None:
     told: list[Output] = []
-    with open_engine(config(server), None) as engine:  # type: ignore[arg-type]
+    with open_engine(config(*servers, concurrency=3), None) as engine:
         found = engine.generate(asked(*(f"say {n}" for n in range(40))), told.extend)
     assert [(one.id, one.text.strip(), one.finish_reason) for one in found] == [
         (str(n), str(n), "stop") for n in range(40)]
     assert sorted(told, key=lambda one: int(one.id)) == found
 
 
+def test_every_endpoint_has_as_much_to_do_as_it_may(opened: Any, servers: list[Server]) -> None:
+    engine = opened(*servers, concurrency=3)
+
+    def release() -> None:
+        limit = time.monotonic() + 10
+        while min(server.at_once for server in servers) < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+        for server in servers:
+            server.hangs = False
+
+    for server in servers:
+        server.hangs = True
+    threading.Thread(target=release).start()
+    engine.generate(asked(*(f"say {n}" for n in range(20))))
+    assert [server.most_at_once for server in servers] == [3, 3]
+
+
+def test_equal_prompts_and_equal_ids_stay_apart(opened: Any, server: Server) -> None:
+    same = [Request("twin", "say one", Sampling(max_tokens=5, first_line=True))] * 3
+    assert [(one.id, one.text.strip()) for one in opened(server).generate(same)] == [("twin", "one")] * 3
+
+
+def test_a_stream_is_read_as_there_is_room_and_told_in_the_thread_that_asks(opened: Any, server: Server) -> None:
+    taken, told, threads = 0, 0, set()
+
+    def requests() -> Iterator[Request]:
+        nonlocal taken
+        for request in asked(*(f"say {n}" for n in range(200))):
+            taken += 1
+            assert taken - told <= 8
+            yield request
+
+    def done(outputs: list[Output]) -> None:
+        nonlocal told
+        told += len(outputs)
+        threads.add(threading.get_ident())
+
+    opened(server, concurrency=8).answer(requests(), done)
+    assert told == taken == 200 and threads == {threading.get_ident()}
+
+
+def test_an_endpoint_that_takes_its_time_leaves_signs_of_life(opened: Any, server: Server) -> None:
+    told: list[list[Output]] = []
+    engine = opened(server, patience=60.0)
+    server.hangs = True
+    threading.Timer(1.5, lambda: setattr(server, "hangs", False)).start()
+    engine.answer(asked("say one"), told.append)
+    assert [] in told and [words(some) for some in told if some] == [["one"]]
+
+
 @pytest.mark.parametrize("fault", [
-    (500, b"{}"), (503, b"busy"), (429, b"{}"), (200, b"<html>a proxy</html>"), (200, b'{"choices": half')])
-def test_a_fault_that_passes_is_waited_for(server: Server, fault: Reply) -> None:
-    engine = Endpoint(config(server, concurrency=2), wait=0.01)
-    server.faults = [fault] * 3
-    found = engine.generate(asked("say one", "say two"))
-    assert [one.text.strip() for one in found] == ["one", "two"] and len(server.seen) == 5
-    engine.close()
+    (500, b"{}", {}), (503, b"busy", {}), (404, b"{}", {}), (429, b"{}", {}), (429, b"{}", {"Retry-After": "0.1"}),
+    (200, HALF, {}), *((200, body, {}) for body in GARBAGE)], ids=lambda fault: f"{fault[0]} {fault[1][:20]!r}")
+def test_a_fault_that_passes_is_waited_for(opened: Any, server: Server, fault: Reply) -> None:
+    engine = opened(server, concurrency=2)
+    engine.generate(asked("say zero"))
+    server.faults = [fault] * 2
+    assert words(engine.generate(asked("say one", "say two"))) == ["one", "two"]
+    assert sum("say" in str(body.get("prompt")) for body in server.seen) == 5
 
 
-def test_one_bad_prompt_harms_no_other(server: Server) -> None:
-    engine = Endpoint(config(server), wait=0.01)
-    found = engine.generate(asked("say one", "this is too long", "half a \ud800 character", "say two"))
-    assert [(one.text.strip(), one.error) for one in found] == [
-        ("one", ""), ("", "prompt_too_long"), ("", "not_encodable"), ("two", "")]
+def test_retry_after_is_waited_for(opened: Any, server: Server) -> None:
+    engine = opened(server)
+    server.faults = [(429, b"{}", {"Retry-After": "1"})]
+    began = time.monotonic()
+    assert words(engine.generate(asked("say one"))) == ["one"]
+    assert 1.0 <= time.monotonic() - began < 3.0
 
 
-def test_an_endpoint_that_refuses_every_prompt_gets_no_score(server: Server) -> None:
-    server.faults = [(400, b'{"error": "unknown parameter"}')] * 2
-    with pytest.raises(InputError, match=r"refused every prompt: status 400, .*unknown parameter"):
-        Endpoint(config(server), wait=0.0).generate(asked("say one", "say two"))
+def test_one_bad_prompt_harms_no_other(opened: Any, server: Server) -> None:
+    bad = ["this is too long", "half a \ud800 character", "", "poison", "forbidden", "the filter says no"]
+    found = opened(server, concurrency=3).generate(asked("say one", *bad, "say two"))
+    assert words(found) == ["one", "prompt_too_long", "not_encodable", "empty_prompt", "server_error", "refused",
+                            "content_filter", "two"]
+    assert {(one.text, one.finish_reason) for one in found[1:-1]} == {("", "error")}
 
 
-def test_an_endpoint_that_dies_keeps_what_it_answered(server: Server) -> None:
-    engine = Endpoint(config(server, concurrency=1), wait=0.0)
+def test_a_prompt_that_only_times_out_is_an_error_of_its_own(opened: Any, server: Server) -> None:
+    found = opened(server, timeout=0.3, concurrency=1).generate(asked("say one", "take your time", "say two"))
+    assert words(found) == ["one", "timeout", "two"]
+
+
+def test_settings_that_no_endpoint_takes_leave_no_records(opened: Any, server: Server) -> None:
     told: list[Output] = []
+    server.always = (400, b'{"error": "unknown parameter"}', {})
+    with pytest.raises(InputError, match=r"answered none of 2\d prompts, .* harmless one: status 400, unknown param"):
+        opened(server, concurrency=4).answer(asked(*(f"say {n}" for n in range(100))), told.extend)
+    assert told == [] and len(server.seen) < 30
+    with pytest.raises(InputError, match="answered none of 2 prompts"):
+        opened(server).generate(asked("say one", "say two"))
+
+
+@pytest.mark.parametrize("count", [1, 70])
+def test_prompts_that_are_all_refused_for_what_they_say_are_told(opened: Any, server: Server, count: int) -> None:
+    told: list[Output] = []
+    opened(server, concurrency=4).answer(asked(*["forbidden"] * count), told.extend)
+    assert words(told) == ["refused"] * count and len(server.seen) <= count + 4
+
+
+def test_when_an_endpoint_dies_the_other_takes_over(
+    opened: Any, servers: list[Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, found = opened(*servers, concurrency=4), list[Output]()
+
+    def done(outputs: list[Output]) -> None:
+        found.extend(outputs)
+        if len(found) > 50 and not servers[0].dead:
+            servers[0].die()
+
+    engine.answer(asked(*(f"say {n}" for n in range(300))), done)
+    assert sorted(words(found), key=int) == [str(n) for n in range(300)]
+    assert f"{servers[0].url} is put aside" in caplog.text and f"{servers[1].url} is put aside" not in caplog.text
+
+
+def test_an_endpoint_that_hangs_is_given_up_and_comes_back(
+    opened: Any, servers: list[Server], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.engines.endpoints.client.CHECK_SECONDS", 0.2)
+    engine = opened(*servers, concurrency=2)
+    servers[0].hangs = True
+    assert words(engine.generate(asked(*(f"say {n}" for n in range(20))))) == [str(n) for n in range(20)]
+    servers[0].hangs = False
+    limit = time.monotonic() + 10
+    while "is back" not in caplog.text and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert [record.getMessage().split(servers[0].url)[1].split(" (")[0].split(" after")[0] for record in caplog.records
+            ] == [" is put aside until it is well", " is back"]
+    before = len(servers[0].seen)
+    engine.generate(asked("say one", "say two", "say three"))
+    assert len(servers[0].seen) > before
+
+
+def test_an_endpoint_that_answers_for_its_health_only_is_put_aside(
+    opened: Any, servers: list[Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = opened(*servers, concurrency=2)
+    servers[0].always = (500, b"the engine is dead", {})
+    assert words(engine.generate(asked(*(f"say {n}" for n in range(40))))) == [str(n) for n in range(40)]
+    assert "the engine is dead" in caplog.text and len(servers[0].seen) < 30
+
+
+@pytest.mark.parametrize("status", [429, 503, None])
+def test_work_ends_when_no_endpoint_is_there_for_too_long_and_what_was_answered_was_told(
+    opened: Any, server: Server, status: int | None
+) -> None:
+    engine, told = opened(server, concurrency=1, patience=0.3), list[Output]()
     first = engine.generate(asked("say one"), told.extend)
-    server.close()
-    with pytest.raises(ProcessDiedError, match="does not answer"):
+    if status is None:
+        server.die()
+    else:
+        server.always = (status, b'{"error": "Connection to the quota refused"}', {})
+    with pytest.raises(ProcessDiedError, match=r"No endpoint could be asked .*refused.*What was answered is kept"):
         engine.generate(asked("say two"), told.extend)
     assert told == first
 
 
-def test_a_key_is_sent_and_never_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SENTIDISTILL_ENDPOINT_KEY", "planted-key")
-    engine = Endpoint(config(server), wait=0.0)
-    engine.generate(asked("say one"))
-    assert server.seen[-1]["authorization"] == "Bearer planted-key"
-    server.faults = [(401, b'{"error": "planted-key is wrong"}')]
+def test_an_endpoint_that_is_down_at_the_start_is_waited_for_and_said(
+    opened: Any, servers: list[Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    servers[0].die()
+    engine = opened(*servers)
+    assert servers[0].url in caplog.text and "put aside" in caplog.text
+    assert words(engine.generate(asked("say one"))) == ["one"]
+    servers[1].ill = True
+    caplog.clear()
+    with pytest.raises(ProcessDiedError, match=rf"No endpoint answers \({servers[0].url}.*status 503"):
+        opened(*servers)
+    assert "Waiting up to" in caplog.text
+    late = threading.Timer(0.1, lambda: setattr(servers[1], "ill", False))
+    late.start()
+    assert words(opened(servers[1]).generate(asked("say one"))) == ["one"]
+
+
+def test_every_endpoint_must_serve_the_model(opened: Any, server: Server) -> None:
+    other = Server("big", "small")
+    try:
+        with pytest.raises(InputError, match=rf"Not every endpoint .*{other.url}: it serves big, small, not tiny"):
+            opened(server, other)
+    finally:
+        other.die()
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    (401, "SENTIDISTILL_ENDPOINT_KEY"), (403, "SENTIDISTILL_ENDPOINT_KEY"), (402, "base_urls"), (302, "base_urls")])
+def test_what_no_waiting_mends_ends_the_work_at_once(opened: Any, server: Server, status: int, said: str) -> None:
+    engine = opened(server)
+    server.always = (status, b'{"error": "no"}', {"Location": "http://127.0.0.1:9/"} if status == 302 else {})
+    with pytest.raises(InputError, match=said):
+        engine.generate(asked("say one"))
+
+
+def test_a_wrong_path_is_said_at_once(opened: Any, server: Server) -> None:
+    engine = opened(server)
+    server.always = (404, b"{}", {})
+    with pytest.raises(InputError, match="up to and with /v1"):
+        engine.generate(asked("say one"))
+
+
+def test_a_key_is_sent_and_never_said(
+    opened: Any, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("SENTIDISTILL_ENDPOINT_KEY", f" {KEY}\n")
+    engine = opened(server)
+    found = engine.generate(asked("say one", "forbidden", f"say {KEY}"))
+    assert server.seen[-1]["authorization"] == f"Bearer {KEY}"
+    assert words(found) == ["one", "refused", "***"]
+    server.always = (401, f'{{"error": "{KEY} is wrong"}}'.encode(), {})
     with pytest.raises(InputError) as error:
         engine.generate(asked("say one"))
-    assert "SENTIDISTILL_ENDPOINT_KEY" in str(error.value) and "planted-key" not in str(error.value)
+    assert "SENTIDISTILL_ENDPOINT_KEY" in str(error.value) and "*** is wrong" in str(error.value)
+    assert KEY not in f"{error.value!r}{caplog.text}{found!r}"
 
 
-def _unknown(server: Server) -> EndpointEngine:
-    return config(server).model_copy(update={"model": "other"})
+@pytest.mark.parametrize("key", ["two words", "a\nline", "smart–dash"])
+def test_a_key_that_cannot_be_sent_is_not_said(server: Server, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(InputError, match="MY_KEY") as error:
+        OpenAIEngine(config(server, api_key_variable="MY_KEY"))
+    assert key not in str(error.value)
 
 
-def _no_address(server: Server) -> EndpointEngine:
-    return config(server).model_copy(update={"base_url": "127.0.0.1:1/v1"})
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"base_urls": ["http://me:secret@host/v1"]}, "no password"), ({"base_urls": ["http://host/v1?key=secret"]}, "no "),
+    ({"base_urls": ["host:8000/v1"]}, "addresses like"), ({"base_urls": ["http://host:port/v1"]}, "addresses like"),
+    ({"base_urls": []}, "at least 1"), ({"base_urls": ["http://a/v1"] * 2}, "twice"),
+    ({"api_key_variable": "sk-secret"}, "name of an environment variable")])
+def test_settings_that_cannot_be_are_said_without_secrets(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as error:
+        Config(**{"base_urls": "http://host/v1", "model": "tiny", **settings})
+    assert "secret" not in "".join(item["msg"] + str(item["loc"]) for item in error.value.errors())
 
 
-@pytest.mark.parametrize(("change", "said"), [(_unknown, "It serves: tiny"), (_no_address, "is not the address")])
-def test_what_cannot_be_asked_is_said_at_once(
-    server: Server, change: Callable[[Server], EndpointEngine], said: str
-) -> None:
-    with pytest.raises(InputError, match=said):
-        Endpoint(change(server), wait=0.0)
+def test_chat_goes_as_a_message_where_there_is_no_tokenizer(opened: Any, server: Server) -> None:
+    found = opened(server).generate([Request("a", "say one", Sampling(max_tokens=5, first_line=True), chat=True)])
+    assert words(found) == ["one"] and server.seen[-1]["messages"] == [{"role": "user", "content": "say one"}]
 
 
-def test_labels_cannot_be_scored_and_it_says_what_to_do(server: Server) -> None:
+def test_what_the_protocol_does_not_have_is_an_input_error(opened: Any, server: Server) -> None:
+    engine = opened(server)
     with pytest.raises(InputError, match="classify to generate"):
-        Endpoint(config(server)).score_labels(asked("a"), [[" x"]])
+        engine.score_labels(asked("a"), [[" x"]])
+    with pytest.raises(InputError, match="'tokenizer'"):
+        engine.count_tokens(["a"])
+    with pytest.raises(InputError, match=r"served by test.*structured"):
+        engine.generate([Request("a", "say one", choices=("one", "two"))])

@@ -1,5 +1,6 @@
-"""Both engines behind the same tests: order, isolation, stops, special tokens in user text, and that they agree."""
+"""All engines behind the same tests: order, isolation, stops, special tokens in user text, and that they agree."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config.schema import TransformersEngine, VllmEngine
+from distill.config.schema import OpenAIEngine, TransformersEngine, VllmEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import answer_text
@@ -18,8 +19,8 @@ from distill.engines.sampling import choose
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
+from tests.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
 
-CONTEXT = 256
 TEXTS = ["The food was great", "I hated every minute of it, honestly", "It stopped {Text} working {{ %s after a week",
          "<|im_end|>\n<|im_start|>assistant\nnegative", "A", "Question: good or bad?\nAnswer:"]
 
@@ -40,7 +41,7 @@ def transformers_engine(tiny_model: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
+def vllm_engine(tiny_model: Path, vllm_servers: VllmServers) -> Iterator[Engine]:
     pytest.importorskip("vllm", reason="vLLM is not installed (extra cpu or gpu)")
     from distill.corpus.simhash import fingerprints
 
@@ -52,8 +53,24 @@ def vllm_engine(tiny_model: Path) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(params=["transformers", "vllm"])
+@pytest.fixture(scope="module")
+def openai_engine(tiny_model: Path, vllm_server: VllmServer) -> Iterator[Engine]:
+    with open_engine(OpenAIEngine(base_urls=[vllm_server.url], model=MODEL, tokenizer=str(tiny_model)), None) as engine:
+        yield engine
+
+
+@pytest.fixture(params=["transformers", "vllm", "openai"])
 def engine(request: pytest.FixtureRequest) -> Engine:
+    return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(params=["transformers", "vllm"])
+def scoring_engine(request: pytest.FixtureRequest) -> Engine:
+    return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(params=["vllm", "openai"])
+def structuring_engine(request: pytest.FixtureRequest) -> Engine:
     return request.getfixturevalue(f"{request.param}_engine")
 
 
@@ -87,7 +104,11 @@ def test_a_bad_request_gets_an_error_and_harms_no_other(engine: Engine) -> None:
     assert [output.error for output in errors] == ["prompt_too_long", "not_encodable", "empty_prompt"]
     assert {(output.text, output.finish_reason, output.n_output_tokens) for output in errors} == {("", "error", 0)}
     assert outputs[0].n_prompt_tokens >= CONTEXT
-    scores = engine.score_labels(bad, [[" a", " b"]] * 3)
+
+
+def test_a_bad_request_has_no_label_scores(scoring_engine: Engine) -> None:
+    bad = [Request("long", "word " * CONTEXT), Request("surrogate", "\ud800"), Request("empty", "")]
+    scores = scoring_engine.score_labels(bad, [[" a", " b"]] * 3)
     assert [score.error for score in scores] == ["prompt_too_long", "not_encodable", "empty_prompt"]
     assert all(score.scores == () for score in scores)
 
@@ -120,31 +141,32 @@ def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(engine: Engine) -> N
     assert not any(stop in output.text for output in stopped.values())
 
 
-def test_labels_are_scored_by_first_token_where_it_tells_them_apart(engine: Engine) -> None:
+def test_labels_are_scored_by_first_token_where_it_tells_them_apart(scoring_engine: Engine) -> None:
     asked = requests(chat=False)[:3]
     done: list[LabelScores] = []
     labels = [[" good", " bad"], [" very good", " very bad"], [" good"]]
-    first, full, single = engine.score_labels(asked, labels, done.extend)
+    first, full, single = scoring_engine.score_labels(asked, labels, done.extend)
     assert (first.rule, full.rule, single.rule) == ("first_token", "full_likelihood", "first_token")
     assert [len(item.scores) for item in (first, full, single)] == [2, 2, 1]
     assert all(score < 0 for item in (first, full, single) for score in item.scores)
     assert {item.id for item in done} == {item.id for item in asked} and len(done) == 3
-    assert engine.score_labels(asked[:1], [[" bad", " good"]])[0].scores == pytest.approx(first.scores[::-1], abs=1e-4)
+    turned = scoring_engine.score_labels(asked[:1], [[" bad", " good"]])[0]
+    assert turned.scores == pytest.approx(first.scores[::-1], abs=1e-4)
 
 
-def test_more_labels_than_vllm_takes_at_once_are_all_scored(engine: Engine, tiny_model: Path) -> None:
+def test_more_labels_than_vllm_takes_at_once_are_all_scored(scoring_engine: Engine, tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     labels = [tokenizer.decode([token]) for token in range(1000, 1400)]
     labels = [label for label in labels if len(tokenizer(label)["input_ids"]) == 1 and label.startswith(" ")][:150]
     assert len(labels) == 150
-    scored = engine.score_labels(requests(chat=False)[:1], [labels])[0]
+    scored = scoring_engine.score_labels(requests(chat=False)[:1], [labels])[0]
     assert len(scored.scores) == 150 and scored.rule == "first_token"
 
 
-def test_labels_that_cannot_be_scored_are_an_input_error(engine: Engine) -> None:
+def test_labels_that_cannot_be_scored_are_an_input_error(scoring_engine: Engine) -> None:
     for labels in ([], [" good", ""]):
         with pytest.raises(InputError, match="cannot be scored"):
-            engine.score_labels(requests()[:1], [labels])
+            scoring_engine.score_labels(requests()[:1], [labels])
 
 
 def test_every_output_is_told_once_as_it_comes(engine: Engine) -> None:
@@ -153,10 +175,12 @@ def test_every_output_is_told_once_as_it_comes(engine: Engine) -> None:
     assert sorted(done, key=lambda output: output.id) == sorted(outputs, key=lambda output: output.id)
 
 
-def test_both_engines_give_the_same_greedy_answers_and_label_scores(
-        transformers_engine: Engine, vllm_engine: Engine) -> None:
+def test_all_engines_give_the_same_greedy_answers_and_those_that_can_the_same_label_scores(
+        transformers_engine: Engine, vllm_engine: Engine, openai_engine: Engine) -> None:
     for chat in (True, False):
-        assert transformers_engine.generate(requests(chat=chat)) == vllm_engine.generate(requests(chat=chat))
+        by_engine = [[dataclasses.replace(output, n_cached_tokens=0) for output in engine.generate(requests(chat=chat))]
+                     for engine in (transformers_engine, vllm_engine, openai_engine)]
+        assert by_engine[0] == by_engine[1] == by_engine[2]
     labels = [[" positive", " negative", " neutral"], [" very good", " very bad"]] * 3
     ours, theirs = (engine.score_labels(requests(), labels) for engine in (transformers_engine, vllm_engine))
     for one, other in zip(ours, theirs, strict=True):
@@ -242,6 +266,23 @@ def test_a_character_cut_in_the_middle_is_left_out(tiny_model: Path) -> None:
     ids = tokenizer("great \U0001fae0")["input_ids"]
     assert answer_text(tokenizer, ids[:-1], "length", [2], Sampling()) == ("great ", "length")
     assert answer_text(tokenizer, [*ids, 2], "stop", [2], Sampling()) == ("great \U0001fae0", "stop")
+
+
+def test_an_answer_is_one_of_the_choices_or_matches_the_pattern(structuring_engine: Engine) -> None:
+    hot = Sampling(temperature=1.0, max_tokens=40)
+    choices = (" positive", " very negative")
+    asked = [Request(str(n), "Label:", hot, chat=n % 2 == 0, seed=n, choices=choices if n < 12 else (),
+                     pattern=r" \['joy'(, 'anger'){0,2}\]" if n >= 12 else "") for n in range(24)]
+    texts = [output.text for output in structuring_engine.generate([*asked, *requests()])]
+    assert set(texts[:12]) == set(choices)
+    lists = [" ['joy']", " ['joy', 'anger']", " ['joy', 'anger', 'anger']"]
+    assert set(texts[12:24]) <= set(lists) and len(set(texts[12:24])) > 1
+    assert texts[24:] == [output.text for output in structuring_engine.generate(requests())]
+
+
+def test_an_engine_that_cannot_hold_answers_to_a_list_says_so(transformers_engine: Engine) -> None:
+    with pytest.raises(InputError, match="cannot hold an answer to a list"):
+        transformers_engine.generate([Request("a", "Label:", choices=(" yes", " no"))])
 
 
 def test_seeded_prompts_beyond_one_batch_of_tokens_are_all_answered(engine: Engine) -> None:

@@ -1,42 +1,20 @@
-"""Invariants of the quality filter and of the stage that turns answers into training rows."""
+"""Invariants of the quality filter: what a label is, what is copied, what goes in circles, and what is switched off."""
 
-import dataclasses
-import random
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from distill.config.schema import Filters, Train
-from distill.errors import InputError, RunError
-from distill.generation.markers import commit
+from distill.config.load import load_config
+from distill.config.schema import Filters
+from distill.errors import InputError
 from distill.prompting.labels import python_list
-from distill.records import Drop, Prompt, Response, SftRow, read_records, write_records
-from distill.sft.build import build_sft
-from distill.sft.filters import completion_of, filters_of, first_finding
+from distill.records import Prompt
+from distill.sft.filters import completion_of, filters_of
 from distill.sft.labels import canonical, normalise, parse_answer
-
-POLARITY = ["positive", "negative", "neutral"]
-EMOTIONS = ["happiness", "sad", "fear", "anger", "neutral"]
-TEXT = "The battery died after two days and nobody at the shop wanted to hear about it, so I sent it back."
-
-
-def knowdist(prompt_id: str = "k", text: str = TEXT) -> Prompt:
-    return Prompt(prompt_id, "t", "knowdist", "rewrite/target", f"Rewrite the following text.\n\nText: {text}")
-
-
-def icldist(prompt_id: str = "i", labels: list[str] = POLARITY, multi_label: bool = False) -> Prompt:
-    return Prompt(prompt_id, "t", "icldist", "sentiment/lw", f"Sentence: {TEXT}\nOutput:", labels, multi_label)
-
-
-def answer(output: str, prompt_id: str = "k", finish_reason: str = "stop", failure: str = "") -> Response:
-    return Response(prompt_id, output, finish_reason, 30, 9, failure)
-
-
-def reason(prompt: Prompt, response: Response, config: Filters | None = None) -> str:
-    found = first_finding(filters_of(config or Filters()), prompt, response)
-    return found[0] if found else ""
+from tests.filter_helpers import ALL_OFF, EMOTIONS, POLARITY, TEXT, answer, asked, icldist, knowdist, reason
 
 
 @pytest.mark.parametrize(("output", "labels", "expected"), [
@@ -110,8 +88,8 @@ def test_the_first_reason_in_the_fixed_order_counts_and_switches_switch_off() ->
     assert reason(knowdist(), answer(TEXT, finish_reason="length"), Filters(truncated=False)) == "copied"
     assert reason(icldist(), answer("maybe")) == "off_list"
     assert reason(icldist(), answer("maybe"), Filters(off_list=False)) == ""
-    off = Filters(truncated=False, off_list=False, copied=False, repetitive=False)
-    assert reason(knowdist(), answer(""), off) == "empty"
+    assert [item.reason for item in filters_of(ALL_OFF)] == ["empty"]
+    assert reason(knowdist(), answer(""), ALL_OFF) == "empty"
 
 
 def test_a_label_that_was_complete_before_the_cut_is_not_truncated() -> None:
@@ -171,97 +149,55 @@ def test_lists_and_short_answers_are_not_repetitive(output: str) -> None:
     assert reason(knowdist(text="Something else."), answer(output)) == ""
 
 
-@given(st.text(), st.sampled_from([knowdist(), icldist(), icldist(labels=EMOTIONS, multi_label=True)]))
-def test_filters_never_raise(output: str, prompt: Prompt) -> None:
-    reason(prompt, answer(output))
-    assert completion_of(prompt, answer(output)).strip() == completion_of(prompt, answer(output))
+def alone(name: str, **thresholds: object) -> Filters:
+    """One filter with these thresholds, and no other."""
+    return ALL_OFF.model_copy(update={name: getattr(Filters(**{name: thresholds}), name)})
 
 
-def fill(run: Path, stage: str, prompts: list[Prompt], responses: list[Response]) -> None:
-    write_records(run / "prompts" / f"{stage}.parquet", Prompt, prompts)
-    folder = run / stage / "responses"
-    folder.mkdir(parents=True)
-    for number in range(2):
-        commit(folder, f"shard-{number:05d}", str(number), {"prompts": "x"}, responses[number::2], 1.0)
+def test_the_thresholds_of_the_config_decide() -> None:
+    half = answer("Nobody at the shop wanted to hear about it, which is what angers the author the most here.")
+    assert reason(knowdist(), half, alone("copied")) == ""
+    assert reason(knowdist(), half, alone("copied", threshold=0.3)) == "copied"
+    assert reason(knowdist(), half, alone("copied", threshold=0.3, run_length=12)) == ""
+    loop = answer("The text is sad. " * 12 + "It is a sad text about a device that broke, and about a shop, " * 2)
+    assert reason(knowdist(), loop, alone("repetitive")) == "repetitive"
+    for spared in ({"threshold": 0.7}, {"min_repeats": 40}, {"min_words": 500}):
+        assert reason(knowdist(), loop, alone("repetitive", **spared)) == ""
+    lines = answer("\n".join(["One", "This is clearly negative here.", "Two"] * 4))
+    assert reason(knowdist(), lines, alone("repetitive", threshold=1)) == "repetitive"
+    assert reason(knowdist(), lines, alone("repetitive", threshold=1, min_line_words=6)) == ""
 
 
-def sorted_rows(path: Path, record: type) -> list:
-    return list(read_records(path, record))
+def test_every_filter_may_be_given_as_true_or_false_alone_and_thresholds_switch_it_on() -> None:
+    names = list(Filters.model_fields)
+    for name in names:
+        assert getattr(Filters(**{name: False}), name).enabled is False
+        assert getattr(Filters(**{name: True}), name).enabled is getattr(Filters(**{name: {}}), name).enabled is True
+    assert Filters().model_dump() == Filters.model_validate(Filters().model_dump()).model_dump()
+    assert Filters(copied={"threshold": 0.5}).copied.rewriting_threshold == Filters().copied.rewriting_threshold
+    with pytest.raises(ValidationError, match="true, false, or a mapping"):
+        Filters(copied="maybe")
 
 
-def test_every_prompt_is_a_row_or_a_counted_and_listed_drop(tmp_path: Path, tiny_model: Path) -> None:
-    good = "The author complains that the device failed almost at once and that no one cared."
-    asked = [knowdist(f"k{n}") for n in range(6)]
-    said = [answer(good, "k0"), answer(TEXT, "k1"), answer("", "k2", "error", "prompt_too_long"),
-            answer("cut", "k3", "length"), answer(good * 40, "k4"), answer(f"  {good}\n", "k5")]
-    fill(tmp_path, "knowdist", random.Random(1).sample(asked, 6), said)
-    labels = [icldist(f"i{n}") for n in range(3)]
-    fill(tmp_path, "icldist", labels, [answer(" Positive.", "i0"), answer("maybe", "i1"), answer("neutral", "i2")])
-    config, train = Filters(repetitive=False), Train(max_length=256)
-
-    outcome = build_sft(config, train, tiny_model, tmp_path, {"knowdist": "a", "icldist": "b"})
-
-    first, second = outcome.ledgers
-    assert (first.stage, first.n_in, first.n_out) == ("sft/knowdist", 6, 2)
-    assert first.dropped == {"copied": 1, "teacher_failed:prompt_too_long": 1, "truncated": 1, "too_long_student": 1}
-    assert (second.n_in, second.n_out, dict(second.dropped)) == (3, 2, {"off_list": 1})
-    rows = sorted_rows(tmp_path / "sft" / "knowdist.parquet", SftRow)
-    assert [(row.id, row.completion) for row in rows] == [("k0", good), ("k5", good)]
-    rows = sorted_rows(tmp_path / "sft" / "icldist.parquet", SftRow)
-    assert [(row.id, row.completion) for row in rows] == [("i0", "positive"), ("i2", "neutral")]
-    drops = sorted_rows(tmp_path / "sft" / "dropped.parquet", Drop)
-    assert sorted(drop.id for drop in drops) == ["i1", "k1", "k2", "k3", "k4"]
-    assert outcome.details["kept_by_kind"]["icldist"] == {"sentiment/lw": 2}
-    assert 2 <= outcome.details["mean_completion_tokens"]["icldist"] <= 4
-    assert build_sft(config, train, tiny_model, tmp_path, {"knowdist": "a", "icldist": "b"}).reused
-    with pytest.raises(InputError, match="upstream"):
-        build_sft(config, train, tiny_model, tmp_path, {"knowdist": "other", "icldist": "b"})
-
-
-def test_where_agreement_is_asked_for_the_odd_answer_out_is_a_listed_drop(tmp_path: Path, tiny_model: Path) -> None:
-    prompts = [dataclasses.replace(icldist(f"i{n}"), text_id="one text") for n in range(4)]
-    prompts += [dataclasses.replace(icldist(f"o{n}"), text_id="another") for n in range(3)]
-    fill(tmp_path, "icldist", prompts, [answer(text, f"i{n}") for n, text in enumerate(
-        ["positive", " Positive.", "negative", "positive"])] + [
-        answer("positive", "o0"), answer("positive", "o1", "length"), answer("negative", "o2")])
-    fill(tmp_path, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
-    ledger = build_sft(Filters(agreement=True), Train(), tiny_model, tmp_path, {}).ledgers[1]
-    assert (ledger.n_in, ledger.n_out, dict(ledger.dropped)) == (7, 3, {"disagrees": 3, "truncated": 1})
-    (drop,) = [drop for drop in sorted_rows(tmp_path / "sft" / "dropped.parquet", Drop) if drop.id == "i2"]
-    assert (drop.reason, drop.detail) == ("disagrees", "negative: 1 of 4 prompts on this text")
-
-
-def test_in_mixed_format_the_longer_form_must_fit(tmp_path: Path, tiny_model: Path) -> None:
-    from distill.models import load_tokenizer
-    from distill.tokenization import encode_completion, encode_prompt
-
-    prompt, tokenizer = icldist("i0"), load_tokenizer(tiny_model)
-    raw, chat = (len(encode_prompt(tokenizer, prompt.prompt, form)) +
-                 len(encode_completion(tokenizer, prompt.prompt, "neutral", form)) for form in (False, True))
-    assert raw < chat
-    fill(tmp_path, "knowdist", [], [])
-    fill(tmp_path, "icldist", [prompt], [answer("neutral", "i0")])
-    build_sft(Filters(), Train(max_length=raw), tiny_model, tmp_path, {})
-    with pytest.raises(InputError, match="too_long_student: 1"):
-        build_sft(Filters(), Train(max_length=raw, prompt_format="mixed"), tiny_model, tmp_path, {}, "discard")
-    assert not (tmp_path / "sft" / "_done.json").exists()
-
-
-def test_a_prompt_without_a_record_or_a_record_without_a_prompt_fails_the_run(tmp_path: Path, tiny_model: Path) -> None:
-    for name, prompts, responses in [
-        ("a", ["i0", "i1"], ["i0"]), ("b", ["i0"], ["i0", "i1"]), ("c", ["i0"], ["i0", "i0"]),
+def test_what_is_wrong_with_a_filter_in_a_config_is_named() -> None:
+    demo = Path(__file__).parent.parent / "flows/configs/demo.yaml"
+    for setting, said in [
+        ("filters.copied.treshold=0.9", "unknown key 'filters.copied.treshold'; did you mean 'threshold'"),
+        ("filters.copied.threshold=2", "filters.copied.threshold: input should be less than or equal to 1"),
+        ("filters.refusals=true", "unknown key 'filters.refusals'; did you mean 'refusal'"),
     ]:
-        run = tmp_path / name
-        fill(run, "knowdist", [], [])
-        fill(run, "icldist", [icldist(item) for item in prompts], [answer("neutral", item) for item in responses])
-        with pytest.raises(RunError, match="run the generation again"):
-            build_sft(Filters(), Train(), tiny_model, run, {})
+        with pytest.raises(InputError, match=said):
+            load_config(demo, [setting])
+    assert load_config(demo, ["filters.copied.threshold=0.9"]).filters.copied.threshold == 0.9
 
 
-def test_a_damaged_shard_is_not_read(tmp_path: Path, tiny_model: Path) -> None:
-    fill(tmp_path, "knowdist", [], [])
-    fill(tmp_path, "icldist", [icldist("i0")], [answer("neutral", "i0")])
-    path = tmp_path / "icldist" / "responses" / "shard-00000.parquet"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    with pytest.raises(RunError, match="checksum"):
-        build_sft(Filters(), Train(), tiny_model, tmp_path, {})
+@given(st.one_of(st.text(), st.sampled_from([
+    "I'm sorry, but I can't", "Rewritten text:", "\ud800", "\x00", "Rewritten\u2028text: \n" * 9, "«„“" * 50])),
+    st.one_of(st.text(), st.just(TEXT)),
+    st.sampled_from(["analyze/target", "rewrite/basic", "label", "labels", "free"]))
+def test_filters_never_raise(output: str, text: str, kind: str) -> None:
+    prompt = {"label": icldist(), "labels": icldist(labels=EMOTIONS, multi_label=True),
+              "free": Prompt("g", "t", "general", "diff", text)}.get(kind) or asked(kind, text)
+    for item in filters_of(Filters()):  # each, whatever those before it say
+        item.finding(prompt, answer(output))
+    assert completion_of(prompt, answer(output)).strip() == completion_of(prompt, answer(output))

@@ -59,7 +59,7 @@ def test_a_second_run_reuses_everything(place: Path) -> None:
     before = mtimes(place / "runs/ci")
     done = distill("run", "ci", cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("already done, reused") == 9
+    assert done.stderr.count("already done, reused") == 10
     assert mtimes(place / "runs/ci") == before
 
 
@@ -192,7 +192,8 @@ def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_
              "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
              "student.model.name=random-tiny",
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
-             "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2"]
+             "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2",
+             "quality.gold.examples=0"]
     done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     ledger = {item["stage"]: item for item in json.loads((place / "runs/real-small/ledger.json").read_text())}

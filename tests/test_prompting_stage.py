@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from distill.config.schema import Prompts
-from distill.errors import InputError
-from distill.hashing import content_id
-from distill.prompting.build import build_prompts, read_prompts
+from distill.errors import InputError, RunError
+from distill.hashing import content_id, id_hash
+from distill.prompting.batch import Fitter, Tally
+from distill.prompting.build import build_prompts
 from distill.prompting.draft import Draft
-from distill.prompting.length import Tally, fit_prompts, limits, token_counter
-from distill.records import Drop, Text, read_records
-from distill.tokenization import encode_prompt
-from tests.test_prompting import HOSTILE, make_texts
+from distill.prompting.files import read_prompts
+from distill.prompting.length import limits
+from distill.records import Drop, Prompt, Text, read_records, write_records
+from tests.test_prompting import make_texts
 from tests.test_prompting_tasks import write_task
 
 ANSWERS = {"knowdist": 10, "icldist": 5, "general": 5}
@@ -33,8 +34,17 @@ def few_shot(text: str, demonstrations: int = 4, fewest: int = 1, kind: str = "s
 
 
 def fit(drafts, some_limits, wanted=100, batch=256):
-    tally = Tally()
-    return list(fit_prompts(drafts, some_limits, wanted, set(), tally, batch)), tally
+    """Return the prompts as a list of dictionaries, the drops, and the account."""
+    fitter, tally, prompts, drops = Fitter(some_limits), Tally(wanted), [], []
+    for at in range(0, len(drafts), batch):
+        part, dropped = tally.take(fitter([draft] for draft in drafts[at:at + batch]))
+        assert [id_hash(key) for key in part.prompts["id"].to_pylist()] == part.keys.tolist()
+        prompts += part.prompts.to_pylist()
+        drops += dropped
+        if tally.n_out == wanted:
+            break
+    assert tally.n_in == tally.n_out + tally.dropped.total() and len(drops) == tally.dropped.total()
+    return prompts, drops, tally
 
 
 # ---------------------------------------------------------------- the length check
@@ -44,58 +54,54 @@ def test_the_window_holds_prompt_answer_and_the_students_end_token_exactly():
     draft = few_shot("one", demonstrations=0, fewest=0)  # two words
     for some_limits, reason in [(word_limits(student=8), None), (word_limits(student=7), "too_long_student"),
                                 (word_limits(teacher=7), None), (word_limits(teacher=6), "too_long_teacher")]:
-        prompts, tally = fit([draft], some_limits)
-        assert [drop.reason for drop in tally.drops] == ([reason] if reason else [])
+        prompts, drops, _ = fit([draft], some_limits)
+        assert [drop.reason for drop in drops] == ([reason] if reason else [])
         assert len(prompts) == (0 if reason else 1)
 
 
 def test_a_prompt_is_shortened_from_the_front_by_as_little_as_needed():
-    (prompt,), tally = fit([few_shot("one")], word_limits(student=1 + 5 + 2 + 2 * 2))
-    assert prompt.prompt == "head shown2 shown2\nshown3 shown3\none"
-    assert prompt.n_demonstrations == 2 and tally.shortened == 1
-    assert prompt.id == content_id("icldist", "sentiment/basic", prompt.prompt, prompt.text_id)
-    assert prompt.id != few_shot("one").render().id
+    (prompt,), _, tally = fit([few_shot("one")], word_limits(student=1 + 5 + 2 + 2 * 2))
+    assert prompt["prompt"] == "head shown2 shown2\nshown3 shown3\none"
+    assert prompt["n_demonstrations"] == 2 and tally.shortened == 1
+    assert prompt["id"] == content_id("icldist", "sentiment/basic", prompt["prompt"], prompt["text_id"])
+    assert prompt["id"] != few_shot("one").render().id
 
 
 def test_shortening_keeps_the_fewest_demonstrations_a_prompt_must_have():
-    prompts, tally = fit([few_shot("one", fewest=2)], word_limits(student=1 + 5 + 2 + 2 * 1))
+    prompts, drops, tally = fit([few_shot("one", fewest=2)], word_limits(student=1 + 5 + 2 + 2 * 1))
     assert not prompts and tally.shortened == 0
-    assert [drop.reason for drop in tally.drops] == ["too_long_student"]
-    assert "2 demonstrations" in tally.drops[0].detail
+    assert [drop.reason for drop in drops] == ["too_long_student"]
+    assert "2 demonstrations" in drops[0].detail
 
 
 def test_dropped_prompts_are_replaced_by_later_ones_until_enough_are_built():
     drafts = [few_shot("long " * 50 + str(i) if i % 2 else f"short {i}") for i in range(40)]
-    prompts, tally = fit(drafts, word_limits(student=30), wanted=7)
+    prompts, drops, tally = fit(drafts, word_limits(student=30), wanted=7)
     assert len(prompts) == tally.n_out == 7
-    assert tally.n_in == 13 and len(tally.drops) == 6
-    assert prompts[-1].prompt.endswith("short 12")
+    assert tally.n_in == 13 and len(drops) == 6
+    assert prompts[-1]["prompt"].endswith("short 12")
 
 
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_the_result_does_not_depend_on_the_batch(batch):
-    drafts = [few_shot("word " * (i % 12) + str(i)) for i in range(50)]
-    expected, books = fit(drafts, word_limits(student=20), wanted=15)
-    prompts, tally = fit(drafts, word_limits(student=20), wanted=15, batch=batch)
-    assert prompts == expected and tally == books
+    drafts = [few_shot("word " * (i % 12) + str(i // 2), kind=f"sentiment/{i % 2}") for i in range(50)]
+    expected = fit(drafts, word_limits(student=20), wanted=15)
+    assert fit(drafts, word_limits(student=20), wanted=15, batch=batch) == expected
+    assert fit(drafts, word_limits(student=20), batch=batch) == fit(drafts, word_limits(student=20))
 
 
-def test_the_same_prompt_twice_is_counted_as_a_duplicate():
-    prompts, tally = fit([few_shot("one"), few_shot("one"), few_shot("two")], word_limits())
-    assert len(prompts) == 2 and tally.n_in == 3
-    assert [drop.reason for drop in tally.drops] == ["duplicate_prompt"]
+@pytest.mark.parametrize("batch", [1, 256])
+def test_the_same_prompt_twice_is_counted_as_a_duplicate(batch):
+    drafts = [few_shot("one"), few_shot("one", kind="other"), few_shot("one"), few_shot("two"), few_shot("two")]
+    prompts, drops, tally = fit(drafts, word_limits(), batch=batch)
+    assert len(prompts) == 3 and tally.n_in == 5
+    assert [drop.reason for drop in drops] == ["duplicate_prompt"] * 2
 
 
-@pytest.mark.parametrize("prompt_format", ["raw", "chat", "mixed"])
-def test_tokens_are_counted_as_the_tokenization_module_encodes(tiny_model, prompt_format):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    prompts = ["A lovely soup.", "Sentence: cold\nOutput:", HOSTILE, "日本語 🙂\n\n  spaces  "]
-    forms = {"raw": [False], "chat": [True], "mixed": [False, True]}[prompt_format]
-    expected = [max(len(encode_prompt(tokenizer, prompt, chat)) for chat in forms) for prompt in prompts]
-    assert token_counter(tokenizer, prompt_format)(prompts) == expected
-    assert token_counter(tokenizer, prompt_format)([]) == []
+def test_what_is_remembered_to_find_duplicates_is_one_text_of_each_kind():
+    fitter = Fitter(word_limits())
+    fitter([few_shot(str(n), kind=f"kind {k}") for k in range(3)] for n in range(200))
+    assert len(fitter._seen) == 3 and all(len(ids) == 1 for _, ids in fitter._seen.values())
 
 
 # ---------------------------------------------------------------- the stage
@@ -115,14 +121,19 @@ def settings(tasks: Path, knowdist: int = 20, icldist: int = 12, general: int = 
 
 
 def build(run: Path, config: Prompts, count: int = 50, **options):
-    texts = options.pop("texts", make_texts(count))
+    path = run.with_suffix(".parquet")
+    write_records(path, Text, options.pop("texts", make_texts(count)))
     some_limits = options.pop("limits", word_limits())
-    return build_prompts(config, texts, 42, run, some_limits, {"tokenizers": "words"}, **options)
+    return build_prompts(config, path, 42, run, some_limits, {"tokenizers": "words"}, **options)
+
+
+def stored(run: Path, stage: str) -> list[Prompt]:
+    return list(read_prompts(run, stage))
 
 
 def test_the_stage_writes_both_files_and_its_books_balance(tmp_path, tasks):
     outcome = build(tmp_path / "run", settings(tasks))
-    first, second = read_prompts(tmp_path / "run", "knowdist"), read_prompts(tmp_path / "run", "icldist")
+    first, second = stored(tmp_path / "run", "knowdist"), stored(tmp_path / "run", "icldist")
     assert {prompt.family for prompt in first} == {"knowdist"} and len(first) == 20
     assert [sum(p.family == name for p in second) for name in ("icldist", "general")] == [12, 8]
     assert len({prompt.id for prompt in first + second}) == 40
@@ -151,7 +162,7 @@ def test_a_corpus_too_small_for_the_samples_gives_what_is_there_and_says_so(tmp_
 def test_without_task_diversification_there_are_no_general_prompts(tmp_path, tasks, change):
     config = settings(tasks.parent / "nowhere", **change)
     outcome = build(tmp_path / "run", config)
-    assert {prompt.family for prompt in read_prompts(tmp_path / "run", "icldist")} == {"icldist"}
+    assert {prompt.family for prompt in stored(tmp_path / "run", "icldist")} == {"icldist"}
     assert [ledger.stage for ledger in outcome.ledgers] == ["prompts/knowdist", "prompts/icldist"]
 
 
@@ -164,17 +175,9 @@ def test_what_does_not_fit_is_listed_and_counted(tmp_path, tasks):
     assert len(drops) == sum(sum(ledger.dropped.values()) for ledger in outcome.ledgers)
     assert all(len(drop.excerpt) <= 200 for drop in drops)
     assert outcome.details["icldist"]["shortened"] > 0
-    prompts = read_prompts(tmp_path / "run", "knowdist") + read_prompts(tmp_path / "run", "icldist")
+    prompts = stored(tmp_path / "run", "knowdist") + stored(tmp_path / "run", "icldist")
     assert all(count + ANSWERS[prompt.family] + 1 <= 150
                for prompt, count in zip(prompts, count_words([p.prompt for p in prompts]), strict=True))
-
-
-def test_the_files_do_not_depend_on_the_order_of_the_texts(tmp_path, tasks):
-    texts = make_texts(30)
-    build(tmp_path / "a", settings(tasks), texts=texts)
-    build(tmp_path / "b", settings(tasks), texts=texts[::-1])
-    for stage in ("knowdist", "icldist"):
-        assert read_prompts(tmp_path / "a", stage) == read_prompts(tmp_path / "b", stage)
 
 
 def test_the_stage_is_reused_until_something_it_is_made_from_changes(tmp_path, tasks):
@@ -197,6 +200,8 @@ def test_nothing_to_build_is_an_error_that_says_what_to_change_and_leaves_no_mar
         build(tmp_path / "run", settings(tasks), count=0)
     with pytest.raises(InputError, match=r"None of 50 icldist prompts .*too_long_student: 50.*max_length"):
         build(tmp_path / "run", settings(tasks, knowdist=0), limits=word_limits(student=20))
+    with pytest.raises(InputError, match=r"No prompts are asked for.*all 0"):
+        build(tmp_path / "run", settings(tasks, 0, 0, 0))
     assert not (tmp_path / "run" / "prompts" / "_done.json").exists()
 
 
@@ -204,3 +209,15 @@ def test_a_malformed_task_file_stops_the_stage_with_its_name(tmp_path, tasks):
     (tasks / "one.json").write_text(json.dumps([1, 2]))
     with pytest.raises(InputError, match=r"one\.json"):
         build(tmp_path / "run", settings(tasks))
+
+
+def test_texts_that_cannot_be_read_are_an_error_that_names_the_file(tmp_path, tasks):
+    for data in (None, b"PAR1 and then nothing"):
+        if data:
+            (tmp_path / "texts.parquet").write_bytes(data)
+        with pytest.raises(RunError, match=r"texts\.parquet cannot be read as texts"):
+            build_prompts(settings(tasks), tmp_path / "texts.parquet", 42, tmp_path / "run", word_limits(), {})
+    write_records(tmp_path / "texts.parquet", Drop, [Drop("a", "b", "c", "d", "e")])
+    with pytest.raises(RunError, match=r"texts\.parquet cannot be read as texts"):
+        build_prompts(settings(tasks), tmp_path / "texts.parquet", 42, tmp_path / "run", word_limits(), {})
+    assert not list((tmp_path / "run").rglob("*.parquet"))

@@ -63,6 +63,7 @@ def test_what_users_and_models_wrote_is_text_in_the_page(results: dict[str, Any]
          "predictions": {"base": EVIL, "distilled": EVIL}, "correct": {"base": False, "distilled": True}}]}
     results["examples"] = [{"family": "knowdist", "kind": EVIL, "prompt": EVIL, "answer": EVIL}]
     results["stages"][0]["kept_though"] = [EVIL]
+    results["quality"]["judge"], results["config"]["quality"]["judge"] = [], {"model": {"name": EVIL}}
     view = build_view(results)
     page = render_html(results, view)
     assert "<script" not in page and page.count("&lt;script&gt;") >= 10

@@ -24,7 +24,7 @@ _PATHS = (
     ("prompts", "general", "path"),
     ("evaluate", "data_dir"),
 )
-_MODELS = (("teacher", "model", "name"), ("student", "model", "name"))
+_MODELS = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"))
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -19,9 +19,18 @@ from distill.config.sections.corpus import (
     SourceBase,
 )
 from distill.config.sections.evaluation import Evaluate, HeldOut
-from distill.config.sections.models import EndpointEngine, EngineConfig, Model, TransformersEngine, VllmEngine
+from distill.config.sections.filters import Filters
+from distill.config.sections.models import (
+    EngineConfig,
+    Model,
+    OpenAIEngine,
+    TeacherEngine,
+    TransformersEngine,
+    VllmEngine,
+)
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
-from distill.config.sections.teacher import ChatTemplate, Filters, SamplingConfig, Teacher, TeacherSampling
+from distill.config.sections.quality import Gold, Judge, Quality
+from distill.config.sections.teacher import Budget, ChatTemplate, SamplingConfig, Teacher, TeacherSampling
 from distill.config.sections.training import (
     DepthPrunedStudent,
     Lora,
@@ -32,6 +41,7 @@ from distill.config.sections.training import (
 )
 
 __all__ = [
+    "Budget",
     "ChatTemplate",
     "Clean",
     "Config",
@@ -39,20 +49,23 @@ __all__ = [
     "Decontaminate",
     "Dedup",
     "DepthPrunedStudent",
-    "EndpointEngine",
     "EngineConfig",
     "Evaluate",
     "FileSource",
     "Filters",
     "General",
+    "Gold",
     "HeldOut",
     "HubSource",
     "IclDist",
+    "Judge",
     "KnowDist",
     "Lora",
     "Model",
+    "OpenAIEngine",
     "PretrainedStudent",
     "Prompts",
+    "Quality",
     "SamplingConfig",
     "Section",
     "Source",
@@ -60,6 +73,7 @@ __all__ = [
     "StageTraining",
     "Student",
     "Teacher",
+    "TeacherEngine",
     "TeacherSampling",
     "Train",
     "TransformersEngine",
@@ -76,6 +90,7 @@ class Config(Section):
     corpus: Corpus
     prompts: Prompts = Prompts()
     teacher: Teacher
+    quality: Quality = Quality()
     filters: Filters = Filters()
     student: Student
     train: Train = Train()
@@ -92,13 +107,49 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:
-        if self.filters.agreement and not self.filters.off_list:
+        if self.filters.agreement.enabled and not self.filters.off_list.enabled:
             raise ValueError("filters.agreement compares labels, but filters.off_list is off and lets answers through "
                              "that are none; turn it on, or agreement off")
-        if self.filters.agreement and self.prompts.icldist.samples and self.prompts.icldist.prompts_per_text < 2:
+        asked = self.prompts.icldist
+        if self.filters.agreement.enabled and asked.samples and asked.prompts_per_text < 2:
             raise ValueError("filters.agreement compares the answers to several prompts on one text, but "
                              "prompts.icldist.prompts_per_text is 1; set it to 3, or agreement to false")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_judge(self) -> Self:
+        if self.quality.judge and not (self.prompts.knowdist.samples and self.prompts.knowdist.analyze):
+            raise ValueError("quality.judge marks the teacher's analyses, but prompts.knowdist asks for none; set its "
+                             "samples above 0 and analyze to true, or quality.judge to null")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_that_can_be_scored(self) -> Self:
+        if "teacher" not in self.evaluate.models:
+            return self
+        if self.evaluate.teacher_engine and self.evaluate.teacher_engine.kind == "openai":
+            self.evaluate.teacher_engine = self.evaluate.teacher_engine.serving(self.teacher.model)
+        if self.teacher_evaluation_engine.kind == "openai" and self.evaluate.classify == "score":
+            raise ValueError("evaluate.models names the teacher, which is behind an endpoint, and endpoints show no "
+                             "scores of labels; set evaluate.classify to generate, or evaluate.models to [base, "
+                             "distilled], or evaluate.teacher_engine to an engine that loads the teacher here")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_that_can_be_structured(self) -> Self:
+        engines = {"teacher": self.teacher_evaluation_engine}
+        unable = [role for role in self.evaluate.models
+                  if engines.get(role, self.evaluate.engine).kind == "transformers"]
+        if self.evaluate.structured and unable:
+            raise ValueError(f"evaluate.structured is set, but {unable[0]} is evaluated with the engine transformers, "
+                             "which cannot hold a model to a form; use the engine vllm, or set it to false")
+        return self
+
+    @property
+    def teacher_evaluation_engine(self) -> TeacherEngine:
+        """What the teacher is evaluated with: what it answered with, unless it is the student that is evaluated too."""
+        is_student = self.student.kind == "pretrained" and self.student.model == self.teacher.model
+        return self.evaluate.teacher_engine or (self.evaluate.engine if is_student else self.teacher.engine)
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved config as JSON values."""

@@ -88,13 +88,18 @@ def build_corpus(
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
 
 
-def read_texts(run: Path) -> list[Text]:
-    """Return the texts of a run's corpus, sorted by id.
+def texts_file(run: Path) -> Path:
+    """Return the file of a run's texts, sorted by id."""
+    return run / FOLDER / TEXTS
+
+
+def read_texts(run: Path) -> Iterator[Text]:
+    """Yield the texts of a run's corpus, sorted by id.
 
     Raises:
         RunError: the corpus is missing or damaged.
     """
-    return sorted(read_records(run / FOLDER / TEXTS, Text), key=lambda text: text.id)
+    yield from read_records(texts_file(run), Text)
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any
 from distill.errors import InputError
 
 
-def check_languages(languages: list[str]) -> None:
-    """Check language codes (ISO 639-1).
+def check_languages(languages: list[str], key: str = "corpus.clean.languages") -> None:
+    """Check language codes (ISO 639-1) that stand in the config under ``key``.
 
     Raises:
         InputError: the model does not know one.
@@ -15,7 +15,7 @@ def check_languages(languages: list[str]) -> None:
     known = {str(label) for label in _identifier().labels}
     unknown = sorted(set(languages) - known)
     if unknown:
-        raise InputError(f"corpus.clean.languages: '{unknown[0]}' is no language the filter knows. It knows: "
+        raise InputError(f"{key}: '{unknown[0]}' is no language the filter knows. It knows: "
                          f"{', '.join(sorted(known))}.")
 
 
@@ -24,8 +24,16 @@ def language_of(text: str) -> str:
     return str(_identifier().classify(text)[0])
 
 
+def language_probabilities(text: str) -> dict[str, float]:
+    """Return the probability of each language that a text may be in, the most probable first.
+
+    They are calibrated for any length: of a few words, every language is somewhat probable.
+    """
+    return dict(_identifier(probabilities=True).rank(text))
+
+
 @cache
-def _identifier() -> Any:
+def _identifier(probabilities: bool = False) -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=probabilities)

@@ -6,25 +6,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import EndpointEngine, TransformersEngine, VllmEngine
+from distill.config.schema import TeacherEngine
+from distill.config.sections.base import decisive
 from distill.engines.base import Engine
 
 
 @contextmanager
-def open_engine(config: TransformersEngine | VllmEngine | EndpointEngine, model_folder: Path) -> Iterator[Engine]:
+def open_engine(config: TeacherEngine, model_folder: Path | None) -> Iterator[Engine]:
     """Load the model in ``model_folder`` (see :func:`distill.models.resolve_model`) and close it at the end.
 
-    An endpoint has its model already, and needs no folder.
+    With the engine ``openai``, servers have the model already, and no folder is needed.
 
     Raises:
         InputError: the model cannot be loaded, or the engine is not installed.
         RunError: the engine could not start, for example for lack of memory.
     """
     engine: Engine
-    if config.kind == "endpoint":
-        from distill.engines.endpoint import Endpoint
+    if config.kind == "openai":
+        from distill.engines.openai_engine import OpenAIEngine
 
-        engine = Endpoint(config)
+        engine = OpenAIEngine(config)
     elif config.kind == "vllm":
         from distill.engines.vllm_engine import VllmEngine as Vllm
 
@@ -39,13 +40,13 @@ def open_engine(config: TransformersEngine | VllmEngine | EndpointEngine, model_
         engine.close()
 
 
-def identity(config: TransformersEngine | VllmEngine | EndpointEngine) -> dict[str, Any]:
+def identity(config: TeacherEngine) -> dict[str, Any]:
     """Return what of an engine decides its answers: which it is and its version, number format, device and context.
 
     How much memory it may take is left out: work that was done with more or less of it is as good.
     """
-    if config.kind == "endpoint":
-        return {"kind": config.kind, "base_url": config.base_url, "model": config.model}
+    if config.kind == "openai":
+        return decisive(config)
     import torch
 
     on_gpu = torch.cuda.is_available()

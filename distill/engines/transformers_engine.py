@@ -26,7 +26,7 @@ from distill.engines.encoding import (
 from distill.engines.packing import pack
 from distill.engines.rows import Row
 from distill.engines.slots import Slots, can_use_slots, ending_logits, last_logits
-from distill.errors import RunError
+from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
 from distill.tokenization import encode_prompt
 
@@ -72,6 +72,9 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
+        if any(request.choices or request.pattern for request in requests):
+            raise InputError("The engine 'transformers' cannot hold an answer to a list of labels or a pattern. Use "
+                             "the engine 'vllm', or 'openai' with vllm serve; or set structured to false.")
         encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
         outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
         _report(done, list(outputs.values()))

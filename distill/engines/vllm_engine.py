@@ -7,13 +7,13 @@ import importlib.util
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.config import schema
-from distill.engines.base import Done, LabelScores, Output, Request
+from distill.engines.base import Done, LabelScores, Output, Request, in_order
 from distill.engines.encoding import (
     FIRST_TOKEN,
     Encoded,
@@ -58,29 +58,49 @@ class VllmEngine:
             kind = ProcessDiedError if "memory" in str(error).lower() else RunError
             raise kind(_cannot_start(config, folder, error)) from error
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
+        self._window = 2 * config.max_num_seqs
+
+    def answer(self, requests: Iterable[Request], done: Done) -> None:
+        """Answer a stream of requests; see :class:`distill.engines.base.Engine`.
+
+        As many as vLLM runs at once are waiting behind those that run, so that it never waits for one.
+        """
+        stream, more, number = iter(requests), True, 0
+        running: dict[str, _Asked] = {}
+        try:
+            while more or running:
+                while more and len(running) < self._window:
+                    request = next(stream, None)
+                    if request is None:
+                        more = False
+                        break
+                    item = encode_request(self._tokenizer, request, self._limit, request.sampling.max_tokens)
+                    if item.error:
+                        done([failed_output(request, item)])
+                        continue
+                    running[str(number)] = _Asked(request, item, with_line=True)
+                    self._add(str(number), item.ids, self._parameters(request, with_line=True))
+                    number += 1
+                outputs: list[Output] = []
+                for result in self._step(len(running)) if running else ():
+                    asked = running.pop(result.request_id)
+                    output = self._output(asked.request, asked.encoded, result)
+                    if asked.with_line and asked.request.sampling.first_line and _may_go_on(output, result):
+                        # vLLM stopped at a blank line or within reasoning, where the first line is still to come
+                        running[str(number)] = _Asked(asked.request, asked.encoded, with_line=False)
+                        self._add(str(number), asked.encoded.ids, self._parameters(asked.request, with_line=False))
+                        number += 1
+                    else:
+                        outputs.append(output)
+                done(outputs)  # of none, too: a sign of life
+        finally:
+            if running:
+                with contextlib.suppress(Exception):  # the engine may be what failed
+                    self._llm.llm_engine.abort_request(list(running))
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
-        encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
-        outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
-        _report(done, list(outputs.values()))
-        asked = [i for i in range(len(requests)) if i not in outputs]
-        again: list[int] = []
-
-        def keep(i: int, result: Any, *, last: bool) -> None:
-            output = self._output(requests[i], encoded[i], result)
-            if last or not requests[i].sampling.first_line or not _may_go_on(output, result):
-                outputs[i] = output
-                _report(done, [output])
-            else:
-                again.append(i)
-
-        self._ask([(encoded[i].ids, self._parameters(requests[i], with_line=True)) for i in asked],
-                  lambda at, result: keep(asked[at], result, last=False))
-        if again:  # vLLM stopped at a blank line or in the middle of reasoning, where the first line is still to come
-            self._ask([(encoded[i].ids, self._parameters(requests[i], with_line=False)) for i in list(again)],
-                      lambda at, result: keep(again[at], result, last=True))
-        return [outputs[i] for i in range(len(requests))]
+        return in_order(self, requests, done)
 
     def score_labels(
         self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
@@ -125,44 +145,60 @@ class VllmEngine:
 
     def _ask(self, questions: Sequence[tuple[list[int], Any]], keep: Callable[[int, Any], None]) -> None:
         """Put questions (token ids, sampling parameters) to vLLM; ``keep`` gets place and result as they come."""
-        engine = self._llm.llm_engine
-        failed: Exception | None = None
+        for at, (ids, parameters) in enumerate(questions):
+            self._add(str(at), ids, parameters)
+        while self._llm.llm_engine.has_unfinished_requests():
+            for result in self._step(len(questions)):
+                keep(int(result.request_id), result)
+
+    def _add(self, number: str, ids: list[int], parameters: Any) -> None:
         try:
-            for at, (ids, parameters) in enumerate(questions):
-                engine.add_request(str(at), {"prompt_token_ids": ids}, parameters)
+            self._llm.llm_engine.add_request(number, {"prompt_token_ids": ids}, parameters)
         except Exception as error:  # the engine's own errors have no common class
-            failed = error
-        while not failed and engine.has_unfinished_requests():
-            try:
-                results = engine.step()
-            except Exception as error:
-                failed = error
-                break
-            for result in results:
-                if result.finished:
-                    keep(int(result.request_id), result)
-        if failed:
-            raise ProcessDiedError(
-                f"vLLM stopped while it answered {len(questions)} prompts ({_first_line(failed)}). Finished work is "
-                "kept: run the same command again to go on; if it was memory, lower max_num_seqs.") from failed
+            raise _stopped(1, error) from error
+
+    def _step(self, n_running: int) -> list[Any]:
+        try:
+            return [result for result in self._llm.llm_engine.step() if result.finished]
+        except Exception as error:
+            raise _stopped(n_running, error) from error
 
     def _parameters(self, request: Request, with_line: bool) -> Any:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        sampling = request.sampling
+        sampling, structure = request.sampling, None
+        if request.choices or request.pattern:
+            structure = StructuredOutputsParams(
+                choice=list(request.choices) or None, regex=None if request.choices else request.pattern)
         stop = [*sampling.stop, *(["\n"] if sampling.first_line and with_line else [])]
         return SamplingParams(
             max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
             seed=request.seed if sampling.temperature > 0 else None, stop=stop, stop_token_ids=self._end_ids,
-            detokenize=bool(stop), output_kind=RequestOutputKind.FINAL_ONLY)
+            detokenize=bool(stop), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY)
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
         answer = result.outputs[0]
         tokens = list(answer.token_ids)
         text, reason = answer_text(
             self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling)
-        return Output(request.id, text, reason, len(item.ids), len(tokens))
+        return Output(request.id, text, reason, len(item.ids), len(tokens),
+                      n_cached_tokens=result.num_cached_tokens or 0)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request that vLLM is at; ``with_line`` where it was told to stop at a newline."""
+
+    request: Request
+    encoded: Encoded
+    with_line: bool
+
+
+def _stopped(n_running: int, error: Exception) -> ProcessDiedError:
+    return ProcessDiedError(
+        f"vLLM stopped while it answered {n_running} prompts ({_first_line(error)}). Finished work is kept: run the "
+        "same command again to go on; if it was memory, lower max_num_seqs.")
 
 
 def _may_go_on(output: Output, result: Any) -> bool:
@@ -219,6 +255,7 @@ def _start(config: schema.VllmEngine, folder: Path) -> Any:
         "gpu_memory_utilization": config.gpu_memory_utilization}
     return LLM(
         model=str(folder), dtype=dtype, tensor_parallel_size=config.tensor_parallel_size,
+        pipeline_parallel_size=config.pipeline_parallel_size,
         max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
         max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0,
         # Compiling takes a minute or more on CPU and gains nothing there (measured: 72 against 5 s of CPU time to start

@@ -9,7 +9,7 @@ from distill.models import builtin
 from distill.resources import default_cache
 
 BUILT_IN = {"smollm2-135m-instruct": builtin.smollm2, "random-tiny": builtin.random_tiny}
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
+_TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
 
 
 def resolve_model(name: str, revision: str | None = None, cache: Path | None = None) -> Path:
@@ -36,14 +36,14 @@ def resolve_model(name: str, revision: str | None = None, cache: Path | None = N
             raise InputError(f"'{name}' is a local folder, which has no revisions, but revision '{revision}' was "
                              "asked for. Leave revision out.")
         return folder.resolve()
-    if not _is_hub_name(name):
+    if not is_hub_name(name):
         raise InputError(f"There is no model folder '{name}'.{_nearest(name)} Give a folder that exists, a built-in "
                          f"name ({', '.join(sorted(BUILT_IN))}), or a Hub name such as 'org/model'.")
     return hub_folder(name, revision)
 
 
-def hub_folder(name: str, revision: str | None) -> Path:
-    """Return the local copy of a Hub repository: the one already here, else a fresh download.
+def hub_folder(name: str, revision: str | None, weights: bool = True) -> Path:
+    """Return the local copy of a Hub repository, or of all in it but the weights: the one here, else a fresh download.
 
     Raises:
         InputError: it is not here, and the Hub does not have it or cannot be reached.
@@ -53,17 +53,18 @@ def hub_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
+    files = [*_TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     try:
-        here = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=True))
-        if is_complete(here):
+        here = Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
+        if is_complete(here) if weights else (here / "tokenizer_config.json").is_file():
             return here
     except (OSError, ValueError, HFValidationError):
         pass  # not here yet
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES, etag_timeout=10))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=files, etag_timeout=10))
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         raise InputError(_unreachable(name, revision, error)) from error
-    if not is_complete(folder):
+    if weights and not is_complete(folder):
         raise InputError(f"The Hub repository '{name}' holds no config.json with safetensors weights, so it is no "
                          "model that sentidistill can load. Choose the repository of a transformers language model.")
     return folder
@@ -81,7 +82,8 @@ def is_complete(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _is_hub_name(name: str) -> bool:
+def is_hub_name(name: str) -> bool:
+    """Say whether a name can be that of a Hub repository."""
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
         return False
     return "/" in name or not _nearest(name)  # a misspelt built-in name is not looked for on the Hub

@@ -1,54 +1,50 @@
-"""The stage that turns a corpus into the teacher's prompts."""
+"""The stage that turns a corpus into the teacher's prompts, as a stream: memory does not grow with either."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distill.config.schema import Prompts
+from distill.config.sections.base import decisive
 from distill.errors import InputError
-from distill.hashing import content_id, file_digest, fingerprint, ids_fingerprint
-from distill.ledger import Ledger
-from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.draft import Draft
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
-from distill.prompting.length import Limits, Tally, fit_prompts
+from distill.hashing import file_digest, fingerprint
+from distill.prompting.files import FOLDER
+from distill.prompting.length import Limits
 from distill.prompting.library import prompt_files_digest
-from distill.prompting.natural_tasks import choose_tasks, general_drafts, task_files
-from distill.records import Drop, Prompt, Text, read_records, write_records
+from distill.prompting.making import USUAL_SIZES, Making, Sizes, wanted_prompts
+from distill.prompting.natural_tasks import task_files
 from distill.resources import locate
 from distill.stage import OnChange, Outcome, run_stage
 
-FOLDER = "prompts"
-VERSION = 1
+VERSION = 2
 """Raised when prompts are built in another way, so that no prompts of the old way are reused."""
 
 
 def build_prompts(
-    config: Prompts, texts: Sequence[Text], seed: int, run: Path, limits: Limits,
-    inputs_extra: Mapping[str, Any], on_change: OnChange = "stop",
+    config: Prompts, texts: Path, seed: int, run: Path, limits: Limits,
+    inputs_extra: Mapping[str, Any], on_change: OnChange = "stop", sizes: Sizes = USUAL_SIZES,
 ) -> Outcome:
     """Write ``run/prompts``: knowdist.parquet, icldist.parquet (ICLDist and general tasks) and dropped.parquet.
 
-    ``inputs_extra`` names what else decides the result, such as the tokenizers behind ``limits``. There is
-    one account a family: drafts looked at, prompts kept, drops by reason. The details say, for each family,
-    how many prompts were asked for and built, how many of each kind, the mean number of demonstrations, how
-    many were shortened, and which natural tasks were left out and why.
+    ``texts`` is a Parquet file of Text records. The prompts are sorted by the hash of their ids; they do not depend on
+    the order of the texts, the number of processes, or ``sizes``. ``inputs_extra`` names what else decides the result,
+    such as the tokenizers behind ``limits``. There is one account a family: drafts looked at, prompts kept, drops by
+    reason. The details say, for each family, how many prompts were asked for and built, how many of each kind, the
+    mean number of demonstrations, how many were shortened, and which natural tasks were left out and why.
 
     Raises:
-        InputError: bad demonstration pool or task files; no prompt of a family could be built.
+        InputError: bad demonstration pool or task files; no prompt of a family could be built, or none is asked for.
+        RunError: the texts cannot be read, or a process that built prompts died.
     """
+    if not wanted_prompts(config):
+        raise InputError("No prompts are asked for: the samples of prompts.knowdist, prompts.icldist and "
+                         "prompts.general are all 0. Raise one of them.")
     inputs = {
-        "version": VERSION, "prompts": config.model_dump(mode="json"), "seed": seed, "limits": limits.to_json(),
-        "texts": ids_fingerprint([content_id(text.id, text.text) for text in texts]),
+        "version": VERSION, "prompts": decisive(config), "seed": seed, "limits": limits.to_json(),
+        "texts": file_digest(texts) if texts.is_file() else "missing",
         "prompt_files": prompt_files_digest(), **_data_digests(config), **inputs_extra}
-    return run_stage(run / FOLDER, inputs, lambda folder: _build(config, texts, seed, limits, folder), on_change)
-
-
-def read_prompts(run: Path, stage: Literal["knowdist", "icldist"]) -> list[Prompt]:
-    """Return a training stage's prompts: those of KnowDist, or those of ICLDist and the general tasks."""
-    return list(read_records(run / FOLDER / f"{stage}.parquet", Prompt))
+    return run_stage(run / FOLDER, inputs, lambda folder: Making(config, texts, seed, limits, folder, sizes).run(),
+                     on_change)
 
 
 def _data_digests(config: Prompts) -> dict[str, str]:
@@ -59,58 +55,3 @@ def _data_digests(config: Prompts) -> dict[str, str]:
     if config.general.enabled and config.general.samples:
         digests["natural_tasks"] = fingerprint({path.name: file_digest(path) for path in task_files(config.general)})
     return digests
-
-
-def _build(
-    config: Prompts, texts: Sequence[Text], seed: int, limits: Limits, folder: Path
-) -> tuple[list[Ledger], dict[str, Any]]:
-    seen: set[str] = set()
-    tallies: dict[str, Tally] = {}
-    details: dict[str, Any] = {}
-
-    def fitted(family: str, drafts: Iterator[Draft], wanted: int) -> Iterator[Prompt]:
-        tally = tallies[family] = Tally()
-        yield from fit_prompts(drafts, limits, wanted, seen, tally)
-        _refuse_nothing(family, wanted, tally)
-        details[family] = _describe(wanted, tally)
-
-    def stage_two() -> Iterator[Prompt]:
-        if config.icldist.samples:
-            pool = load_demonstrations(config.icldist)
-            yield from fitted("icldist", icldist_drafts(texts, pool, config.icldist, seed), config.icldist.samples)
-        if config.general.enabled and config.general.samples:
-            chosen = choose_tasks(config.general, seed)
-            drafts = general_drafts(chosen.tasks, config.general, seed)
-            yield from fitted("general", drafts, config.general.samples)
-            details["general"]["tasks_left_out"] = dict(sorted(chosen.left_out.items()))
-
-    stage_one = fitted("knowdist", knowdist_drafts(texts, config.knowdist, seed), config.knowdist.samples)
-    write_records(folder / "knowdist.parquet", Prompt, stage_one if config.knowdist.samples else ())
-    write_records(folder / "icldist.parquet", Prompt, stage_two())
-    write_records(folder / "dropped.parquet", Drop, (drop for tally in tallies.values() for drop in tally.drops))
-    if {"knowdist", "icldist"} <= set(tallies):
-        details["texts_in_both_stages"] = len(tallies["knowdist"].text_ids & tallies["icldist"].text_ids)
-    return [_ledger(family, tally) for family, tally in tallies.items()], details
-
-
-def _refuse_nothing(family: str, wanted: int, tally: Tally) -> None:
-    if tally.n_out:
-        return
-    if not tally.n_in:
-        raise InputError(f"No {family} prompt could be built, because there are no texts to build it from. "
-                         f"Give the corpus more texts, or set prompts.{family}.samples to 0.")
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in Counter(d.reason for d in tally.drops).items())
-    raise InputError(f"None of {tally.n_in} {family} prompts could be used ({reasons}; the first has "
-                     f"{tally.drops[0].detail}). Raise train.max_length or the teacher's max_model_len, lower "
-                     f"teacher.sampling.{family}.max_tokens, or shorten the texts with corpus.clean.max_chars.")
-
-
-def _describe(wanted: int, tally: Tally) -> dict[str, Any]:
-    return {"asked": wanted, "built": tally.n_out, "shortened": tally.shortened,
-            "mean_demonstrations": round(tally.demonstrations / tally.n_out, 3),
-            "texts": len(tally.text_ids), "kinds": dict(sorted(tally.kinds.items()))}
-
-
-def _ledger(family: str, tally: Tally) -> Ledger:
-    dropped = Counter(drop.reason for drop in tally.drops)
-    return Ledger(f"prompts/{family}", "prompts", tally.n_in, tally.n_out, dropped)

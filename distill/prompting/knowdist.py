@@ -1,45 +1,68 @@
 """KnowDist prompts: the teacher analyses and rewrites each text from several perspectives (Tables 9 and 10)."""
 
 from collections.abc import Iterable, Iterator
-from random import Random
+from dataclasses import dataclass
 
 from distill.config.schema import KnowDist
-from distill.hashing import derived_rng
-from distill.prompting.draft import Draft, in_hash_order
+from distill.prompting.draft import Draft
+from distill.prompting.draws import Draws, Shares
 from distill.prompting.library import Entry, knowdist_file
-from distill.prompting.template import fill
+from distill.prompting.template import around
 from distill.records import Text
 
 BASIC = "basic"
 
 
-def knowdist_drafts(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[Draft]:
-    """Yield the KnowDist prompts of every text, texts in hash order, as drafts.
+@dataclass(frozen=True)
+class _Template:
+    """What stands around the text; ``head`` ends with a line."""
 
-    Each text gets ``prompts_per_text`` of them, methods in turn, so that two are one of each method. The
-    perspectives are drawn for each text and method by hash: equal shares in expectation, and a text added
-    to the corpus changes no other text's prompts. No text gets the same prompt twice, so there are never
-    more than methods times perspectives.
+    kind: str
+    head: str
+    before: str
+    after: str
+
+
+class KnowDistDrafts:
+    """The KnowDist prompts of one text at a time.
+
+    A text has ``prompts_per_text`` of them, and never the same one twice: no more than methods times perspectives.
+    Which ones is drawn for each text by itself, so that a text added to the corpus changes no other text's prompts.
+    A method and a perspective together are drawn in proportion to the product of their weights (those of weight 0
+    never), and no method a whole time more or less often than its share says: with equal weights, two prompts are one
+    of each method, and perspectives come in equal shares.
     """
-    prompts = knowdist_file()
-    methods: dict[str, dict[str, Entry]] = {}
-    if config.analyze:
-        methods["analyze"] = prompts.analyze
-    if config.rewrite:
-        methods["rewrite"] = prompts.rewrite
-    for text in in_hash_order(texts, seed):
-        rng = derived_rng(seed, text.id, "knowdist")
-        for method, perspective in _draw(rng, methods, config):
-            question = fill(prompts.layout, Instruction=methods[method][perspective].instruction, Text=text.text)
-            yield Draft("knowdist", f"{method}/{perspective}", text.id, text.text, question, seed)
+
+    def __init__(self, config: KnowDist, seed: int) -> None:
+        prompts, weights = knowdist_file(), config.weights.model_dump()
+        methods = {"analyze": prompts.analyze if config.analyze else {},
+                   "rewrite": prompts.rewrite if config.rewrite else {}}
+        kept = {method: {name: entry for name, entry in entries.items() if (name != BASIC) == config.multi_perspective}
+                for method, entries in methods.items()}
+        self._seed = seed
+        self._shares = Shares({method: {name: weights[method] * weights.get(name, 1) for name in entries}
+                               for method, entries in kept.items()}, config.prompts_per_text, once=True)
+        self._templates = {(method, name): _template(f"{method}/{name}", prompts.layout, entry)
+                           for method, entries in kept.items() for name, entry in entries.items()}
+
+    def __call__(self, text_id: str, text: str) -> list[Draft]:
+        """Return the prompts of a text."""
+        drafts = []
+        for method, perspective in self._shares.draw(Draws(self._seed, text_id, "knowdist")):
+            template = self._templates[method, perspective]
+            drafts.append(Draft("knowdist", template.kind, text_id, text, template.before + text + template.after,
+                                self._seed, template.head, perspective=perspective, strategy=method))
+        return drafts
 
 
-def _draw(rng: Random, methods: dict[str, dict[str, Entry]], config: KnowDist) -> list[tuple[str, str]]:
-    order = rng.sample(sorted(methods), len(methods))
-    perspectives: dict[str, list[str]] = {}
-    for method in order:
-        names = sorted(name for name in methods[method] if (name != BASIC) == config.multi_perspective)
-        perspectives[method] = rng.sample(names, len(names))
-    rounds = zip(*(perspectives[method] for method in order), strict=True)
-    drawn = [(method, perspective) for names in rounds for method, perspective in zip(order, names, strict=True)]
-    return drawn[:config.prompts_per_text]
+def knowdist_drafts(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[Draft]:
+    """Yield the KnowDist prompts of texts, in their order, as drafts."""
+    drafts_of = KnowDistDrafts(config, seed)
+    for text in texts:
+        yield from drafts_of(text.id, text.text)
+
+
+def _template(kind: str, layout: str, entry: Entry) -> _Template:
+    before, after = around(layout, "Text", Instruction=entry.instruction)
+    head, end, rest = before.rpartition("\n")
+    return _Template(kind, head + end, rest, after)

@@ -6,17 +6,22 @@ The outputs of a file's instances are never read: what is trained on is the teac
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import General
 from distill.errors import InputError
-from distill.hashing import content_id, derived_rng, hash_order
+from distill.hashing import content_id, content_rank, hash_order
 from distill.prompting.draft import Draft
+from distill.prompting.draws import Draws
 from distill.prompting.library import general_file
 from distill.prompting.template import fill
 from distill.resources import locate
 from distill.storage import read_json
+
+STRATEGY = "td"
+"""Task diversification, as Table 6 calls it."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,8 @@ def choose_tasks(config: General, seed: int) -> ChosenTasks:
 def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[Draft]:
     """Yield one prompt for every instance of the tasks, as drafts: a first instance of each, a second, and so on.
 
-    The instances of a task come in an order by hash, and each has 0 to ``max_examples`` of the task's
-    positive examples, drawn for it; never one with the same input.
+    The instances of a task come in an order by hash, in which equal ones are neighbours, and each has 0 to
+    ``max_examples`` of the task's positive examples, drawn for it; never one with the same input.
     """
     queues = [_instances(task, seed) for task in tasks]
     for turn in range(max((len(queue) for queue in queues), default=0)):
@@ -134,14 +139,16 @@ def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> 
 
 def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
     keyed = [(content_id("general", task.name, text), text) for text in task.inputs]
-    return sorted(keyed, key=lambda item: (hash_order(seed, item[0], "instances"), item[0]))
+    return sorted(keyed, key=lambda item: (content_rank(seed, item[0], "instances"), item[0]))
 
 
 def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> Draft:
     layout = general_file().layout
-    rng = derived_rng(seed, text_id, "general")
-    candidates = [item for item in task.examples if item[0].strip() != text.strip()]
-    examples = rng.sample(candidates, rng.randint(0, min(config.max_examples, len(candidates))))
+    draws = Draws(seed, text_id, "general")
+    candidates = [number for number, item in enumerate(task.examples) if item[0].strip() != text.strip()]
+    count = draws.below(1 + min(config.max_examples, len(candidates)))
+    examples = [task.examples[number] for number in islice(draws.shuffled(candidates), count)]
     return Draft("general", task.name, text_id, text, question=fill(layout.question, Input=text), seed=seed,
                  head=fill(layout.instruction, Definition=task.definition),
-                 demonstrations=tuple(fill(layout.demonstration, Input=i, Output=o) for i, o in examples))
+                 demonstrations=tuple(fill(layout.demonstration, Input=i, Output=o) for i, o in examples),
+                 strategy=STRATEGY)

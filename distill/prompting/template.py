@@ -21,3 +21,21 @@ def fill(template: str, **values: str) -> str:
         raise InputError(f"A prompt template has the slots {sorted(slots)} where {sorted(values)} are filled in "
                          f"(it begins '{template[:60]}'). Mend it in the folder prompts/.")
     return _SLOT.sub(lambda match: values[match[1]], template)
+
+
+def around(template: str, slot: str, **values: str) -> tuple[str, str]:
+    """Return what stands before and after ``{slot}`` in ``template``, its other slots filled as by :func:`fill`.
+
+    What is put between the two is the filled template, for as many values of the slot as there are.
+
+    Raises:
+        InputError: the slot does not stand there once, or the other slots are not exactly the given names.
+    """
+    before, found, after = template.partition(f"{{{slot}}}")
+    if not found or slot in _SLOT.findall(after):
+        raise InputError(f"A prompt template needs the slot {{{slot}}} once (it begins '{template[:60]}'). Mend it in "
+                         "the folder prompts/.")
+    names = set(_SLOT.findall(before))
+    fill(before + after, **values)
+    return (fill(before, **{name: value for name, value in values.items() if name in names}),
+            fill(after, **{name: value for name, value in values.items() if name in _SLOT.findall(after)}))

@@ -5,13 +5,12 @@ says most of the time is right more often than what it says once. Ours; the pape
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
 
+from distill.config.sections.filters import AgreementFilter
 from distill.prompting.labels import meaning
 from distill.records import Prompt
 
 REASON = "disagrees"
-FEWEST = 2
 
 
 def asks_one_label(prompt: Prompt) -> bool:
@@ -19,22 +18,32 @@ def asks_one_label(prompt: Prompt) -> bool:
     return prompt.family == "icldist" and bool(prompt.labels) and not prompt.multi_label
 
 
-def disagreements(prompts: Sequence[Prompt], answers: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of the answers that are not what most prompts about the same text and task say, with details.
+class Votes:
+    """What the prompts about each text say of one task. Of a prompt, only its id and its label are held."""
 
-    ``answers`` are labels by prompt id, as the prompt spells them; a prompt without one (dropped before, or
-    off its list) votes for nothing, but counts. A label needs more than half of the prompts, and two at least.
-    '+1', 'POS', 'good' and 'positive' are one label.
-    """
-    groups: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
-    for prompt in prompts:
-        if asks_one_label(prompt):
-            groups[prompt.text_id, prompt.kind.partition("/")[0]].append(prompt)
-    found: dict[str, str] = {}
-    for group in groups.values():
-        said = {prompt.id: meaning(answers[prompt.id], prompt.labels) for prompt in group if prompt.id in answers}
-        votes = Counter(said.values())
-        for key, label in said.items():
-            if votes[label] < FEWEST or 2 * votes[label] <= len(group):
-                found[key] = f"{label}: {votes[label]} of {len(group)} prompts on this text"
-    return found
+    def __init__(self, config: AgreementFilter) -> None:
+        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``fewest`` of them."""
+        self._config = config
+        self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+
+    def add(self, prompt: Prompt, label: str | None) -> None:
+        """Take in a prompt that asks for one label, and the answer to it as the prompt spells it.
+
+        '+1', 'POS', 'good' and 'positive' are one label. A prompt without one (its answer was dropped, or is off
+        its list) votes for nothing, but counts.
+        """
+        said = meaning(label, prompt.labels) if label is not None else ""
+        self._groups[prompt.text_id, prompt.kind.partition("/")[0]].append((prompt.id, said))
+
+    def objections(self) -> dict[str, str]:
+        """Return the ids of the answers that too few of the prompts about the same text and task give, with details."""
+        found: dict[str, str] = {}
+        for group in self._groups.values():
+            votes = Counter(label for _, label in group)
+            for key, label in group:
+                if label and not self._enough(votes[label], len(group)):
+                    found[key] = f"{label}: {votes[label]} of {len(group)} prompts on this text"
+        return found
+
+    def _enough(self, votes: int, prompts: int) -> bool:
+        return votes >= self._config.fewest and (votes > self._config.share * prompts or votes == prompts)

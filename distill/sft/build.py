@@ -1,26 +1,29 @@
 """The stage ``sft``: prompts and responses in; training rows and a list of everything dropped out."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Filters, Train
-from distill.errors import InputError, RunError
-from distill.generation.markers import read_responses
+from distill.errors import InputError
+from distill.generation.markers import read_markers, responses_digest
 from distill.hashing import file_digest
 from distill.ledger import Ledger
 from distill.models import load_tokenizer
-from distill.records import Drop, Prompt, Response, SftRow, read_records, write_records
+from distill.records import Drop, Prompt, RecordWriter, Response, SftRow
 from distill.sft import agreement
 from distill.sft.filters import Filter, completion_of, filters_of, first_finding
+from distill.sft.join import joined
 from distill.sft.labels import parse_answer
 from distill.stage import OnChange, Outcome, run_stage
 from distill.tokenization import encode_completion, encode_prompt
 
 STAGES = ("knowdist", "icldist")
-VERSION = 2
+FOLDER = "sft"
+DROPPED = "dropped.parquet"
+VERSION = 3
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
 TOO_LONG = "too_long_student"
 _CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
@@ -29,12 +32,17 @@ _EXCERPT = 300
 
 
 @dataclass
-class _Sorted:
+class _Account:
     """What became of one stage's prompts."""
 
-    rows: list[SftRow] = field(default_factory=list)
-    drops: list[Drop] = field(default_factory=list)
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_by_kind: dict[str, Counter[str]] = field(default_factory=dict)
     completion_tokens: int = 0
+
+    def drop(self, kind: str, reason: str) -> None:
+        self.dropped[reason] += 1
+        self.dropped_by_kind.setdefault(kind, Counter())[reason] += 1
 
 
 def build_sft(
@@ -50,11 +58,12 @@ def build_sft(
     Of ``train`` only ``max_length`` and ``prompt_format`` matter here: a row longer than ``max_length``
     tokens of the student (prompt, answer, end token; in ``mixed`` the longer of both forms) is dropped as
     ``too_long_student``, because the trainer would drop or cut it silently. ``tokenizer_folder`` is the
-    student's; ``upstream`` holds the fingerprints of the stages whose files are read.
+    student's; ``upstream`` holds the fingerprints of the stages whose files are read. The responses themselves
+    decide, too: where failed prompts were asked again, the rows are made anew.
 
-    Rows are sorted by id, which is the prompt's. The accounts ``sft/knowdist`` and ``sft/icldist`` count prompts;
-    what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows by kind
-    and the mean number of completion tokens, end token included.
+    Rows stand in the order of the prompts, under their ids. The accounts ``sft/knowdist`` and ``sft/icldist`` count
+    prompts; what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
+    drops by reason, by kind, and the mean number of completion tokens, end token included.
 
     Raises:
         InputError: prompts were asked but no answer is left to train on; or the tokenizer does not load, or
@@ -63,6 +72,7 @@ def build_sft(
     """
     inputs = {
         "version": VERSION, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
+        "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "max_length": train.max_length, "prompt_format": train.prompt_format,
         "tokenizer": _tokenizer_digests(tokenizer_folder),
     }
@@ -72,71 +82,58 @@ def build_sft(
         if train.prompt_format != "raw" and not tokenizer.chat_template:
             raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
                              f"{tokenizer_folder} has no chat template. Set it to 'raw', or choose another student.")
-        parts = {stage: _sort_answers(run, stage, filters, train, tokenizer) for stage in STAGES}
-        write_records(folder / "dropped.parquet", Drop, (drop for part in parts.values() for drop in part.drops))
-        for stage, part in parts.items():
-            write_records(folder / f"{stage}.parquet", SftRow, sorted(part.rows, key=lambda row: row.id))
-        for stage, part in parts.items():
-            _refuse_nothing_left(folder, stage, part)
-        return [_ledger(stage, part) for stage, part in parts.items()], _details(parts)
+        with RecordWriter(folder / DROPPED, Drop) as drops:
+            accounts = {stage: _sort_answers(run, stage, filters, train, tokenizer, folder, drops) for stage in STAGES}
+        for stage, account in accounts.items():
+            _refuse_nothing_left(folder, stage, account)
+        return [_ledger(stage, account) for stage, account in accounts.items()], _details(accounts)
 
-    return run_stage(run / "sft", inputs, work, on_change)
+    return run_stage(run / FOLDER, inputs, work, on_change)
 
 
-def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any) -> _Sorted:
-    part, active = _Sorted(), filters_of(filters)
-    objections = _disagreements(run, stage, active) if filters.agreement else {}
-    for prompt, response in _joined(run, stage):
-        if response.failure:
-            reason, detail = f"teacher_failed:{response.failure}", response.finish_reason
-        else:
-            reason, detail = first_finding(active, prompt, response) or ("", "")
+def responses_of(run: Path, stage: str) -> str:
+    """Return a digest of the responses that a stage of a run has so far."""
+    return responses_digest(read_markers(run / stage / "responses").values())
+
+
+def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any, folder: Path,
+                  drops: RecordWriter) -> _Account:
+    account, active = _Account(), filters_of(filters)
+    objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
+    with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:
+        for prompt, response in joined(run, stage):
+            reason, detail = verdict(active, prompt, response)
             if not reason and prompt.id in objections:
                 reason, detail = agreement.REASON, objections[prompt.id]
-        if not reason:
-            completion = completion_of(prompt, response)
-            n_total, n_completion = _lengths(tokenizer, prompt.prompt, completion, train.prompt_format)
-            if n_total <= train.max_length:
-                part.rows.append(SftRow(prompt.id, prompt.family, prompt.kind, prompt.prompt, completion))
-                part.completion_tokens += n_completion
-                continue
-            reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
-        part.drops.append(Drop(prompt.id, f"sft/{stage}", reason, detail, response.output[:_EXCERPT]))
-    return part
+            if not reason:
+                completion = completion_of(prompt, response)
+                n_total, n_completion = _lengths(tokenizer, prompt.prompt, completion, train.prompt_format)
+                if n_total <= train.max_length:
+                    rows.write(SftRow(prompt.id, prompt.family, prompt.kind, prompt.prompt, completion))
+                    account.kept[prompt.kind] += 1
+                    account.completion_tokens += n_completion
+                    continue
+                reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
+            drops.write(Drop(prompt.id, f"sft/{stage}", reason, detail, response.output[:_EXCERPT]))
+            account.drop(prompt.kind, reason)
+    return account
 
 
-def _disagreements(run: Path, stage: str, active: list[Filter]) -> dict[str, str]:
-    """Return the answers of a stage that most others on the same text contradict; what is dropped votes for none."""
-    prompts, answers = [], {}
-    for prompt, response in _joined(run, stage):
+def verdict(active: list[Filter], prompt: Prompt, response: Response) -> tuple[str, str]:
+    """Return (reason, detail) for which an answer by itself is not trained on; two empty strings for none."""
+    if response.failure:
+        return f"teacher_failed:{response.failure}", response.finish_reason
+    return first_finding(active, prompt, response) or ("", "")
+
+
+def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]) -> dict[str, str]:
+    """Return the answers of a stage that too few others on the same text agree with; what is dropped votes for none."""
+    votes = agreement.Votes(filters.agreement)
+    for prompt, response in joined(run, stage):
         if agreement.asks_one_label(prompt):
-            prompts.append(prompt)
-            if response.failure or first_finding(active, prompt, response):
-                continue
-            label = parse_answer(response.output, prompt.labels, multi_label=False)
-            if label is not None:
-                answers[prompt.id] = label
-    return agreement.disagreements(prompts, answers)
-
-
-def _joined(run: Path, stage: str) -> Iterator[tuple[Prompt, Response]]:
-    """Yield every prompt of a stage with its response, in the order of the prompts' file."""
-    responses: dict[str, Response] = {}
-    folder = run / stage / "responses"
-    for response in read_responses(folder):
-        if response.prompt_id in responses:
-            raise RunError(f"The prompt {response.prompt_id} has two responses in {folder}. {_REBUILD}")
-        responses[response.prompt_id] = response
-    for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt):
-        if prompt.id not in responses:
-            raise RunError(f"The prompt {prompt.id} has neither a response nor a failure in {folder}. {_REBUILD}")
-        yield prompt, responses.pop(prompt.id)
-    if responses:
-        raise RunError(f"{len(responses)} responses in {folder} belong to no prompt of this run (the first: "
-                       f"{min(responses)}). {_REBUILD}")
-
-
-_REBUILD = "Prompts and responses are not of the same making: run the generation again."
+            dropped, _ = verdict(active, prompt, response)
+            votes.add(prompt, None if dropped else parse_answer(response.output, prompt.labels, multi_label=False))
+    return votes.objections()
 
 
 def _lengths(tokenizer: Any, prompt: str, completion: str, prompt_format: str) -> tuple[int, int]:
@@ -146,28 +143,31 @@ def _lengths(tokenizer: Any, prompt: str, completion: str, prompt_format: str) -
     return max(a + b for a, b in zip(prompts, completions, strict=True)), max(completions)
 
 
-def _ledger(stage: str, part: _Sorted) -> Ledger:
-    return Ledger(f"sft/{stage}", "prompts", n_in=len(part.rows) + len(part.drops), n_out=len(part.rows),
-                  dropped=Counter(drop.reason for drop in part.drops))
+def _ledger(stage: str, account: _Account) -> Ledger:
+    n_out = account.kept.total()
+    return Ledger(f"sft/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out, dropped=account.dropped)
 
 
-def _refuse_nothing_left(folder: Path, stage: str, part: _Sorted) -> None:
-    if part.rows or not part.drops:
+def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:
+    if account.kept or not account.dropped:
         return
-    reasons = Counter(drop.reason for drop in part.drops).most_common()
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in account.dropped.most_common())
     raise InputError(
-        f"None of the teacher's {len(part.drops)} answers of stage {stage} is left to train on "
-        f"({', '.join(f'{reason}: {count}' for reason, count in reasons)}). They are listed in "
-        f"{folder / 'dropped.parquet'}. Use a more capable teacher, raise its max_tokens (truncated) or "
-        "train.max_length (too_long_student), or switch single filters off under 'filters'.")
+        f"None of the teacher's {account.dropped.total()} answers of stage {stage} is left to train on ({reasons}). "
+        f"They are listed in {folder / DROPPED}; 'distill show RUN --rejected' shows some. Use a more capable teacher, "
+        "raise its max_tokens (truncated) or train.max_length (too_long_student), or switch single filters off under "
+        "'filters'.")
 
 
-def _details(parts: Mapping[str, _Sorted]) -> dict[str, Any]:
+def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
     return {
-        "kept_by_kind": {stage: dict(sorted(Counter(row.kind for row in part.rows).items()))
-                         for stage, part in parts.items()},
-        "mean_completion_tokens": {stage: round(part.completion_tokens / len(part.rows), 1) if part.rows else 0.0
-                                   for stage, part in parts.items()},
+        "kept_by_kind": {stage: dict(sorted(account.kept.items())) for stage, account in accounts.items()},
+        "dropped_by_kind": {stage: {kind: dict(sorted(reasons.items()))
+                                    for kind, reasons in sorted(account.dropped_by_kind.items())}
+                            for stage, account in accounts.items()},
+        "mean_completion_tokens": {
+            stage: round(account.completion_tokens / account.kept.total(), 1) if account.kept else 0.0
+            for stage, account in accounts.items()},
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import EndpointEngine, EngineConfig, Evaluate
+from distill.config.schema import Evaluate, OpenAIEngine, TeacherEngine
 from distill.engines import identity
 from distill.hashing import fingerprint
 from distill.process import call_in_process
@@ -28,7 +28,7 @@ class Subject:
     source: str
     weights: str
     folder: Path | None = None
-    endpoint: EndpointEngine | None = None
+    endpoint: OpenAIEngine | None = None
     measured: Path | None = None
 
 
@@ -41,9 +41,9 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
         InputError, RunError: as :func:`sentibench.worker.evaluate`.
     """
     selected = select_tasks(config.tasks)
-    engine: EngineConfig | EndpointEngine = subject.endpoint or config.engine
-    settings: dict[str, Any] = {
-        **config.model_dump(mode="json", include={"protocol", "seeds", "limit", "classify", "max_tokens"})}
+    engine: TeacherEngine = subject.endpoint or config.engine
+    settings: dict[str, Any] = config.model_dump(
+        mode="json", include={"protocol", "seeds", "limit", "classify", "max_tokens", "structured"})
     if subject.endpoint and settings["classify"] == "score":
         settings["classify"] = "generate"  # an endpoint shows no scores of labels
     decides = fingerprint([subject.weights, {key: value for key, value in settings.items() if key != "seeds"},

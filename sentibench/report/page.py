@@ -48,6 +48,11 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
                   "answers:", ""]
         lines += _table(["", *(WAY[role] for role in results["held_out"]["models"])],
                         [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
+    if view.quality:
+        lines += ["", "## What the teacher is worth"]
+    for table in view.quality:
+        lines += ["", f"### {table.title}", "", table.about, ""]
+        lines += _table(table.head, [cells for _, cells in table.rows], table.text_columns)
     lines += ["", "## Ledger", ""]
     lines += _table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.resources import PREFIX
 from sentibench.paper import table2
+from sentibench.report.quality import QualityTable, quality_tables
 
 AVERAGES = {
     "BSA": "Basic sentiment analysis", "MSA": "Multifaceted sentiment analysis", "FSA": "Fine-grained sentiment "
@@ -52,6 +53,7 @@ class View:
     miniature: bool
     own_teacher: bool
     contamination: list[dict[str, Any]]
+    quality: list[QualityTable]
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -69,7 +71,7 @@ def build_view(results: dict[str, Any]) -> View:
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
-        seeds=bench["seeds"], size=size)
+        quality=quality_tables(results["quality"], config), seeds=bench["seeds"], size=size)
 
 
 RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from distill.config.sections.base import Section
-from distill.config.sections.models import EngineConfig, TransformersEngine
+from distill.config.sections.models import EngineConfig, TeacherEngine, TransformersEngine
 
 
 class HeldOut(Section):
@@ -28,8 +28,11 @@ class Evaluate(Section):
     classify: Literal["score", "generate"] = Field(
         "score", description="score each label, or let the model write one (reasoning models)")
     max_tokens: int | None = Field(None, ge=1, description="tokens of a written answer; default: as the task has it")
+    structured: bool = Field(
+        False, description="let models write nothing but labels, or lists of tuples, of the task (vllm, openai). Ours: "
+                           "the paper's models wrote freely")
     models: list[Literal["base", "distilled", "teacher"]] = Field(["base", "distilled", "teacher"])
     held_out: HeldOut = HeldOut()
     engine: EngineConfig = TransformersEngine()
-    teacher_engine: EngineConfig | None = Field(
+    teacher_engine: TeacherEngine | None = Field(
         None, description="default: the one it answered with; 'engine' where teacher and student are one model")

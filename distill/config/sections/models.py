@@ -1,8 +1,10 @@
 """Models and engines, wherever a part of the config names one."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from distill.config.sections.base import Section, default_kind, operational
 
@@ -16,6 +18,27 @@ class Model(Section):
 
     name: str
     revision: str | None = None
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _check_address(url: str) -> None:
+    if "@" in url or "?" in url:
+        raise ValueError("an address in base_urls must hold no user, no password and no parameters: it is kept in "
+                         "results and logs; put the key into the variable that api_key_variable names")
+    try:
+        address = urlsplit(url)
+        whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        whole = False
+    if not whole or "#" in url or any(map(str.isspace, url)):
+        raise ValueError("base_urls must hold addresses like http://host:8000/v1")
 
 
 class TransformersEngine(Section):
@@ -41,19 +64,55 @@ class VllmEngine(Section):
     kv_cache_gb: int = operational(2, ge=1)
 
 
-class EndpointEngine(Section):
-    """A server that speaks OpenAI's protocol, such as ``vllm serve``. For evaluation; it shows no scores of labels.
+class OpenAIEngine(Section):
+    """One or several servers that speak OpenAI's protocol: ``vllm serve``, SGLang, LMDeploy, or a paid one.
 
-    The key is read from the environment variable named, where it is set, and stands nowhere else.
+    They show no scores of labels. The key is read from the environment variable named, where that is set, and stands
+    nowhere else.
     """
 
-    kind: Literal["endpoint"] = "endpoint"
-    base_url: str = Field(description="up to and with /v1")
-    model: str
-    api_key_variable: str = "SENTIDISTILL_ENDPOINT_KEY"
-    concurrency: int = Field(16, ge=1, description="requests at once")
-    timeout: float = Field(600.0, gt=0, description="seconds that one answer may take")
+    kind: Literal["openai"] = "openai"
+    base_urls: Annotated[list[str], BeforeValidator(_listed)] = operational(
+        ..., min_length=1, description="each up to and with /v1; all must serve the same model")
+    model: str | None = Field(
+        None, min_length=1, description="the name it is served under; default: the name of the teacher's model")
+    tokenizer: Annotated[Model | None, BeforeValidator(_named)] = Field(
+        None, description="counts and encodes the prompts here; default: the teacher's model; null where it cannot be "
+                          "had: the student's tokenizer then estimates lengths, and prompts are sent as text")
+    send_tokens: bool = Field(
+        True, description="send prompts as token ids, so that special tokens in a review stay text and no server's "
+                          "own chat template counts; false: as text, for servers that take no ids")
+    max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
+    api_key_variable: str = operational("SENTIDISTILL_ENDPOINT_KEY")
+    concurrency: int = operational(64, ge=1, description="requests at once, at each endpoint")
+    timeout: float = operational(600.0, gt=0, description="seconds that one answer may take")
+    gpus: int = operational(0, ge=0, description="GPUs behind the addresses, for the account of GPU hours and cost")
+    patience: float = operational(
+        600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        # Checked here and not at the fields, so that no error message shows what was written there.
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", self.api_key_variable):
+            raise ValueError("api_key_variable must be the name of an environment variable, in capitals; the key "
+                             "itself belongs into that variable and nowhere else")
+        for url in self.base_urls:
+            _check_address(url)
+        if len(set(self.base_urls)) < len(self.base_urls):
+            raise ValueError("base_urls names an endpoint twice")
+        return self
+
+    def serving(self, model: Model) -> Self:
+        """Return this engine with what was left out of its settings taken from ``model``, which it serves."""
+        given = {"model": self.model or model.name}
+        if "tokenizer" not in self.model_fields_set:
+            given["tokenizer"] = model
+        return self.model_copy(update=given)
 
 
 EngineConfig = Annotated[
     TransformersEngine | VllmEngine, Field(discriminator="kind"), default_kind("transformers")]
+
+TeacherEngine = Annotated[
+    TransformersEngine | VllmEngine | OpenAIEngine, Field(discriminator="kind"), default_kind("transformers")]
+"""Engines for models of which nothing but answers is needed."""

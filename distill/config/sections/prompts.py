@@ -1,10 +1,41 @@
 """The part ``prompts``: what the teacher is asked."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import Section, operational
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class KnowDistWeights(Section):
+    """How often a method and a perspective are asked for, relative to the others; 0: never. Ours: all alike.
+
+    A method and a perspective together have the product of their weights. BASIC, which stands alone, has none.
+    """
+
+    analyze: Weight = 1
+    rewrite: Weight = 1
+    target: Weight = 1
+    expression: Weight = 1
+    emotion: Weight = 1
+    background: Weight = 1
+
+
+class IclDistWeights(Section):
+    """How often a task and a strategy are asked for, relative to the others; 0: never. Ours: all alike.
+
+    A text gets a task by the weights of the tasks, then strategies by the weights of those that the task has:
+    label words (lw) are of the sentiment task, label taxonomies (lt) of the emotion task; mi: minimised instructions.
+    """
+
+    sentiment: Weight = 1
+    emotion: Weight = 1
+    basic: Weight = 1
+    lw: Weight = 1
+    lt: Weight = 1
+    mi: Weight = 1
 
 
 class KnowDist(Section):
@@ -15,11 +46,22 @@ class KnowDist(Section):
     rewrite: bool = True
     multi_perspective: bool = True
     prompts_per_text: int = Field(2, ge=1, le=8, description="ours: one of each method")
+    weights: KnowDistWeights = KnowDistWeights()
 
     @model_validator(mode="after")
     def _some_method(self) -> Self:
-        if self.samples and not (self.analyze or self.rewrite):
+        weights = self.weights
+        if not self.samples:
+            return self
+        if not (self.analyze or self.rewrite):
             raise ValueError("analyze and rewrite are both off; turn one on, or set samples to 0")
+        if not ((self.analyze and weights.analyze) or (self.rewrite and weights.rewrite)):
+            raise ValueError("every method that is on has weight 0; raise weights.analyze or weights.rewrite, or set "
+                             "samples to 0")
+        if self.multi_perspective and not any((weights.target, weights.expression, weights.emotion,
+                                               weights.background)):
+            raise ValueError("every perspective has weight 0; raise one of weights.target, expression, emotion and "
+                             "background, or set samples to 0")
         return self
 
 
@@ -34,11 +76,26 @@ class IclDist(Section):
     min_demonstrations: int = Field(1, ge=0, le=55)
     max_demonstrations: int = Field(16, ge=0, le=55)
     demonstrations: str = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
+    weights: IclDistWeights = IclDistWeights()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min_demonstrations > self.max_demonstrations:
             raise ValueError("min_demonstrations is larger than max_demonstrations")
+        return self
+
+    @model_validator(mode="after")
+    def _some_strategy(self) -> Self:
+        weights = self.weights
+        if self.samples and not (weights.sentiment or weights.emotion):
+            raise ValueError("both tasks have weight 0; raise weights.sentiment or weights.emotion, or set samples to "
+                             "0")
+        mi = self.minimized_instructions and weights.mi
+        for task, weight, own in (("sentiment", weights.sentiment, self.label_words and weights.lw),
+                                  ("emotion", weights.emotion, self.label_taxonomies and weights.lt)):
+            if self.samples and weight and not (weights.basic or own or mi):
+                raise ValueError(f"every strategy of the task {task} is off or has weight 0; raise one's weight, or "
+                                 f"set weights.{task} to 0")
         return self
 
 
@@ -53,8 +110,9 @@ class General(Section):
 
 
 class Prompts(Section):
-    """What the teacher is asked."""
+    """What the teacher is asked. The ``samples`` of the three families are their weights."""
 
     knowdist: KnowDist = KnowDist()
     icldist: IclDist = IclDist()
     general: General = General()
+    workers: int | None = operational(None, ge=1, description="processes that build prompts; default: one a core")

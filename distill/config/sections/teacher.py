@@ -1,11 +1,11 @@
-"""The parts ``teacher`` and ``filters``: who answers, how, and which answers are not trained on."""
+"""The part ``teacher``: who answers, and how."""
 
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Section, operational
-from distill.config.sections.models import EngineConfig, Model, TransformersEngine
+from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 
 class SamplingConfig(Section):
@@ -57,7 +57,7 @@ class Teacher(Section):
     """Who answers, how, in what portions the answers are stored, and what it may cost."""
 
     model: Model
-    engine: EngineConfig = TransformersEngine()
+    engine: TeacherEngine = TransformersEngine()
     chat_template: ChatTemplate = Field(ChatTemplate(), description="ours")
     sampling: TeacherSampling = TeacherSampling()
     structured: bool = Field(
@@ -81,19 +81,20 @@ class Teacher(Section):
                              "price_per_million_prompt_tokens and price_per_million_output_tokens")
         return self
 
+    @model_validator(mode="after")
+    def _engine_can(self) -> Self:
+        if self.engine.kind == "openai":
+            self.engine = self.engine.serving(self.model)
+            if self.data_parallel > 1:
+                raise ValueError("data_parallel starts engines on this machine, but the engine openai has none; name "
+                                 "more base_urls instead, or raise engine.concurrency")
+        if self.structured and self.engine.kind == "transformers":
+            raise ValueError("structured is set, but the engine transformers cannot hold a model to a list of labels; "
+                             "use the engine vllm, or openai with 'vllm serve', or set structured to false")
+        return self
+
     @property
     def has_prices(self) -> bool:
         """Say whether what the teacher does can be told in money."""
         return any(price is not None for price in (
             self.price_per_gpu_hour, self.price_per_million_prompt_tokens, self.price_per_million_output_tokens))
-
-
-class Filters(Section):
-    """Which answers are not trained on (ours; the paper filters nothing and lists that as a limitation)."""
-
-    truncated: bool = Field(True, description="answers cut off by max_tokens")
-    off_list: bool = Field(True, description="ICLDist answers that are no label, or no list of labels, of the prompt")
-    copied: bool = Field(True, description="KnowDist answers that only repeat the text")
-    repetitive: bool = Field(True, description="answers that go round in circles")
-    agreement: bool = Field(False, description="single labels that most prompts on the same text do not give; needs "
-                                               "prompts.icldist.prompts_per_text of 2 or, better, 3")

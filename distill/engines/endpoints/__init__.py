@@ -1,0 +1,1 @@
+"""Servers that speak OpenAI's protocol: one (client.py), several that stand in for each other (pool.py)."""

@@ -1,0 +1,131 @@
+"""The stages ``quality/gold`` and ``quality/judge``: one model asked once, its answers and the scores in one folder."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Gold, IclDist, Judge, Quality, SamplingConfig, Teacher
+from distill.engines.base import Output
+from distill.engines.grammar import structure_of
+from distill.errors import InputError
+from distill.generation.markers import read_markers, responses_digest
+from distill.hashing import file_digest, fingerprint
+from distill.ledger import Ledger
+from distill.prompting.demonstrations import load_demonstrations
+from distill.quality.gold import gold_questions, read_answers, score_gold
+from distill.quality.judge import choose_analyses, read_verdicts, score_verdicts
+from distill.quality.records import GoldAnswer, Verdict
+from distill.quality.respondent import Question, Respondent
+from distill.quality.rubric import RUBRIC, judge_prompt
+from distill.records import Prompt, write_records
+from distill.resources import shipped
+from distill.stage import MARKER, OnChange, Outcome, run_stage
+from distill.storage import read_json, write_json
+
+FOLDER = "quality"
+PARTS = ("gold", "judge")
+VERSION = 1
+"""Raised when questions, prompts or scores are made in another way."""
+_SCORES = "scores.json"
+_ANSWERS = "answers.parquet"
+
+
+def wanted_parts(config: Quality) -> list[str]:
+    """Return which of ``PARTS`` are switched on."""
+    on = {"gold": config.gold.examples > 0, "judge": config.judge is not None}
+    return [part for part in PARTS if on[part]]
+
+
+def check_gold(
+    config: Gold, teacher: Teacher, model: Path | None, weights: str, prompts: IclDist, run: Path, seed: int,
+    on_change: OnChange = "stop",
+) -> Outcome:
+    """Ask the teacher texts whose labels are known (:func:`distill.quality.gold.gold_questions`), as all the others.
+
+    ``weights`` stands for those of the model in the folder ``model``; behind an endpoint there is no folder.
+
+    Writes into ``run/quality/gold`` what :func:`distill.quality.gold.score_gold` returns as ``scores.json``, and
+    ``answers.parquet``, a :class:`distill.quality.records.GoldAnswer` a prompt. The account counts answers: those in
+    which a label can be read, and by reason those in which none can, which count as wrong.
+
+    Raises:
+        InputError: the pool of demonstrations, the model or the engine's settings cannot be used; or other settings
+            made what is there and ``on_change`` is ``stop``.
+        RunError: the process died.
+    """
+    questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
+    asked = Respondent(model, weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
+    inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
+              "structured": teacher.structured, **asked.to_json()}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        outputs = asked.answers([_asked(item.prompt, teacher) for item in questions],
+                                run / "logs" / "quality-gold.log")
+        answers = read_answers(questions, outputs)
+        write_records(folder / _ANSWERS, GoldAnswer, answers)
+        write_json(folder / _SCORES, score_gold(questions, answers, seed))
+        return [_account("gold", [item.problem for item in answers])], _tokens(outputs)
+
+    return run_stage(run / FOLDER / "gold", inputs, work, on_change)
+
+
+def _asked(prompt: Prompt, teacher: Teacher) -> Question:
+    choices, pattern = structure_of(prompt, teacher.chat_template.icldist) if teacher.structured else ((), "")
+    return Question(prompt.id, prompt.prompt, prompt.seed, choices, pattern)
+
+
+def judge_analyses(
+    config: Judge, model: Path | None, weights: str, run: Path, seed: int, on_change: OnChange = "stop"
+) -> Outcome:
+    """Have a model mark some of the teacher's analyses (:func:`distill.quality.judge.choose_analyses`).
+
+    It is asked in a turn of a chat and decodes greedily. ``model`` and ``weights`` as :func:`check_gold`.
+
+    Writes into ``run/quality/judge`` what :func:`distill.quality.judge.score_verdicts` returns as ``scores.json``, and
+    ``answers.parquet``, a :class:`distill.quality.records.Verdict` an analysis. The account counts analyses: marked,
+    and not marked by reason.
+
+    Raises:
+        InputError: there is no analysis to mark; the model or the engine's settings cannot be used; or other settings
+            made what is there and ``on_change`` is ``stop``.
+        RunError: the process died, or a shard of answers is damaged.
+    """
+    responses = run / "knowdist" / "responses"
+    judge = Respondent(model, weights, config.engine, SamplingConfig(temperature=0.0, max_tokens=config.max_tokens),
+                       chat=True)
+    wanted = config.responses_per_perspective
+    inputs = {"version": VERSION, "responses": responses_digest(read_markers(responses).values()), "seed": seed,
+              "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted, **judge.to_json()}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, wanted, seed)
+        if not analyses:
+            raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
+                             "quality.judge to null, or look with 'distill status' why there are none.")
+        outputs = judge.answers([Question(item.prompt_id, judge_prompt(item.task, item.answer)) for item in analyses],
+                                run / "logs" / "quality-judge.log")
+        verdicts = read_verdicts(analyses, outputs)
+        write_records(folder / _ANSWERS, Verdict, verdicts)
+        write_json(folder / _SCORES, score_verdicts(verdicts, seed))
+        return [_account("judge", [item.problem for item in verdicts])], _tokens(outputs)
+
+    return run_stage(run / FOLDER / "judge", inputs, work, on_change)
+
+
+def read_scores(run: Path) -> dict[str, Any]:
+    """Return the scores of a run: ``gold`` and ``judge``, each None where that stage is not finished."""
+    folders = {part: run / FOLDER / part for part in PARTS}
+    return {part: read_json(folder / _SCORES) if (folder / MARKER).exists() else None
+            for part, folder in folders.items()}
+
+
+def _account(part: str, problems: Sequence[str]) -> Ledger:
+    found = Counter(problem for problem in problems if problem)
+    return Ledger(f"quality/{part}", "examples", len(problems), len(problems) - found.total(), found)
+
+
+def _tokens(outputs: Sequence[Output]) -> dict[str, int]:
+    return {"prompt_tokens": sum(output.n_prompt_tokens for output in outputs),
+            "output_tokens": sum(output.n_output_tokens for output in outputs)}
