@@ -16,6 +16,10 @@ INSTALLED := $(VENV)/.installed-$(EXTRA)
 ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
+# Where Python is not to write bytecode as it goes, each of many processes would compile torch and transformers anew.
+ifdef PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
+endif
 ifeq ($(EXTRA),cpu)
 TORCH := $(if $(PIP_FIND_LINKS),$(foreach place,$(PIP_FIND_LINKS),--find-links $(place)),--torch-backend=cpu)
 PINS := --constraints constraints.txt

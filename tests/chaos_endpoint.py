@@ -47,7 +47,7 @@ def main() -> None:
             def answered(self, body: dict[str, Any]) -> bytes:
                 chat = "messages" in body
                 prompt = body["messages"][0]["content"] if chat else body["prompt"]
-                sampling = Sampling(body["temperature"], body["top_p"], body["max_tokens"])
+                sampling = Sampling(body.get("temperature", 0.0), body.get("top_p", 1.0), body["max_tokens"])
                 (output,) = engine.generate([Request("0", prompt, sampling, chat=chat, seed=body.get("seed", 0))])
                 said = {"message": {"content": output.text}} if chat else {"text": output.text}
                 return json.dumps({

@@ -67,6 +67,7 @@ def generate(
             spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(model or ""),
                     "engine": teacher.engine.model_dump(mode="json"), "settings": settings}
             answer(Job(stage, teacher, run, plan, spec, show), pending)
+            _remove_leftovers(responses, set())  # of processes that died meanwhile
         ledgers, details = totals(stage, responses, plan.rows)
         return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings)}
 
