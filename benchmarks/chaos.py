@@ -48,7 +48,7 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
     with contextlib.ExitStack() as stack:
         if seed % 3 == 0:
             what, teacher = "two engines", teacher.model_copy(update={"data_parallel": 2})
-            storm = Storm(teacher, model, folder, seed, blows, _KILLS)
+            storm = Storm(teacher, model, folder / "storm", seed, blows, _KILLS)
         elif seed % 3 == 1:
             mounted = stack.enter_context(small_disk(folder / "small", megabytes=8))
             what = "one engine, small disk" if mounted else "one engine"
@@ -63,7 +63,7 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
                                   concurrency=4, timeout=3.0, max_model_len=2048)
             teacher = teacher.model_copy(update={"engine": engine, "chat_template": type(teacher.chat_template)(
                 knowdist=False, icldist=False, general=False)})
-            storm = Storm(teacher, model, folder, seed, blows, ("endpoint", "endpoint", "worker", "machine"),
+            storm = Storm(teacher, model, folder / "storm", seed, blows, ("endpoint", "endpoint", "worker", "machine"),
                           endpoints=endpoints)
         problem = ""
         try:

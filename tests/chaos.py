@@ -66,6 +66,11 @@ class Storm:
     dealt: Counter[str] = field(default_factory=Counter)
     runs: int = 0
 
+    @property
+    def said(self) -> Path:
+        """What the processes say: beside the folder, which may be on a disk that is full."""
+        return self.folder.parent / f"{self.folder.name}.log"
+
     def rage(self) -> "Storm":
         """Deal all blows. Raises Broken where something did not hold."""
         choose = random.Random(self.seed)
@@ -80,7 +85,7 @@ class Storm:
     def start(self, run: Path) -> "subprocess.Popen[bytes]":
         """Begin, or go on with, a run in a process group of its own."""
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        with (run / "said.log").open("ab") as log:
+        with self.said.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos", str(run), str(self.model), self.teacher.model_dump_json(),
                  self.order], start_new_session=True, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -111,8 +116,7 @@ class Storm:
                     process = self.start(run)
             status = process.wait(_GIVE_UP)
             if status:
-                said = (run / "said.log").read_text(errors="replace")[-1500:]
-                raise Broken(f"generation ended with status {status}: {said}")
+                raise Broken(f"generation ended with status {status}: {self.said.read_text(errors='replace')[-1500:]}")
             still_whole(run, finished)
             everything_is_there(run, self.prompts)
             if (found := contents(run)) != expected:
