@@ -61,10 +61,11 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
                 stack.callback(one.close)
             engine = OpenAIEngine(base_urls=[one.url for one in endpoints], model="tiny", tokenizer=None,
                                   concurrency=4, timeout=3.0, max_model_len=2048)
-            teacher = teacher.model_copy(update={"engine": engine, "chat_template": type(teacher.chat_template)(
+            calm = teacher.model_copy(update={"chat_template": type(teacher.chat_template)(
                 knowdist=False, icldist=False, general=False)})
+            teacher = calm.model_copy(update={"engine": engine})
             storm = Storm(teacher, model, folder / "storm", seed, blows, ("endpoint", "endpoint", "worker", "machine"),
-                          endpoints=endpoints)
+                          endpoints=endpoints, calm=calm)
         problem = ""
         try:
             storm.rage()

@@ -78,6 +78,7 @@ def _compare(folder: Path, scale: float, data_dir: Path | None) -> None:
             (f"before tokenising, {CORES} processes", "ours", sizes[0], CORES),
             (f"before tokenising, {CORES} processes", "ours", sizes[1], CORES),
             (f"datasets.map, {CORES} processes", "plain", sizes[0], CORES),
+            ("with tokenising, 1 process", "ours+tokens", sizes[1], 1),
             (f"with tokenising, {CORES} processes", "ours+tokens", sizes[0], CORES),
             (f"with tokenising, {CORES} processes", "ours+tokens", sizes[1], CORES),
             (f"datasets.map with tokenising, {CORES} processes", "plain+tokens", sizes[0], CORES)]

@@ -13,6 +13,8 @@ from typing import Any
 from distill.errors import ProcessDiedError
 from distill.process import die_with
 
+_AHEAD = 12  # calls that wait in line while the one who asked is busy with the results
+
 
 @contextlib.contextmanager
 def processes(n: int) -> Iterator[Callable[[Callable[..., Any], list[tuple[Any, ...]]], Iterable[Any]]]:
@@ -61,7 +63,7 @@ def workers(
         try:
             for one in stream:
                 waiting.append(pool.submit(_work, *one))
-                if len(waiting) > 2 * n:
+                if len(waiting) > 2 * n + _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, ProcessDiedError, RunError, may_pass
-from distill.storage import write_json
+from distill.storage import write_text
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
@@ -103,7 +103,7 @@ class Child:
             raise ProcessDiedError(
                 f"The process that ran {self.target} died ({how}) before it could report; it may have been killed or "
                 "run out of memory. Finished work is kept: run the same command again to go on.")
-        result = json.loads(self._result.read_text())
+        result = json.loads(self._result.read_text(encoding="utf-8"))
         if "error" not in result:
             return result["value"]
         if result["kind"] == "input":
@@ -111,7 +111,7 @@ class Child:
         kind = ProcessDiedError if result["kind"] == "died" else RunError
         if result["traceback"] and log:
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(result["traceback"])
+            log.write_text(result["traceback"], encoding="utf-8", errors="backslashreplace")
             raise kind(f"{result['error']} (The traceback is in {log}.)")
         raise kind(result["error"])
 
@@ -153,11 +153,14 @@ class _Call:
         return self.status if self.status is not None else -signal.SIGKILL
 
     def kill(self) -> None:
-        """Kill the fork. Its id is free for others only when the nursery has waited for it, which ``status`` says."""
+        """Kill the fork, and what it started: engines have processes of their own."""
         self._begun.wait()
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._ended.wait()
 
 
@@ -203,24 +206,26 @@ class _Nursery:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._owner, self._calls = os.getpid(), {}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "distill.process", str(os.getpid())], stdin=subprocess.PIPE,
+                [sys.executable, "-P", "-m", "distill.process", str(os.getpid())], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
             threading.Thread(target=self._listen, args=(self._process, self._calls), daemon=True).start()
         return self._process, self._calls
 
     def _listen(self, process: "subprocess.Popen[str]", calls: dict[int, _Call]) -> None:
-        for line in process.stdout or ():
-            said = json.loads(line)
-            if "pid" in said:
-                calls[said["number"]].begun(said["pid"])
-            else:
-                calls.pop(said["number"]).ended(said["status"])
-        with self._lock:  # nothing can be begun with it any more, so none is forgotten
-            process.kill()
-            process.wait()
-            for call in calls.values():
-                call.ended(-signal.SIGKILL)
+        try:
+            for line in process.stdout or ():
+                said = json.loads(line)
+                if "pid" in said:
+                    calls[said["number"]].begun(said["pid"])
+                else:
+                    calls.pop(said["number"]).ended(said["status"])
+        finally:  # whatever it was that ended it: nobody may wait for ever
+            with self._lock:  # nothing can be begun with it any more, so none is forgotten
+                process.kill()
+                process.wait()
+                for call in calls.values():
+                    call.ended(-signal.SIGKILL)
 
 
 _one_at_a_time = threading.Lock()
@@ -270,6 +275,7 @@ def _serve(parent: int) -> None:
                 for descriptor in (0, awake, waker, answers.fileno()):
                     os.close(descriptor)
                 os.open(os.devnull, os.O_RDONLY)
+                os.setpgid(0, 0)
                 die_with(nursery)
                 _work(request)
             numbers[pid] = request["number"]
@@ -299,11 +305,12 @@ def _work(request: dict[str, Any]) -> None:
     except RunError as error:
         kind = "died" if may_pass(error) else "run"
         result = {"error": str(error), "kind": kind, "traceback": ""}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = "died" if may_pass(error) else "run"
         result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
                   "traceback": traceback.format_exc()}
-    write_json(Path(request["result"]), result)
+    # ASCII: an error may quote half a character.
+    write_text(Path(request["result"]), json.dumps(result))
     # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -62,14 +62,12 @@ def resume_command(arguments: argparse.Namespace) -> None:
 def _approve(folder: Path) -> None:
     """Say go on to every forecast that waits for it."""
     from distill.errors import InputError
-    from distill.generation.answer import FORECAST, approve
+    from distill.generation.answer import approve
+    from distill.stage import MARKER
     from flows.steps import STAGES
 
-    waiting = [stage for stage in STAGES if (folder / stage / FORECAST).exists()]
-    if not waiting:
-        raise InputError(f"No forecast of the run {folder} waits for approval: its pilot has not been asked yet.")
-    for stage in waiting:
-        approve(stage, folder)
+    if not [stage for stage in STAGES if not (folder / stage / MARKER).exists() and approve(stage, folder)]:
+        raise InputError(f"No forecast of the run {folder} waits for approval: no pilot was asked, or all is answered.")
 
 
 def stage_command(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
 """The forecast of what the teacher will take, as people read it: a table in the log and on the terminal."""
 
 import logging
-import math
 
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
@@ -27,9 +26,9 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
          f"{forecast.prompt_tokens_per_row:,.1f} a row"),
         ("output tokens", f"{left * forecast.output_tokens_per_row:,.0f}",
          f"{forecast.output_tokens_per_row:,.1f} a row, {forecast.output_tokens_per_second:,.0f} a second"),
-        ("time", duration(3600 * hours), f"{forecast.rows_per_hour:,.0f} rows an hour"),
+        ("time", "unknown" if hours is None else duration(3600 * hours), f"{forecast.rows_per_hour:,.0f} rows an hour"),
     ]
-    if forecast.devices:
+    if forecast.devices and forecast.gpu_hours_left is not None:
         device = "GPU" if has_gpus() else "machine"
         rows.append((f"{device} hours", f"{forecast.gpu_hours_left:,.3g}",
                      f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and {device}; the paper's 4 A100: "
@@ -50,8 +49,6 @@ def prices(teacher: Teacher) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time in the unit that people would use."""
-    if math.isinf(seconds):
-        return "unknown"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -52,7 +52,10 @@ class Broken(AssertionError):
 
 @dataclass
 class Storm:
-    """What is dealt out: ``blows`` of these ``kinds``, at moments drawn from ``seed``, to runs of ``teacher``."""
+    """What is dealt out: ``blows`` of these ``kinds``, at moments drawn from ``seed``, to runs of ``teacher``.
+
+    ``calm`` makes what they are compared with, where that is another teacher: one without endpoints that misbehave.
+    """
 
     teacher: Teacher
     model: Path
@@ -63,6 +66,7 @@ class Storm:
     order: str = "file-first"
     prompts: int = 240
     endpoints: "list[ServedModel]" = field(default_factory=list)
+    calm: Teacher | None = None
     dealt: Counter[str] = field(default_factory=Counter)
     runs: int = 0
 
@@ -75,20 +79,21 @@ class Storm:
         """Deal all blows. Raises Broken where something did not hold."""
         choose = random.Random(self.seed)
         calm = self._run_folder("calm")
-        process = self.start(calm)
+        process = self.start(calm, self.calm or self.teacher)
         assert process.wait() == 0
         expected = contents(calm)
         while self.dealt.total() < self.blows:
             self._one_run(choose, expected)
         return self
 
-    def start(self, run: Path) -> "subprocess.Popen[bytes]":
+    def start(self, run: Path, teacher: Teacher | None = None) -> "subprocess.Popen[bytes]":
         """Begin, or go on with, a run in a process group of its own."""
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         with self.said.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos", str(run), str(self.model), self.teacher.model_dump_json(),
-                 self.order], start_new_session=True, cwd=ROOT, env=environment, stdout=log, stderr=log)
+                [sys.executable, "-m", "tests.chaos", str(run), str(self.model),
+                 (teacher or self.teacher).model_dump_json(), self.order],
+                start_new_session=True, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def _run_folder(self, name: str) -> Path:
         run = self.folder / name

@@ -115,7 +115,7 @@ def test_a_prompt_that_kills_the_engine_becomes_a_failure_and_harms_no_other(tmp
     assert len(fake.asked) == 39
     fake.deadly = set()
     (ledger,) = made(tmp_path, retry_failed=True).ledgers
-    assert "engine_died" not in ledger.dropped and len(fake.asked) == 41  # the half character was asked again, too
+    assert "engine_died" not in ledger.dropped and len(fake.asked) == 42  # the other two failures were asked again, too
 
 
 def test_an_engine_that_loses_a_request_fails_the_run(tmp_path: Path, fake: FakeEngine) -> None:
@@ -147,12 +147,13 @@ def test_failures_are_asked_again_when_told_to_and_answers_are_not(tmp_path: Pat
     first = made(tmp_path)
     before = files(tmp_path)
     second = made(tmp_path, retry_failed=True)
-    assert [request.prompt for request in fake.asked[40:]] == ["Say something about number 14."]
+    assert sorted(request.prompt for request in fake.asked[40:]) == [
+        "Say something about number 13.", "Say something about number 14."]
     assert first.details["responses"] == second.details["responses"]  # it failed again
     assert {name: data for name, (_, data) in files(tmp_path).items() if name.endswith("parquet")} == {
         name: data for name, (_, data) in before.items() if name.endswith("parquet")}
     changed = [name for name, value in files(tmp_path).items() if before[name] != value]
-    assert len(changed) == 2  # one shard and its marker
+    assert len(changed) == 4  # two shards and their markers
 
 
 def test_the_pilot_is_asked_first_and_its_forecast_counts_what_is_left(tmp_path: Path, fake: FakeEngine) -> None:
@@ -176,7 +177,7 @@ def pool_order(key: str) -> Any:
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tmp_path: Path, fake: FakeEngine) -> None:
     teacher = TEACHER.model_copy(update={
         "price_per_million_output_tokens": 1e6 / 3, "budget": Budget(max_cost=50.0)})  # about 1 a row
-    with pytest.raises(BudgetError, match=r"of 50 \(teacher.budget.max_cost\), with .* of 400 prompts"):
+    with pytest.raises(BudgetError, match=r"of 50 \(teacher.budget.max_cost\).*max_cost=100.* of 400 prompts"):
         made(tmp_path, 400, teacher)
     asked = len(fake.asked)
     assert 50 <= asked < 400
@@ -209,7 +210,30 @@ def test_it_is_said_what_differs_and_for_how_many_shards(tmp_path: Path, fake: F
     hotter.sampling.knowdist.temperature = 0.9
     _, found = explain(tmp_path / "knowdist", plan, settings_of("knowdist", hotter, "model-b", 42))
     assert {(item.key, item.then, item.now, item.shards) for item in found} == {
-        ("sampling.knowdist.temperature", 0.7, 0.9, n_shards), ("model", "model-a", "model-b", n_shards)}
+        ("sampling.knowdist.temperature", 0.7, 0.9, n_shards), ("model", "model-a", "model-b", n_shards),
+        ("sampling.knowdist.temperature (unfinished)", 0.7, 0.9, 1), ("model (unfinished)", "model-a", "model-b", 1)}
+    (tmp_path / "knowdist/responses/shard-00000.json").write_text("{")
+    _, found = explain(tmp_path / "knowdist", plan, settings_of("knowdist", TEACHER, "model-a", 42))
+    assert [item.key for item in found] == ["marker"]
+
+
+def test_an_unfinished_shard_of_other_settings_is_not_thrown_away_silently(tmp_path: Path, fake: FakeEngine) -> None:
+    dying(fake, tmp_path, after=5)
+    assert status(tmp_path)["knowdist"]["in_progress"]
+    with pytest.raises(InputError, match="model: 'model-a' then, 'model-b' now"):
+        made(tmp_path, model="model-b")
+    assert status(tmp_path)["knowdist"]["in_progress"]
+    assert made(tmp_path, model="model-b", on_change="discard").ledgers[0].n_in == 40
+
+
+def test_an_approval_is_of_one_teacher_and_not_of_the_next(tmp_path: Path, fake: FakeEngine) -> None:
+    teacher = TEACHER.model_copy(update={"budget": Budget(approve=True), "pilot_rows": 10})
+    with pytest.raises(ApprovalNeeded):
+        made(tmp_path, 400, teacher)
+    assert approve("knowdist", tmp_path)
+    with pytest.raises(ApprovalNeeded):
+        made(tmp_path, 400, teacher, model="model-b", on_change="discard")
+    assert len(fake.asked) == 20
 
 
 def test_how_the_work_is_done_may_change_between_one_shard_and_the_next(tmp_path: Path, fake: FakeEngine) -> None:
@@ -222,7 +246,7 @@ def test_how_the_work_is_done_may_change_between_one_shard_and_the_next(tmp_path
 def test_a_kill_between_marker_and_clean_up_leaves_nothing_behind(tmp_path: Path, fake: FakeEngine) -> None:
     made(tmp_path)
     before, responses = files(tmp_path), tmp_path / "knowdist" / "responses"
-    journal = Journal(responses, "shard-00000", "mark")
+    journal = Journal(responses, "shard-00000", {})
     journal.add(slice_of("a"), 1.0)
     journal.close()
     (responses / ".shard-00001.parquet.0123abcd.tmp").write_bytes(b"half")

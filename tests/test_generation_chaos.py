@@ -17,8 +17,8 @@ def teacher(**more: Any) -> Teacher:
 
 
 def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_model: Path) -> None:
-    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, blows=8).rage()
-    assert storm.dealt.total() == 8
+    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, blows=10).rage()
+    assert storm.dealt.total() == 10
 
 
 def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) -> None:
@@ -27,7 +27,8 @@ def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) 
         engine = OpenAIEngine(base_urls=[one.url for one in endpoints], model="tiny", tokenizer=None, concurrency=4,
                               timeout=3.0, max_model_len=2048)
         storm = Storm(teacher(engine=engine, chat_template=False), tiny_model, tmp_path / "storm", seed=2, blows=3,
-                      kinds=("endpoint", "worker", "endpoint"), prompts=120, endpoints=endpoints).rage()
+                      kinds=("endpoint", "worker", "endpoint"), prompts=120,
+                      endpoints=endpoints, calm=teacher(chat_template=False)).rage()
         assert storm.dealt["endpoint"]
     finally:
         for one in endpoints:

@@ -76,38 +76,38 @@ def test_prompts_that_share_instructions_are_neighbours() -> None:
 @given(st.integers(1, 400))
 def test_a_torn_journal_keeps_its_whole_slices(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    journal = Journal(folder, "shard-00000", "mark")
+    journal = Journal(folder, "shard-00000", {"made": "so"})
     journal.add(slice_of("a", "b"), 1.0)
     journal.add(slice_of("c"), 2.0)
     journal.close()
     data = journal.path.read_bytes()
     journal.path.write_bytes(data[:-min(cut, len(data))])
-    again = Journal(folder, "shard-00000", "mark")
+    again = Journal(folder, "shard-00000", {"made": "so"})
     kept = list(again.responses)
     assert kept in ([], ["a", "b"])
     again.add(slice_of("d"), 1.0)
     again.close()
-    once_more = Journal(folder, "shard-00000", "mark")
+    once_more = Journal(folder, "shard-00000", {"made": "so"})
     assert list(once_more.responses.values()) == slice_of(*kept, "d")
     once_more.close()
 
 
 def test_a_journal_of_other_settings_is_thrown_away(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "shard-00000", "mark")
+    journal = Journal(tmp_path, "shard-00000", {"made": "so"})
     journal.add(slice_of("a"), 1.0)
     journal.close()
-    other = Journal(tmp_path, "shard-00000", "another")
+    other = Journal(tmp_path, "shard-00000", {"made": "otherwise"})
     assert not other.responses
     other.close()
-    assert json.loads(other.path.read_text()) == {"fingerprint": "another"}
+    assert json.loads(other.path.read_text())["inputs"] == {"made": "otherwise"}
 
 
 def test_a_journal_knows_who_was_asked_alone_and_had_no_answer(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "shard-00000", "mark")
+    journal = Journal(tmp_path, "shard-00000", {"made": "so"})
     for key in ("a", "b", "b"):
         journal.ask_alone(key)
     journal.add(slice_of("a"))
     journal.close()
-    again = Journal(tmp_path, "shard-00000", "mark")
+    again = Journal(tmp_path, "shard-00000", {"made": "so"})
     assert again.alone == {"b": 2}
     again.close()

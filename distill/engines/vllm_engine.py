@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from collections import Counter
@@ -29,6 +30,7 @@ from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
 
+log = logging.getLogger("sentidistill.engines")
 _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 
 
@@ -78,8 +80,13 @@ class VllmEngine:
                     if item.error:
                         done([failed_output(request, item)])
                         continue
+                    try:
+                        self._add(str(number), item.ids, self._parameters(request, with_line=True))
+                    except (ValueError, TypeError) as error:  # of this request; the others are well
+                        log.warning("vLLM does not take the request %s (%s).", request.id, _first_line(error))
+                        done([Output(request.id, "", "error", len(item.ids), 0, "invalid_request")])
+                        continue
                     running[str(number)] = _Asked(request, item, with_line=True)
-                    self._add(str(number), item.ids, self._parameters(request, with_line=True))
                     number += 1
                 outputs: list[Output] = []
                 for result in self._step(len(running)) if running else ():
@@ -154,6 +161,8 @@ class VllmEngine:
     def _add(self, number: str, ids: list[int], parameters: Any) -> None:
         try:
             self._llm.llm_engine.add_request(number, {"prompt_token_ids": ids}, parameters)
+        except (ValueError, TypeError):
+            raise
         except Exception as error:  # the engine's own errors have no common class
             raise _stopped(1, error) from error
 

@@ -13,11 +13,12 @@ from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.journal import journalled
 from distill.generation.markers import marker_path
-from distill.generation.pool import Pool, Progress
+from distill.generation.pool import Pool, Progress, processes_for
 from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
-from distill.generation.usage import Meter, devices_of, sessions, spent
-from distill.storage import write_json
+from distill.generation.usage import Meter, Session, devices_of, sessions, spent
+from distill.hashing import fingerprint
+from distill.storage import read_json, write_json
 
 FORECAST, APPROVED = "forecast.json", "approved.json"
 
@@ -34,6 +35,10 @@ class ApprovalNeeded(BudgetError):
         super().__init__(message)
         self.forecast = forecast
 
+    def __reduce__(self) -> Any:
+        """Let it be sent from one process to another."""
+        return type(self), (str(self), self.forecast)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -48,28 +53,35 @@ class Job:
 
     @property
     def folder(self) -> Path:
+        """Where the stage's answers are."""
         return self.run / self.stage
+
+    @property
+    def key(self) -> str:
+        """What a forecast and its approval are true of: these prompts with these settings."""
+        return fingerprint({"prompts": self.plan.digest, **self.spec["settings"]})
 
 
 def answer(job: Job, pending: list[Shard]) -> None:
     """Have a pool answer the pending shards, within the budget, and forecast what they cost after the pilot.
 
     Raises:
-        BudgetError: as :func:`generate`.
+        BudgetError: as :func:`distill.generation.run.generate`.
     """
-    before, caps = sessions(job.run), job.teacher.budget
+    before = sessions(job.run)
     done_before = job.plan.rows - sum(shard.count for shard in pending) + journalled(job.folder / RESPONSES)
-    approved = not caps.approve or (job.folder / APPROVED).exists()
-    pilot_rows = 0 if (job.folder / FORECAST).exists() and approved else forecasts.pilot_size(
-        job.teacher, job.plan.rows)
-    pilot_rows = min(pilot_rows, sum(shard.count for shard in pending))
-    _refuse_overspent(job, spent(before, job.teacher), job.plan.rows - done_before)
-    if not approved and (job.folder / FORECAST).exists():
-        raise _waiting(job)
-    meter = Meter(job.run, job.stage, devices_of(job.teacher))
+    refuse_overspent(job.teacher, job.run)
+    known = _known(job)
+    approved = not job.teacher.budget.approve or _is_approved(job) or (known is not None and not known.rows_left)
+    if known and not approved:
+        raise _waiting(job, known)
+    pilot_rows = 0 if known else min(forecasts.pilot_size(job.teacher, job.plan.rows),
+                                     sum(shard.count for shard in pending))
+    meter = Meter(job.run, job.stage, devices_of(job.teacher, processes_for(job.teacher, len(pending))))
+    cap = ""
 
     def look(progress: Progress) -> bool:
-        nonlocal pilot_rows
+        nonlocal pilot_rows, known, cap
         bar.update(done_before + progress.n_rows - bar.n)
         session = meter.session
         if session.ready_seconds:
@@ -77,8 +89,9 @@ def answer(job: Job, pending: list[Shard]) -> None:
         if pilot_rows and progress.pilot["n_rows"] >= pilot_rows:
             pilot_rows = 0
             meter.update()
-            _forecast(job, meter, progress, job.plan.rows - done_before - progress.n_rows)
-        return _reaches_cap(job, meter, before, progress)
+            known = _forecast(job, [*before, session], progress, job.plan.rows - done_before - progress.n_rows)
+        cap = cap or _reaches_cap(job, meter, before, progress)
+        return bool(cap)
 
     pool = Pool(job.teacher, job.spec, meter, job.run / "logs" / f"{job.stage}.log")
     with tqdm(total=job.plan.rows, initial=done_before, unit="prompt", desc=job.stage, disable=None,
@@ -90,62 +103,84 @@ def answer(job: Job, pending: list[Shard]) -> None:
             meter.update(ended=True)
     if finished and (approved or _all_done(job, pending)):
         return
-    if finished:
-        raise _waiting(job)
-    _refuse_overspent(job, spent(sessions(job.run), job.teacher), job.plan.rows - done_before - pool.progress.n_rows,
-                      stopped=True)
+    if finished and known:
+        raise _waiting(job, known)
+    raise BudgetError(_used_up(job.teacher, job.run, cap) + f" {job.plan.rows - done_before - pool.progress.n_rows:,} "
+                      f"of {job.plan.rows:,} prompts of stage {job.stage} are left.")
 
 
-def _waiting(job: Job) -> ApprovalNeeded:
-    reckoned = forecasts.load(job.folder / FORECAST)
-    assert reckoned is not None  # a pilot that is answered leaves one
+def approve(stage: Stage, run: Path) -> bool:
+    """Note that somebody has seen a stage's forecast and said go on; say whether one waited for that."""
+    forecast = forecasts.load(run / stage / FORECAST)
+    if forecast is None or not forecast.rows_left:
+        return False
+    write_json(run / stage / APPROVED, {"made_for": forecast.made_for})
+    return True
+
+
+def refuse_overspent(teacher: Teacher, run: Path) -> None:
+    """Check what was spent so far.
+
+    Raises:
+        BudgetError: a cap of the budget is reached.
+    """
+    for cap, (most, gone) in _caps(teacher, sessions(run)).items():
+        if gone >= most:
+            raise BudgetError(_used_up(teacher, run, cap))
+
+
+def _caps(teacher: Teacher, sessions_: list[Session]) -> dict[str, tuple[float, float]]:
+    """Return each cap of the budget with what was spent of it."""
+    gone = spent(sessions_, teacher)
+    caps = {"max_gpu_hours": (teacher.budget.max_gpu_hours, gone.gpu_hours),
+            "max_cost": (teacher.budget.max_cost, gone.cost or 0.0)}
+    return {name: (cap, value) for name, (cap, value) in caps.items() if cap is not None}
+
+
+def _used_up(teacher: Teacher, run: Path, cap: str) -> str:
+    most, gone = _caps(teacher, sessions(run))[cap]
+    return (f"The teacher's budget is used up: {gone:,.4g} of {most:g} (teacher.budget.{cap}). What was answered is "
+            f"kept. To go on: distill resume {run} --set teacher.budget.{cap}={2 * most:g}.")
+
+
+def _known(job: Job) -> Forecast | None:
+    """Return the forecast of these prompts and settings, at today's prices, if there is one."""
+    found = forecasts.load(job.folder / FORECAST)
+    return forecasts.priced(found, job.teacher) if found and found.made_for == job.key else None
+
+
+def _is_approved(job: Job) -> bool:
+    path = job.folder / APPROVED
+    return path.exists() and read_json(path).get("made_for") == job.key
+
+
+def _waiting(job: Job, forecast: Forecast) -> ApprovalNeeded:
     return ApprovalNeeded(
-        f"The pilot of stage {job.stage} is answered ({reckoned.pilot_rows:,} of {reckoned.rows:,} rows), and its "
-        "forecast waits for approval (teacher.budget.approve). To go on: distill resume "
-        f"{job.run.name} --approve", reckoned)
-
-
-def approve(stage: Stage, run: Path) -> None:
-    """Note that somebody has seen a stage's forecast and said go on."""
-    (run / stage).mkdir(exist_ok=True)
-    write_json(run / stage / APPROVED, {})
+        f"The pilot of stage {job.stage} is answered ({forecast.pilot_rows:,} of {forecast.rows:,} rows), and its "
+        f"forecast waits for approval (teacher.budget.approve). To go on: distill resume {job.run} --approve", forecast)
 
 
 def _all_done(job: Job, shards: list[Shard]) -> bool:
     return all(marker_path(job.folder / RESPONSES, shard.name).exists() for shard in shards)
 
 
-def _forecast(job: Job, meter: Meter, progress: Progress, left: int) -> None:
-    reckoned = forecasts.reckon(job.teacher, meter.session, progress.pilot, job.plan.rows, left)
+def _forecast(job: Job, sessions_: list[Session], progress: Progress, left: int) -> Forecast:
+    own = [item for item in sessions_ if item.stage == job.stage]
+    reckoned = forecasts.reckon(job.teacher, own, progress.pilot, job.plan.rows, max(0, left), job.key)
     forecasts.save(reckoned, job.folder / FORECAST)
-    if job.show and left:
-        job.show(reckoned, forecasts.beyond(job.teacher, reckoned, spent(sessions(job.run), job.teacher)))
+    if job.show and left > 0:
+        job.show(reckoned, forecasts.beyond(job.teacher, reckoned, spent(sessions_, job.teacher)))
+    return reckoned
 
 
-def _reaches_cap(job: Job, meter: Meter, before: list[Any], progress: Progress) -> bool:
-    """Say whether ending what is in flight will use the budget up."""
-    caps, session = job.teacher.budget, meter.session
-    if caps.max_gpu_hours is None and caps.max_cost is None:
-        return False
-    gone = spent([*before, session], job.teacher)
-    share = progress.in_flight / max(progress.n_rows, 1) if progress.n_rows else 0.0
-    more = spent([session], job.teacher)
-    draining = min(1.0, session.ready_seconds / max(session.seconds, 1e-9)) * share
-    over_hours = caps.max_gpu_hours is not None and gone.gpu_hours + draining * more.gpu_hours >= caps.max_gpu_hours
-    over_cost = caps.max_cost is not None and (gone.cost or 0) + draining * (more.cost or 0) >= caps.max_cost
-    return over_hours or over_cost
-
-
-def _refuse_overspent(job: Job, gone: Any, left: int, *, stopped: bool = False) -> None:
-    caps = job.teacher.budget
-    for name, cap, value in (("max_gpu_hours", caps.max_gpu_hours, gone.gpu_hours),
-                             ("max_cost", caps.max_cost, gone.cost)):
-        if cap is not None and value is not None and (value >= cap or stopped):
-            raise BudgetError(
-                f"The teacher's budget is used up: {value:,.4g} of {cap:g} (teacher.budget.{name}), with {left:,} of "
-                f"{job.plan.rows:,} prompts of stage {job.stage} left. What was answered is kept. To go on: distill "
-                f"resume {job.run.name} --set teacher.budget.{name}={_more(cap)}")
-
-
-def _more(cap: float) -> str:
-    return f"{2 * cap:g}"
+def _reaches_cap(job: Job, meter: Meter, before: list[Session], progress: Progress) -> str:
+    """Return the cap of the budget that ending what is in flight will use up."""
+    session = meter.session
+    caps = _caps(job.teacher, [*before, session])
+    if not caps:
+        return ""
+    now = _caps(job.teacher, [session])
+    # What is in flight is expected to take what as many rows have taken; loading the model is not taken again.
+    draining = progress.in_flight / progress.n_rows if progress.n_rows else 0.0
+    draining *= min(1.0, session.ready_seconds / max(session.seconds, 1e-9))
+    return next((name for name, (most, gone) in caps.items() if gone + draining * now[name][1] >= most), "")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.generation.markers import is_intact, read_markers
+from distill.generation.journal import journal_inputs
+from distill.generation.markers import is_intact, marker_path, read_markers
 from distill.generation.shards import Plan
 from distill.generation.status import RESPONSES
 from distill.generation.worker import shard_inputs
@@ -39,6 +40,13 @@ def explain(folder: Path, plan: Plan, settings: Mapping[str, Any]) -> tuple[int,
         values[where] = (then, now)
         found[where] += 1
 
+    for name in shards:
+        if name not in markers and marker_path(responses, name).exists():
+            count("marker", "whole", "damaged: the shard is made again")
+        inputs = journal_inputs(responses, name) if name not in markers else None
+        if inputs is not None:
+            for key, before, after in differences(inputs, shard_inputs(shards[name], dict(settings))):
+                count(f"{key} (unfinished)", before, after)
     for name, marker in markers.items():
         if name not in shards:
             count("prompts", "other prompts", "no such shard")

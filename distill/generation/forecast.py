@@ -1,8 +1,8 @@
 """What answering all prompts will take, reckoned from a pilot of the first rows."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from distill.config.schema import Teacher
@@ -18,7 +18,8 @@ PAPER_ROWS_PER_GPU_HOUR = 9000 / 4
 class Forecast:
     """What is to be expected of a stage. Tokens are means a row; hours and money are those of the rows left.
 
-    ``rows`` are all prompts of the stage, ``rows_left`` those without an answer when this was reckoned.
+    ``rows`` are all prompts of the stage, ``rows_left`` those without an answer when this was reckoned. Hours are None
+    where nothing tells the pace. ``made_for`` is the fingerprint of prompts and settings it is true of.
     """
 
     stage: str
@@ -30,9 +31,10 @@ class Forecast:
     output_tokens_per_second: float
     rows_per_hour: float
     devices: int
-    hours_left: float
-    gpu_hours_left: float
+    hours_left: float | None
+    gpu_hours_left: float | None
     cost_left: float | None
+    made_for: str = ""
 
 
 def pilot_size(teacher: Teacher, n_rows: int) -> int:
@@ -42,28 +44,35 @@ def pilot_size(teacher: Teacher, n_rows: int) -> int:
     return min(n_rows, wanted)
 
 
-def reckon(teacher: Teacher, session: Session, pilot: Mapping[str, int], rows: int, rows_left: int) -> Forecast:
-    """Reckon from a pilot's rows and tokens, and from the pace of the session it was part of.
+def reckon(teacher: Teacher, sessions: Sequence[Session], pilot: Mapping[str, int], rows: int, rows_left: int,
+           made_for: str) -> Forecast:
+    """Reckon from a pilot's rows and tokens, and from the pace of the stage's sessions, the last of which is under way.
 
     The pace counts answers that have ended; those under way are left out, so it is rather too low.
     """
-    n_pilot, seconds = max(pilot["n_rows"], 1), max(session.ready_seconds, 1e-9)
-    per_row = {key: pilot[key] / n_pilot for key in ("n_prompt_tokens", "n_output_tokens")}
-    rate = session.n_output_tokens / seconds
-    rows_per_hour = 3600 * (rate / per_row["n_output_tokens"] if per_row["n_output_tokens"] else
-                            session.n_rows / seconds)
-    hours = rows_left / rows_per_hour if rows_per_hour else math.inf
-    return Forecast(
-        session.stage, pilot["n_rows"], rows, rows_left, round(per_row["n_prompt_tokens"], 1),
-        round(per_row["n_output_tokens"], 1), round(rate, 1), round(rows_per_hour, 1), session.devices,
-        hours, hours * session.devices,
-        cost_of(teacher, hours * session.devices, rows_left * per_row["n_prompt_tokens"],
-                rows_left * per_row["n_output_tokens"]))
+    n_pilot, seconds = max(pilot["n_rows"], 1), sum(item.ready_seconds for item in sessions)
+    rate, pace = ((sum(getattr(item, key) for item in sessions) / seconds if seconds else 0.0)
+                  for key in ("n_output_tokens", "n_rows"))
+    devices = sessions[-1].devices
+    hours = rows_left / pace / 3600 if pace else None
+    found = Forecast(
+        sessions[-1].stage, pilot["n_rows"], rows, rows_left, round(pilot["n_prompt_tokens"] / n_pilot, 1),
+        round(pilot["n_output_tokens"] / n_pilot, 1), round(rate, 1), round(3600 * pace, 1), devices, hours,
+        None if hours is None else hours * devices, None, made_for)
+    return priced(found, teacher)
+
+
+def priced(forecast: Forecast, teacher: Teacher) -> Forecast:
+    """Return a forecast with what is left at the prices of today."""
+    left = forecast.rows_left
+    return replace(forecast, cost_left=cost_of(
+        teacher, forecast.gpu_hours_left or 0.0, left * forecast.prompt_tokens_per_row,
+        left * forecast.output_tokens_per_row))
 
 
 def beyond(teacher: Teacher, forecast: Forecast, spent: Spent) -> str:
     """Say which cap of the budget the rest will meet, and about when; nothing where it will not."""
-    caps = (("max_gpu_hours", teacher.budget.max_gpu_hours, spent.gpu_hours, forecast.gpu_hours_left),
+    caps = (("max_gpu_hours", teacher.budget.max_gpu_hours, spent.gpu_hours, forecast.gpu_hours_left or 0.0),
             ("max_cost", teacher.budget.max_cost, spent.cost or 0.0, forecast.cost_left or 0.0))
     for name, cap, gone, left in caps:
         if cap is not None and gone + left > cap:

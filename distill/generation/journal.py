@@ -3,12 +3,13 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from distill.generation.markers import marker_path
+from distill.hashing import fingerprint
 from distill.records import Response
 
 JOURNAL = ".journal.jsonl"
@@ -20,16 +21,18 @@ killed loses nothing that was written."""
 class Journal:
     """Answers of a shard that is still running, so that a crash loses at most the requests in flight.
 
-    A JSON line each: first the fingerprint of the shard, then the answers in portions as they ended. A last line torn
-    by a crash is cut off; a journal of another fingerprint is thrown away.
+    A JSON line each: first what determines the shard's responses, with its fingerprint, then the answers in portions
+    as they ended. A last line torn by a crash is cut off; a journal of another fingerprint is thrown away
+    (:func:`journal_inputs` tells before whether it is one).
 
     ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
     of their prompts that the engine did not have to compute. ``alone`` counts how often a prompt was asked with no
     other beside it and had no answer when the engine died.
     """
 
-    def __init__(self, folder: Path, name: str, mark: str) -> None:
+    def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
         """Open the journal of shard ``name``, with what an earlier process left in it."""
+        mark = fingerprint(inputs)
         self.path = folder / f"{name}{JOURNAL}"
         self.responses: dict[str, Response] = {}
         self.alone: dict[str, int] = {}
@@ -41,7 +44,7 @@ class Journal:
             self._stream.truncate(whole)
             self._stream.seek(whole)
         else:
-            self._append({"fingerprint": mark})
+            self._append({"fingerprint": mark, "inputs": dict(inputs)})
 
     def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
         """Write answers down."""
@@ -100,6 +103,13 @@ def journalled(folder: Path) -> int:
     running = [path for path in folder.glob(f"*{JOURNAL}")
                if not marker_path(folder, path.name.removesuffix(JOURNAL)).exists()]
     return sum(len(value.get("responses", ())) for path in running for _, value in journal_lines(path))
+
+
+def journal_inputs(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return what determined the answers in a shard's journal; None where there is none, or none of them."""
+    lines = journal_lines(folder / f"{name}{JOURNAL}")
+    _, first = next(lines, (0, {}))
+    return first.get("inputs") if next(lines, None) else None
 
 
 def journal_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

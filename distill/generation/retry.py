@@ -13,8 +13,9 @@ from distill.hashing import fingerprint
 from distill.records import Response, read_records
 from distill.stage import MARKER
 
-HOPELESS = frozenset({"prompt_too_long", "empty_prompt", "not_encodable"})
-"""Failures that the prompt itself is the reason of: asked again, it would fail again."""
+HOPELESS = frozenset({"empty_prompt", "not_encodable"})
+"""Failures that the prompt itself is the reason of: asked again, it would fail again. What is too long for an engine
+may fit where that has more memory."""
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -35,7 +36,7 @@ def reopen_failed(folder: Path, plan: Plan, settings: dict[str, Any]) -> int:
         kept = [item for item in read_records(parquet_path(responses, shard.name), Response)
                 if not item.failure or item.failure in HOPELESS]
         (responses / f"{shard.name}.journal.jsonl").unlink(missing_ok=True)
-        journal = Journal(responses, shard.name, mark)
+        journal = Journal(responses, shard.name, shard_inputs(shard, settings))
         journal.add(kept, marker.seconds, marker.n_cached_tokens)
         journal.sync()
         journal.close()

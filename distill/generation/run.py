@@ -8,14 +8,15 @@ from typing import Any
 from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
 from distill.errors import InputError, RunError
-from distill.generation.answer import Job, answer
+from distill.generation.answer import Job, answer, refuse_overspent
 from distill.generation.forecast import Forecast
-from distill.generation.journal import JOURNAL
+from distill.generation.journal import JOURNAL, journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
 from distill.generation.retry import reopen_failed
 from distill.generation.shards import Shard, plan_shards
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
 from distill.generation.worker import shard_inputs
+from distill.gpus import has_gpus
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.stage import MARKER, OnChange, Outcome, changed_message, run_stage
@@ -73,6 +74,7 @@ def generate(
 
     _reopen_if_damaged(folder)
     if retry_failed:
+        refuse_overspent(teacher, run)  # before what is finished is opened again
         reopen_failed(folder, plan, settings)
     return run_stage(folder, {"prompts": plan.digest, **settings}, work, on_change, resumable=True)
 
@@ -82,13 +84,19 @@ def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dic
     sampling = teacher.sampling.model_dump(mode="json")
     return {
         "model": identity,
-        "engine": decisive(teacher.engine),
+        "engine": _decisive_engine(teacher),
         "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},
         "structured": teacher.structured,
         "seed": seed,
         "shard_size": teacher.shard_size,
     }
+
+
+def _decisive_engine(teacher: Teacher) -> dict[str, Any]:
+    """Return what of the engine decides the answers; ``auto`` is another number format with a GPU than without."""
+    found = decisive(teacher.engine)
+    return found | ({"dtype": "bfloat16" if has_gpus() else "float32"} if found.get("dtype") == "auto" else {})
 
 
 def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any],
@@ -104,6 +112,7 @@ def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[s
     for shard in shards:
         path = marker_path(responses, shard.name)
         if not path.exists():
+            _see_to_journal(responses, shard, settings, on_change)
             pending.append(shard)
             continue
         marker, inputs = read_marker(path), shard_inputs(shard, dict(settings))
@@ -122,6 +131,18 @@ def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[s
         path.unlink()
         pending.append(shard)
     return pending
+
+
+def _see_to_journal(responses: Path, shard: Shard, settings: Mapping[str, Any], on_change: OnChange) -> None:
+    """Delete the journal of an unfinished shard that other settings made, or say so."""
+    inputs, now = journal_inputs(responses, shard.name), shard_inputs(shard, dict(settings))
+    if inputs is None or fingerprint(inputs) == fingerprint(now):
+        return
+    path = responses / f"{shard.name}{JOURNAL}"
+    if on_change == "stop":
+        raise InputError(changed_message(path, inputs, now))
+    log.warning("The answers in %s are of other settings; of an unfinished shard they are not kept.", path)
+    path.unlink()
 
 
 def _n_kept(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any]) -> int:

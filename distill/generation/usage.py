@@ -118,12 +118,12 @@ def cost_of(teacher: Teacher, gpu_hours: float, prompt_tokens: float, output_tok
             + output_tokens / 1e6 * (teacher.price_per_million_output_tokens or 0))
 
 
-def devices_of(teacher: Teacher) -> int:
-    """Return how many devices the teacher holds while it answers; those behind an endpoint are as the config says."""
+def devices_of(teacher: Teacher, processes: int) -> int:
+    """Return how many devices so many engine processes hold; those behind an endpoint are as the config says."""
     engine: Any = teacher.engine
     if engine.kind == "openai":
         return engine.gpus
-    return 1 if not has_gpus() else teacher.data_parallel * devices_of_engine(engine)
+    return 1 if not has_gpus() else processes * devices_of_engine(engine)
 
 
 def devices_of_engine(engine: Any) -> int:

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -16,11 +16,10 @@ from pydantic import TypeAdapter
 from distill import engines
 from distill.config.schema import TeacherEngine
 from distill.engines.base import Engine, Output, Request, Sampling
-from distill.errors import RunError
+from distill.errors import ProcessDiedError, RunError
 from distill.generation.journal import Journal
 from distill.generation.markers import commit, is_committed
 from distill.generation.shards import PromptFile, Shard, in_engine_order
-from distill.hashing import fingerprint
 from distill.records import Prompt, Response
 
 _SAY_SECONDS = 0.5
@@ -36,24 +35,20 @@ _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the di
 class Order:
     """A shard to answer. Its first ``pilot`` rows come first; with ``only_pilot``, no others are asked.
 
-    With ``alone``, its prompts are asked one after another, because together they killed the engine.
+    The first ``alone`` prompts without an answer are asked one after another, because one of them killed the engine.
     """
 
     shard: Shard
     pilot: int = 0
-    alone: bool = False
+    alone: int = 0
     only_pilot: bool = False
 
 
 @dataclass
 class Gain:
-    """What became of a shard's prompts since it was last said: rows and tokens, and those of the pilot among them.
-
-    ``n_given_up`` of the rows have no answer because they kill the engine.
-    """
+    """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them."""
 
     n_rows: int = 0
-    n_given_up: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_output_tokens: int = 0
@@ -92,7 +87,8 @@ class Worker:
     It says to the pool: ``ready``; ``next`` (wants a shard beside those it is at) and ``idle`` (has nothing to do),
     each of which is answered by an :class:`Order` or None; ``gained`` with a :class:`Gain` by shard and the number of
     requests in flight, also as a sign of life; ``done`` with a shard that is committed, or whose pilot is answered
-    where no more is asked. It hears ``stop`` at any time: to end what is in flight, and begin nothing more.
+    where no more is asked; ``again`` with one whose prompts need not be asked alone any more. It hears
+    ``stop`` at any time: to end what is in flight, and begin nothing more.
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
@@ -100,8 +96,8 @@ class Worker:
         self._engine, self._channel, self._prompts = engine, channel, prompts
         self._folder, self._settings = folder, settings
         self._asked: dict[str, _Open] = {}
-        self._gains: dict[str, Gain] = {}
-        self._stopping = self._works = False
+        self._gains: defaultdict[str, Gain] = defaultdict(Gain)
+        self._stopping = False
         self._said = self._last = time.monotonic()
 
     def run(self) -> None:
@@ -132,35 +128,47 @@ class Worker:
             return
 
     def _answer_alone(self, order: Order) -> None:
+        """Ask prompts with no other beside them, until the one that kills the engine is found, or none of them does."""
         shard = self._open(order)
-        for prompt in shard.waiting:
+        for prompt in shard.waiting[:order.alone]:
             if self._told_to_stop():
                 break
-            if shard.journal.alone.get(prompt.id, 0) >= ALONE_TRIES:
+            before = shard.journal.alone.get(prompt.id, 0)
+            if before:
                 self._see_that_it_works()
-                self._gains[order.shard.name].n_given_up += 1
+            if before >= ALONE_TRIES:
                 self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
-                continue
+                break
             with _storage(self._folder):
                 shard.journal.ask_alone(prompt.id)
             self._engine.answer([self._request(prompt, shard)], self._done)
-        shard.close_if_nothing_runs()
+        if shard.n_left and not self._stopping:
+            shard.close_if_nothing_runs()
+            self._say()
+            self._channel.send(("again", order.shard.name))
 
     def _see_that_it_works(self) -> None:
-        """Ask the engine for a word: a prompt is not to blame for an engine that would die of any."""
-        if not self._works:
-            self._engine.answer([Request("probe", "Hello", Sampling(max_tokens=1))], lambda outputs: None)
-        self._works = True
+        """Ask the engine for a word: a prompt is not to blame for an engine that would die of any.
+
+        Raises:
+            ProcessDiedError: it has no answer to that either.
+        """
+        errors: list[str] = []
+        self._engine.answer([Request("probe", "Hello", Sampling(max_tokens=1))],
+                            lambda outputs: errors.extend(output.error for output in outputs))
+        if any(errors):
+            raise ProcessDiedError(f"The engine does not answer a plain word either ({errors[0]}).")
 
     def _open(self, order: Order) -> "_Open":
         inputs = shard_inputs(order.shard, self._settings)
         prompts = self._prompts.load(order.shard.first, order.shard.count)
         with _storage(self._folder):
-            shard = _Open(order, Journal(self._folder, order.shard.name, fingerprint(inputs)), prompts)
+            shard = _Open(order, Journal(self._folder, order.shard.name, inputs), prompts)
             if is_committed(self._folder, order.shard.name, inputs):  # by a process that died before it could say so
-                shard.journal.add([Response(prompt.id, "", "", 0, 0) for prompt in shard.waiting])
+                shard.journal.delete()
                 shard.waiting = []
-        self._gains[order.shard.name] = Gain()
+                self._channel.send(("done", order.shard.name))
+                return shard
         self._count(shard, list(shard.journal.responses.values()), only_pilot=True)
         self._end_if_answered(shard)
         return shard
@@ -207,7 +215,7 @@ class Worker:
         self._end_if_answered(shard)
 
     def _count(self, shard: "_Open", responses: Sequence[Response], *, only_pilot: bool = False) -> None:
-        gain = self._gains.setdefault(shard.order.shard.name, Gain())
+        gain = self._gains[shard.order.shard.name]
         for item in responses:
             tokens = {"n_rows": 1, "n_prompt_tokens": item.n_prompt_tokens, "n_output_tokens": item.n_output_tokens}
             if item.prompt_id in shard.pilot:
@@ -224,7 +232,7 @@ class Worker:
         with _storage(self._folder):
             journal.sync()
             if shard.n_left:
-                journal.close()
+                journal.close()  # the rest is asked another time
             else:
                 commit(self._folder, name, shard.order.shard.prefix, shard_inputs(shard.order.shard, self._settings),
                        journal.responses.values(), journal.seconds, journal.n_cached_tokens)
@@ -233,9 +241,8 @@ class Worker:
         self._channel.send(("done", name))
 
     def _say(self) -> None:
-        gains = {name: gain for name, gain in self._gains.items() if gain != Gain()}
-        self._channel.send(("gained", gains, len(self._asked)))
-        self._gains = {name: Gain() for name in self._gains}
+        self._channel.send(("gained", dict(self._gains), len(self._asked)))
+        self._gains.clear()
         self._said = time.monotonic()
 
     def _ask(self, what: str) -> Order | None:
