@@ -140,7 +140,7 @@ def _caps(teacher: Teacher, sessions_: list[Session]) -> dict[str, tuple[float, 
 def _used_up(teacher: Teacher, run: Path, cap: str) -> str:
     most, gone = _caps(teacher, sessions(run))[cap]
     return (f"The teacher's budget is used up: {gone:,.4g} of {most:g} (teacher.budget.{cap}). What was answered is "
-            f"kept. To go on: distill resume {run} --set teacher.budget.{cap}={2 * most:g}.")
+            f"kept. To go on: distill resume {run} --set teacher.budget.{cap}={2 * max(most, gone):.4g}.")
 
 
 def _known(job: Job) -> Forecast | None:

@@ -65,7 +65,8 @@ class PromptSorter:
         """Write the prompts as Parquet, in groups of ``ROWS_A_GROUP``, whole or not at all."""
         self._open(1)
         with atomic_path(path) as temporary, pq.ParquetWriter(
-                temporary, arrow_schema(Prompt), compression="zstd", use_dictionary=_FEW_VALUES) as writer:
+                temporary, arrow_schema(Prompt), compression="zstd", use_dictionary=_FEW_VALUES,
+                write_statistics=False) as writer:  # nobody asks them, and they are most of the footer
             for group in _in_groups(self._sorted(), ROWS_A_GROUP):
                 writer.write_table(group)
 
