@@ -25,7 +25,7 @@ from distill.generation.run import generate
 from distill.generation.shards import in_engine_order
 from distill.generation.usage import sessions
 from distill.hashing import content_id, derived_seed, id_hash
-from distill.models import model_fingerprint, resolve_model
+from distill.models import Weights, model_fingerprint, resolve_model
 from distill.process import call_in_process
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_drafts
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, default=250)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--orders", action="store_true")
+    parser.add_argument("--block-sizes", type=int, nargs="+", default=[128, 32], help="of --orders")
     arguments = parser.parse_args()
     model = resolve_model(arguments.model)
     print(f"{arguments.prompts} prompts, up to {arguments.max_tokens} tokens each, {arguments.model}\n{describe()}",
@@ -74,16 +75,20 @@ def _orders(arguments: argparse.Namespace, model: Path, folder: Path) -> None:
     by_id = sorted(_both_families(arguments.prompts), key=lambda item: id_hash(item.id))
     ways = (("as the pipeline orders them", in_engine_order(by_id), True), ("in the order of ids", by_id, True),
             ("cache off", by_id, False))
-    first = 0.0
-    for name, prompts, cached in ways:
-        done = _raw([item.prompt for item in prompts], model, arguments.max_tokens, folder, cached=cached)
-        first = first or done["seconds"]
-        print(f"{name}: {done['seconds']:.1f} s ({done['seconds'] / first:.2f} times the first), {done['cached']:.1%} "
-              "of the prompt tokens from the cache", flush=True)
+    for block_size in arguments.block_sizes:
+        first = 0.0
+        for name, prompts, cached in ways:
+            done = _raw([item.prompt for item in prompts], model, arguments.max_tokens, folder, cached=cached,
+                        block_size=block_size)
+            first = first or done["seconds"]
+            print(f"blocks of {block_size} tokens, {name}: {done['seconds']:.1f} s ({done['seconds'] / first:.2f} of "
+                  f"the first), {done['cached']:.1%} of the prompt tokens from the cache", flush=True)
 
 
-def _raw(prompts: list[str], model: Path, max_tokens: int, folder: Path, *, cached: bool) -> dict[str, Any]:
-    spec = {"prompts": prompts, "model": str(model), "max_tokens": max_tokens, "cached": cached}
+def _raw(prompts: list[str], model: Path, max_tokens: int, folder: Path, *, cached: bool,
+         block_size: int | None = None) -> dict[str, Any]:
+    spec = {"prompts": prompts, "model": str(model), "max_tokens": max_tokens, "cached": cached,
+            "block_size": block_size}
     return call_in_process("benchmarks.generate_overhead:raw", spec, folder / "raw.log")
 
 
@@ -91,7 +96,7 @@ def raw(spec: dict[str, Any]) -> dict[str, Any]:
     """Answer prompts with ``vllm.LLM.generate`` as its users do, with the settings that our engine starts it with."""
     from distill.engines.vllm_engine import VllmEngine as Engine
 
-    engine = Engine(VllmEngine(kind="vllm"), Path(spec["model"]))
+    engine = Engine(VllmEngine(kind="vllm", block_size=spec["block_size"]), Path(spec["model"]))
     from vllm import SamplingParams
 
     llm = engine._llm
@@ -114,9 +119,9 @@ def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace,
         model=Model(name=arguments.model), engine=VllmEngine(kind="vllm"), shard_size=arguments.shard_size,
         chat_template=False, sampling=TeacherSampling(  # type: ignore[arg-type]
             knowdist=SamplingConfig(temperature=0, max_tokens=arguments.max_tokens)))
-    identity = model_fingerprint(model)
+    weights = Weights(model, model_fingerprint(model))
     begun = time.perf_counter()
-    done = generate("knowdist", path, teacher, model, identity, run, 42)
+    done = generate("knowdist", path, teacher, weights, run, 42)
     wall = time.perf_counter() - begun
     (session,) = sessions(run)
     return {"seconds": wall - (session.seconds - session.ready_seconds),

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distill import __version__
 from distill.errors import InputError, RunError
@@ -21,6 +22,7 @@ STAGE_COMMANDS = {
 }
 
 _CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
+_RUN_HELP = "a run folder, or a name under runs/"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,6 +51,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show what Prefect says, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_stages, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
+        add(commands)
+    config = commands.add_parser("config", help="print the resolved config as JSON")
+    config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
+    _with_set(config).set_defaults(action="config")
+    return parser
+
+
+def _add_stages(commands: Any) -> None:
+    """Add what makes a run: the whole way, and each of its stages."""
     _with_config(commands.add_parser("run", help="the whole way, from texts to the report")).set_defaults(
         action="run")
     for name, text in STAGE_COMMANDS.items():
@@ -59,6 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "prompts":
             command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
                                  help="then print N of them (5 where N is left out), spread over families and kinds")
+
+
+def _add_dedup(commands: Any) -> None:
+    """Add what cleans a file of texts."""
     dedup = commands.add_parser("dedup", help="copy a file of texts without its duplicates and near-duplicates")
     dedup.add_argument("source", metavar="IN", type=Path,
                        help=".jsonl, .csv or .parquet; the first two may be compressed (.gz, .bz2, .zst)")
@@ -74,20 +90,28 @@ def build_parser() -> argparse.ArgumentParser:
     dedup.add_argument("--on-error", choices=["skip", "fail"], default="skip",
                        help="rows that cannot be read are dropped and counted (default), or end the command")
     dedup.set_defaults(action="dedup")
+
+
+def _add_runs(commands: Any) -> None:
+    """Add what goes on with a run, and what says how it stands."""
     resume = commands.add_parser("resume", help="go on with a run that stopped")
-    resume.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    resume.add_argument("run", metavar="RUN", help=_RUN_HELP)
     resume.add_argument("--retry-failed", action="store_true", help="ask prompts again that the teacher failed at")
     resume.add_argument("--approve", action="store_true", help="go on after a forecast that waited for approval")
     _with_changes(_with_set(resume)).set_defaults(action="resume")
     status = commands.add_parser("status", help="show how far a run is")
-    status.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    status.add_argument("run", metavar="RUN", help=_RUN_HELP)
     status.set_defaults(action="status")
     explain = commands.add_parser("explain", help="say what differs between what made a run's work and what would now")
-    explain.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    explain.add_argument("run", metavar="RUN", help=_RUN_HELP)
     explain.add_argument("--config", metavar="CONFIG", help="compare with this one; default: the run's own")
     _with_set(explain).set_defaults(action="explain")
+
+
+def _add_show(commands: Any) -> None:
+    """Add what prints the teacher's answers."""
     show = commands.add_parser("show", help="print some of the teacher's answers: kept ones, or rejected ones and why")
-    show.add_argument("run", metavar="RUN", help="a run folder, or a name under runs/")
+    show.add_argument("run", metavar="RUN", help=_RUN_HELP)
     show.add_argument("--rejected", action="store_true", help="what is not trained on; default: what is")
     show.add_argument("--reason", default="", metavar="REASON",
                       help="only what was rejected for this reason, as truncated or teacher_failed")
@@ -96,6 +120,10 @@ def build_parser() -> argparse.ArgumentParser:
                       help="only prompts of this kind, as analyze, rewrite/target or sentiment/lw")
     show.add_argument("-n", type=int, default=5, metavar="N", dest="count", help="how many; default: 5")
     show.set_defaults(action="show")
+
+
+def _add_history(commands: Any) -> None:
+    """Add what is run every night."""
     nightly = commands.add_parser("nightly", help="evaluate the newest model, and compare it with the accepted result")
     nightly.add_argument("models", nargs="*", metavar="MODEL",
                          help="runs, model folders, Hub names, endpoints (http://host:8000/v1#model); default: newest")
@@ -104,6 +132,10 @@ def build_parser() -> argparse.ArgumentParser:
     accept = commands.add_parser("accept", help="make a result the reference of later evaluations")
     accept.add_argument("run", metavar="RUN", help="a run, or a model that was evaluated")
     _with_history(accept).set_defaults(action="accept")
+
+
+def _add_prefect(commands: Any) -> None:
+    """Add what runs on a Prefect server."""
     deploy = commands.add_parser("deploy", help="register deployments, work pools, GPU slots with the Prefect server")
     deploy.add_argument("--silent-seconds", type=int, default=600, metavar="N",
                         help="a run without a sign of life for so long counts as crashed (default: 600)")
@@ -118,10 +150,6 @@ def build_parser() -> argparse.ArgumentParser:
     worker.add_argument("--health-port", type=int, metavar="PORT",
                         help="answer at http://127.0.0.1:PORT/health, for whoever watches over it")
     worker.set_defaults(action="worker")
-    config = commands.add_parser("config", help="print the resolved config as JSON")
-    config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
-    _with_set(config).set_defaults(action="config")
-    return parser
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

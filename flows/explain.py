@@ -37,7 +37,7 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
         prompts = folder / "prompts" / f"{stage}.parquet"
         if not prompts.exists() or not (folder / stage).exists():
             continue
-        settings = settings_of(stage, asked.teacher, teacher_weights(run)[1], asked.seed)
+        settings = settings_of(stage, asked.teacher, teacher_weights(run).identity, asked.seed)
         n_shards, found = explain_shards(folder / stage, plan_shards(prompts, asked.teacher.shard_size), settings)
         rows += [{"where": f"{stage}, shards", "key": item.key, "then": item.then, "now": item.now,
                   "what": f"{item.shards:,} of {n_shards:,} shards"} for item in found]

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import Model, TeacherEngine
 from distill.errors import InputError
+from distill.models import Weights, weights_of
 from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
 from distill.storage import read_json
@@ -73,24 +73,14 @@ def generate(run: Run, stage: str) -> Outcome:
     _needs(run, "prompts", "distill prompts")
     teacher = run.config.teacher
     return generate_stage(
-        stage, run.folder / "prompts" / f"{stage}.parquet", teacher, *teacher_weights(run), run.folder,
+        stage, run.folder / "prompts" / f"{stage}.parquet", teacher, teacher_weights(run), run.folder,
         run.config.seed, run.on_change, retry_failed=run.retry_failed,
         show=lambda forecast, beyond: tell_forecast(forecast, beyond, teacher))
 
 
-def teacher_weights(run: Run) -> tuple[Path | None, str]:
-    """Return the teacher's folder, and what stands for its weights; behind an endpoint there is no folder."""
-    return _weights(run.config.teacher.model, run.config.teacher.engine)
-
-
-def _weights(model: Model, engine: TeacherEngine) -> tuple[Path | None, str]:
-    from distill.models import model_fingerprint, resolve_model
-
-    if engine.kind == "openai":
-        revision = f"@{model.revision}" if model.revision else ""
-        return None, f"served:{engine.model or model.name}{revision}"
-    folder = resolve_model(model.name, model.revision)
-    return folder, model_fingerprint(folder)
+def teacher_weights(run: Run) -> Weights:
+    """Return what the teacher answers with."""
+    return weights_of(run.config.teacher.model, run.config.teacher.engine)
 
 
 def quality(run: Run, stage: str) -> Outcome:
@@ -99,13 +89,13 @@ def quality(run: Run, stage: str) -> Outcome:
 
     config = run.config
     if stage == "gold":
-        return check_gold(config.quality.gold, config.teacher, *teacher_weights(run), config.prompts.icldist,
+        return check_gold(config.quality.gold, config.teacher, teacher_weights(run), config.prompts.icldist,
                           run.folder, config.seed, run.on_change)
     judge = config.quality.judge
     if judge is None:
         raise InputError("quality.judge names no model that could judge. Set quality.judge.model.name.")
     _needs(run, "knowdist", "distill generate")
-    return judge_analyses(judge, *_weights(judge.model, judge.engine), run.folder, config.seed, run.on_change)
+    return judge_analyses(judge, weights_of(judge.model, judge.engine), run.folder, config.seed, run.on_change)
 
 
 def select(run: Run) -> Outcome:

@@ -33,6 +33,7 @@ from distill.generation import markers, pool
 from distill.generation.markers import is_intact, marker_path, parquet_path, read_markers, read_responses
 from distill.generation.status import RESPONSES
 from distill.hashing import file_digest, fingerprint
+from distill.models import Weights
 from distill.process import die_with
 from distill.records import Response, write_records
 from distill.storage import write_json
@@ -296,7 +297,8 @@ def main() -> None:
     die_with(os.getppid())
     run, model, teacher, order = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
     pool.WORKER = f"tests.chaos:{'marker_first' if order == 'marker-first' else 'slow'}"
-    generate(STAGE, run / "prompts" / f"{STAGE}.parquet", Teacher.model_validate_json(teacher), model, "tiny", run, 42)
+    generate(STAGE, run / "prompts" / f"{STAGE}.parquet", Teacher.model_validate_json(teacher),
+             Weights(model, "tiny"), run, 42)
 
 
 if __name__ == "__main__":

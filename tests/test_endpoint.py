@@ -1,14 +1,9 @@
-"""Endpoints that misbehave: what passes is waited for, one bad prompt harms no other, the rest is said; never the key.
+"""Endpoints that misbehave: what passes is waited for, one bad prompt harms no other, the rest is said; no key is."""
 
-The servers here speak just enough of the protocol to misbehave on demand.
-"""
-
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,105 +12,9 @@ from pydantic import ValidationError
 from distill.config.schema import OpenAIEngine as Config
 from distill.engines import open_engine
 from distill.engines.base import Engine, Output, Request, Sampling
-from distill.engines.endpoints.pace import Pace
 from distill.engines.openai_engine import OpenAIEngine
 from distill.errors import InputError, ProcessDiedError
-
-Reply = tuple[int, bytes, dict[str, str]]
-PACE = Pace(first=0.01, most=0.05, silence=0.2, start=0.3, look=0.02)
-KEY = "planted-key-0123456789"
-HALF = b'{"choices": half'
-GARBAGE = (b"<html>a proxy</html>", b"[]", b'{"choices": []}', b'{"choices": [{"text": 7}]}', b"[" * 50_000,
-           b'{"choices": [{"text": "cut", "finish_reason": "abort"}]}')
-
-
-class Server:
-    """Answers each prompt with its last word; ``faults`` come first, one a question (None: none), then ``always``."""
-
-    def __init__(self, *models: str, port: int = 0) -> None:
-        self.faults: list[Reply | None] = []
-        self.always: Reply | None = None
-        self.models = models or ("tiny",)
-        self.forbidden = "forbidden"
-        self.hangs, self.ill, self.dead, self.most_at_once, self.at_once = False, False, False, 0, 0
-        self.seen: list[dict[str, Any]] = []
-        outer, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                outer.wait()
-                if outer.ill or self.path == "/health":
-                    self.reply(503 if outer.ill else 404, b"{}", {})
-                else:
-                    entries = [{"id": name, "owned_by": "test"} for name in outer.models]
-                    self.reply(200, json.dumps({"data": entries}).encode(), {})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    outer.at_once += 1
-                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
-                    outer.seen.append({**body, "authorization": self.headers.get("Authorization", "")})
-                    fault = outer.faults.pop(0) if outer.faults else outer.always
-                outer.wait()
-                with lock:
-                    outer.at_once -= 1
-                prompt = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
-                if "poison" in prompt:
-                    fault = (500, b"{}", {})
-                if "take your time" in prompt:
-                    time.sleep(0.5)
-                if fault:
-                    self.reply(*fault)
-                elif "too long" in prompt:
-                    self.reply(400, b'{"error": {"message": "maximum context length is 4 tokens"}}', {})
-                elif outer.forbidden in prompt:
-                    self.reply(400, f'{{"error": "no such prompts with {self.headers["Authorization"]}"}}'.encode(), {})
-                else:
-                    text = f"\n {prompt.split()[-1]}\nText: more"
-                    choice = {"message": {"content": text}} if "messages" in body else {"text": text}
-                    self.reply(200, json.dumps({
-                        "choices": [{**choice, "finish_reason": "content_filter" if "filter" in prompt else "length"}],
-                        "usage": {"prompt_tokens": 3, "completion_tokens": 5}}).encode(), {})
-
-            def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-                if outer.dead:
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body) + (10 if body == HALF else 0)))
-                self.end_headers()
-                self.wfile.write(body)
-                if body == HALF:
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads, request_queue_size, allow_reuse_address = True, 512, True
-
-            def handle_error(self, *_: Any) -> None:
-                pass  # those who asked have gone
-
-        self._server = Quiet(("127.0.0.1", port), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-
-    def wait(self) -> None:
-        while self.hangs:
-            time.sleep(0.01)
-
-    def die(self) -> None:
-        if not self.dead:
-            self.hangs, self.dead = False, True
-            self._server.shutdown()
-            self._server.server_close()
+from tests.endpoint_helpers import GARBAGE, HALF, KEY, PACE, Reply, Server, asked, config, words
 
 
 @pytest.fixture
@@ -144,19 +43,6 @@ def opened() -> Iterator[Callable[..., OpenAIEngine]]:
     yield open_on
     for engine in engines:
         engine.close()
-
-
-def config(*servers: Server, **more: Any) -> Config:
-    return Config(**{"base_urls": [server.url for server in servers], "model": "tiny", "patience": 5.0, **more})
-
-
-def asked(*prompts: str) -> list[Request]:
-    sampling = Sampling(max_tokens=5, first_line=True)
-    return [Request(str(place), prompt, sampling) for place, prompt in enumerate(prompts)]
-
-
-def words(outputs: list[Output]) -> list[str]:
-    return [output.error or output.text.strip() for output in outputs]
 
 
 def test_answers_come_in_the_order_asked_and_end_with_their_first_line(servers: list[Server]) -> None:

@@ -17,6 +17,7 @@ from distill.generation.run import generate, settings_of
 from distill.generation.shards import plan_shards
 from distill.generation.status import status
 from distill.generation.worker import Order
+from distill.models import Weights
 from distill.records import Response, read_records
 from tests.generation_helpers import FakeEngine, ThreadChild, faked, files, prompts_of, slice_of, written
 
@@ -31,7 +32,7 @@ TEACHER = Teacher(model=Model(name="m"), shard_size=8)
 
 
 def made(run: Path, count: int = 40, teacher: Teacher = TEACHER, model: str = "model-a", **more: Any) -> Any:
-    return generate("knowdist", written(run, prompts_of(count)), teacher, Path(model), model, run, 42, **more)
+    return generate("knowdist", written(run, prompts_of(count)), teacher, Weights(Path(model), model), run, 42, **more)
 
 
 def dying(fake: FakeEngine, run: Path, after: int = 20) -> None:
@@ -67,7 +68,8 @@ def test_each_request_has_the_seed_of_its_prompt_and_the_sampling_of_its_family(
     tmp_path: Path, fake: FakeEngine
 ) -> None:
     prompts = prompts_of(5, "icldist") + prompts_of(5, "general")
-    generate("icldist", written(tmp_path, prompts, "icldist"), TEACHER, Path("model-a"), "model-a", tmp_path, 42)
+    generate("icldist", written(tmp_path, prompts, "icldist"), TEACHER, Weights(Path("model-a"), "model-a"),
+             tmp_path, 42)
     asked = {request.id: request for request in fake.asked}
     for prompt in prompts:
         request = asked[prompt.id]

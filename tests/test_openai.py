@@ -21,8 +21,8 @@ from distill.records import Prompt, Response, read_records
 from flows.run import find_config, open_run
 from flows.steps import collect, evaluate, generate, prompts
 from flows.subjects import subject_of
+from tests.endpoint_helpers import KEY, Server
 from tests.flow_helpers import distill
-from tests.test_endpoint import KEY, Server
 from tests.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
 
 GREEDY = Sampling(max_tokens=8)

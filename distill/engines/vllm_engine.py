@@ -267,6 +267,9 @@ def _start(config: schema.VllmEngine, folder: Path) -> Any:
         pipeline_parallel_size=config.pipeline_parallel_size,
         max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
         max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0,
+        # On CPU, vLLM's own blocks of 128 tokens are longer than what most prompts share (measured: 4 against 22% of
+        # the prompt tokens from the cache, a fifth of the time).
+        block_size=config.block_size or (32 if on_cpu else None),
         # Compiling takes a minute or more on CPU and gains nothing there (measured: 72 against 5 s of CPU time to start
         # a 135M model, then the same rate).
         enforce_eager=on_cpu, **special)

@@ -44,6 +44,7 @@ _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
 log = logging.getLogger("sentidistill.generation")
 
+
 @dataclass
 class Progress:
     """How far a pool is: what the caller looks at to decide whether it goes on."""

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from distill.generation.journal import Journal
+from distill.generation.journal import JOURNAL, Journal
 from distill.generation.markers import is_intact, marker_path, parquet_path, read_markers
 from distill.generation.shards import Plan
 from distill.generation.status import RESPONSES
@@ -35,7 +35,7 @@ def reopen_failed(folder: Path, plan: Plan, settings: dict[str, Any]) -> int:
             continue  # it is made anew as a whole
         kept = [item for item in read_records(parquet_path(responses, shard.name), Response)
                 if not item.failure or item.failure in HOPELESS]
-        (responses / f"{shard.name}.journal.jsonl").unlink(missing_ok=True)
+        (responses / f"{shard.name}{JOURNAL}").unlink(missing_ok=True)
         journal = Journal(responses, shard.name, shard_inputs(shard, settings))
         journal.add(kept, marker.seconds, marker.n_cached_tokens)
         journal.sync()

@@ -19,6 +19,7 @@ from distill.generation.worker import shard_inputs
 from distill.gpus import has_gpus
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
+from distill.models.weights import Weights
 from distill.stage import MARKER, OnChange, Outcome, changed_message, run_stage
 from distill.storage import read_json
 
@@ -29,8 +30,7 @@ def generate(
     stage: Stage,
     prompts_path: Path,
     teacher: Teacher,
-    model: Path | None,
-    identity: str,
+    weights: Weights,
     run: Path,
     seed: int,
     on_change: OnChange = "stop",
@@ -40,11 +40,10 @@ def generate(
 ) -> Outcome:
     """Have the teacher answer the prompts of a stage into ``run/<stage>/responses``.
 
-    ``model`` is the folder of its weights (None behind an endpoint), ``identity`` what stands for them in
-    fingerprints. Finished shards are never touched again, but with ``retry_failed`` for those that hold failures, of
-    which just these are asked anew. Engines are started only where a shard is pending, in processes of their own. A
-    shard whose file was damaged is made anew, and a warning says so. ``show`` is told the forecast after the pilot,
-    and which cap of the budget it will meet.
+    Finished shards are never touched again, but with ``retry_failed`` for those that hold failures, of which just
+    these are asked anew. Engines are started only where a shard is pending, in processes of their own. A shard whose
+    file was damaged is made anew, and a warning says so. ``show`` is told the forecast after the pilot, and which cap
+    of the budget it will meet.
 
     The outcome's account counts prompts: in, answered, failed by reason; its totals are those of the markers.
 
@@ -57,7 +56,7 @@ def generate(
     """
     folder = run / stage
     plan = plan_shards(prompts_path, teacher.shard_size)
-    settings = settings_of(stage, teacher, identity, seed)
+    settings = settings_of(stage, teacher, weights.identity, seed)
 
     def work(_: Path) -> tuple[list[Ledger], dict[str, Any]]:
         responses = folder / RESPONSES
@@ -65,7 +64,7 @@ def generate(
         pending = pending_shards(responses, plan.shards, settings, on_change)
         _remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
-            spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(model or ""),
+            spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                     "engine": teacher.engine.model_dump(mode="json"), "settings": settings}
             answer(Job(stage, teacher, run, plan, spec, show), pending)
             _remove_leftovers(responses, set())  # of processes that died meanwhile

@@ -11,6 +11,7 @@ from distill.config.schema import SamplingConfig, TeacherEngine
 from distill.config.sections.base import decisive
 from distill.engines import open_engine
 from distill.engines.base import Output, Request, Sampling
+from distill.models.weights import Weights
 from distill.process import call_in_process
 
 
@@ -27,20 +28,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Respondent:
-    """A model in ``folder``, or None behind an endpoint; ``weights`` stands for its weights.
+    """A model and how it is asked; ``chat``: in a turn of a chat."""
 
-    ``chat``: asked in a turn of a chat.
-    """
-
-    folder: Path | None
-    weights: str
+    weights: Weights
     engine: TeacherEngine
     sampling: SamplingConfig
     chat: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return what decides the answers, as JSON values."""
-        return {"model": self.weights, "engine": decisive(self.engine),
+        return {"model": self.weights.identity, "engine": decisive(self.engine),
                 "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat}
 
     def answers(self, questions: Sequence[Question], log: Path) -> list[Output]:
@@ -50,7 +47,8 @@ class Respondent:
             InputError, RunError: as :func:`distill.engines.open_engine`.
             ProcessDiedError: the process was killed or crashed.
         """
-        spec = {"folder": str(self.folder) if self.folder else None, "engine": self.engine.model_dump(mode="json"),
+        folder = self.weights.folder
+        spec = {"folder": str(folder) if folder else None, "engine": self.engine.model_dump(mode="json"),
                 "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat,
                 "questions": [asdict(question) for question in questions]}
         found = call_in_process("distill.quality.respondent:answer", spec, log)

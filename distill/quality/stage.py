@@ -13,6 +13,7 @@ from distill.errors import InputError
 from distill.generation.markers import read_markers, responses_digest
 from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
+from distill.models.weights import Weights
 from distill.prompting.demonstrations import load_demonstrations
 from distill.quality.gold import gold_questions, read_answers, score_gold
 from distill.quality.judge import choose_analyses, read_verdicts, score_verdicts
@@ -39,12 +40,10 @@ def wanted_parts(config: Quality) -> list[str]:
 
 
 def check_gold(
-    config: Gold, teacher: Teacher, model: Path | None, weights: str, prompts: IclDist, run: Path, seed: int,
+    config: Gold, teacher: Teacher, weights: Weights, prompts: IclDist, run: Path, seed: int,
     on_change: OnChange = "stop",
 ) -> Outcome:
     """Ask the teacher texts whose labels are known (:func:`distill.quality.gold.gold_questions`), as all the others.
-
-    ``weights`` stands for those of the model in the folder ``model``; behind an endpoint there is no folder.
 
     Writes into ``run/quality/gold`` what :func:`distill.quality.gold.score_gold` returns as ``scores.json``, and
     ``answers.parquet``, a :class:`distill.quality.records.GoldAnswer` a prompt. The account counts answers: those in
@@ -56,7 +55,7 @@ def check_gold(
         RunError: the process died.
     """
     questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
-    asked = Respondent(model, weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
+    asked = Respondent(weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
     inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
               "structured": teacher.structured, **asked.to_json()}
 
@@ -77,11 +76,11 @@ def _asked(prompt: Prompt, teacher: Teacher) -> Question:
 
 
 def judge_analyses(
-    config: Judge, model: Path | None, weights: str, run: Path, seed: int, on_change: OnChange = "stop"
+    config: Judge, weights: Weights, run: Path, seed: int, on_change: OnChange = "stop"
 ) -> Outcome:
     """Have a model mark some of the teacher's analyses (:func:`distill.quality.judge.choose_analyses`).
 
-    It is asked in a turn of a chat and decodes greedily. ``model`` and ``weights`` as :func:`check_gold`.
+    It is asked in a turn of a chat and decodes greedily.
 
     Writes into ``run/quality/judge`` what :func:`distill.quality.judge.score_verdicts` returns as ``scores.json``, and
     ``answers.parquet``, a :class:`distill.quality.records.Verdict` an analysis. The account counts analyses: marked,
@@ -93,7 +92,7 @@ def judge_analyses(
         RunError: the process died, or a shard of answers is damaged.
     """
     responses = run / "knowdist" / "responses"
-    judge = Respondent(model, weights, config.engine, SamplingConfig(temperature=0.0, max_tokens=config.max_tokens),
+    judge = Respondent(weights, config.engine, SamplingConfig(temperature=0.0, max_tokens=config.max_tokens),
                        chat=True)
     wanted = config.responses_per_perspective
     inputs = {"version": VERSION, "responses": responses_digest(read_markers(responses).values()), "seed": seed,

@@ -60,6 +60,9 @@ class VllmEngine(Section):
     pipeline_parallel_size: int = operational(1, ge=1)
     max_model_len: int | None = Field(None, ge=16)
     max_num_seqs: int = operational(64, ge=1)
+    block_size: int | None = operational(
+        None, multiple_of=16, ge=16, description="tokens in a block of keys and values; what prompts share is computed "
+                                                 "once, in whole blocks. Default: vLLM's, on CPU 32")
     gpu_memory_utilization: float = operational(0.9, gt=0, le=1)
     kv_cache_gb: int = operational(2, ge=1)
 
