@@ -3,9 +3,10 @@
     python -m benchmarks.chaos [--seeds 20] [--blows 50] [--first-seed 0]
 
 Real processes and a real engine (tests/chaos.py). By seed in turns: two engine processes, killed one by one, with the
-process that forks them, or with all there is (a machine that dies); one engine on a small disk that runs full (where
-this machine lets us mount one); and two endpoints of a real model that answer 500, 429, garbage or half a body, or
-hang, and are killed. Prints a line a seed, and exits with 1 where anything was lost, doubled or touched again.
+process that forks them, or with all there is (a machine that dies), or stopped so that they hang; one engine on a
+small disk that runs full (where this machine lets us mount one); and two endpoints of a real model that answer 500,
+429, garbage or half a body, or hang, and are killed. Prints a line a seed, and exits with 1 where anything was lost,
+doubled or touched again.
 """
 
 import argparse
@@ -47,8 +48,8 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
     begun, endpoints = time.monotonic(), list[ServedModel]()
     with contextlib.ExitStack() as stack:
         if seed % 3 == 0:
-            what, teacher = "two engines", teacher.model_copy(update={"data_parallel": 2})
-            storm = Storm(teacher, model, folder / "storm", seed, blows, _KILLS)
+            what, teacher = "two engines", teacher.model_copy(update={"data_parallel": 2, "stall_seconds": 8.0})
+            storm = Storm(teacher, model, folder / "storm", seed, blows, (*_KILLS, *_KILLS, "hang"))
         elif seed % 3 == 1:
             mounted = stack.enter_context(small_disk(folder / "small", megabytes=8))
             what = "one engine, small disk" if mounted else "one engine"

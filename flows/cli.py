@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ _RUN_HELP = "a run folder, or a name under runs/"
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     arguments = build_parser().parse_args(argv)
+    if arguments.action not in ("worker", "ui"):  # which see to it themselves
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is temporary is put away
     _prepare(arguments.verbose or arguments.action in ("worker", "ui"))  # what these two are for is Prefect's log
     try:
         from flows import commands

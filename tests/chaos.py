@@ -164,7 +164,8 @@ class Storm:
         if not victims:
             return False
         with contextlib.suppress(psutil.NoSuchProcess):
-            choose.choice(sorted(victims, key=lambda one: one.pid)).kill()
+            victim = choose.choice(sorted(victims, key=lambda one: one.pid))
+            victim.send_signal(signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
         return True
 
 

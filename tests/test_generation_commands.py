@@ -1,5 +1,7 @@
 """What people see of generation: how far it is and what it costs, what differs, how it waits to be approved."""
 
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,14 @@ def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
     state = stack.ended(flow_run)
     assert state.is_completed(), (state.message, stack.log())
     stack.kill(worker)
+
+
+def test_a_command_that_is_terminated_ends_as_one_that_is_interrupted() -> None:
+    waiting = ("import time; from flows import cli, commands; "
+               "commands.config_command = lambda _: (print('waits', flush=True), time.sleep(60)); cli.main()")
+    process = subprocess.Popen([sys.executable, "-c", waiting, "config", "ci"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Finished work is kept" in said

@@ -11,6 +11,7 @@ from typing import Any
 from distill.generation.markers import marker_path
 from distill.hashing import fingerprint
 from distill.records import Response
+from distill.storage import sync_folder
 
 JOURNAL = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
@@ -45,6 +46,8 @@ class Journal:
             self._stream.seek(whole)
         else:
             self._append({"fingerprint": mark, "inputs": dict(inputs)})
+            self.sync()
+            sync_folder(folder)
 
     def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
         """Write answers down."""

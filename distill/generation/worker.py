@@ -217,12 +217,14 @@ class Worker:
     def _count(self, shard: "_Open", responses: Sequence[Response], *, only_pilot: bool = False) -> None:
         gain = self._gains[shard.order.shard.name]
         for item in responses:
-            tokens = {"n_rows": 1, "n_prompt_tokens": item.n_prompt_tokens, "n_output_tokens": item.n_output_tokens}
+            # What was refused before it was sent (too long, empty) has cost nothing.
+            n_prompt_tokens = 0 if item.failure and not item.n_output_tokens else item.n_prompt_tokens
+            tokens = {"n_rows": 1, "n_prompt_tokens": n_prompt_tokens, "n_output_tokens": item.n_output_tokens}
             if item.prompt_id in shard.pilot:
                 gain.pilot.update(tokens)
             if not only_pilot:
                 gain.n_rows += 1
-                gain.n_prompt_tokens += item.n_prompt_tokens
+                gain.n_prompt_tokens += n_prompt_tokens
                 gain.n_output_tokens += item.n_output_tokens
 
     def _end_if_answered(self, shard: "_Open") -> None:
