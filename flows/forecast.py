@@ -34,7 +34,7 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
                      f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and {device}; the paper's 4 A100: "
                      f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} an hour and GPU"))
     if forecast.cost_left is not None:
-        rows.append(("cost", f"{forecast.cost_left:,.2f}", prices(teacher)))
+        rows.append(("cost", money(forecast.cost_left), prices(teacher)))
     width = max(len(row[1]) for row in rows)
     return "\n".join(f"  {name:<14} {value:>{width}}   {more}" for name, value, more in rows)
 
@@ -45,6 +45,11 @@ def prices(teacher: Teacher) -> str:
              ("million prompt tokens", teacher.price_per_million_prompt_tokens),
              ("million output tokens", teacher.price_per_million_output_tokens))
     return ", ".join(f"{price:g} a {what}" for what, price in known if price is not None)
+
+
+def money(value: float) -> str:
+    """Return an amount with two decimals, a small one with two digits that count."""
+    return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
 
 
 def duration(seconds: float) -> str:

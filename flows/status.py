@@ -7,7 +7,7 @@ from distill.gpus import has_gpus
 from distill.quality.stage import PARTS
 from distill.stage import MARKER
 from distill.storage import read_json
-from flows.forecast import duration
+from flows.forecast import duration, money
 from flows.run import Run, stored_config
 from flows.steps import MODELS, quality_parts, trains
 from sentibench.report.gather import RUN_STAGES
@@ -76,7 +76,7 @@ def teacher_table(folder: Path) -> "Table | None":
         "GPU hours so far" if has_gpus() else "machine hours so far": lambda now: f"{now['gpu_hours']:,.3f}",
     }
     if teacher.has_prices:
-        lines["cost so far"] = lambda now: f"{now['cost']:,.2f}"
+        lines["cost so far"] = lambda now: money(now["cost"])
     for name, show in lines.items():
         table.add_row(name, *(show(now) for now in stages.values()))
     reasons = sorted({reason for now in stages.values() for reason in now["failures"]})

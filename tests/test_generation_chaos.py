@@ -22,7 +22,8 @@ def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_mode
 
 
 def test_an_engine_that_hangs_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
-    storm = Storm(teacher(stall_seconds=8), tiny_model, tmp_path / "storm", seed=1, blows=1, kinds=("hang",)).rage()
+    storm = Storm(teacher(stall_seconds=8), tiny_model, tmp_path / "storm", seed=1, blows=1, kinds=("hang",),
+                  prompts=80).rage()
     assert storm.runs == 1 and "gave no sign of life for 8 s. It is replaced" in storm.said.read_text()
 
 

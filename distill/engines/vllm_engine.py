@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         _set_environment()
+        _quiet()
         _quiet_llvmlite()
         try:
             self._llm: Any = _start(config, folder)
@@ -226,6 +228,13 @@ def _set_environment() -> None:
         importlib.import_module("setuptools")
 
 
+def _quiet() -> None:
+    """Keep from people what vLLM says to its developers while it is imported, before its own settings count."""
+    if os.environ["VLLM_LOGGING_LEVEL"] == "ERROR":
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
+
+
 def _quiet_llvmlite() -> None:
     """Have llvmlite (numba's) not answer to names such as ``__dict__``, where numba was imported before vLLM starts.
 
@@ -267,6 +276,7 @@ def _start(config: schema.VllmEngine, folder: Path) -> Any:
         pipeline_parallel_size=config.pipeline_parallel_size,
         max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
         max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0,
+        use_tqdm_on_load=False,
         # On CPU, vLLM's own blocks of 128 tokens are longer than what most prompts share (measured: 4 against 22% of
         # the prompt tokens from the cache, a fifth of the time).
         block_size=config.block_size or (32 if on_cpu else None),
