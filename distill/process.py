@@ -1,13 +1,11 @@
 """Heavy work in a process of its own: it gives back GPU memory, and dies with the process that asked for it.
 
-Importing torch and transformers takes seconds of CPU time. So the first call starts a *nursery*, a process that
-imports them once and nothing more (no model, no CUDA), and every call is a fork of it.
+Importing torch and transformers takes seconds of CPU time. So the first call starts a *nursery*
+(:mod:`distill.nursery`), and every call is a fork of it.
 """
 
 import atexit
 import contextlib
-import ctypes
-import importlib
 import json
 import os
 import select
@@ -17,18 +15,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Mapping
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from distill.errors import InputError, ProcessDiedError, RunError, may_pass
-from distill.storage import write_text
+from distill.errors import InputError, ProcessDiedError, RunError
 
-_PR_SET_PDEATHSIG = 1
 _LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
-_PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 
 
 def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
@@ -206,7 +200,7 @@ class _Nursery:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._owner, self._calls = os.getpid(), {}
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "distill.process", str(os.getpid())], stdin=subprocess.PIPE,
+                [sys.executable, "-P", "-m", "distill.nursery", str(os.getpid())], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
             threading.Thread(target=self._listen, args=(self._process, self._calls), daemon=True).start()
@@ -231,91 +225,3 @@ class _Nursery:
 _one_at_a_time = threading.Lock()
 _nursery = _Nursery()
 atexit.register(_nursery.close)
-
-
-def _serve(parent: int) -> None:
-    """Fork for every line of the input; say each fork's process id, and its exit status when it has ended."""
-    die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is for the error stream
-    for name in _PRELOADED:
-        with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
-            importlib.import_module(name)
-    nursery, numbers, rest = os.getpid(), {}, b""  # type: tuple[int, dict[int, int], bytes]
-    awake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.set_wakeup_fd(waker)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    def say(**what: int) -> None:
-        answers.write(json.dumps(what) + "\n")
-        answers.flush()
-
-    while True:
-        ready, _, _ = select.select([0, awake], [], [])
-        if awake in ready:
-            os.read(awake, 4096)
-            for pid in list(numbers):
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    say(number=numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
-        if 0 not in ready:
-            continue
-        data = os.read(0, 1 << 16)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            request = json.loads(line)
-            pid = os.fork()
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for descriptor in (0, awake, waker, answers.fileno()):
-                    os.close(descriptor)
-                os.open(os.devnull, os.O_RDONLY)
-                os.setpgid(0, 0)
-                die_with(nursery)
-                _work(request)
-            numbers[pid] = request["number"]
-            say(number=request["number"], pid=pid)
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent, whose id is ``parent``, ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we could ask to die with it
-        os._exit(1)
-
-
-def _work(request: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    sys.path[:] = request["path"]
-    module, _, name = request["target"].partition(":")
-    try:
-        channel = (Client(request["channel"], "AF_UNIX"),) if request["channel"] else ()
-        value = getattr(importlib.import_module(module), name)(request["spec"], *channel)
-        result = {"value": value}
-    except InputError as error:
-        result = {"error": str(error), "kind": "input", "traceback": ""}
-    except RunError as error:
-        kind = "died" if may_pass(error) else "run"
-        result = {"error": str(error), "kind": kind, "traceback": ""}
-    except (Exception, SystemExit) as error:
-        kind = "died" if may_pass(error) else "run"
-        result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
-                  "traceback": traceback.format_exc()}
-    # ASCII: an error may quote half a character.
-    write_text(Path(request["result"]), json.dumps(result))
-    # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

@@ -34,7 +34,7 @@ from distill.generation.markers import is_intact, marker_path, parquet_path, rea
 from distill.generation.status import RESPONSES
 from distill.hashing import file_digest, fingerprint
 from distill.models import Weights
-from distill.process import die_with
+from distill.nursery import die_with
 from distill.records import Response, write_records
 from distill.storage import write_json
 from tests.generation_helpers import prompts_of, written
@@ -105,11 +105,11 @@ class Storm:
         self.runs += 1
         run = self._run_folder(f"run{self.runs}")
         process, finished = self.start(run), dict[str, str]()
-        gives_up, struck = time.monotonic() + _GIVE_UP, 0.0
+        struck = 0.0
         try:
             while self.dealt.total() < self.blows and process.poll() is None:
                 if choose.random() < _AT_WORK:  # else wherever it is, at its start perhaps
-                    self._wait_for_work(run, process, struck, gives_up)
+                    self._wait_for_work(run, process, struck)
                 time.sleep(choose.uniform(0.0, 0.7))
                 if process.poll() is not None:
                     break
@@ -131,8 +131,9 @@ class Storm:
         finally:
             kill_group(process)
 
-    def _wait_for_work(self, run: Path, process: "subprocess.Popen[bytes]", since: float, gives_up: float) -> None:
+    def _wait_for_work(self, run: Path, process: "subprocess.Popen[bytes]", since: float) -> None:
         """Wait until something was written after the last blow."""
+        gives_up = time.monotonic() + _GIVE_UP
         while process.poll() is None:
             for path in (run / STAGE / RESPONSES).glob("shard-*"):
                 with contextlib.suppress(FileNotFoundError):
@@ -158,7 +159,7 @@ class Storm:
         if kind == "endpoint":
             choose.choice(self.endpoints).restart()
             return True
-        forkers = [child for child in children(process.pid) if "distill.process" in " ".join(child.cmdline())
+        forkers = [child for child in children(process.pid) if "distill.nursery" in " ".join(child.cmdline())
                    and child.ppid() == process.pid]
         victims = forkers if kind == "forker" else [child for forker in forkers for child in children(forker.pid)]
         if not victims:

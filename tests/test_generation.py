@@ -13,10 +13,10 @@ from distill.generation.explain import explain
 from distill.generation.forecast import Forecast
 from distill.generation.journal import Journal
 from distill.generation.markers import read_responses
+from distill.generation.orders import Order
 from distill.generation.run import generate, settings_of
 from distill.generation.shards import plan_shards
 from distill.generation.status import status
-from distill.generation.worker import Order
 from distill.models import Weights
 from distill.records import Response, read_records
 from tests.generation_helpers import FakeEngine, ThreadChild, faked, files, prompts_of, slice_of, written

@@ -110,6 +110,6 @@ def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
     for process in psutil.Process(worker.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = process.parent()
-            if parent and all("distill.process" in " ".join(one.cmdline()) for one in (process, parent)):
+            if parent and all("distill.nursery" in " ".join(one.cmdline()) for one in (process, parent)):
                 return process
     return None

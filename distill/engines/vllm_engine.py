@@ -5,9 +5,6 @@ import gc
 import importlib
 import importlib.util
 import logging
-import os
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +24,8 @@ from distill.engines.encoding import (
     failed_scores,
 )
 from distill.engines.lines import line_end
-from distill.errors import InputError, ProcessDiedError, RunError
+from distill.engines.vllm_start import first_line, start
+from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
 
@@ -52,15 +50,7 @@ class VllmEngine:
                              "'transformers'.")
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
-        _set_environment()
-        _quiet()
-        _quiet_llvmlite()
-        try:
-            self._llm: Any = _start(config, folder)
-        except Exception as error:  # whatever it is, the reader needs the paragraph
-            # Memory that another process has not given back yet may be there in a minute; a bad setting stays bad.
-            kind = ProcessDiedError if "memory" in str(error).lower() else RunError
-            raise kind(_cannot_start(config, folder, error)) from error
+        self._llm: Any = start(config, folder)
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
         self._window = 2 * config.max_num_seqs
 
@@ -85,7 +75,7 @@ class VllmEngine:
                     try:
                         self._add(str(number), item.ids, self._parameters(request, with_line=True))
                     except (ValueError, TypeError) as error:  # of this request; the others are well
-                        log.warning("vLLM does not take the request %s (%s).", request.id, _first_line(error))
+                        log.warning("vLLM does not take the request %s (%s).", request.id, first_line(error))
                         done([Output(request.id, "", "error", len(item.ids), 0, "invalid_request")])
                         continue
                     running[str(number)] = _Asked(request, item, with_line=True)
@@ -208,88 +198,13 @@ class _Asked:
 
 def _stopped(n_running: int, error: Exception) -> ProcessDiedError:
     return ProcessDiedError(
-        f"vLLM stopped while it answered {n_running} prompts ({_first_line(error)}). Finished work is kept: run the "
+        f"vLLM stopped while it answered {n_running} prompts ({first_line(error)}). Finished work is kept: run the "
         "same command again to go on; if it was memory, lower max_num_seqs.")
 
 
 def _may_go_on(output: Output, result: Any) -> bool:
     """Say whether vLLM stopped at a newline that does not end the first line: a blank one, or within reasoning."""
     return result.outputs[0].stop_reason == "\n" and line_end(f"{output.text}\n") is None
-
-
-def _set_environment() -> None:
-    for name, value in (("VLLM_ENABLE_V1_MULTIPROCESSING", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"),
-                        ("VLLM_LOGGING_LEVEL", "ERROR")):
-        os.environ.setdefault(name, value)
-    try:
-        importlib.import_module("setuptools")  # which vLLM imports
-    except AssertionError:  # it wants its own distutils, but the standard one is here, or pip was looked for before
-        os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
-        importlib.import_module("setuptools")
-
-
-def _quiet() -> None:
-    """Keep from people what vLLM says to its developers while it is imported, before its own settings count."""
-    if os.environ["VLLM_LOGGING_LEVEL"] == "ERROR":
-        logging.getLogger("vllm").setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
-
-
-def _quiet_llvmlite() -> None:
-    """Have llvmlite (numba's) not answer to names such as ``__dict__``, where numba was imported before vLLM starts.
-
-    vLLM looks into the ``__dict__`` of whatever all modules hold; llvmlite takes that for a function of LLVM.
-    """
-    ffi = sys.modules.get("llvmlite.binding.ffi")
-    library = type(getattr(ffi, "lib", None))
-    answer = getattr(library, "__getattr__", None)
-    if answer is None or getattr(answer, "is_quiet", False):
-        return
-
-    def only_functions(self: Any, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return answer(self, name)
-
-    only_functions.is_quiet = True  # type: ignore[attr-defined]
-    library.__getattr__ = only_functions  # type: ignore[attr-defined]
-
-
-def _start(config: schema.VllmEngine, folder: Path) -> Any:
-    import torch._dynamo
-    from vllm import LLM
-    from vllm.platforms import current_platform
-
-    on_cpu = current_platform.is_cpu()
-    if on_cpu:
-        # vLLM also compiles a small function of label scoring, which takes seconds and needs a C++ compiler.
-        torch._dynamo.config.disable = True
-    dtype = config.dtype
-    if dtype == "auto":  # bfloat16 is several times slower on processors without AMX
-        dtype = "float32" if on_cpu else "bfloat16"
-    # With chunked prefill, vLLM rewinds a seeded request's random generator, which torch cannot do on CPU: it raises.
-    # Without a size for keys and values, vLLM on CPU wants nearly all of the machine's memory to be free.
-    special = {"enable_chunked_prefill": False, "kv_cache_memory_bytes": config.kv_cache_gb << 30} if on_cpu else {
-        "gpu_memory_utilization": config.gpu_memory_utilization}
-    return LLM(
-        model=str(folder), dtype=dtype, tensor_parallel_size=config.tensor_parallel_size,
-        pipeline_parallel_size=config.pipeline_parallel_size,
-        max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
-        max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0,
-        use_tqdm_on_load=False,
-        # On CPU, vLLM's own blocks of 128 tokens are longer than what most prompts share (measured: 4 against 22% of
-        # the prompt tokens from the cache, a fifth of the time).
-        block_size=config.block_size or (32 if on_cpu else None),
-        # Compiling takes a minute or more on CPU and gains nothing there (measured: 72 against 5 s of CPU time to start
-        # a 135M model, then the same rate).
-        enforce_eager=on_cpu, **special)
-
-
-def _cannot_start(config: schema.VllmEngine, folder: Path, error: Exception) -> str:
-    return (f"vLLM could not start with the model in {folder} ({_first_line(error)}). If memory is the reason, lower "
-            f"max_model_len, max_num_seqs ({config.max_num_seqs}), kv_cache_gb ({config.kv_cache_gb}, on CPU) or "
-            f"gpu_memory_utilization ({config.gpu_memory_utilization}, on GPU); VLLM_LOGGING_LEVEL=INFO shows more. "
-            "The engine 'transformers' runs every model that vLLM does not know.")
 
 
 @dataclass(frozen=True)
@@ -331,8 +246,3 @@ def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rul
 def _report(done: Done | None, results: Sequence[Any]) -> None:
     if done and results:
         done(results)
-
-
-def _first_line(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no details")
-    return f"{type(error).__name__}: {line[:300]}"

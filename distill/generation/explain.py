@@ -8,9 +8,8 @@ from typing import Any
 
 from distill.generation.journal import journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_markers
-from distill.generation.shards import Plan
+from distill.generation.shards import Plan, shard_inputs
 from distill.generation.status import RESPONSES
-from distill.generation.worker import shard_inputs
 from distill.stage import differences
 
 

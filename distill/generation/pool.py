@@ -20,9 +20,9 @@ from typing import Any
 from distill import gpus
 from distill.config.schema import Teacher
 from distill.errors import InputError, ProcessDiedError, RunError
+from distill.generation.orders import Gain, Order
 from distill.generation.shards import Shard
 from distill.generation.usage import Meter, devices_of_engine
-from distill.generation.worker import Gain, Order
 from distill.process import Child
 
 WORKER = "distill.generation.worker:serve"

@@ -6,9 +6,8 @@ from typing import Any
 
 from distill.generation.journal import JOURNAL, Journal
 from distill.generation.markers import is_intact, marker_path, parquet_path, read_markers
-from distill.generation.shards import Plan
+from distill.generation.shards import Plan, shard_inputs
 from distill.generation.status import RESPONSES
-from distill.generation.worker import shard_inputs
 from distill.hashing import fingerprint
 from distill.records import Response, read_records
 from distill.stage import MARKER

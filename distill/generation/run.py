@@ -13,9 +13,8 @@ from distill.generation.forecast import Forecast
 from distill.generation.journal import JOURNAL, journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
 from distill.generation.retry import reopen_failed
-from distill.generation.shards import Shard, plan_shards
+from distill.generation.shards import Shard, plan_shards, shard_inputs
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
-from distill.generation.worker import shard_inputs
 from distill.gpus import has_gpus
 from distill.hashing import fingerprint
 from distill.ledger import Ledger

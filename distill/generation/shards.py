@@ -46,6 +46,11 @@ class Plan:
     digest: str
 
 
+def shard_inputs(shard: Shard, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that determines a shard's responses, as its marker keeps it."""
+    return {"prompts": shard.digest, **settings}
+
+
 def plan_shards(path: Path, shard_size: int) -> Plan:
     """Divide a file of prompts into shards of about ``shard_size`` by the leading bits of their ids' hashes.
 

@@ -1,12 +1,10 @@
 """The process that holds an engine of the teacher: answers the shards it is handed, and writes them down."""
 
 import contextlib
-import errno
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,45 +17,15 @@ from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import ProcessDiedError, RunError
 from distill.generation.journal import Journal
 from distill.generation.markers import commit, is_committed
-from distill.generation.shards import PromptFile, Shard, in_engine_order
+from distill.generation.open_shard import OpenShard, storage
+from distill.generation.orders import Gain, Order
+from distill.generation.shards import PromptFile, shard_inputs
 from distill.records import Prompt, Response
 
 _SAY_SECONDS = 0.5
 ENGINE_DIED = "engine_died"
 ALONE_TRIES = 3
 """How often a prompt is asked with no other beside it before it counts as what kills the engine."""
-_STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
-            errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",
-            errno.EPERM: "the folder cannot be written to"}
-
-
-@dataclass(frozen=True)
-class Order:
-    """A shard to answer. Its first ``pilot`` rows come first; with ``only_pilot``, no others are asked.
-
-    The first ``alone`` prompts without an answer are asked one after another, because one of them killed the engine.
-    """
-
-    shard: Shard
-    pilot: int = 0
-    alone: int = 0
-    only_pilot: bool = False
-
-
-@dataclass
-class Gain:
-    """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them."""
-
-    n_rows: int = 0
-    n_prompt_tokens: int = 0
-    n_cached_tokens: int = 0
-    n_output_tokens: int = 0
-    pilot: Counter[str] = field(default_factory=Counter)
-
-
-def shard_inputs(shard: Shard, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that determines a shard's responses, as its marker keeps it."""
-    return {"prompts": shard.digest, **settings}
 
 
 def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
@@ -95,7 +63,7 @@ class Worker:
                  settings: dict[str, Any]) -> None:
         self._engine, self._channel, self._prompts = engine, channel, prompts
         self._folder, self._settings = folder, settings
-        self._asked: dict[str, _Open] = {}
+        self._asked: dict[str, OpenShard] = {}
         self._gains: defaultdict[str, Gain] = defaultdict(Gain)
         self._stopping = False
         self._said = self._last = time.monotonic()
@@ -139,7 +107,7 @@ class Worker:
             if before >= ALONE_TRIES:
                 self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
                 break
-            with _storage(self._folder):
+            with storage(self._folder):
                 shard.journal.ask_alone(prompt.id)
             self._engine.answer([self._request(prompt, shard)], self._done)
         if shard.n_left and not self._stopping:
@@ -159,11 +127,11 @@ class Worker:
         if any(errors):
             raise ProcessDiedError(f"The engine does not answer a plain word either ({errors[0]}).")
 
-    def _open(self, order: Order) -> "_Open":
+    def _open(self, order: Order) -> OpenShard:
         inputs = shard_inputs(order.shard, self._settings)
         prompts = self._prompts.load(order.shard.first, order.shard.count)
-        with _storage(self._folder):
-            shard = _Open(order, Journal(self._folder, order.shard.name, inputs), prompts)
+        with storage(self._folder):
+            shard = OpenShard(order, Journal(self._folder, order.shard.name, inputs), prompts)
             if is_committed(self._folder, order.shard.name, inputs):  # by a process that died before it could say so
                 shard.journal.delete()
                 shard.waiting = []
@@ -173,7 +141,7 @@ class Worker:
         self._end_if_answered(shard)
         return shard
 
-    def _request(self, prompt: Prompt, shard: "_Open") -> Request:
+    def _request(self, prompt: Prompt, shard: OpenShard) -> Request:
         settings = self._settings
         sampling = settings["sampling"].get(prompt.family)
         if sampling is None:
@@ -187,7 +155,7 @@ class Worker:
                        seed=prompt.seed, choices=choices, pattern=pattern)
 
     def _done(self, outputs: Sequence[Output]) -> None:
-        by_shard: dict[str, tuple[_Open, list[Output]]] = {}
+        by_shard: dict[str, tuple[OpenShard, list[Output]]] = {}
         for output in outputs:
             shard = self._asked.pop(output.id, None)
             if shard is None:
@@ -207,14 +175,15 @@ class Worker:
         if now - self._said > _SAY_SECONDS:
             self._say()
 
-    def _keep(self, shard: "_Open", responses: list[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
-        with _storage(self._folder):
+    def _keep(self, shard: OpenShard, responses: list[Response], seconds: float = 0.0,
+              n_cached_tokens: int = 0) -> None:
+        with storage(self._folder):
             shard.journal.add(responses, seconds, n_cached_tokens)
         self._count(shard, responses)
         self._gains[shard.order.shard.name].n_cached_tokens += n_cached_tokens
         self._end_if_answered(shard)
 
-    def _count(self, shard: "_Open", responses: Sequence[Response], *, only_pilot: bool = False) -> None:
+    def _count(self, shard: OpenShard, responses: Sequence[Response], *, only_pilot: bool = False) -> None:
         gain = self._gains[shard.order.shard.name]
         for item in responses:
             # What was refused before it was sent (too long, empty) has cost nothing.
@@ -227,11 +196,11 @@ class Worker:
                 gain.n_prompt_tokens += n_prompt_tokens
                 gain.n_output_tokens += item.n_output_tokens
 
-    def _end_if_answered(self, shard: "_Open") -> None:
+    def _end_if_answered(self, shard: OpenShard) -> None:
         if shard.n_left and not (shard.order.only_pilot and shard.pilot <= shard.journal.responses.keys()):
             return
         name, journal = shard.order.shard.name, shard.journal
-        with _storage(self._folder):
+        with storage(self._folder):
             journal.sync()
             if shard.n_left:
                 journal.close()  # the rest is asked another time
@@ -260,29 +229,6 @@ class Worker:
         return self._stopping
 
 
-class _Open:
-    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them."""
-
-    def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
-        self.order, self.journal = order, journal
-        self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
-        left = [prompt for prompt in prompts if prompt.id not in journal.responses]
-        rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
-        self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
-        self.n_running = 0
-        self._count = len(prompts)
-
-    @property
-    def n_left(self) -> int:
-        """How many prompts have no answer."""
-        return self._count - len(self.journal.responses)
-
-    def close_if_nothing_runs(self) -> None:
-        """Close the journal of a shard that is not gone on with."""
-        if not self.n_running:
-            self.journal.close()
-
-
 def _use_only(cpus: list[int]) -> None:
     """Keep to some of the machine's processors; torch has counted all of them already."""
     import torch
@@ -309,16 +255,3 @@ def _unwritable(text: str) -> str:
     except UnicodeEncodeError:  # lone surrogates, which Parquet cannot hold
         return "invalid_unicode"
     return ""
-
-
-@contextlib.contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    """Say what is wrong where answers cannot be written down."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise RunError(f"Answers cannot be written to {folder}: {_STORAGE[error.errno]} ({error.strerror}). What was "
-                       "written before is whole. Make room or mend it, and run the same command again: it goes on "
-                       "from there.") from error

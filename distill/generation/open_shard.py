@@ -1,0 +1,52 @@
+"""A shard while it is answered: what is left of it, and what is said where its answers cannot be written down."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.errors import RunError
+from distill.generation.journal import Journal
+from distill.generation.orders import Order
+from distill.generation.shards import in_engine_order
+from distill.records import Prompt
+
+_STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
+            errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",
+            errno.EPERM: "the folder cannot be written to"}
+
+
+class OpenShard:
+    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them."""
+
+    def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
+        self.order, self.journal = order, journal
+        self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
+        left = [prompt for prompt in prompts if prompt.id not in journal.responses]
+        rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
+        self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
+        self.n_running = 0
+        self._count = len(prompts)
+
+    @property
+    def n_left(self) -> int:
+        """How many prompts have no answer."""
+        return self._count - len(self.journal.responses)
+
+    def close_if_nothing_runs(self) -> None:
+        """Close the journal of a shard that is not gone on with."""
+        if not self.n_running:
+            self.journal.close()
+
+
+@contextlib.contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Say what is wrong where answers cannot be written down."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        raise RunError(f"Answers cannot be written to {folder}: {_STORAGE[error.errno]} ({error.strerror}). What was "
+                       "written before is whole. Make room or mend it, and run the same command again: it goes on "
+                       "from there.") from error
