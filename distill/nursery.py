@@ -95,7 +95,8 @@ def _work(request: dict[str, Any]) -> None:
         result = {"error": str(error), "kind": "input", "traceback": ""}
     except RunError as error:
         kind = "died" if may_pass(error) else "run"
-        result = {"error": str(error), "kind": kind, "traceback": ""}
+        unforeseen = kind == "died" and error.__cause__ is not None and not isinstance(error.__cause__, OSError)
+        result = {"error": str(error), "kind": kind, "traceback": traceback.format_exc() if unforeseen else ""}
     except (Exception, SystemExit) as error:
         kind = "died" if may_pass(error) else "run"
         result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,

@@ -167,7 +167,8 @@ class Storm:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim = choose.choice(sorted(victims, key=lambda one: one.pid))
             victim.send_signal(signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
-        return True
+            return True
+        return False
 
 
 class ServedModel:

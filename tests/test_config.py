@@ -1,11 +1,14 @@
 """The config is closed, resolved the same way everywhere, and its errors name the nearest key."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from distill.config.load import load_config, save_config
+from distill.config.schema import Teacher
 from distill.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "flows" / "configs").glob("*.yaml"))
@@ -157,3 +160,12 @@ def test_one_value_for_the_chat_template_means_all_families(minimal: Path) -> No
     assert not any(load_config(minimal, ["teacher.chat_template=false"]).teacher.chat_template.model_dump().values())
     chosen = load_config(minimal, ["teacher.chat_template.icldist=false"]).teacher.chat_template
     assert (chosen.knowdist, chosen.icldist, chosen.general) == (True, False, True)
+
+
+@pytest.mark.parametrize("counted", [{"price_per_gpu_hour": 2.0}, {"budget": {"max_gpu_hours": 40}}])
+def test_gpu_hours_behind_endpoints_need_the_number_of_gpus(counted: dict[str, Any]) -> None:
+    asked = {"model": {"name": "m"}, "engine": {"kind": "openai", "base_urls": ["http://a/v1"]}, **counted}
+    with pytest.raises(ValidationError, match=r"engine\.gpus"):
+        Teacher.model_validate(asked)
+    asked["engine"]["gpus"] = 8
+    assert Teacher.model_validate(asked).engine.gpus == 8

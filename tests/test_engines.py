@@ -16,7 +16,7 @@ from distill.engines.encoding import answer_text
 from distill.engines.lines import line_end
 from distill.engines.rows import Row
 from distill.engines.sampling import choose
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
 from distill.tokenization import encode_prompt
 from tests.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
@@ -300,3 +300,16 @@ def test_vllm_can_be_imported_whatever_was_imported_before(before: str) -> None:
             "import torch.utils.cpp_extension")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_why_an_engine_failed_is_said_even_if_it_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def close(self) -> None:
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr("distill.engines.transformers_engine.TransformersEngine", Broken)
+    with pytest.raises(ProcessDiedError, match="while it answered"), open_engine(TransformersEngine(), Path()):
+        raise ProcessDiedError("It stopped while it answered.")

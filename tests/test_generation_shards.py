@@ -100,14 +100,3 @@ def test_a_journal_of_other_settings_is_thrown_away(tmp_path: Path) -> None:
     assert not other.responses
     other.close()
     assert json.loads(other.path.read_text())["inputs"] == {"made": "otherwise"}
-
-
-def test_a_journal_knows_who_was_asked_alone_and_had_no_answer(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "shard-00000", {"made": "so"})
-    for key in ("a", "b", "b"):
-        journal.ask_alone(key)
-    journal.add(slice_of("a"))
-    journal.close()
-    again = Journal(tmp_path, "shard-00000", {"made": "so"})
-    assert again.alone == {"b": 2}
-    again.close()

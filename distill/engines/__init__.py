@@ -1,7 +1,7 @@
 """Engines: a loaded model that answers prompts and scores labels, behind one small protocol (base.py)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ def open_engine(config: TeacherEngine, model_folder: Path | None) -> Iterator[En
         engine = Transformers(config, model_folder)
     try:
         yield engine
-    finally:
-        engine.close()
+    except BaseException:
+        with suppress(Exception):  # of an engine that has failed; why it did is what counts
+            engine.close()
+        raise
+    engine.close()
 
 
 def identity(config: TeacherEngine) -> dict[str, Any]:

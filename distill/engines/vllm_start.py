@@ -11,6 +11,9 @@ from typing import Any
 from distill.config import schema
 from distill.errors import ProcessDiedError, RunError
 
+_NO_MEMORY = ("out of memory", "free memory on device", "allocate memory")
+"""What vLLM and torch say where memory is short now, not for these settings for good."""
+
 
 def start(config: schema.VllmEngine, folder: Path) -> Any:
     """Return a ``vllm.LLM`` with the model in ``folder``. Sets vLLM's environment variables where they are unset.
@@ -25,7 +28,7 @@ def start(config: schema.VllmEngine, folder: Path) -> Any:
     try:
         return _start(config, folder)
     except Exception as error:  # whatever it is, the reader needs the paragraph
-        kind = ProcessDiedError if "memory" in str(error).lower() else RunError
+        kind = ProcessDiedError if any(words in str(error).lower() for words in _NO_MEMORY) else RunError
         raise kind(_cannot_start(config, folder, error)) from error
 
 

@@ -1,7 +1,7 @@
 """Pending shards through a pool of engines, within the budget, with a forecast of their cost after a pilot."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.journal import journalled
 from distill.generation.markers import marker_path
+from distill.generation.orders import orders_of
 from distill.generation.pool import Pool, Progress, processes_for
 from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
@@ -77,7 +78,9 @@ def answer(job: Job, pending: list[Shard]) -> None:
         raise _waiting(job, known)
     pilot_rows = 0 if known else min(forecasts.pilot_size(job.teacher, job.plan.rows),
                                      sum(shard.count for shard in pending))
-    meter = Meter(job.run, job.stage, devices_of(job.teacher, processes_for(job.teacher, len(pending))))
+    orders = orders_of(pending, pilot_rows, only_pilot=not approved)
+    meter = Meter(job.run, job.stage, devices_of(job.teacher, processes_for(job.teacher, len(orders))))
+    devices = devices_of(job.teacher, processes_for(job.teacher, len(pending)))
     cap = ""
 
     def look(progress: Progress) -> bool:
@@ -89,7 +92,7 @@ def answer(job: Job, pending: list[Shard]) -> None:
         if pilot_rows and progress.pilot["n_rows"] >= pilot_rows:
             pilot_rows = 0
             meter.update()
-            known = _forecast(job, [*before, session], progress, job.plan.rows - done_before - progress.n_rows)
+            known = _forecast(job, devices, [*before, session], progress, done_before)
         cap = cap or _reaches_cap(job, meter, before, progress)
         return bool(cap)
 
@@ -97,8 +100,10 @@ def answer(job: Job, pending: list[Shard]) -> None:
     with tqdm(total=job.plan.rows, initial=done_before, unit="prompt", desc=job.stage, disable=None,
               smoothing=0.05) as bar:
         try:
-            finished = pool.run(pending, pilot_rows, look, only_pilot=not approved)
+            finished = pool.run(orders, look)
             look(pool.progress)
+            if finished and pilot_rows:  # what a process answered just before it died was not counted
+                known = _forecast(job, devices, [*before, meter.session], pool.progress, done_before)
         finally:
             meter.update(ended=True)
     if finished and (approved or _all_done(job, pending)):
@@ -139,7 +144,8 @@ def _caps(teacher: Teacher, sessions_: list[Session]) -> dict[str, tuple[float, 
 
 def _used_up(teacher: Teacher, run: Path, cap: str) -> str:
     most, gone = _caps(teacher, sessions(run))[cap]
-    return (f"The teacher's budget is used up: {gone:,.4g} of {most:g} (teacher.budget.{cap}). What was answered is "
+    state = "used up" if gone >= most else "all but used up"
+    return (f"The teacher's budget is {state}: {gone:,.4g} of {most:g} (teacher.budget.{cap}). What was answered is "
             f"kept. To go on: distill resume {run} --set teacher.budget.{cap}={2 * max(most, gone):.4g}.")
 
 
@@ -164,9 +170,9 @@ def _all_done(job: Job, shards: list[Shard]) -> bool:
     return all(marker_path(job.folder / RESPONSES, shard.name).exists() for shard in shards)
 
 
-def _forecast(job: Job, sessions_: list[Session], progress: Progress, left: int) -> Forecast:
-    own = [item for item in sessions_ if item.stage == job.stage]
-    reckoned = forecasts.reckon(job.teacher, own, progress.pilot, job.plan.rows, max(0, left), job.key)
+def _forecast(job: Job, devices: int, sessions_: list[Session], progress: Progress, done_before: int) -> Forecast:
+    own, left = [item for item in sessions_ if item.stage == job.stage], job.plan.rows - done_before - progress.n_rows
+    reckoned = forecasts.reckon(job.teacher, own, devices, progress.pilot, job.plan.rows, max(0, left), job.key)
     forecasts.save(reckoned, job.folder / FORECAST)
     if job.show and left > 0:
         job.show(reckoned, forecasts.beyond(job.teacher, reckoned, spent(sessions_, job.teacher)))
@@ -176,11 +182,11 @@ def _forecast(job: Job, sessions_: list[Session], progress: Progress, left: int)
 def _reaches_cap(job: Job, meter: Meter, before: list[Session], progress: Progress) -> str:
     """Return the cap of the budget that ending what is in flight will use up."""
     session = meter.session
-    caps = _caps(job.teacher, [*before, session])
-    if not caps:
-        return ""
-    now = _caps(job.teacher, [session])
-    # What is in flight is expected to take what as many rows have taken; loading the model is not taken again.
-    draining = progress.in_flight / progress.n_rows if progress.n_rows else 0.0
-    draining *= min(1.0, session.ready_seconds / max(session.seconds, 1e-9))
-    return next((name for name, (most, gone) in caps.items() if gone + draining * now[name][1] >= most), "")
+    # What is in flight is expected to take the tokens of as many rows, and their time; but while few rows of many at
+    # once have ended, their time says little, and no more is expected than the engine has had so far.
+    share = progress.in_flight / progress.n_rows if progress.n_rows else 0.0
+    draining = replace(session, seconds=min(1.0, share) * session.ready_seconds,
+                       n_prompt_tokens=round(share * session.n_prompt_tokens),
+                       n_output_tokens=round(share * session.n_output_tokens))
+    caps = _caps(job.teacher, [*before, session, draining])
+    return next((name for name, (most, gone) in caps.items() if gone >= most), "")

@@ -44,16 +44,18 @@ def pilot_size(teacher: Teacher, n_rows: int) -> int:
     return min(n_rows, wanted)
 
 
-def reckon(teacher: Teacher, sessions: Sequence[Session], pilot: Mapping[str, int], rows: int, rows_left: int,
-           made_for: str) -> Forecast:
+def reckon(teacher: Teacher, sessions: Sequence[Session], devices: int, pilot: Mapping[str, int], rows: int,
+           rows_left: int, made_for: str) -> Forecast:
     """Reckon from a pilot's rows and tokens, and from the pace of the stage's sessions, the last of which is under way.
 
-    The pace counts answers that have ended; those under way are left out, so it is rather too low.
+    The pace counts answers that have ended; those under way are left out, so it is rather too low. ``devices`` are
+    those that will answer the rest, where the pilot had fewer of them.
     """
     n_pilot, seconds = max(pilot["n_rows"], 1), sum(item.ready_seconds for item in sessions)
     rate, pace = ((sum(getattr(item, key) for item in sessions) / seconds if seconds else 0.0)
                   for key in ("n_output_tokens", "n_rows"))
-    devices = sessions[-1].devices
+    more = devices / sessions[-1].devices if sessions[-1].devices else 1.0
+    rate, pace = rate * more, pace * more
     hours = rows_left / pace / 3600 if pace else None
     found = Forecast(
         sessions[-1].stage, pilot["n_rows"], rows, rows_left, round(pilot["n_prompt_tokens"] / n_pilot, 1),

@@ -27,8 +27,7 @@ class Journal:
     (:func:`journal_inputs` tells before whether it is one).
 
     ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
-    of their prompts that the engine did not have to compute. ``alone`` counts how often a prompt was asked with no
-    other beside it and had no answer when the engine died.
+    of their prompts that the engine did not have to compute.
     """
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
@@ -36,8 +35,8 @@ class Journal:
         mark = fingerprint(inputs)
         self.path = folder / f"{name}{JOURNAL}"
         self.responses: dict[str, Response] = {}
-        self.alone: dict[str, int] = {}
         self.seconds, self.n_cached_tokens = 0.0, 0
+        self._dirty = False
         self._synced = time.monotonic()
         whole = self._recover(mark)
         self._stream = self.path.open("r+b" if whole else "wb")
@@ -55,15 +54,15 @@ class Journal:
                       "responses": [asdict(item) for item in responses]})
         self._count(responses, seconds, n_cached_tokens)
 
-    def ask_alone(self, prompt_id: str) -> None:
-        """Write down that a prompt is asked now with no other beside it."""
-        self._append({"alone": prompt_id})
-        self.sync()
-
     def sync(self) -> None:
         """Force what was written to disk."""
         os.fsync(self._stream.fileno())
-        self._synced = time.monotonic()
+        self._synced, self._dirty = time.monotonic(), False
+
+    def sync_if_due(self) -> None:
+        """Force to disk what was written a second ago or earlier."""
+        if self._dirty and time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
 
     def delete(self) -> None:
         """Delete the file, once the shard's marker stands."""
@@ -77,13 +76,12 @@ class Journal:
     def _append(self, value: dict[str, Any]) -> None:
         self._stream.write(json.dumps(value, ensure_ascii=True).encode() + b"\n")
         self._stream.flush()
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self.sync()
+        self._dirty = True
+        self.sync_if_due()
 
     def _count(self, responses: Sequence[Response], seconds: float, n_cached_tokens: int) -> None:
         for item in responses:
             self.responses.setdefault(item.prompt_id, item)
-            self.alone.pop(item.prompt_id, None)
         self.seconds += seconds
         self.n_cached_tokens += n_cached_tokens
 
@@ -93,8 +91,6 @@ class Journal:
             if number == 0:
                 if value.get("fingerprint") != mark:
                     return 0
-            elif "alone" in value:
-                self.alone[value["alone"]] = self.alone.get(value["alone"], 0) + 1
             else:
                 self._count([Response(**item) for item in value["responses"]], value["seconds"], value["cached"])
             whole = end

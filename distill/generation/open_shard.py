@@ -17,7 +17,10 @@ _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the di
 
 
 class OpenShard:
-    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them."""
+    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them.
+
+    ``ended``: it was said to be done, that is committed, or its pilot is answered where no more is asked.
+    """
 
     def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
         self.order, self.journal = order, journal
@@ -26,6 +29,7 @@ class OpenShard:
         rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
         self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
         self.n_running = 0
+        self.ended = False
         self._count = len(prompts)
 
     @property

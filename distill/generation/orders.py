@@ -1,6 +1,7 @@
 """What the pool and its workers say to each other: shards to answer, and what was gained."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distill.generation.shards import Shard
@@ -10,13 +11,15 @@ from distill.generation.shards import Shard
 class Order:
     """A shard to answer. Its first ``pilot`` rows come first; with ``only_pilot``, no others are asked.
 
-    The first ``alone`` prompts without an answer are asked one after another, because one of them killed the engine.
+    The first ``alone`` prompts without an answer are asked one after another, because one of them may have killed the
+    engine; ``deaths`` says by prompt how often it died of that one alone.
     """
 
     shard: Shard
     pilot: int = 0
     alone: int = 0
     only_pilot: bool = False
+    deaths: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -28,3 +31,13 @@ class Gain:
     n_cached_tokens: int = 0
     n_output_tokens: int = 0
     pilot: Counter[str] = field(default_factory=Counter)
+
+
+def orders_of(shards: Sequence[Shard], pilot_rows: int, *, only_pilot: bool) -> list[Order]:
+    """Return the orders of which the first ``pilot_rows`` rows are the pilot; with ``only_pilot``, just theirs."""
+    orders: list[Order] = []
+    for shard in shards:
+        if pilot_rows or not only_pilot:
+            orders.append(Order(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
+        pilot_rows -= min(pilot_rows, shard.count)
+    return orders

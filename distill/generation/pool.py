@@ -21,7 +21,6 @@ from distill import gpus
 from distill.config.schema import Teacher
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.orders import Gain, Order
-from distill.generation.shards import Shard
 from distill.generation.usage import Meter, devices_of_engine
 from distill.process import Child
 
@@ -29,7 +28,7 @@ WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2
 _START_FACTOR = 4
 """An engine may take so many times ``stall_seconds`` to start: large models take long to load."""
-_MOST_DEATHS = 10
+_MOST_DEATHS = 12
 """Deaths in a row, without an answer gained, after which a place (some GPUs) is given up."""
 _MOST_FAILED_STARTS = 3
 _LONGEST_PAUSE = 60.0
@@ -41,6 +40,8 @@ a process that something else killed."""
 _SUSPECTS = 64
 """How many prompts are asked one by one, beside as many as were in flight: the culprit is among the next."""
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM)
+_KILLED_WEIGHT = 0.5
+"""What a prompt asked alone is to blame for where something killed the process: memory running short, or somebody."""
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -69,7 +70,7 @@ class _Place:
 
 @dataclass
 class _Process:
-    """One engine process, and what it is at."""
+    """One engine process, and what it is at; ``alone`` is a prompt that it asks with no other beside it."""
 
     place: _Place
     child: Child
@@ -78,6 +79,7 @@ class _Process:
     ready: bool = False
     idle: bool = False
     in_flight: int = 0
+    alone: str = ""
 
 
 class Pool:
@@ -85,31 +87,28 @@ class Pool:
 
     def __init__(self, teacher: Teacher, spec: Mapping[str, Any], meter: Meter, log_path: Path) -> None:
         """``spec``: what :func:`distill.generation.worker.serve` wants, without ``cpus``; tracebacks go to log_path."""
-        self._teacher, self._spec, self._meter, self._log_path = teacher, dict(spec), meter, log_path
+        self._teacher, self._meter, self._log_path = teacher, meter, log_path
+        self._spec = dict(spec)
         self._processes: list[_Process] = []
         self._queue: deque[Order] = deque()
         self._trouble: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()
         self._pilots: dict[str, Counter[str]] = {}
         self._pilot_done: Counter[str] = Counter()
         self._stopping = False
         self.progress = Progress()
 
-    def run(self, shards: Sequence[Shard], pilot_rows: int, look: Callable[[Progress], bool], *,
-            only_pilot: bool = False) -> bool:
-        """Answer all shards; say whether that was done, or ``look`` (called every moment) had it stopped by True.
+    def run(self, orders: Sequence[Order], look: Callable[[Progress], bool]) -> bool:
+        """Carry out all orders; say whether that was done, or ``look`` (called every moment) had it stopped by True.
 
-        The first ``pilot_rows`` rows are asked first; what was answered of them is in the progress. With
-        ``only_pilot``, no others are asked.
+        What was answered of the pilot is in the progress.
 
         Raises:
             InputError: the engine cannot be opened with these settings, or there are not enough GPUs.
             RunError: answers could not be written down.
             ProcessDiedError: engine processes keep dying, or cannot start.
         """
-        for shard in shards:
-            if pilot_rows or not only_pilot:
-                self._queue.append(Order(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
-            pilot_rows -= min(pilot_rows, shard.count)
+        self._queue.extend(orders)
         n_left, places = len(self._queue), self._places(processes_for(self._teacher, len(self._queue)))
         looked = time.monotonic()
         try:
@@ -182,7 +181,10 @@ class Pool:
             self._trouble.pop(rest[0], None)
             self.progress.shards += 1
             self._send_home()
+        elif what == "alone":
+            process.alone = rest[0]
         elif what == "again":
+            process.alone = ""
             order = process.orders.pop(rest[0])
             self._trouble.pop(rest[0], None)
             self._pilots.pop(rest[0], None)
@@ -277,12 +279,14 @@ class Pool:
         place = process.place
         place.deaths += 1
         place.failed_starts += not process.ready
+        if process.alone:
+            self._deaths[process.alone] += _KILLED_WEIGHT if killed else 1.0  # type: ignore[assignment]
         for order in reversed(process.orders.values()):
             name = order.shard.name
             self._trouble[name] += 1 if killed else 2
             self._pilots.pop(name, None)
             alone = process.in_flight + _SUSPECTS if self._trouble[name] >= _TROUBLE else 0
-            self._queue.appendleft(dataclasses.replace(order, alone=alone))
+            self._queue.appendleft(dataclasses.replace(order, alone=alone, deaths=dict(self._deaths)))
         for idle in [other for other in self._processes if other.idle]:
             if self._queue:
                 self._tell(idle, self._hand_out(idle))

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ from pydantic import TypeAdapter
 from distill import engines
 from distill.config.schema import TeacherEngine
 from distill.engines.base import Engine, Output, Request, Sampling
-from distill.errors import ProcessDiedError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
-from distill.generation.markers import commit, is_committed
+from distill.generation.markers import commit, is_committed, parquet_path
 from distill.generation.open_shard import OpenShard, storage
 from distill.generation.orders import Gain, Order
 from distill.generation.shards import PromptFile, shard_inputs
-from distill.records import Prompt, Response
+from distill.records import Prompt, Response, read_records
 
 _SAY_SECONDS = 0.5
 ENGINE_DIED = "engine_died"
-ALONE_TRIES = 3
-"""How often a prompt is asked with no other beside it before it counts as what kills the engine."""
+ALONE_DEATHS = 3
+"""How often an engine dies of a prompt with no other beside it before that counts as what kills it."""
 
 
 def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
@@ -55,8 +55,9 @@ class Worker:
     It says to the pool: ``ready``; ``next`` (wants a shard beside those it is at) and ``idle`` (has nothing to do),
     each of which is answered by an :class:`Order` or None; ``gained`` with a :class:`Gain` by shard and the number of
     requests in flight, also as a sign of life; ``done`` with a shard that is committed, or whose pilot is answered
-    where no more is asked; ``again`` with one whose prompts need not be asked alone any more. It hears
-    ``stop`` at any time: to end what is in flight, and begin nothing more.
+    where no more is asked; ``alone`` with a prompt that it asks now with no other beside it; ``again`` with a shard
+    whose prompts need not be asked alone any more. It hears ``stop`` at any time: to end what is in flight, and begin
+    nothing more.
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
@@ -76,11 +77,19 @@ class Worker:
             if order.alone:
                 self._answer_alone(order)
             else:
-                self._engine.answer(self._requests(order), self._done)
+                self._answer(self._requests(order))
             if self._asked:
                 raise RunError(f"The engine has ended, but {len(self._asked)} of the requests it was given have no "
                                "answer. Finished shards are kept; this is a defect of the engine.")
             self._say()
+
+    def _answer(self, requests: Iterable[Request]) -> None:
+        try:
+            self._engine.answer(requests, self._done)
+        except (InputError, RunError, OSError):
+            raise
+        except Exception as error:  # engines' errors have no common class; in a new process it may do better
+            raise ProcessDiedError(f"The engine failed ({type(error).__name__}: {error}).") from error
 
     def _requests(self, order: Order | None) -> Iterator[Request]:
         while order is not None:
@@ -101,16 +110,15 @@ class Worker:
         for prompt in shard.waiting[:order.alone]:
             if self._told_to_stop():
                 break
-            before = shard.journal.alone.get(prompt.id, 0)
-            if before:
+            deaths = order.deaths.get(prompt.id, 0)
+            if deaths:
                 self._see_that_it_works()
-            if before >= ALONE_TRIES:
+            if deaths >= ALONE_DEATHS:
                 self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
                 break
-            with storage(self._folder):
-                shard.journal.ask_alone(prompt.id)
-            self._engine.answer([self._request(prompt, shard)], self._done)
-        if shard.n_left and not self._stopping:
+            self._channel.send(("alone", prompt.id))
+            self._answer([self._request(prompt, shard)])
+        if not shard.ended and not self._stopping:
             shard.close_if_nothing_runs()
             self._say()
             self._channel.send(("again", order.shard.name))
@@ -134,7 +142,10 @@ class Worker:
             shard = OpenShard(order, Journal(self._folder, order.shard.name, inputs), prompts)
             if is_committed(self._folder, order.shard.name, inputs):  # by a process that died before it could say so
                 shard.journal.delete()
-                shard.waiting = []
+                shard.waiting, shard.ended = [], True
+                committed = list(read_records(parquet_path(self._folder, order.shard.name), Response))
+                self._count(shard, committed, only_pilot=True)
+                self._say()
                 self._channel.send(("done", order.shard.name))
                 return shard
         self._count(shard, list(shard.journal.responses.values()), only_pilot=True)
@@ -200,6 +211,7 @@ class Worker:
         if shard.n_left and not (shard.order.only_pilot and shard.pilot <= shard.journal.responses.keys()):
             return
         name, journal = shard.order.shard.name, shard.journal
+        shard.ended = True
         with storage(self._folder):
             journal.sync()
             if shard.n_left:
@@ -212,6 +224,9 @@ class Worker:
         self._channel.send(("done", name))
 
     def _say(self) -> None:
+        with storage(self._folder):
+            for journal in {id(shard): shard.journal for shard in self._asked.values()}.values():
+                journal.sync_if_due()
         self._channel.send(("gained", dict(self._gains), len(self._asked)))
         self._gains.clear()
         self._said = time.monotonic()

@@ -85,6 +85,9 @@ class Teacher(Section):
     def _engine_can(self) -> Self:
         if self.engine.kind == "openai":
             self.engine = self.engine.serving(self.model)
+            if not self.engine.gpus and (self.price_per_gpu_hour or self.budget.max_gpu_hours is not None):
+                raise ValueError("price_per_gpu_hour or budget.max_gpu_hours counts GPU hours, but nothing says how "
+                                 "many GPUs are behind the addresses; set engine.gpus, or use the prices of tokens")
             if self.data_parallel > 1:
                 raise ValueError("data_parallel starts engines on this machine, but the engine openai has none; name "
                                  "more base_urls instead, or raise engine.concurrency")
