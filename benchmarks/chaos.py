@@ -52,7 +52,7 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
             storm = Storm(teacher, model, folder / "storm", seed, blows, (*_KILLS, *_KILLS, "hang"))
         elif seed % 3 == 1:
             mounted = stack.enter_context(small_disk(folder / "small", megabytes=8))
-            what = "one engine, small disk" if mounted else "one engine"
+            what = "one engine, small disk" if mounted else "one engine; NO SMALL DISK could be mounted here"
             storm = Storm(teacher, model, folder / "small", seed, blows,
                           (*_KILLS, "disk") if mounted else _KILLS)
         else:
@@ -72,6 +72,7 @@ def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
             storm.rage()
         except Broken as error:
             problem = str(error).splitlines()[0][:300]
+            shutil.copytree(storm.folder, folder / "found", ignore=shutil.ignore_patterns("filler"))
     dealt = ", ".join(f"{count} {kind}" for kind, count in sorted(storm.dealt.items()))
     print(f"seed {seed} ({what}): {dealt}; {storm.runs} runs, {time.monotonic() - begun:.0f} s; "
           f"{problem or 'all held'}{f' (kept: {folder})' if problem else ''}", flush=True)
