@@ -80,6 +80,8 @@ class FakeEngine:
 class ThreadChild:
     """A worker in a thread of this process instead of a process of its own: the real worker, the real channel."""
 
+    death_status = 0
+
     def __init__(self, target: str, spec: dict[str, Any], channel: bool, environment: dict[str, str]) -> None:
         assert target == "distill.generation.worker:serve" and channel and not environment
         self.connection, theirs = Pipe()
@@ -91,7 +93,7 @@ class ThreadChild:
                 worker.serve({**spec, "cpus": []}, theirs)
             except BaseException as error:
                 self._error = error
-            self.status = 0
+            self.status = self.death_status if self._error else 0
 
         threading.Thread(target=work, daemon=True).start()
 

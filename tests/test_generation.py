@@ -1,5 +1,6 @@
 """Invariants of teacher generation: one record a prompt, whatever dies, and finished shards are never touched."""
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,6 +122,17 @@ def test_a_prompt_that_kills_the_engine_becomes_a_failure_and_harms_no_other(tmp
     fake.deadly = set()
     (ledger,) = made(tmp_path, retry_failed=True).ledgers
     assert "engine_died" not in ledger.dropped and len(fake.asked) == 42  # the other two failures were asked again, too
+
+
+def test_a_prompt_that_has_the_engine_killed_is_found_later_than_one_that_crashes_it(
+    tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.deadly = {"Say something about number 7."}
+    assert made(tmp_path / "crash").ledgers[0].dropped["engine_died"] == 1
+    opened, fake.opened = fake.opened, 0
+    monkeypatch.setattr(ThreadChild, "death_status", -signal.SIGKILL)
+    assert made(tmp_path / "kill").ledgers[0].dropped["engine_died"] == 1
+    assert fake.opened > opened
 
 
 def test_an_engine_that_loses_a_request_fails_the_run(tmp_path: Path, fake: FakeEngine) -> None:

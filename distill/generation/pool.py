@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -92,7 +92,7 @@ class Pool:
         self._processes: list[_Process] = []
         self._queue: deque[Order] = deque()
         self._trouble: Counter[str] = Counter()
-        self._deaths: Counter[str] = Counter()
+        self._deaths: defaultdict[str, float] = defaultdict(float)
         self._pilots: dict[str, Counter[str]] = {}
         self._pilot_done: Counter[str] = Counter()
         self._stopping = False
@@ -280,7 +280,7 @@ class Pool:
         place.deaths += 1
         place.failed_starts += not process.ready
         if process.alone:
-            self._deaths[process.alone] += _KILLED_WEIGHT if killed else 1.0  # type: ignore[assignment]
+            self._deaths[process.alone] += _KILLED_WEIGHT if killed else 1.0
         for order in reversed(process.orders.values()):
             name = order.shard.name
             self._trouble[name] += 1 if killed else 2
