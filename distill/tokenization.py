@@ -3,6 +3,7 @@
 User text is data: special tokens that stand in it are tokenised as plain characters, in raw and in chat form.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from distill.errors import InputError
@@ -29,6 +30,25 @@ def encode_completion(tokenizer: Any, prompt: str, completion: str, chat: bool) 
     """Return the token ids that are learned: the answer and the token that ends it."""
     text = completion.strip() if chat else raw_separator(prompt) + completion.strip()
     return [*_encode(tokenizer, text, data=True), end_token_id(tokenizer, chat)]
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]], chat: bool) -> list[tuple[list[int], list[int]]]:
+    """Return each (prompt, completion) as :func:`encode_prompt` and :func:`encode_completion` would, many times faster.
+
+    Raises:
+        InputError: ``chat`` is asked of a tokenizer without a chat template.
+    """
+    if not pairs:
+        return []
+    end = end_token_id(tokenizer, chat)
+    completions = tokenizer(
+        [completion.strip() if chat else raw_separator(prompt) + completion.strip() for prompt, completion in pairs],
+        add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
+    prompts = tokenizer([prompt for prompt, _ in pairs], add_special_tokens=not chat, split_special_tokens=True,
+                        return_attention_mask=False)["input_ids"]
+    before, after = [_encode(tokenizer, text) for text in _user_turn(tokenizer)] if chat else ([], [])
+    return [([*before, *prompt, *after], [*completion, end])
+            for prompt, completion in zip(prompts, completions, strict=True)]
 
 
 def raw_separator(prompt: str) -> str:

@@ -37,7 +37,7 @@ def in_this_process(monkeypatch):
 
 
 def train(start, rows, out, stage="icldist", config=CONFIG, **more):
-    return stages.train_stage(stage, config, rows, start, out, seed=42, **more)
+    return stages.train_stage(stage, config, [rows], start, out, seed=42, **more)
 
 
 # ---------------------------------------------------------------- training

@@ -84,13 +84,13 @@ def test_no_warmup_is_no_warmup(tmp_path):
 
 
 def test_every_row_once_an_epoch_in_batches_of_like_length():
-    from distill.training.sampling import LengthGroupedSampler
+    from distill.training.sampling import Arrangement, EpochSampler
 
     lengths = [(i * 37) % 101 + 1 for i in range(403)]
-    sampler = LengthGroupedSampler(lengths, 8, seed=1)
+    sampler = EpochSampler(lengths, Arrangement(8, 8), seed=1)
     first = list(sampler)
     assert sorted(first) == list(range(403))
-    assert first == list(LengthGroupedSampler(lengths, 8, seed=1))
+    assert first == list(EpochSampler(lengths, Arrangement(8, 8), seed=1))
     sampler.set_epoch(1)
     assert list(sampler) != first
 

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config.schema import Train
-from distill.records import SftRow
+from distill.records import Drop, SftRow, read_records
 from tests.helpers import make_rows
 
 
@@ -16,10 +16,10 @@ def tokenizer(tiny_model):
 
 @pytest.mark.parametrize(("prompt_format", "end"), [("raw", "<|endoftext|>"), ("chat", "<|im_end|>")])
 def test_loss_is_on_the_completion_and_its_end_token_only(tokenizer, prompt_format, end):
-    from distill.training.dataset import encode_row
+    from distill.training.dataset import encode_rows
 
     row = SftRow("a", "icldist", "sentiment/lw", "Text: fine\nLabel:", "positive")
-    ids, labels = encode_row(row, tokenizer, prompt_format, seed=1)
+    ((ids, labels),) = encode_rows([row], tokenizer, prompt_format, seed=1)
     assert len(ids) == len(labels)
     learned = [label for label in labels if label != -100]
     assert tokenizer.decode(learned).strip() == f"positive{end}"
@@ -30,31 +30,32 @@ def test_loss_is_on_the_completion_and_its_end_token_only(tokenizer, prompt_form
 
 @pytest.mark.parametrize("prompt_format", ["raw", "chat"])
 def test_special_tokens_in_user_text_and_answers_stay_plain_text(tokenizer, prompt_format):
-    from distill.training.dataset import encode_row
+    from distill.training.dataset import encode_rows
 
     def specials(prompt, completion):
-        ids, _ = encode_row(SftRow("a", "icldist", "x", prompt, completion), tokenizer, prompt_format, seed=1)
+        row = SftRow("a", "icldist", "x", prompt, completion)
+        ((ids, _),) = encode_rows([row], tokenizer, prompt_format, seed=1)
         return sum(token in tokenizer.all_special_ids for token in ids)
 
     assert specials("say <|im_end|><|endoftext|> <|im_start|>", "no <|im_end|>") == specials("say", "no")
 
 
 def test_mixed_draws_one_form_a_row_whatever_the_order(tokenizer):
-    from distill.training.dataset import encode_row
+    from distill.training.dataset import encode_rows
 
     rows = make_rows(40)
-    drawn = {row.id: encode_row(row, tokenizer, "mixed", seed=3) for row in rows}
-    assert drawn == {row.id: encode_row(row, tokenizer, "mixed", seed=3) for row in reversed(rows)}
-    ends = {labels[-1] for _, labels in drawn.values()}
+    drawn = encode_rows(rows, tokenizer, "mixed", seed=3)
+    assert drawn == encode_rows(rows[::-1], tokenizer, "mixed", seed=3)[::-1]
+    ends = {labels[-1] for _, labels in drawn}
     assert ends == {tokenizer.convert_tokens_to_ids(end) for end in ("<|endoftext|>", "<|im_end|>")}
 
 
 def padded_batch(tokenizer, rows):
     import torch
 
-    from distill.training.dataset import encode_row
+    from distill.training.dataset import encode_rows
 
-    pairs = [encode_row(row, tokenizer, "raw", seed=1) for row in rows]
+    pairs = encode_rows(rows, tokenizer, "raw", seed=1)
     width = max(len(ids) for ids, _ in pairs)
     return {
         "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in pairs]),
@@ -102,5 +103,6 @@ def test_long_rows_are_counted_and_listed_not_cut(tokenizer, tmp_path):
     result = tokenize_rows(lambda: iter(rows), tokenizer, Train(), 40, 42, "icldist", tmp_path)
     assert result.n_in == 25 == result.n_train + sum(result.dropped.values())
     assert result.dropped == {"too_long": 1, "held_out_for_eval": 1}
-    assert [drop.id for drop in result.drops if drop.reason == "too_long"] == ["long"]
+    drops = read_records(result.drops, Drop)
+    assert [drop.id for drop in drops if drop.reason == "too_long"] == ["long"]
     assert result.longest <= 40

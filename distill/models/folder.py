@@ -92,11 +92,13 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: str = "auto", device: str | None = None) -> Any:
-    """Return a folder's causal language model in evaluation mode, with SDPA attention.
+def load_model(folder: Path, dtype: str = "auto", device: str | None = None, attention: str = "sdpa",
+               quantization: Any = None) -> Any:
+    """Return a folder's causal language model in evaluation mode.
 
     ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (float32 on CPU, bfloat16 on GPU); ``device`` defaults
-    to the GPU where there is one.
+    to the GPU where there is one; ``attention`` is one of transformers' names;
+    ``quantization`` is a config of transformers for weights of fewer bits.
 
     Raises:
         InputError: the folder holds no causal language model that transformers can load.
@@ -111,8 +113,9 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None) -> 
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", local_files_only=True)
-            return model.to(device).eval()
+                folder, dtype=getattr(torch, dtype), attn_implementation=attention, local_files_only=True,
+                **({"quantization_config": quantization, "device_map": {"": device}} if quantization else {}))
+            return (model if quantization else model.to(device)).eval()
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
         raise RunError(f"The model in {folder} does not fit into the memory of {device} in {dtype} "
                        f"({_first_line(error)}). Use a smaller model, bfloat16, or a larger machine.") from error

@@ -70,9 +70,9 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
     import torch
     from trl import SFTConfig
 
+    on_gpu = torch.cuda.is_available()
     plan = batch_plan(stage.global_batch_size, config.device_batch_size, world_size)
     steps = plan.total_steps(n_rows, stage.num_train_epochs)
-    on_gpu = torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(checkpoints),
         learning_rate=stage.learning_rate,
@@ -86,14 +86,15 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
         per_device_eval_batch_size=plan.device_batch_size,
         gradient_accumulation_steps=plan.accumulation,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=config.dtype == "bfloat16" or (config.dtype == "auto" and on_gpu),
+        bf16=in_bfloat16(config, on_gpu),
         use_cpu=not on_gpu,
         seed=seed,
         data_seed=seed,
         # Rows come tokenised, measured and masked: TRL has nothing to prepare, cut or drop.
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
-        packing=False,
+        packing=False,  # TRL's makes other global batches; ours are as large as without
+        padding_free=config.packing,
         completion_only_loss=False,
         logging_steps=max(1, steps // CURVE_POINTS),
         logging_first_step=True,
@@ -103,10 +104,33 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
         save_strategy="steps",
         save_steps=config.save_steps,
         save_total_limit=CHECKPOINTS_KEPT,
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,  # we show our own bar
         dataloader_pin_memory=on_gpu,
     )
+
+
+def in_bfloat16(config: Train, on_gpu: bool) -> bool:
+    """Say whether the model computes in bfloat16 (over float32 weights)."""
+    return config.dtype == "bfloat16" or (config.dtype == "auto" and on_gpu)
+
+
+def attention_of(config: Train, on_gpu: bool) -> str:
+    """Return the attention, by transformers' name.
+
+    Raises:
+        InputError: flash attention is asked for, but not there.
+    """
+    from importlib.util import find_spec
+
+    there = on_gpu and find_spec("flash_attn") is not None
+    if config.attention == "flash_attention_2" and not there:
+        raise InputError("train.attention is flash_attention_2, which needs a GPU and the package flash-attn. Install "
+                         "it, or set it to auto.")
+    if config.attention != "auto":
+        return config.attention
+    return "flash_attention_2" if there and in_bfloat16(config, on_gpu) else "sdpa"
 
 
 def evaluation_steps(total_steps: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Checkpoints that can be trusted: a marker is written last, and what has none is thrown away."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,20 +9,30 @@ from typing import Any
 from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.stage import OnChange, changed_message
-from distill.storage import read_json, write_json
+from distill.storage import read_json, sync_folder, write_json
 
 WHOLE = "whole.json"
 FOLDER = "checkpoints"
 _INPUTS = "inputs.json"
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """Return the last checkpoint that was written to its end, and delete those that were not."""
+def mark_whole(folder: Path, said: Mapping[str, Any]) -> None:
+    """Flush a checkpoint's files to disk, and only then write the marker, with what is ``said`` (``step`` among it)."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    sync_folder(folder)
+    write_json(folder / WHOLE, dict(said))
+
+
+def newest_whole(folder: Path, delete: bool = True) -> Path | None:
+    """Return the last checkpoint that was written to its end; ``delete`` those that were not."""
     whole: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
         if (path / WHOLE).exists():
             whole.append((read_json(path / WHOLE)["step"], path))
-        else:
+        elif delete:
             shutil.rmtree(path)
     return max(whole)[1] if whole else None
 

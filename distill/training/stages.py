@@ -2,26 +2,27 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.schema import Train
 from distill.ledger import Ledger
 from distill.process import call_in_process
-from distill.records import SftRow, read_records
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 from distill.training.checkpoints import FOLDER, claim
+from distill.training.dataset import rows_of
 from distill.training.lineage import checked_ancestors, write_lineage
 
-Stage = Literal["knowdist", "icldist"]
+Stage = Literal["knowdist", "icldist", "unified"]
 
 
-def train_stage(stage: Stage, config: Train, rows: Path, start_model: Path, out: Path, seed: int,
+def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,
                 upstream: str = "", on_change: OnChange = "stop") -> Outcome:
-    """Fine-tune ``start_model`` on the training rows in ``rows`` and leave the model in ``out``.
+    """Fine-tune ``start_model`` on the training rows in the files ``rows`` and leave the model in ``out``.
 
-    ``stage`` chooses the hyperparameters (``config.knowdist`` or ``config.icldist``); ``upstream`` is the
+    ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``upstream`` is the
     fingerprint of the stage that made the rows. Where ``out``'s neighbour ``knowdist`` holds a finished stage 1,
     stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
 
@@ -38,8 +39,9 @@ def train_stage(stage: Stage, config: Train, rows: Path, start_model: Path, out:
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
-        result = call_in_process("distill.training.worker:train", {
-            "stage": stage, "train": config.model_dump(mode="json"), "rows": str(rows),
+        target = "distill.training.launch:launch" if config.launch else "distill.training.worker:train"
+        result = call_in_process(target, {
+            "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path) for path in rows],
             "start_model": str(start_model), "out": str(folder), "seed": seed}, folder / "error.log")
         account = result["ledger"]
         ledger = Ledger(f"train/{stage}", "rows", account["n_in"], account["n_out"])
@@ -55,14 +57,14 @@ def train_stage(stage: Stage, config: Train, rows: Path, start_model: Path, out:
     return outcome
 
 
-def rows_digest(rows: Path) -> str:
+def rows_digest(rows: Sequence[Path]) -> str:
     """Return a digest of the training rows by content, in their order.
 
     Raises:
         RunError: the file is missing or damaged.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for row in read_records(rows, SftRow):
+    for row in rows_of(rows):
         for part in (row.id, row.prompt, row.completion):
             data = part.encode()
             digest.update(len(data).to_bytes(8, "little") + data)
@@ -71,6 +73,8 @@ def rows_digest(rows: Path) -> str:
 
 def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:
     """Return the settings that decide the model; how the work is cut up for the device is not among them."""
-    names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", stage}
+    names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", "group_by_length", stage}
+    fractions = config.fractions.model_dump()
     return {**config.model_dump(mode="json", include=names),
-            "lora": config.lora.model_dump(mode="json") if config.method == "lora" else None}
+            "fractions": fractions if stage == "unified" else {stage: fractions[stage]},
+            "lora": None if config.method == "full" else config.lora.model_dump(mode="json")}

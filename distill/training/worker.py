@@ -1,42 +1,45 @@
-"""The training itself, called in a process of its own by :mod:`distill.training.stages`."""
+"""The training itself, called in a process of its own by :mod:`distill.training.stages`; or in several at once."""
 
 import os
+import shutil
+import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import StageTraining, Train
-from distill.errors import InputError, RunError
-from distill.records import Drop, SftRow, read_records, write_records
+from distill.errors import RunError
+from distill.storage import read_json
 from distill.training import checkpoints as saved
+from distill.training.dataset import Tokenized
+
+WORLD = "WORLD_SIZE"
 
 
 def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one stage and write its model folder; return its accounts, curves and speed as JSON values.
 
-    ``spec``: ``stage``, ``train`` (the config's section), ``rows``, ``start_model``, ``out``, ``seed``.
+    ``spec``: ``stage``, ``train`` (the config's section), ``rows`` (files), ``start_model``, ``out``, ``seed``. Where
+    accelerate launched several processes, each calls this, and the first one writes and returns.
 
     Raises:
-        InputError: the rows, the tokenizer, the batch sizes or the LoRA targets do not fit.
-        RunError: the loss became no number, a row was lost on the way, or the memory is too small.
+        InputError: the rows, the tokenizer, the batch sizes, the LoRA targets or the memory do not fit.
+        RunError: the loss became no number, a row was lost on the way, or the memory or the disk is too small.
     """
-    _prepare_environment()
+    started = time.monotonic()
+    prepare_environment()
+    rows = tokenized(spec)
     import torch
 
-    from distill.models import context_length, load_tokenizer
-    from distill.training.dataset import tokenize_rows
+    from distill.models import load_tokenizer
+    from distill.training.adapters import merged
     from distill.training.export import save_model
 
-    started = time.monotonic()
     config, stage, out = Train.model_validate(spec["train"]), spec["stage"], Path(spec["out"])
-    start_model, folder = Path(spec["start_model"]), Path(spec["out"]) / saved.FOLDER
-    tokenizer = load_tokenizer(start_model)
-    rows = tokenize_rows(
-        partial(read_records, Path(spec["rows"]), SftRow), tokenizer, config,
-        min(config.max_length, context_length(start_model)), spec["seed"], stage, folder / "tokens")
-    resume = saved.newest_whole(folder)
-    trainer, clock = _build_trainer(config, stage, start_model, tokenizer, rows, folder, spec["seed"], resume)
+    start_model, folder = Path(spec["start_model"]), out / saved.FOLDER
+    resume = saved.newest_whole(folder, delete=os.environ.get("RANK", "0") == "0")
+    trainer, clock, forecast, before = _build_trainer(config, stage, start_model, rows, folder, spec["seed"], resume)
     try:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     except torch.OutOfMemoryError as error:
@@ -44,10 +47,16 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             f"A device batch of {trainer.args.per_device_train_batch_size} rows of up to {rows.longest} tokens does "
             "not fit into the device's memory. Lower train.device_batch_size (the global batch stays as it is) or turn "
             "gradient_checkpointing on, and run the same command again; checkpoints are kept.") from error
-    _check_every_row_was_trained(trainer, rows.n_train, resume is not None)
-    write_records(out / "dropped.parquet", Drop, rows.drops)
-    # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
-    save_model(trainer.model, load_tokenizer(start_model), out, bfloat16=trainer.args.bf16 and stage == "icldist")
+    _check_every_row_was_trained(trainer, rows.n_train)
+    model, weights = trainer.accelerator.unwrap_model(trainer.model), None
+    if _zero_stage(trainer.args) == 3:  # each process has a part: the first one gets them all
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        shutil.copyfile(rows.drops, out / rows.drops.name)
+        # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
+        save_model(merged(model, start_model), load_tokenizer(start_model), out,
+                   bfloat16=trainer.args.bf16 and stage != "knowdist", weights=weights)
+    trainer.accelerator.wait_for_everyone()
     return {
         "ledger": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
         "details": {
@@ -56,17 +65,31 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "train_loss": _curve(trainer, "loss"),
             "eval_loss": _curve(trainer, "eval_loss"),
             "rows": rows.n_train, "tokens": rows.n_tokens, "completion_tokens": rows.n_completion_tokens,
-            "longest_row": rows.longest,
+            "longest_row": rows.longest, "preflight": before,
             "useful_tokens_per_second": round(trainer.trained_tokens / clock.seconds, 1) if clock.seconds else None,
+            "forecast_seconds": forecast.seconds,
             "seconds": round(time.monotonic() - started, 1),
         },
     }
 
 
-def _prepare_environment() -> None:
+def tokenized(spec: dict[str, Any]) -> Tokenized:
+    """Return the rows of a training as token ids; written where that has not been done yet."""
+    from distill.models import context_length, load_tokenizer
+    from distill.training.dataset import rows_of, tokenize_rows
+
+    config, start_model = Train.model_validate(spec["train"]), Path(spec["start_model"])
+    return tokenize_rows(
+        partial(rows_of, [Path(path) for path in spec["rows"]]), load_tokenizer(start_model), config,
+        min(config.max_length, context_length(start_model)), spec["seed"], spec["stage"],
+        Path(spec["out"]) / saved.FOLDER / "tokens")
+
+
+def prepare_environment() -> None:
+    """Keep libraries off the network and quiet; one process by itself trains on one GPU."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(name, "1")
-    if "WORLD_SIZE" not in os.environ:  # one process trains on one GPU
+    if WORLD not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import warnings
 
@@ -81,62 +104,58 @@ def _prepare_environment() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _build_trainer(config: Train, stage: str, start_model: Path, tokenizer: Any, rows: Any, folder: Path, seed: int,
-                   resume: Path | None) -> tuple[Any, Any]:
-    """Return the trainer, over exactly the rows we tokenised, and the clock of its steps."""
+def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized, folder: Path, seed: int,
+                   resume: Path | None) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand."""
+    import torch
     from datasets import Dataset
     from transformers import PrinterCallback
 
-    from distill.models import load_model
-    from distill.training.arguments import sft_arguments
-    from distill.training.callbacks import Evaluations, Progress, StepClock
-    from distill.training.loss import CompletionTrainer
+    from distill.models import load_tokenizer
+    from distill.training.adapters import adapter_of, load_student
+    from distill.training.arguments import attention_of, batch_plan, sft_arguments
+    from distill.training.callbacks import Evaluations, Forecast, Progress, StepClock, TimedCheckpoints
+    from distill.training.preflight import preflight
+    from distill.training.sampling import Arrangement
+    from distill.training.trainer import CompletionTrainer
 
     hyperparameters: StageTraining = getattr(config, stage)
-    train_rows, held_out = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.held_out))
-    if len(held_out):
-        held_out = held_out.sort("length", reverse=True)
+    world_size = int(os.environ.get(WORLD, "1"))
     arguments = sft_arguments(
-        config, hyperparameters, rows.n_train, folder, seed, int(os.environ.get("WORLD_SIZE", "1")),
-        evaluate_at_start=bool(len(held_out)) and resume is None)
-    model = load_model(start_model, "float32")
-    clock = StepClock()
-    callbacks = [Progress(stage), clock, *([Evaluations()] if len(held_out) else [])]
+        config, hyperparameters, rows.n_train, folder, seed, world_size,
+        evaluate_at_start=bool(rows.n_held_out) and resume is None)
+    plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
+    train_rows, held_out = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.held_out))
+    found = preflight(config, rows, train_rows.data.column("length").to_pylist()[:rows.n_train], plan,
+                      hyperparameters.num_train_epochs, start_model, seed, arguments.bf16, _zero_stage(arguments))
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
+    model = load_student(config, start_model, attention_of(config, torch.cuda.is_available()))
+    clock, forecast = StepClock(), Forecast(stage)
+    callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
+                 *([Evaluations()] if rows.n_held_out else [])]
     trainer = CompletionTrainer(
-        model=model, args=arguments, train_dataset=train_rows, eval_dataset=held_out if len(held_out) else None,
-        processing_class=tokenizer, callbacks=callbacks, peft_config=_lora(config, model))
+        model=model, args=arguments, train_dataset=train_rows, eval_dataset=held_out if rows.n_held_out else None,
+        processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
+        rows=rows, counted=read_json(resume / saved.WHOLE) if resume else None,
+        arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size, config.group_by_length,
+                                config.packing))
     trainer.remove_callback(PrinterCallback)
-    if len(trainer.train_dataset) != rows.n_train:
-        raise RunError(f"TRL was given {rows.n_train} rows but holds {len(trainer.train_dataset)}: its version changes "
-                       "tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
-    return trainer, clock
+    if len(trainer.train_dataset) != rows.n_train + 1:
+        raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
+                       "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
+    return trainer, clock, forecast, found.to_json()
 
 
-def _lora(config: Train, model: Any) -> Any:
-    if config.method == "full":
-        return None
-    from peft import LoraConfig
-
-    targets = config.lora.target_modules
-    if not isinstance(targets, str):
-        import torch
-
-        head = model.get_output_embeddings()
-        linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules()
-                  if isinstance(module, torch.nn.Linear) and module is not head}
-        if missing := sorted(set(targets) - linear):
-            raise InputError(f"train.lora.target_modules names {', '.join(missing)}, which the student does not have "
-                             f"or LoRA cannot adapt. It has: {', '.join(sorted(linear))}; or use 'all-linear'.")
-    return LoraConfig(r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
-                      target_modules=targets, task_type="CAUSAL_LM")
+def _zero_stage(arguments: Any) -> int:
+    plugin = getattr(arguments, "deepspeed_plugin", None)
+    return plugin.zero_stage if plugin is not None else 0
 
 
-def _check_every_row_was_trained(trainer: Any, n_rows: int, resumed: bool) -> None:
-    epochs = trainer.args.num_train_epochs
-    if resumed or epochs != int(epochs) or trainer.args.world_size > 1:
-        return  # what other processes saw is not counted here
-    if trainer.trained_rows != n_rows * int(epochs):
-        raise RunError(f"The trainer saw {trainer.trained_rows} rows in {int(epochs)} epochs of {n_rows}: rows were "
+def _check_every_row_was_trained(trainer: Any, n_rows: int) -> None:
+    epochs, given = trainer.args.num_train_epochs, trainer.counted()["rows"]
+    if epochs == int(epochs) and given != n_rows * int(epochs):
+        raise RunError(f"The trainer was given {given} rows in {int(epochs)} epochs of {n_rows}: rows were "
                        "lost or doubled on the way. This is a defect of sentidistill or of its trainer's version.")
 
 

@@ -1,10 +1,10 @@
 """The parts ``student`` and ``train``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section, default_kind
+from distill.config.sections.base import Section, default_kind, operational
 from distill.config.sections.models import Model
 
 
@@ -28,7 +28,7 @@ Student = Annotated[
 
 
 class Lora(Section):
-    """LoRA through peft (ours; the paper trains all weights)."""
+    """LoRA and QLoRA through peft (ours; the paper trains all weights)."""
 
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
@@ -49,19 +49,65 @@ class StageTraining(Section):
     global_batch_size: int = Field(128, ge=1)
 
 
+_TABLE_17: dict[str, Any] = {
+    "learning_rate": 1e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.02, "weight_decay": 0.01, "adam_beta2": 0.999}
+
+
+class Fractions(Section):
+    """Shares of the stages' training rows, chosen by hash: a smaller one is part of a larger one (Figure 3)."""
+
+    knowdist: float = Field(1, gt=0, le=1)
+    icldist: float = Field(1, gt=0, le=1)
+
+
+class Gate(Section):
+    """What a model must be able to do after each stage, on held-out rows, or the run stops there. Ours."""
+
+    enabled: bool = True
+    rows: int = Field(32, ge=1, description="held-out rows of each stage that are asked, at most")
+    min_ended: float = Field(0.5, ge=0, le=1, description="share of answers that the model ends by itself")
+    max_repeated: float = Field(
+        0.5, ge=0, le=1, description="share of answers most of whose 4-grams are repetitions")
+    min_valid_labels: float = Field(
+        0.25, ge=0, le=1, description="share of answers that are a label of their prompt, once ICLDist was trained")
+
+
 class Train(Section):
     """Two-stage supervised fine-tuning (Sections 2, 4.1)."""
 
-    method: Literal["full", "lora"] = "full"
+    stages: list[Literal["knowdist", "icldist", "unified"]] = Field(
+        ["knowdist", "icldist"], min_length=1,
+        description="[knowdist] or [icldist]: one stage alone; [unified]: the rows of both, mixed, in one (Table 4)")
+    fractions: Fractions = Fractions()
+    method: Literal["full", "lora", "qlora"] = "full"
     lora: Lora = Lora()
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    device_batch_size: int = Field(8, ge=1, description="ours: rows a device takes at once")
-    gradient_checkpointing: bool = False
+    device_batch_size: int = operational(8, ge=1, description="ours: rows a device takes at once")
+    group_by_length: bool = Field(
+        True, description="ours: rows of like length share a device batch, and a global batch of less than 128 rows")
+    packing: bool = operational(
+        False, description="ours: the rows of a device batch as one sequence without padding; they do not see each "
+                           "other. Pays with flash attention on a GPU")
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention"] = operational(
+        "auto", description="auto: flash_attention_2 where it is installed and a GPU is there, else sdpa")
+    gradient_checkpointing: bool = operational(False)
+    launch: str | None = operational(
+        None, description="several processes: the name of an accelerate config that ships (8gpu-zero2, ...), or the "
+                          "path of one; default: one process, one device")
     eval_fraction: float = Field(0.05, ge=0, lt=0.5, description="ours: rows held out for the loss curve, by hash")
-    save_steps: int = Field(500, ge=1)
+    save_steps: int = operational(500, ge=1, description="optimiser steps between checkpoints, at most")
+    save_minutes: float | None = operational(30, gt=0, description="minutes between checkpoints, at most")
+    gate: Gate = Gate()
     knowdist: StageTraining = StageTraining()
-    icldist: StageTraining = StageTraining(
-        learning_rate=1e-5, lr_scheduler_type="linear", warmup_ratio=0.02, weight_decay=0.01, adam_beta2=0.999)
+    icldist: StageTraining = StageTraining(**_TABLE_17)
+    unified: StageTraining = Field(
+        StageTraining(**_TABLE_17), description="ours: the paper does not say what it optimised with")
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        if self.stages not in (["knowdist", "icldist"], ["knowdist"], ["icldist"], ["unified"]):
+            raise ValueError("stages can be [knowdist, icldist], [knowdist], [icldist] or [unified]")
+        return self

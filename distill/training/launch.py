@@ -1,0 +1,194 @@
+"""Several training processes at once, on one machine or on several: accelerate starts them, we tell them what to do.
+
+``python -m distill.training.launch ...`` is accelerate's launcher, but one that dies with whoever started it.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.config.schema import Train
+from distill.errors import InputError, ProcessDiedError, RunError
+from distill.gpus import visible_gpus
+from distill.nursery import die_with
+from distill.storage import read_json, write_json
+from distill.training.arguments import batch_plan
+from distill.training.checkpoints import FOLDER
+
+MACHINE_RANK = "SENTIDISTILL_MACHINE_RANK"
+MAIN_ADDRESS = "SENTIDISTILL_MAIN_ADDRESS"
+_ORDER = "launch.json"
+_LOG = "launch.log"
+_POLL = 2.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What an accelerate config says of processes and machines."""
+
+    path: Path
+    processes: int
+    machines: int
+    on_cpu: bool
+    zero_stage: int
+
+    @property
+    def processes_here(self) -> int:
+        """Processes on each machine."""
+        return self.processes // self.machines
+
+
+def cluster_of(name: str) -> Cluster:
+    """Return what the accelerate config called ``name`` says: one that ships, or a file.
+
+    Raises:
+        InputError: there is none, or it is not one.
+    """
+    shipped = {path.stem: path for path in sorted((Path(str(files("distill.training"))) / "accelerate").glob("*.yaml"))}
+    path = shipped.get(name, Path(name))
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        processes, machines = int(said["num_processes"]), int(said.get("num_machines", 1))
+    except FileNotFoundError as error:
+        raise InputError(f"train.launch names '{name}', but there is no such accelerate config. Give the path of one, "
+                         f"or the name of one that ships: {', '.join(shipped)}.") from error
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"train.launch names {path}, which is no accelerate config: it needs num_processes, and "
+                         "distributed_type. 'accelerate config' writes one.") from error
+    if processes < 1 or machines < 1 or processes % machines:
+        raise InputError(f"{path} asks for {processes} processes on {machines} machines, which cannot be shared out "
+                         "equally. Make num_processes a multiple of num_machines.")
+    deepspeed = said.get("deepspeed_config") or {}
+    return Cluster(path, processes, machines, bool(said.get("use_cpu")), int(deepspeed.get("zero_stage", 0)))
+
+
+def launch(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train as :func:`distill.training.worker.train`, in the processes of ``spec['train']['launch']``.
+
+    On several machines this is the first of them: the others wait in :func:`join`.
+
+    Raises:
+        InputError, RunError: as raised in a process, or the machines' addresses are missing.
+        ProcessDiedError: a process was killed or crashed.
+    """
+    from distill.training.worker import tokenized
+
+    config = Train.model_validate(spec["train"])
+    cluster = cluster_of(str(config.launch))
+    _check(cluster, config, spec["stage"])
+    tokenized(spec)  # once, before there are several to do it
+    folder = Path(spec["out"]) / FOLDER
+    order = {"spec": spec, "attempt": uuid.uuid4().hex, "said": str(folder / f"said-{uuid.uuid4().hex[:8]}")}
+    write_json(folder / _ORDER, order)
+    try:
+        return _run(cluster, order, folder, machine=0)
+    finally:
+        (folder / _ORDER).unlink(missing_ok=True)
+
+
+def join(run: Path) -> None:
+    """Take part in a run's training as another machine than the first, stage after stage, until interrupted.
+
+    ``SENTIDISTILL_MACHINE_RANK`` says which one (1, 2, ...), ``SENTIDISTILL_MAIN_ADDRESS`` where the first is.
+
+    Raises:
+        InputError: neither is given.
+    """
+    rank = os.environ.get(MACHINE_RANK, "")
+    if not rank.isdecimal() or rank == "0":
+        raise InputError(f"{MACHINE_RANK} must say which machine this is: 1, 2, ... (the one that runs 'distill run' "
+                         "or 'distill train' is 0).")
+    done = ""
+    while True:
+        for path in sorted(run.glob(f"models/*/{FOLDER}/{_ORDER}")):
+            order = read_json(path)
+            if order["attempt"] == done:
+                continue
+            done = order["attempt"]
+            print(f"machine {rank}: training {order['spec']['stage']}", file=sys.stderr, flush=True)
+            try:
+                _run(cluster_of(order["spec"]["train"]["launch"]), order, path.parent, int(rank))
+            except RunError as error:  # the first machine says what to do; we wait for its next attempt
+                print(f"machine {rank}: {error}", file=sys.stderr, flush=True)
+        time.sleep(_POLL)
+
+
+def _check(cluster: Cluster, config: Train, stage: str) -> None:
+    batch_plan(getattr(config, stage).global_batch_size, config.device_batch_size, cluster.processes)
+    if config.method != "full" and cluster.zero_stage == 3:
+        raise InputError(f"train.method is {config.method}, whose adapters cannot be merged out of ZeRO-3's parts. Use "
+                         "a config with ZeRO-2, such as 8gpu-zero2: adapters need little memory.")
+    gpus = len(visible_gpus())
+    if not cluster.on_cpu and gpus < cluster.processes_here:
+        raise InputError(f"train.launch is {config.launch}, which starts {cluster.processes_here} processes on this "
+                         f"machine, one a GPU, but {gpus} GPUs are visible here. Name another config, or write one "
+                         "with 'accelerate config' and give its path.")
+
+
+def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) -> dict[str, Any]:
+    """Start this machine's processes, wait for them, and return what the first of them says."""
+    said = Path(order["said"])
+    said.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "distill.training.launch", str(os.getpid()), *_options(cluster, machine),
+             "-m", "distill.training.rank", str(folder / _ORDER)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
+                **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "SENTIDISTILL_SCREEN": f"/proc/{os.getpid()}/fd/2"})
+        status = process.wait()
+    if machine == 0 and (said / "result.json").exists():
+        return json.loads((said / "result.json").read_text(encoding="utf-8"))
+    errors = [read_json(path) for path in sorted(said.glob("error-*.json"))]
+    foreseen = [one for one in errors if one["kind"] in ("input", "run")]
+    for one in sorted(foreseen, key=lambda one: (one["kind"] != "input", one["at"]))[:1]:
+        raise (InputError if one["kind"] == "input" else RunError)(one["error"])
+    if status == 0:
+        return {}
+    if errors:
+        first = min(errors, key=lambda one: one["at"])
+        raise RunError(f"Training process {first['rank']} failed: {first['error']} (What it and the others said is "
+                       f"in {folder / _LOG}.)")
+    raise ProcessDiedError(
+        f"One of the {cluster.processes} training processes died before it could say why; it may have been killed or "
+        f"run out of memory. What they said is in {folder / _LOG}. Checkpoints are kept: the same command goes on.")
+
+
+def _options(cluster: Cluster, machine: int) -> list[str]:
+    options = ["--config_file", str(cluster.path), "--machine_rank", str(machine)]
+    if cluster.machines == 1:
+        return [*options, "--main_process_port", str(_free_port())]
+    address, colon, port = os.environ.get(MAIN_ADDRESS, "").rpartition(":")
+    if not address or not colon or not port.isdecimal():
+        raise InputError(f"{cluster.path.stem} is for {cluster.machines} machines: {MAIN_ADDRESS} must say where the "
+                         "first one is, as in 10.0.0.1:29500 (the same on each of them).")
+    return [*options, "--main_process_ip", address, "--main_process_port", port]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _main() -> None:
+    die_with(int(sys.argv.pop(1)))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us is interrupted, too, and ends us
+    from accelerate.commands.launch import main
+
+    main()
+
+
+if __name__ == "__main__":
+    _main()

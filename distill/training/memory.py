@@ -1,0 +1,90 @@
+"""How much memory a training takes, estimated from the model's shape before anything is loaded."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Train
+from distill.models import count_parameters
+from distill.storage import read_json
+
+_FLOAT32, _BFLOAT16, _ADAM = 4, 2, 8
+_NF4 = 0.55  # bytes a weight: 4 bits and what scales them
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def standing(self) -> int:
+        """What is held whatever the batch."""
+        return self.weights + self.gradients + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """Everything at once, at the widest moment."""
+        return self.standing + self.activations
+
+    def to_json(self) -> dict[str, int]:
+        """Return the numbers as JSON values."""
+        return asdict(self)
+
+
+def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, bfloat16: bool, world_size: int = 1,
+             zero_stage: int = 0) -> Memory:
+    """Estimate a training step on the largest device batch: ``batch_tokens`` with padding, ``batch_labels`` with loss.
+
+    AdamW in float32 (weights, gradients and two moments: 16 bytes a trained weight), activations as a Llama-like
+    decoder keeps them for the backward pass, and logits where there is loss. ``zero_stage``: 2 shares gradients and
+    moments out among ``world_size`` devices, 3 the weights, too.
+    """
+    shape = _Shape.of(model)
+    parameters = count_parameters(model)
+    trained = parameters if config.method == "full" else shape.adapter_weights(config.lora.r)
+    frozen = parameters if config.method != "full" else 0
+    bytes_each = _NF4 if config.method == "qlora" else _FLOAT32
+    copies = _BFLOAT16 if bfloat16 and config.method != "qlora" else 0  # autocast keeps rounded ones for a step
+    shares = world_size if zero_stage >= 2 else 1
+    return Memory(
+        weights=int((frozen * bytes_each + trained * _FLOAT32) / (world_size if zero_stage == 3 else 1)
+                    + parameters * copies),
+        gradients=trained * _FLOAT32 // shares,
+        optimizer=trained * _ADAM // shares,
+        activations=shape.activations(batch_tokens, batch_labels, _BFLOAT16 if bfloat16 else _FLOAT32,
+                                      config.gradient_checkpointing))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    layers: int
+    hidden: int
+    inner: int
+    keys: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, model: Path) -> "_Shape":
+        config: dict[str, Any] = read_json(model / "config.json")
+        hidden = config.get("hidden_size") or config.get("n_embd") or 0
+        heads = config.get("num_attention_heads") or config.get("n_head") or 1
+        head = config.get("head_dim") or hidden // heads
+        return cls(config.get("num_hidden_layers") or config.get("n_layer") or 0, hidden,
+                   config.get("intermediate_size") or 4 * hidden, (config.get("num_key_value_heads") or heads) * head,
+                   config.get("vocab_size") or 0)
+
+    def adapter_weights(self, rank: int) -> int:
+        """Return the weights of adapters on every linear layer of the decoder."""
+        h, i, k = self.hidden, self.inner, self.keys
+        return self.layers * rank * (2 * (h + h) + 2 * (h + k) + 3 * (h + i))
+
+    def activations(self, tokens: int, labels: int, width: int, checkpointing: bool) -> int:
+        # Two norms (in float32), attention's inputs, rotated copies and output, and four tensors of the feed-forward.
+        layer = tokens * (16 * self.hidden + width * (6 * self.hidden + 4 * self.keys + 4 * self.inner))
+        kept = tokens * self.hidden * width * self.layers + layer if checkpointing else layer * self.layers
+        return kept + labels * self.vocabulary * _FLOAT32 * 3  # logits, their gradient, and the softmax
