@@ -70,7 +70,8 @@ def _add_stages(commands: Any) -> None:
         command = _with_config(commands.add_parser(name, help=text))
         command.set_defaults(action="stage", command=name)
         if name in ("generate", "train"):
-            command.add_argument("--stage", choices=["knowdist", "icldist"], help="only this one; default: both")
+            stages = ["knowdist", "icldist"] + (["unified"] if name == "train" else [])
+            command.add_argument("--stage", choices=stages, help="only this one; default: all of the config")
         if name == "prompts":
             command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
                                  help="then print N of them (5 where N is left out), spread over families and kinds")

@@ -75,7 +75,7 @@ def stage_command(arguments: argparse.Namespace) -> None:
     from distill.errors import InputError
     from distill.ledger import write_run_ledger
     from flows.run import Run, open_run
-    from flows.steps import STAGES, trained_stages
+    from flows.steps import STAGES, gated_stages, trained_stages
     from flows.watch import watched
 
     def wanted(run: Run) -> Sequence[str]:
@@ -84,11 +84,16 @@ def stage_command(arguments: argparse.Namespace) -> None:
     if arguments.command == "prompts" and arguments.show < 0:
         raise InputError(f"--show is {arguments.show}, but must be 1 or more.")
     with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
+        if run.config.rows and arguments.command in ("collect", "prompts", "generate", "quality"):
+            raise InputError("This config trains on rows that were made elsewhere ('rows'), so there is nothing to "
+                             f"{arguments.command}. Its run begins with 'distill train'.")
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
                 watched("select", run)
             for stage in [arguments.stage] if arguments.stage else wanted(run):
                 watched(arguments.command, run, stage)
+                if arguments.command == "train" and stage in gated_stages(run):
+                    watched("gate", run, stage)
         elif arguments.command == "quality":
             from flows import quality
 

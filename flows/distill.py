@@ -61,14 +61,17 @@ def distill(
         retry_failed: Whether prompts that the teacher failed at are asked again.
     """
     with open_run(config, run, overrides or (), on_change, retry_failed) as opened:
-        step.with_options(name="collect")("collect", opened)
-        step.with_options(name="prompts")("prompts", opened)
-        teacher_answers(opened)
+        if not opened.config.rows:
+            step.with_options(name="collect")("collect", opened)
+            step.with_options(name="prompts")("prompts", opened)
+            teacher_answers(opened)
         for part in steps.quality_parts(opened):
             step.with_options(name=f"teacher's quality: {part}")("quality", opened, part)
         step.with_options(name="select")("select", opened)
         for stage in steps.trained_stages(opened):
             step.with_options(name=f"SFT: {stage}")("train", opened, stage)
+            if stage in steps.gated_stages(opened):
+                step.with_options(name=f"gate: {stage}")("gate", opened, stage)
         step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
         artifacts.show_ledger(opened, write_run_ledger(opened.folder))  # fails where rows are missing

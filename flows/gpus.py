@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from distill.errors import InputError
 from distill.generation.usage import devices_of_engine
 from distill.gpus import has_gpus
+from distill.training.launch import cluster_of
 from flows.logs import LOGGER
 from flows.run import Run
 
@@ -19,19 +20,21 @@ LIMIT = "gpu"
 
 
 def gpus_needed(name: str, run: Run) -> int:
-    """Return how many GPUs a step of the pipeline holds: those its engine is spread over, or one to train on."""
+    """Return how many GPUs a step of the pipeline holds: those its engine is spread over, or it trains on."""
     config = run.config
     evaluated: list[Any] = [config.evaluate.engine]
     if "teacher" in config.evaluate.models:
         evaluated.append(config.evaluate.teacher_engine or config.teacher.engine)
+    asked = [config.teacher.engine] if config.teacher else []
     engines: dict[str, list[Any]] = {
-        "generate": [config.teacher.engine], "quality": [config.teacher.engine], "check": [config.evaluate.engine],
+        "generate": asked, "quality": list(asked), "check": [config.evaluate.engine],
+        "gate": [config.evaluate.engine],
         "evaluate": evaluated}
     if config.quality.judge:
         engines["quality"].append(config.quality.judge.engine)
     if name == "train":
-        return 1
-    processes = config.teacher.data_parallel if name == "generate" else 1
+        return cluster_of(config.train.launch).gpus_here if config.train.launch else 1
+    processes = config.teacher.data_parallel if name == "generate" and config.teacher else 1
     return max((processes * devices_of_engine(engine) for engine in engines.get(name, ())
                 if engine.kind != "openai"), default=0)
 

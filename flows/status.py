@@ -9,7 +9,7 @@ from distill.stage import MARKER
 from distill.storage import read_json
 from flows.forecast import duration, money
 from flows.run import Run, stored_config
-from flows.steps import MODELS, quality_parts, trains
+from flows.steps import MODELS, STAGES, gated_stages, quality_parts, untrained_models
 from sentibench.report.gather import RUN_STAGES
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
     """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its ledgers."""
     run, rows = Run(stored_config(folder), folder), []
-    left_out = {out for stage, out in MODELS.items() if not trains(run, stage)}
+    left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
+    left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()
     left_out |= {f"quality/{part}" for part in PARTS if part not in quality_parts(run)}
     for stage in RUN_STAGES:
         marker = folder / stage / MARKER
@@ -55,6 +56,8 @@ def teacher_table(folder: Path) -> "Table | None":
     from distill.generation.status import status
 
     teacher = stored_config(folder).teacher
+    if teacher is None:
+        return None
     stages = {name: now for name, now in status(folder, teacher).items() if now["prompts"] and now["sessions"]}
     if not stages:
         return None

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from distill.config.schema import TeacherSampling
 from distill.errors import InputError
 from distill.models import Weights, weights_of
 from distill.records import FAMILIES
@@ -19,7 +20,7 @@ from flows.run import Run
 from flows.teacher import teacher_window
 
 STAGES = ("knowdist", "icldist")
-MODELS = {"knowdist": "models/knowdist", "icldist": "models/final"}
+MODELS = {"knowdist": "models/knowdist", "icldist": "models/final", "unified": "models/final"}
 """Where each stage leaves its model in the run folder."""
 
 
@@ -99,9 +100,11 @@ def quality(run: Run, stage: str) -> Outcome:
 
 
 def select(run: Run) -> Outcome:
-    """Answers to training rows: the quality filters, and the last check of lengths."""
+    """Answers to training rows: the quality filters, and the last check of lengths. Or rows made elsewhere."""
     from distill.sft.build import build_sft
 
+    if run.config.rows:
+        return _rows_from_elsewhere(run)
     for stage in STAGES:
         _needs(run, stage, "distill generate")
     # What failed may have been answered now: rows are made again; models say that they were trained on others.
@@ -111,22 +114,50 @@ def select(run: Run) -> Outcome:
         upstream={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
 
 
+def _rows_from_elsewhere(run: Run) -> Outcome:
+    from distill.sft.elsewhere import Benchmarks, import_rows
+    from sentibench.data import benchmark_texts, data_id, has_split
+    from sentibench.registry import all_tasks, select_tasks
+    from sentibench.training_rows import training_rows
+
+    config, where = run.config, run.config.evaluate.data_dir
+    tasks = [task.name for task in all_tasks().values() if has_split(task, where, "test")]
+    tasks += [task.ref for task in select_tasks(config.evaluate.tasks) if task.own]
+    return import_rows(
+        config.rows, config.train, student_base_folder(run), run.folder, config.seed, on_change=run.on_change,
+        benchmarks=Benchmarks(
+            all=lambda: benchmark_texts(where, tasks), test=lambda: benchmark_texts(where, tasks, ("test",)),
+            rows=lambda source: training_rows(source, where, config.evaluate.protocol, config.seed),
+            id=data_id(where, tasks)))
+
+
 def train(run: Run, stage: str) -> Outcome:
-    """Fine-tune the student: ``knowdist`` from the base student, then ``icldist`` from that."""
+    """Fine-tune the student: ``knowdist`` from the base student, ``icldist`` from that; ``unified`` on both's rows."""
     from distill.training.stages import train_stage
     from distill.training.student import prepare_student
 
     _needs(run, "sft", "distill generate")
     _discard_untrained(run)
     out = run.folder / MODELS[stage]
-    if stage == "knowdist" or not trains(run, "knowdist"):
-        start = prepare_student(run.config.student, run.folder)
-    else:
+    if stage == "icldist" and "knowdist" in trained_stages(run):
         _needs(run, MODELS["knowdist"], "distill train")
         start = run.folder / MODELS["knowdist"]
+    else:
+        start = prepare_student(run.config.student, run.folder)
     return train_stage(
-        stage, run.config.train, run.folder / "sft" / f"{stage}.parquet", start, out, run.config.seed,
-        upstream=_fingerprint(run, "sft"), on_change=run.on_change)
+        stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in _sources(stage)], start, out,
+        run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
+
+
+def gate(run: Run, stage: str) -> Outcome:
+    """Put held-out rows to the student after a stage, and end the run where it answers too badly."""
+    from distill.heldout.gate import pass_gate
+
+    _needs(run, MODELS[stage], "distill train")
+    stages = trained_stages(run)
+    return pass_gate(
+        run.config.train.gate, run.config.evaluate.engine, run.config.train.prompt_format == "chat", _max_tokens(run),
+        stage, run.folder / MODELS[stage], stages[stages.index(stage) + 1:], run.folder, run.config.seed, run.on_change)
 
 
 def check(run: Run) -> Outcome:
@@ -138,11 +169,17 @@ def check(run: Run) -> Outcome:
     for stage in stages:
         _needs(run, MODELS[stage], "distill train")
         models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
-    sampling = run.config.teacher.sampling
     return check_models(
         run.config.evaluate.held_out, run.config.evaluate.engine, run.config.train.prompt_format == "chat",
-        {family: getattr(sampling, family).max_tokens for family in FAMILIES}, models,
-        {stage: run.folder / MODELS[stage] for stage in stages}, run.folder, run.config.seed, run.on_change)
+        _max_tokens(run), models,
+        {source: run.folder / MODELS[stage] for stage in stages for source in _sources(stage)}, run.folder,
+        run.config.seed, run.on_change)
+
+
+def _max_tokens(run: Run) -> dict[str, int]:
+    """Return how long an answer may be, by family: as long as the teacher's were."""
+    sampling = run.config.teacher.sampling if run.config.teacher else TeacherSampling()
+    return {family: getattr(sampling, family).max_tokens for family in FAMILIES}
 
 
 def evaluate(run: Run) -> Outcome:
@@ -167,31 +204,48 @@ def report(run: Run) -> dict[str, Any]:
     return build_report(run.folder, run.config)
 
 
-def trains(run: Run, stage: str) -> bool:
-    """Say whether a stage is trained at all: one whose samples are 0 is left out."""
+def _has_rows(run: Run, source: str) -> bool:
+    """Say whether there are rows of a stage at all: one whose samples are 0 has none."""
+    if run.config.rows:
+        return bool(getattr(run.config.rows, source))
     prompts = run.config.prompts
-    if stage == "knowdist":
+    if source == "knowdist":
         return prompts.knowdist.samples > 0
     return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
 
 
+def _sources(stage: str) -> tuple[str, ...]:
+    """Return which stages' rows a stage of training is given."""
+    return STAGES if stage == "unified" else (stage,)
+
+
 def _discard_untrained(run: Run) -> None:
     """Delete the model of a stage that is left out now, where what has changed is to be discarded."""
-    for stage, model in MODELS.items():
-        if run.on_change == "discard" and not trains(run, stage):
+    for model in untrained_models(run):
+        if run.on_change == "discard":
             shutil.rmtree(run.folder / model, ignore_errors=True)
 
 
 def trained_stages(run: Run) -> list[str]:
-    """Return the stages that are trained, in order."""
-    return [stage for stage in STAGES if trains(run, stage)]
+    """Return the stages that are trained, in order: those of ``train.stages`` that have rows."""
+    return [stage for stage in run.config.train.stages if any(_has_rows(run, source) for source in _sources(stage))]
+
+
+def gated_stages(run: Run) -> list[str]:
+    """Return the stages after which the student must pass the gate."""
+    return trained_stages(run) if run.config.train.gate.enabled else []
+
+
+def untrained_models(run: Run) -> set[str]:
+    """Return the model folders of stages that are left out."""
+    return set(MODELS.values()) - {MODELS[stage] for stage in trained_stages(run)}
 
 
 def quality_parts(run: Run) -> list[str]:
     """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
     from distill.quality.stage import wanted_parts
 
-    return wanted_parts(run.config.quality)
+    return wanted_parts(run.config.quality) if run.config.teacher else []
 
 
 def teacher_folder(run: Run) -> Path:

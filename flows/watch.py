@@ -22,6 +22,7 @@ TITLES = {
     "quality": "teacher's quality",
     "select": "quality filter",
     "train": "SFT",
+    "gate": "gate",
     "check": "held-out rows",
     "evaluate": "SentiBench",
     "report": "report",

@@ -23,6 +23,8 @@ _PATHS = (
     ("prompts", "icldist", "demonstrations"),
     ("prompts", "general", "path"),
     ("evaluate", "data_dir"),
+    ("rows", "knowdist", "*", "path"),
+    ("rows", "icldist", "*", "path"),
 )
 _MODELS = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"))
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

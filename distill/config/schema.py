@@ -30,9 +30,11 @@ from distill.config.sections.models import (
 )
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
 from distill.config.sections.quality import Gold, Judge, Quality
+from distill.config.sections.rows import FileRows, HubRows, Rows, SentiBenchRows
 from distill.config.sections.teacher import Budget, ChatTemplate, SamplingConfig, Teacher, TeacherSampling
 from distill.config.sections.training import (
     DepthPrunedStudent,
+    Gate,
     Lora,
     PretrainedStudent,
     StageTraining,
@@ -51,11 +53,14 @@ __all__ = [
     "DepthPrunedStudent",
     "EngineConfig",
     "Evaluate",
+    "FileRows",
     "FileSource",
     "Filters",
+    "Gate",
     "General",
     "Gold",
     "HeldOut",
+    "HubRows",
     "HubSource",
     "IclDist",
     "Judge",
@@ -66,8 +71,10 @@ __all__ = [
     "PretrainedStudent",
     "Prompts",
     "Quality",
+    "Rows",
     "SamplingConfig",
     "Section",
+    "SentiBenchRows",
     "Source",
     "SourceBase",
     "StageTraining",
@@ -82,14 +89,15 @@ __all__ = [
 
 
 class Config(Section):
-    """A whole run. A stage whose samples are all 0 is left out."""
+    """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 42
     runs_dir: str = "runs"
-    corpus: Corpus
+    corpus: Corpus | None = None
     prompts: Prompts = Prompts()
-    teacher: Teacher
+    teacher: Teacher | None = None
+    rows: Rows | None = None
     quality: Quality = Quality()
     filters: Filters = Filters()
     student: Student
@@ -97,10 +105,31 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
+    def _rows_from_somewhere(self) -> Self:
+        if self.rows is None:
+            missing = [name for name in ("corpus", "teacher") if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"'{missing[0]}' is missing, and so is 'rows': a run needs texts and a teacher that "
+                                 "answers prompts on them, or training rows that were made elsewhere")
+            return self
+        if self.corpus is not None:
+            raise ValueError("both 'corpus' and 'rows' are given: rows that were made elsewhere need no corpus; take "
+                             "one of them out")
+        unable = [name for name in self.train.stages if name != "unified" and not getattr(self.rows, name)]
+        if unable == self.train.stages:
+            raise ValueError(f"train.stages is [{', '.join(unable)}], but rows names no source of such rows")
+        if self.teacher is None and "teacher" in self.evaluate.models:
+            if "models" in self.evaluate.model_fields_set:
+                raise ValueError("evaluate.models names the teacher, but the config has none; set evaluate.models to "
+                                 "[base, distilled]")
+            self.evaluate.models = [name for name in self.evaluate.models if name != "teacher"]
+        return self
+
+    @model_validator(mode="after")
     def _something_to_train_on(self) -> Self:
         prompts = self.prompts
         general = prompts.general.samples if prompts.general.enabled else 0
-        if not prompts.knowdist.samples + prompts.icldist.samples + general:
+        if self.rows is None and not prompts.knowdist.samples + prompts.icldist.samples + general:
             raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
                              "leaves nothing to train on")
         return self
@@ -125,7 +154,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _answers_that_can_be_scored(self) -> Self:
-        if "teacher" not in self.evaluate.models:
+        if "teacher" not in self.evaluate.models or self.teacher is None:
             return self
         if self.evaluate.teacher_engine and self.evaluate.teacher_engine.kind == "openai":
             self.evaluate.teacher_engine = self.evaluate.teacher_engine.serving(self.teacher.model)
@@ -148,6 +177,8 @@ class Config(Section):
     @property
     def teacher_evaluation_engine(self) -> TeacherEngine:
         """What the teacher is evaluated with: what it answered with, unless it is the student that is evaluated too."""
+        if self.teacher is None:
+            return self.evaluate.teacher_engine or self.evaluate.engine
         is_student = self.student.kind == "pretrained" and self.student.model == self.teacher.model
         return self.evaluate.teacher_engine or (self.evaluate.engine if is_student else self.teacher.engine)
 

@@ -1,7 +1,7 @@
 """The stage ``heldout``: the same held-out rows put to every model on the way, one file of answers a model."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ def check_models(
 ) -> Outcome:
     """Put held-out rows to ``models`` (by role, in order) and write ``run/heldout/<role>.json``.
 
-    ``trained`` are the models' folders by stage, whose ``dropped.parquet`` names the rows that were held out.
+    ``trained`` are the models' folders by the stage whose rows they were trained on (both the same for ``unified``);
+    their ``dropped.parquet`` names the rows that were held out.
     Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked; of the KnowDist rows,
     ``config.cases`` (the case study, paper Appendix D). Both greedily, with at most ``max_tokens[family]``.
 
@@ -73,19 +74,32 @@ def choose_rows(
     dropped: Counter[str] = Counter()
     n_in = 0
     for stage, folder in trained.items():
-        held = {drop.id for drop in read_records(folder / "dropped.parquet", Drop) if drop.reason == HELD_OUT}
-        n_in += len(held)
-        rows = {row.id: row for row in read_records(run / "sft" / f"{stage}.parquet", SftRow) if row.id in held}
-        prompts = [item for item in read_records(run / "prompts" / f"{stage}.parquet", Prompt) if item.id in rows]
-        askable = [item for item in prompts if item.family == "knowdist" or has_closed_labels(item)]
-        askable.sort(key=lambda item: (hash_order(seed, item.id, "held-out rows"), item.id))
+        rows = rows_with_labels(run, stage, held_out_of(folder))
+        n_in += len(rows)
+        askable = [row for row in rows if row.family == "knowdist" or row.labels]
+        askable.sort(key=lambda row: (hash_order(seed, row.id, "held-out rows"), row.id))
         wanted = config.cases if stage == "knowdist" else config.labels
-        chosen += [HeldOutRow(item.id, item.family, item.kind, item.prompt, rows[item.id].completion,
-                              tuple(item.labels), item.multi_label) for item in askable[:wanted]]
-        dropped["general_task"] += len(prompts) - len(askable)
+        chosen += askable[:wanted]
+        dropped["general_task"] += len(rows) - len(askable)
         dropped["over_limit"] += len(askable) - len(askable[:wanted])
     kept = Counter({reason: count for reason, count in dropped.items() if count})
     return chosen, Ledger("heldout", "rows", n_in, len(chosen), kept)
+
+
+def held_out_of(model: Path) -> frozenset[str]:
+    """Return the ids of the rows that were held out of a trained model's last stage."""
+    return frozenset(drop.id for drop in read_records(model / "dropped.parquet", Drop) if drop.reason == HELD_OUT)
+
+
+def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOutRow]:
+    """Return training rows of a stage with the closed list of labels that their prompts allow, where there is one."""
+    rows = {row.id: row for row in read_records(run / "sft" / f"{stage}.parquet", SftRow) if row.id in ids}
+    asked, path = {}, run / "prompts" / f"{stage}.parquet"
+    if path.exists():  # rows that were made elsewhere have no prompt records
+        asked = {item.id: item for item in read_records(path, Prompt) if item.id in rows and has_closed_labels(item)}
+    return [HeldOutRow(row.id, row.family, row.kind, row.prompt, row.completion,
+                       tuple(asked[row.id].labels) if row.id in asked else (),
+                       asked[row.id].multi_label if row.id in asked else False) for row in rows.values()]
 
 
 def read_answers(run: Path) -> dict[str, dict[str, Any]]:

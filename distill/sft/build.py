@@ -109,7 +109,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
                          verdicts.items() if not reason and prompt_id in objections}
             good = {prompt.id: (prompt.prompt, completion_of(prompt, response)) for prompt, response in some
                     if not verdicts[prompt.id][0]}
-            lengths = dict(zip(good, _lengths(tokenizer, list(good.values()), train.prompt_format), strict=True))
+            lengths = dict(zip(good, lengths_of(tokenizer, list(good.values()), train.prompt_format), strict=True))
             for prompt, response in some:
                 reason, detail = verdicts[prompt.id]
                 if not reason:
@@ -148,7 +148,7 @@ def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]
     return votes.objections()
 
 
-def _lengths(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str) -> list[tuple[int, int]]:
+def lengths_of(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str) -> list[tuple[int, int]]:
     """Return the tokens of each prompt and completion together, and of the completion; the longest of the forms."""
     forms = [[(len(prompt) + len(completion), len(completion)) for prompt, completion in
               encode_pairs(tokenizer, pairs, chat)] for chat in _CHAT_FORMS[prompt_format]]

@@ -48,6 +48,11 @@ class Cluster:
         """Processes on each machine."""
         return self.processes // self.machines
 
+    @property
+    def gpus_here(self) -> int:
+        """GPUs that they take on each machine."""
+        return 0 if self.on_cpu else self.processes_here
+
 
 def cluster_of(name: str) -> Cluster:
     """Return what the accelerate config called ``name`` says: one that ships, or a file.
@@ -130,7 +135,7 @@ def _check(cluster: Cluster, config: Train, stage: str) -> None:
         raise InputError(f"train.method is {config.method}, whose adapters cannot be merged out of ZeRO-3's parts. Use "
                          "a config with ZeRO-2, such as 8gpu-zero2: adapters need little memory.")
     gpus = len(visible_gpus())
-    if not cluster.on_cpu and gpus < cluster.processes_here:
+    if gpus < cluster.gpus_here:
         raise InputError(f"train.launch is {config.launch}, which starts {cluster.processes_here} processes on this "
                          f"machine, one a GPU, but {gpus} GPUs are visible here. Name another config, or write one "
                          "with 'accelerate config' and give its path.")

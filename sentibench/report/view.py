@@ -65,7 +65,8 @@ def build_view(results: dict[str, Any]) -> View:
     limit = bench["limit"]
     size = f"the first {limit} test examples a task" if limit else "all test examples"
     return View(
-        teacher=config["teacher"]["model"]["name"], student=_student(config["student"]), models=models, tasks=tasks,
+        teacher=config["teacher"]["model"]["name"] if config["teacher"] else "Rows made elsewhere",
+        student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
@@ -187,7 +188,9 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
         before, after = held_out["models"]["base"], held_out["models"]["distilled"]
         cards.append({"value": f"{_percent(before['valid_label'])} → {_percent(after['valid_label'])}",
                       "label": "valid labels on held-out prompts"})
-    return [*cards, {"value": f"{answered:,}", "label": "answers of the teacher"},
+    if answered:
+        cards.append({"value": f"{answered:,}", "label": "answers of the teacher"})
+    return [*cards,
             {"value": f"{trained:,}", "label": "rows trained on"},
             {"value": f"{seconds / 60:.1f} min", "label": "computing time"}]
 
@@ -211,7 +214,7 @@ def _notes(results: dict[str, Any]) -> Any:
     elif results["sentibench"]["limit"]:
         yield (f"Only the first {results['sentibench']['limit']} test examples of each task were evaluated; mind the "
                "width of the intervals before you compare.")
-    if "random-tiny" in (config["teacher"]["model"]["name"], config["student"]["model"]["name"]):
+    if "random-tiny" in [config[role]["model"]["name"] for role in ("teacher", "student") if config[role]]:
         yield "Models with random weights took part in this run: its scores mean nothing."
     twins = {model: twin for model, twin in results["sentibench"]["same_weights"].items() if twin}
     for model, twin in twins.items():

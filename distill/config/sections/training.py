@@ -50,7 +50,8 @@ class StageTraining(Section):
 
 
 _TABLE_17: dict[str, Any] = {
-    "learning_rate": 1e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.02, "weight_decay": 0.01, "adam_beta2": 0.999}
+    "learning_rate": 1e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.02, "weight_decay": 0.01,
+    "adam_beta2": 0.999}
 
 
 class Fractions(Section):

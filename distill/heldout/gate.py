@@ -1,0 +1,110 @@
+"""The gate after each stage of training: what a model must be able to do before the run goes on."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import EngineConfig
+from distill.config.sections.training import Gate
+from distill.errors import RunError
+from distill.hashing import hash_order
+from distill.heldout.rows import HeldOutRow
+from distill.heldout.stage import held_out_of, rows_with_labels
+from distill.ledger import Ledger
+from distill.models import model_fingerprint
+from distill.process import call_in_process
+from distill.records import SftRow, read_records
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_json
+from distill.training.dataset import HELD_OUT
+
+FOLDER = "gate"
+ANSWERS = "answers.json"
+_NGRAM = 4
+
+
+def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mapping[str, int], stage: str, model: Path,
+              untrained: Sequence[str], run: Path, seed: int, on_change: OnChange = "stop") -> Outcome:
+    """Ask ``model``, fresh from ``stage``, rows it was not trained on, and fail the run where it answers too badly.
+
+    Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
+    by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each,
+    greedily, with at most ``max_tokens[family]``. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
+    that with other ones the same command goes on. Details: :func:`measure`.
+
+    Raises:
+        RunError: the model is below a threshold. It stays where it is.
+    """
+    rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
+    inputs = {"model": model_fingerprint(model), "rows": [row.id for row in rows], "chat": chat,
+              "engine": engine.model_dump(mode="json"), "max_tokens": dict(max_tokens)}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        if not rows:
+            return [ledger], measure([])
+        answered = call_in_process("distill.heldout.worker:answer", {
+            "model": str(model), "engine": engine.model_dump(mode="json"), "chat": chat,
+            "max_tokens": dict(max_tokens), "rows": [asdict(row) for row in rows]}, folder / "error.log")
+        write_json(folder / ANSWERS, answered["answers"])
+        return [ledger], {**measure(answered["answers"]), "valid_label": answered["measured"]["valid_label"]}
+
+    outcome = run_stage(run / FOLDER / stage, inputs, work, on_change)
+    _judge(config, stage, outcome.details, model, outcome.folder)
+    return outcome
+
+
+def measure(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return, for answers with ``answer`` and ``finish_reason`` (all None where there are none):
+
+    ``ended``: share that the model ended by itself; ``repeated``: share most of whose 4-grams of words occur more than
+    once in the same answer; ``valid_label``: None, to be filled in by who knows the labels; ``asked``: their number.
+    """
+    if not answers:
+        return {"asked": 0, "ended": None, "repeated": None, "valid_label": None}
+    return {"asked": len(answers),
+            "ended": round(sum(one["finish_reason"] == "stop" for one in answers) / len(answers), 4),
+            "repeated": round(sum(is_repetition(one["answer"]) for one in answers) / len(answers), 4),
+            "valid_label": None}
+
+
+def is_repetition(text: str) -> bool:
+    """Say whether more than half of a text's 4-grams of words occur in it more than once."""
+    words = text.split()
+    grams = Counter(tuple(words[i:i + _NGRAM]) for i in range(len(words) - _NGRAM + 1))
+    return sum(count for count in grams.values() if count > 1) * 2 > grams.total()
+
+
+def _choose(count: int, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int
+            ) -> tuple[list[HeldOutRow], Ledger]:
+    held = held_out_of(model)
+    chosen: list[HeldOutRow] = []
+    n_in = 0
+    for source in ("knowdist", "icldist"):
+        path = run / "sft" / f"{source}.parquet"
+        if not path.exists() or (source not in (stage, *untrained) and stage != "unified"):
+            continue
+        ids = [row.id for row in read_records(path, SftRow) if row.id in held or source in untrained]
+        ids.sort(key=lambda item: (hash_order(seed, item, HELD_OUT), item))
+        n_in += len(ids)
+        chosen += rows_with_labels(run, source, frozenset(ids[:count]))
+    dropped = Counter({"over_limit": n_in - len(chosen)} if n_in > len(chosen) else {})
+    return chosen, Ledger(f"{FOLDER}/{stage}", "rows", n_in, len(chosen), dropped)
+
+
+def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, folder: Path) -> None:
+    aligned = stage != "knowdist"  # labels are learned in ICLDist
+    checks = [("of its answers ended by themselves", found["ended"], config.min_ended, False, "min_ended"),
+              ("of its answers repeat themselves", found["repeated"], config.max_repeated, True, "max_repeated"),
+              ("of its answers to label prompts are a label", found["valid_label"] if aligned else None,
+               config.min_valid_labels, False, "min_valid_labels")]
+    failed = [f"{value:.0%} {what} ({'at most' if upper else 'at least'} {bound:.0%}: train.gate.{key})"
+              for what, value, bound, upper, key in checks
+              if value is not None and (value > bound if upper else value < bound)]
+    if failed:
+        raise RunError(
+            f"The model after stage '{stage}' does not pass the gate: of {found['asked']} held-out rows, "
+            f"{'; '.join(failed)}. Its answers are in {folder / ANSWERS}, the model stays in {model}. Look at the loss "
+            "curve (training.json) and at the rows; then train with other settings, or lower the threshold and run "
+            "the same command again to go on with it as it is.")
