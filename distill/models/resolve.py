@@ -9,6 +9,8 @@ from distill.models import builtin
 from distill.resources import default_cache
 
 BUILT_IN = {"smollm2-135m-instruct": builtin.smollm2, "random-tiny": builtin.random_tiny}
+ON_HUB = {"smollm2-135m-instruct": builtin.SMOLLM2_ON_HUB}
+"""Built-in models by their name on the Hub, where they have one."""
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
 
 

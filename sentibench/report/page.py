@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from sentibench.report import pictures
+from sentibench.report.markdown import markdown_table
 from sentibench.report.view import RULES, WAY, View
 
 
@@ -36,25 +37,25 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
              task["difference"]] for task in view.tasks]
     rows += [[f"**{row['title']}**", "", *(row["cells"][m] for m in view.models), row["difference"]]
              for row in view.averages]
-    lines += _table(["task", "", *view.models, "distilled − base"], rows, text_columns=2)
+    lines += markdown_table(["task", "", *view.models, "distilled − base"], rows, text_columns=2)
     lines += ["", "In brackets: answers that could not be read, which count as wrong."
               + (" ±: standard deviation over seeds." if len(view.seeds) > 1 else ""), "", "## Training", ""]
-    lines += _table(["stage", "rows", "steps", "held-out loss before", "after"], [
+    lines += markdown_table(["stage", "rows", "steps", "held-out loss before", "after"], [
         [t["stage"], f"{t['rows']:,}", f"{t['steps']:,}",
          *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
         for t in results["training"]], text_columns=1)
     if view.learned:
         lines += ["", f"Label prompts held out of training ({results['held_out']['n_labels']}), and what the student "
                   "answers:", ""]
-        lines += _table(["", *(WAY[role] for role in results["held_out"]["models"])],
+        lines += markdown_table(["", *(WAY[role] for role in results["held_out"]["models"])],
                         [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
     if view.quality:
         lines += ["", "## What the teacher is worth"]
     for table in view.quality:
         lines += ["", f"### {table.title}", "", table.about, ""]
-        lines += _table(table.head, [cells for _, cells in table.rows], table.text_columns)
+        lines += markdown_table(table.head, [cells for _, cells in table.rows], table.text_columns)
     lines += ["", "## Ledger", ""]
-    lines += _table(["stage", "unit", "in", "out", "dropped"], [
+    lines += markdown_table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
         for item in results["ledger"]], text_columns=2)
@@ -62,16 +63,8 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
     if seen:
         lines += ["", "## What the sources held of the benchmark", ""]
         cells = [[row["benchmark"], *(f"{row[key]:,}" for key in ("texts", "seen", *RULES))] for row in seen]
-        lines += _table(["task", "its texts", "seen", *RULES.values()], cells, text_columns=1)
+        lines += markdown_table(["task", "its texts", "seen", *RULES.values()], cells, text_columns=1)
     lines += ["", "## Time", ""]
-    lines += _table(["stage", "work", "seconds", "share"],
+    lines += markdown_table(["stage", "work", "seconds", "share"],
                     [[t["stage"], t["work"], t["seconds"], t["share"]] for t in view.times], 2)
     return "\n".join(lines) + "\n"
-
-
-def _table(head: list[str], rows: list[list[str]], text_columns: int) -> list[str]:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = ["---" if index < text_columns else "---:" for index in range(len(head))]
-    return [line(head), f"|{'|'.join(rule)}|", *(line(row) for row in rows)]

@@ -1,0 +1,30 @@
+"""What training rows are made of: how many of each family, kind and source of texts."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from distill.corpus.build import texts_file
+from distill.sft.build import FOLDER
+
+
+def composition(run: Path, stage: str) -> list[dict[str, Any]]:
+    """Return ``family``, ``kind``, ``source`` and ``rows`` for each that a stage's training rows hold, sorted.
+
+    ``source`` is where the texts came from, and empty for rows without a text of the corpus. Empty without the file.
+    """
+    path = run / FOLDER / f"{stage}.parquet"
+    if not path.exists():
+        return []
+    rows = pq.read_table(path, columns=["id", "family", "kind"])
+    prompts = run / "prompts" / f"{stage}.parquet"
+    if prompts.exists():
+        texts = pq.read_table(texts_file(run), columns=["id", "source"]).rename_columns(["text_id", "source"])
+        asked = pq.read_table(prompts, columns=["id", "text_id"]).join(texts, "text_id")
+        rows = rows.join(asked.select(["id", "source"]), "id")
+    keys = [name for name in ("family", "kind", "source") if name in rows.column_names]
+    counted = rows.group_by(keys).aggregate([([], "count_all")]).to_pylist()
+    return sorted(({"family": row["family"], "kind": row["kind"], "source": row.get("source") or "",
+                    "rows": row["count_all"]} for row in counted),
+                  key=lambda row: (row["family"], row["kind"], row["source"]))
