@@ -193,7 +193,7 @@ def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_
              "student.model.name=random-tiny",
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
              "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2",
-             "quality.gold.examples=0"]
+             "quality.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
     done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     ledger = {item["stage"]: item for item in json.loads((place / "runs/real-small/ledger.json").read_text())}

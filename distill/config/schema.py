@@ -34,6 +34,7 @@ from distill.config.sections.rows import FileRows, HubRows, Rows, SentiBenchRows
 from distill.config.sections.teacher import Budget, ChatTemplate, SamplingConfig, Teacher, TeacherSampling
 from distill.config.sections.training import (
     DepthPrunedStudent,
+    Fractions,
     Gate,
     Lora,
     PretrainedStudent,
@@ -56,6 +57,7 @@ __all__ = [
     "FileRows",
     "FileSource",
     "Filters",
+    "Fractions",
     "Gate",
     "General",
     "Gold",

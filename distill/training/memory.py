@@ -65,6 +65,7 @@ class _Shape:
     layers: int
     hidden: int
     inner: int
+    queries: int
     keys: int
     vocabulary: int
 
@@ -75,16 +76,18 @@ class _Shape:
         heads = config.get("num_attention_heads") or config.get("n_head") or 1
         head = config.get("head_dim") or hidden // heads
         return cls(config.get("num_hidden_layers") or config.get("n_layer") or 0, hidden,
-                   config.get("intermediate_size") or 4 * hidden, (config.get("num_key_value_heads") or heads) * head,
+                   config.get("intermediate_size") or 4 * hidden, heads * head,
+                   (config.get("num_key_value_heads") or heads) * head,
                    config.get("vocab_size") or 0)
 
     def adapter_weights(self, rank: int) -> int:
         """Return the weights of adapters on every linear layer of the decoder."""
-        h, i, k = self.hidden, self.inner, self.keys
-        return self.layers * rank * (2 * (h + h) + 2 * (h + k) + 3 * (h + i))
+        h, i, q, k = self.hidden, self.inner, self.queries, self.keys
+        return self.layers * rank * (2 * (h + q) + 2 * (h + k) + 3 * (h + i))
 
     def activations(self, tokens: int, labels: int, width: int, checkpointing: bool) -> int:
         # Two norms (in float32), attention's inputs, rotated copies and output, and four tensors of the feed-forward.
-        layer = tokens * (16 * self.hidden + width * (6 * self.hidden + 4 * self.keys + 4 * self.inner))
+        narrow = 3 * self.hidden + 3 * self.queries + 4 * self.keys + 4 * self.inner
+        layer = tokens * (16 * self.hidden + width * narrow)
         kept = tokens * self.hidden * width * self.layers + layer if checkpointing else layer * self.layers
         return kept + labels * self.vocabulary * _FLOAT32 * 3  # logits, their gradient, and the softmax

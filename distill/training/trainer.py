@@ -18,6 +18,8 @@ from distill.training.dataset import Tokenized
 from distill.training.loss import IGNORED, completion_loss
 from distill.training.sampling import Arrangement, EpochSampler, InOrder
 
+_OF_THE_DISK = ("No space left", "write", "enforce fail", "os error")
+"""What tokenizers, safetensors and torch say where a file could not be written."""
 _NAMED = 8  # rows of a bad batch that an error names
 
 
@@ -122,10 +124,8 @@ class CompletionTrainer(SFTTrainer):
             self.accelerator.wait_for_everyone()  # each process writes a part
             if self.args.should_save:
                 checkpoints.mark_whole(folder, {"step": self.state.global_step, **counted})
-        except OSError as error:
-            raise self._not_saved(folder, error) from error
-        except RuntimeError as error:  # torch's writer says so of a disk that is full
-            if "write" not in str(error) and "enforce fail" not in str(error):
+        except Exception as error:  # each of the libraries that write has a way of its own to say so
+            if not isinstance(error, OSError) and not any(sign in str(error) for sign in _OF_THE_DISK):
                 raise
             raise self._not_saved(folder, error) from error
 
