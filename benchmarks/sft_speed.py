@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rows", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=1)
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtype", default="auto", help="ours; default: float32 on CPU")
+    parser.add_argument("--trl-dtype", default="default", help="TRL's; default: its default, bfloat16")
     parser.add_argument("--packing", action="store_true")
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--one", choices=["ours", "trl"])
@@ -59,7 +60,8 @@ def _pair(arguments: argparse.Namespace, model: Path) -> float:
     speeds = {}
     for one in ("trl", "ours"):
         command = [sys.executable, "-m", "benchmarks.sft_speed", "--one", one, "--folder", str(arguments.folder),
-                   "--model", arguments.model, "--dtype", arguments.dtype, *(["--packing"] * arguments.packing)]
+                   "--model", arguments.model, "--dtype", arguments.dtype,
+                   "--trl-dtype", arguments.trl_dtype, *(["--packing"] * arguments.packing)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         speeds[one] = found["tokens"] / found["seconds"]
@@ -137,6 +139,7 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _trl(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -147,7 +150,8 @@ def _trl(arguments: argparse.Namespace) -> dict[str, Any]:
     trainer = SFTTrainer(
         model=str(_model(arguments)), train_dataset=data, callbacks=[clock],
         args=SFTConfig(output_dir=str(arguments.folder / "trl"), num_train_epochs=1, report_to="none",
-                       save_strategy="no", learning_rate=1e-5))
+                       save_strategy="no", learning_rate=1e-5, use_cpu=not torch.cuda.is_available(),
+                       **({"bf16": False} if arguments.trl_dtype == "float32" else {})))
     trainer.train()
     tokens = sum(len(ids) for ids in trainer.train_dataset["input_ids"])
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -15,7 +15,7 @@ from distill.training import stages
 from tests.helpers import make_rows
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
-CONFIG = Train(device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
+CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
 
 
 @pytest.fixture

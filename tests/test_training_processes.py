@@ -19,7 +19,7 @@ from tests.helpers import make_rows
 
 # 28 rows, one held out: an epoch's last global batch has 3, so that one of two processes is given a filled-up batch.
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
-CONFIG = Train(device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
+CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
 SHIPPED = Path(stages.__file__).parent / "accelerate"
 
 

@@ -85,7 +85,8 @@ class Train(Section):
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="what is computed in, over float32 weights; auto: bfloat16 on GPUs and on CPUs with AMX")
     device_batch_size: int = operational(8, ge=1, description="ours: rows a device takes at once")
     group_by_length: bool = Field(
         True, description="ours: rows of like length share a device batch, and a global batch of less than 128 rows")
