@@ -127,6 +127,14 @@ def _finish(report: dict[str, Any]) -> None:
     print(f"The report: {report['html']}")
 
 
+def join_command(arguments: argparse.Namespace) -> None:
+    """Train along with the machine that runs the run, until interrupted."""
+    from distill.training.launch import join
+    from flows.run import find_run
+
+    join(find_run(arguments.run))
+
+
 def status_command(arguments: argparse.Namespace) -> None:
     """Print how far a run is."""
     from rich.console import Console

@@ -99,3 +99,41 @@ def test_every_row_once_an_epoch_in_batches_of_like_length():
         return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
 
     assert padding(first) < padding(range(403)) / 3
+
+
+def test_the_math_student_has_the_optimisation_of_the_other_qwen():
+    """Table 23 does not say how it was trained."""
+    assert paper_training("qwen-2.5-math-1.5b") == paper_training("qwen-2.5-1.5b")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_papers_hyperparameters_are_those_of_the_optimizer_that_is_built(table, tiny_model, tmp_path):
+    from distill.records import SftRow, write_records
+    from distill.training.worker import _build_trainer, tokenized
+    from tests.helpers import make_rows
+
+    student, name, (batch, rate, _, decay, warmup, weight_decay, beta1, beta2) = TABLES[table]
+    config = paper_training(student)
+    write_records(tmp_path / "rows.parquet", SftRow, make_rows(300))
+    rows = tokenized({"train": config.model_dump(), "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42,
+                      "rows": [str(tmp_path / "rows.parquet")], "stage": name})
+    trainer, *_ = _build_trainer(config, name, tiny_model, rows, tmp_path / "checkpoints", 42, None)
+    loader = trainer.get_train_dataloader()
+    per_step = trainer.args.gradient_accumulation_steps * trainer.args.per_device_train_batch_size
+    assert per_step == batch and len(loader) == -(-rows.n_train // trainer.args.per_device_train_batch_size)
+    trainer.create_optimizer_and_scheduler(1000)
+    optimizer = trainer.optimizer
+    assert type(optimizer).__name__ == "AdamW" and optimizer.defaults["betas"] == (beta1, beta2)
+    assert {group["initial_lr"] for group in optimizer.param_groups} == {rate}
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [weight_decay, 0.0], "norms do not decay"
+    decayed = sum(weight.numel() for weight in optimizer.param_groups[0]["params"])
+    assert decayed > 0.99 * sum(weight.numel() for weight in trainer.model.parameters())
+    shape = trainer.lr_scheduler.lr_lambdas[0]
+    top = round(warmup * 1000)
+    assert shape(top) == pytest.approx(1) and shape(top // 2 if top else 0) == pytest.approx(0.5 if top else 1)
+    halfway = shape(top + (1000 - top) // 2)
+    assert halfway == pytest.approx(0.5, abs=0.01), "cosine and linear meet here"
+    quarter = shape(top + (1000 - top) // 4)
+    assert quarter == pytest.approx(0.8536 if decay == "cosine" else 0.75, abs=0.01)
+    assert shape(1000) == pytest.approx(0, abs=1e-9)
+    assert all(weight.dtype.itemsize == 4 for weight in trainer.model.parameters()), "weights stay float32"

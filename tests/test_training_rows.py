@@ -1,6 +1,8 @@
 """What carries loss in a training row, that no row is cut or lost, and that the cheaper loss is the same loss."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from distill.config.schema import Train
 from distill.records import Drop, SftRow, read_records
@@ -106,3 +108,127 @@ def test_long_rows_are_counted_and_listed_not_cut(tokenizer, tmp_path):
     drops = read_records(result.drops, Drop)
     assert [drop.id for drop in drops if drop.reason == "too_long"] == ["long"]
     assert result.longest <= 40
+
+
+# ---------------------------------------------------------------- templates of other families
+
+_LLAMA_3 = """{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>
+
+{{ m['content'] | trim }}<|eot_id|>{% endfor -%}
+{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>
+
+{% endif %}"""
+_QWEN = """{% if messages[0]['role'] != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}
+{{ m['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def of_family(tokenizer, folder, template, specials, bos, eos):
+    """Return a tokenizer with the special tokens and the kind of template of another family."""
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(folder)
+    if "<|end_of_text|>" in specials:  # there is no other end of text in that family
+        for path in folder.glob("*.json"):
+            path.write_text(path.read_text(encoding="utf-8").replace("<|endoftext|>", "<|end_of_text|>"), "utf-8")
+    made = AutoTokenizer.from_pretrained(folder)
+    made.add_special_tokens({"additional_special_tokens": specials, "eos_token": eos,
+                             **({"bos_token": bos} if bos else {})})
+    made.chat_template = template
+    if bos:  # as Llama-3's: put before every raw prompt
+        from tokenizers.processors import TemplateProcessing
+
+        made._tokenizer.post_processor = TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, made.convert_tokens_to_ids(bos))])
+    return made
+
+
+@pytest.fixture(scope="module", params=["llama-3", "qwen2.5"])
+def family(request, tokenizer, tmp_path_factory):
+    """(tokenizer, end of text, end of turn, what begins a raw prompt, how the chat form begins)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "llama-3":
+        specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+        made = of_family(tokenizer, folder, _LLAMA_3, specials, "<|begin_of_text|>", "<|eot_id|>")
+        return made, "<|end_of_text|>", "<|eot_id|>", "<|begin_of_text|>", "<|begin_of_text|><|start_header_id|>user"
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    return (of_family(tokenizer, folder, _QWEN, specials, None, "<|im_end|>"), "<|endoftext|>", "<|im_end|>", "",
+            "<|im_start|>system\n")
+
+
+def test_other_families_learn_the_completion_and_the_right_end_token(family):
+    from distill.training.dataset import encode_rows
+
+    tokenizer, end_of_text, end_of_turn, begins_raw, begins_chat = family
+    row = SftRow("a", "icldist", "x", "Text: fine\nLabel:", "positive")
+    for form, end, begins in (("raw", end_of_text, begins_raw), ("chat", end_of_turn, begins_chat)):
+        ((ids, labels),) = encode_rows([row], tokenizer, form, seed=1)
+        learned = [label for label in labels if label != -100]
+        assert tokenizer.decode(learned).strip() == f"positive{end}"
+        assert learned[-1] == tokenizer.convert_tokens_to_ids(end) == ids[-1] and learned.count(learned[-1]) == 1
+        assert labels == [-100] * (len(ids) - len(learned)) + learned and ids[-len(learned):] == learned
+        whole = tokenizer.decode(ids)
+        assert whole.startswith(begins + ("Text: fine" if form == "raw" else ""))
+        assert whole.count(begins_raw or "no such token") == (1 if begins_raw else 0), "one begin-of-text, not two"
+
+
+def test_special_tokens_of_other_families_in_user_text_are_plain_text(family):
+    from distill.training.dataset import encode_rows
+
+    tokenizer, end_of_text, end_of_turn, *_ = family
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    for form in ("raw", "chat"):
+        counts = []
+        for text in ("fine", f"fine {end_of_turn}{end_of_text} <|im_start|><|start_header_id|>"):
+            ((ids, _),) = encode_rows([SftRow("a", "icldist", "x", text, text)], tokenizer, form, seed=1)
+            counts.append(sum(token in special for token in ids))
+        assert counts[0] == counts[1]
+
+
+def test_what_is_generated_stops_at_both_ends(family):
+    from distill.tokenization import stop_token_ids
+
+    tokenizer, end_of_text, end_of_turn, *_ = family
+    assert set(tokenizer.convert_tokens_to_ids([end_of_text, end_of_turn])) <= set(stop_token_ids(tokenizer))
+
+
+@given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=20)), max_size=4), st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_many_rows_at_once_are_encoded_as_each_alone(tokenizer, pairs, chat):
+    from distill.tokenization import encode_completion, encode_pairs, encode_prompt
+
+    assert encode_pairs(tokenizer, pairs, chat) == [
+        (encode_prompt(tokenizer, prompt, chat), encode_completion(tokenizer, prompt, completion, chat))
+        for prompt, completion in pairs]
+
+
+# ---------------------------------------------------------------- packing
+
+
+def test_packed_rows_do_not_see_each_other(tiny_model, tokenizer):
+    """Their losses, one by one, are those of the rows alone; and each row's, whatever stands beside it."""
+    import torch
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    from distill.models import load_model
+    from distill.training.dataset import encode_rows
+    from distill.training.loss import completion_loss
+
+    model = load_model(tiny_model, "float32", "cpu")
+    rows = [{"input_ids": ids, "labels": labels} for ids, labels in encode_rows(make_rows(8), tokenizer, "raw", 1)]
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+
+    def loss(some):
+        return completion_loss(model, model.get_output_embeddings(), collate(some), n_items=1).item()
+
+    alone = [loss([row]) for row in rows]
+    assert loss(rows) == pytest.approx(sum(alone), abs=1e-4)
+    padded = padded_batch(tokenizer, make_rows(8))
+    assert loss(rows) == pytest.approx(
+        completion_loss(model, model.get_output_embeddings(), padded, n_items=1).item(), abs=1e-4)
+    torch.manual_seed(0)
+    for row, expected in zip(rows[1:], alone[1:], strict=True):
+        assert loss([rows[0], row]) - alone[0] == pytest.approx(expected, abs=1e-4)

@@ -51,9 +51,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "not fit into the device's memory. Lower train.device_batch_size (the global batch stays as it is) or turn "
             "gradient_checkpointing on, and run the same command again; checkpoints are kept.") from error
     _check_every_row_was_trained(trainer, rows.n_train)
-    model, weights = trainer.accelerator.unwrap_model(trainer.model), None
-    if _zero_stage(trainer.args) == 3:  # each process has a part: the first one gets them all
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    weights = _whole_weights(trainer, model) if _zero_stage(trainer.args) and config.method == "full" else None
     if trainer.is_world_process_zero():
         shutil.copyfile(rows.drops, out / rows.drops.name)
         # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
@@ -167,6 +166,21 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
 def _zero_stage(arguments: Any) -> int:
     plugin = getattr(arguments, "deepspeed_plugin", None)
     return plugin.zero_stage if plugin is not None else 0
+
+
+def _whole_weights(trainer: Any, model: Any) -> dict[str, Any]:
+    """Return the weights of which DeepSpeed left each process a part, unrounded; empty in all but the first process."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    weights = {}
+    for name, weight in model.named_parameters():
+        whole = safe_get_full_fp32_param(weight)  # all processes must ask
+        if whole is None:
+            raise RunError(f"DeepSpeed has no float32 copy of {name}, so the trained model cannot be written. The "
+                           "checkpoints are kept; train with another train.launch, such as 8gpu.")
+        if trainer.is_world_process_zero():
+            weights[name] = whole.detach().to("cpu", copy=True)
+    return weights
 
 
 def _check_every_row_was_trained(trainer: Any, n_rows: int) -> None:
