@@ -214,7 +214,7 @@ def trained(tiny_model: Path, run: Path, in_this_process: None, monkeypatch: pyt
     """A run whose stage 2 is trained, with the prompts that its rows were made of."""
     write_records(run / "prompts" / "icldist.parquet", Prompt, [
         Prompt(row.id, "t", row.family, row.kind, row.prompt, ["positive", "negative"]) for row in make_rows()])
-    train(tiny_model, run, eval_fraction=0.3)
+    train(tiny_model, run, eval_fraction=0.4)
     monkeypatch.setattr(gates, "call_in_process", call_here)
     return run
 
@@ -226,36 +226,37 @@ def judged(run: Path, **thresholds: Any) -> Any:
 
 
 def test_the_gate_stops_a_model_below_a_threshold_and_keeps_it(trained: Path) -> None:
-    with pytest.raises(RunError, match=r"does not pass the gate: of 7 held-out rows.*train\.gate\.min_ended.*answers"):
+    with pytest.raises(RunError, match=r"does not pass the gate: of 10 held-out rows.*train\.gate\.min_ended.*answers"):
         judged(trained, min_ended=1.0, min_valid_labels=0)
     assert (trained / "models" / "final" / "model.safetensors").exists()
     answers = json.loads((trained / "gate" / "icldist" / "answers.json").read_text())
     held = gates.held_out_of(trained / "models" / "final")
-    assert {one["id"] for one in answers} == held and len(held) == 7
+    assert {one["id"] for one in answers} == held and len(held) == 10
     passed = judged(trained, min_ended=0, max_repeated=1, min_valid_labels=0)
     assert passed.reused, "with other thresholds the same answers are judged"
-    assert passed.details["asked"] == 7 and 0 <= passed.details["valid_label"] <= 1
+    assert passed.details["asked"] == passed.details["label_prompts"] == 10 and 0 <= passed.details["valid_label"] <= 1
     with pytest.raises(RunError, match=r"a label .*train\.gate\.min_valid_labels"):
         judged(trained, min_ended=0, max_repeated=1, min_valid_labels=1.0)
 
 
 def test_after_stage_one_the_rows_of_stage_two_are_asked_that_it_will_hold_out(
         tiny_model: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(tiny_model, trained, "knowdist", "knowdist", eval_fraction=0.3)
+    train(tiny_model, trained, "knowdist", "knowdist", eval_fraction=0.4)
     found = gates.pass_gate(
-        Gate(rows=5, min_ended=0, max_repeated=1, min_valid_labels=1), TransformersEngine(dtype="float32"), False,
+        Gate(rows=5, min_ended=1, max_repeated=0, min_valid_labels=1), TransformersEngine(dtype="float32"), False,
         {"knowdist": 8, "icldist": 8, "general": 8}, "knowdist", trained / "models" / "knowdist", ("icldist",), trained,
         42)
-    assert found.details["asked"] == 10 and found.details["valid_label"] is not None, "measured, not judged"
+    assert found.details["asked"] == found.details["ahead"]["asked"] == 5, "too few are not judged"
+    assert found.details["label_prompts"] == 5 and found.details["valid_label"] is not None, "measured, not judged"
     asked = {one["id"] for one in json.loads((found.folder / "answers.json").read_text())}
     held = gates.held_out_of(trained / "models" / "final") | gates.held_out_of(trained / "models" / "knowdist")
     assert asked <= held
     (ledger,) = found.ledgers
-    assert ledger.n_in == 24 + 5 == ledger.n_out + ledger.dropped["over_limit"]
+    assert ledger.n_in == 24 + 6 == ledger.n_out + ledger.dropped["over_limit"]
 
 
 def test_repetition_is_seen_and_lists_are_spared() -> None:
     assert gates.is_repetition("the food was good " * 5)
     assert not gates.is_repetition("The food was good, the waiter was quick, the room was cold and the wine was warm.")
     assert not gates.is_repetition("positive")
-    assert gates.measure([]) == {"asked": 0, "ended": None, "repeated": None, "valid_label": None}
+    assert gates.measure([]) == {"asked": 0, "ended": None, "repeated": None}

@@ -22,7 +22,10 @@ from distill.training.dataset import HELD_OUT
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
+VERSION = 1
+"""Raised when rows are chosen, asked or measured in another way."""
 _NGRAM = 4
+_ENOUGH = 8  # fewer rows say nothing of a model
 
 
 def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mapping[str, int], stage: str, model: Path,
@@ -31,24 +34,30 @@ def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mappin
 
     Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
     by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each,
-    greedily, with at most ``max_tokens[family]``. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
-    that with other ones the same command goes on. Details: :func:`measure`.
+    greedily, with at most ``max_tokens[family]``. Judged is what was learned so far, where at least 8 rows say
+    something of it; the rest is only measured. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
+    that with other ones the same command goes on. Details: :func:`measure` of the stage's own rows, ``valid_label`` of all
+    label prompts, and under ``ahead`` :func:`measure` of the rows of later stages.
 
     Raises:
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
-    inputs = {"model": model_fingerprint(model), "rows": [row.id for row in rows], "chat": chat,
+    inputs = {"version": VERSION, "model": model_fingerprint(model), "rows": [row.id for row in rows], "chat": chat,
               "engine": engine.model_dump(mode="json"), "max_tokens": dict(max_tokens)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         if not rows:
-            return [ledger], measure([])
+            return [ledger], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
         answered = call_in_process("distill.heldout.worker:answer", {
             "model": str(model), "engine": engine.model_dump(mode="json"), "chat": chat,
             "max_tokens": dict(max_tokens), "rows": [asdict(row) for row in rows]}, folder / "error.log")
         write_json(folder / ANSWERS, answered["answers"])
-        return [ledger], {**measure(answered["answers"]), "valid_label": answered["measured"]["valid_label"]}
+        ahead = {row.id for row in rows if _source_of(row) in untrained}
+        own = [one for one in answered["answers"] if one["id"] not in ahead]
+        later = [one for one in answered["answers"] if one["id"] in ahead]
+        return [ledger], {**measure(own), "ahead": measure(later), "valid_label": answered["measured"]["valid_label"],
+                          "label_prompts": sum(bool(row.labels) for row in rows)}
 
     outcome = run_stage(run / FOLDER / stage, inputs, work, on_change)
     _judge(config, stage, outcome.details, model, outcome.folder)
@@ -56,17 +65,16 @@ def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mappin
 
 
 def measure(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return, for answers with ``answer`` and ``finish_reason`` (all None where there are none):
+    """Return, for answers with ``answer`` and ``finish_reason`` (None where there are none):
 
     ``ended``: share that the model ended by itself; ``repeated``: share most of whose 4-grams of words occur more than
-    once in the same answer; ``valid_label``: None, to be filled in by who knows the labels; ``asked``: their number.
+    once in the same answer; ``asked``: their number.
     """
     if not answers:
-        return {"asked": 0, "ended": None, "repeated": None, "valid_label": None}
+        return {"asked": 0, "ended": None, "repeated": None}
     return {"asked": len(answers),
             "ended": round(sum(one["finish_reason"] == "stop" for one in answers) / len(answers), 4),
-            "repeated": round(sum(is_repetition(one["answer"]) for one in answers) / len(answers), 4),
-            "valid_label": None}
+            "repeated": round(sum(is_repetition(one["answer"]) for one in answers) / len(answers), 4)}
 
 
 def is_repetition(text: str) -> bool:
@@ -93,15 +101,21 @@ def _choose(count: int, stage: str, model: Path, untrained: Sequence[str], run: 
     return chosen, Ledger(f"{FOLDER}/{stage}", "rows", n_in, len(chosen), dropped)
 
 
+def _source_of(row: HeldOutRow) -> str:
+    return "knowdist" if row.family == "knowdist" else "icldist"
+
+
 def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, folder: Path) -> None:
-    aligned = stage != "knowdist"  # labels are learned in ICLDist
-    checks = [("of its answers ended by themselves", found["ended"], config.min_ended, False, "min_ended"),
-              ("of its answers repeat themselves", found["repeated"], config.max_repeated, True, "max_repeated"),
-              ("of its answers to label prompts are a label", found["valid_label"] if aligned else None,
-               config.min_valid_labels, False, "min_valid_labels")]
+    labels = found["label_prompts"] if stage != "knowdist" else 0  # labels are learned in ICLDist
+    checks = [("of its answers ended by themselves", found["ended"], found["asked"], config.min_ended, False,
+               "min_ended"),
+              ("of its answers repeat themselves", found["repeated"], found["asked"], config.max_repeated, True,
+               "max_repeated"),
+              ("of its answers to label prompts are a label", found["valid_label"], labels, config.min_valid_labels,
+               False, "min_valid_labels")]
     failed = [f"{value:.0%} {what} ({'at most' if upper else 'at least'} {bound:.0%}: train.gate.{key})"
-              for what, value, bound, upper, key in checks
-              if value is not None and (value > bound if upper else value < bound)]
+              for what, value, asked, bound, upper, key in checks
+              if asked >= _ENOUGH and (value > bound if upper else value < bound)]
     if failed:
         raise RunError(
             f"The model after stage '{stage}' does not pass the gate: of {found['asked']} held-out rows, "
