@@ -26,7 +26,8 @@ _PATHS = (
     ("rows", "knowdist", "*", "path"),
     ("rows", "icldist", "*", "path"),
 )
-_MODELS = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"))
+_MODELS = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
+           ("train", "launch"))
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -36,8 +36,8 @@ def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mappin
     by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each,
     greedily, with at most ``max_tokens[family]``. Judged is what was learned so far, where at least 8 rows say
     something of it; the rest is only measured. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
-    that with other ones the same command goes on. Details: :func:`measure` of the stage's own rows, ``valid_label`` of all
-    label prompts, and under ``ahead`` :func:`measure` of the rows of later stages.
+    that with other ones the same command goes on. Details: :func:`measure` of the stage's own rows, ``valid_label`` of
+    all label prompts, and under ``ahead`` :func:`measure` of the rows of later stages.
 
     Raises:
         RunError: the model is below a threshold. It stays where it is.
@@ -56,7 +56,8 @@ def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mappin
         ahead = {row.id for row in rows if _source_of(row) in untrained}
         own = [one for one in answered["answers"] if one["id"] not in ahead]
         later = [one for one in answered["answers"] if one["id"] in ahead]
-        return [ledger], {**measure(own), "ahead": measure(later), "valid_label": answered["measured"]["valid_label"],
+        labels = answered["measured"]["valid_label"]
+        return [ledger], {**measure(own), "ahead": measure(later), "valid_label": labels,
                           "label_prompts": sum(bool(row.labels) for row in rows)}
 
     outcome = run_stage(run / FOLDER / stage, inputs, work, on_change)

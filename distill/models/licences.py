@@ -23,10 +23,12 @@ _LLAMA_3 = ("a model made with it or with its answers must bear a name that begi
             "Llama', and come with the licence and its use policy; firms with over 700 million monthly users need "
             "Meta's permission")
 _KNOWN = (
-    (r"llama-?3[.-]1", Licence("llama3.1", "Llama 3.1 Community License", _LLAMA_3)),
-    (r"llama-?3[.-]2", Licence("llama3.2", "Llama 3.2 Community License", _LLAMA_3)),
-    (r"llama-?3[.-]3", Licence("llama3.3", "Llama 3.3 Community License", _LLAMA_3)),
-    (r"llama-?3(?![.-]?\d)", Licence("llama3", "Llama 3 Community License",
+    (r"zhang-yice/.*sentiment-distillation", Licence("cc-by-4.0", "CC BY 4.0, by its model card",
+                                                     "the licence of the model it was made from holds, too")),
+    (r"llama-?3\.1", Licence("llama3.1", "Llama 3.1 Community License", _LLAMA_3)),
+    (r"llama-?3\.2", Licence("llama3.2", "Llama 3.2 Community License", _LLAMA_3)),
+    (r"llama-?3\.3", Licence("llama3.3", "Llama 3.3 Community License", _LLAMA_3)),
+    (r"llama-?3(?!\.)", Licence("llama3", "Llama 3 Community License",
                                      "its answers must not be used to improve other large language models than Llama "
                                      "3 and what is made of it")),
     (r"llama-?2", Licence("llama2", "Llama 2 Community License",
