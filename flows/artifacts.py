@@ -45,10 +45,11 @@ def losses(run: str, training: dict[str, Any]) -> str:
         kept = pairs if len(pairs) <= 12 else [*pairs[::max(1, len(pairs) // 10)], pairs[-1]]
         return ["", f"| step | {title} |", "|---:|---:|", *(f"| {step:,.0f} | {loss:.4f} |" for step, loss in kept)]
 
+    rate = training["useful_tokens_per_second"]  # none where only the model was left to be written
+    speed = f", {rate:,.0f} tokens/s" if rate else ""
     return "\n".join([
         f"# {run}: SFT stage {training['stage']}", "",
-        f"{training['rows']:,} rows, {training['steps']:,} steps, "
-        f"{training['useful_tokens_per_second']:,.0f} tokens/s. "
+        f"{training['rows']:,} rows, {training['steps']:,} steps{speed}. "
         "Losses are nats a token, on answers only.",
         *table("held-out loss", training["eval_loss"]), *table("training loss", training["train_loss"])])
 

@@ -90,6 +90,9 @@ def stage_command(arguments: argparse.Namespace) -> None:
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
                 watched("select", run)
+            if arguments.stage and arguments.stage not in wanted(run):
+                raise InputError(f"The config does not {arguments.command} '{arguments.stage}', only: "
+                                 f"{', '.join(wanted(run))}. Set train.stages, or the samples of prompts.")
             for stage in [arguments.stage] if arguments.stage else wanted(run):
                 watched(arguments.command, run, stage)
                 if arguments.command == "train" and stage in gated_stages(run):

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.config.schema import TeacherSampling
 from distill.errors import InputError
+from distill.hashing import fingerprint
 from distill.models import Weights, weights_of
 from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
@@ -117,18 +118,24 @@ def select(run: Run) -> Outcome:
 def _rows_from_elsewhere(run: Run) -> Outcome:
     from distill.sft.elsewhere import Benchmarks, import_rows
     from sentibench.data import benchmark_texts, data_id, has_split
+    from sentibench.protocols import prompt_texts
     from sentibench.registry import all_tasks, select_tasks
-    from sentibench.training_rows import training_rows
+    from sentibench.training_rows import tasks_of, training_rows
 
     config, where = run.config, run.config.evaluate.data_dir
+    asked = [task for source in (*config.rows.knowdist, *config.rows.icldist) if source.kind == "sentibench"
+             for task in tasks_of(source)]
+    own = [task for task in (*select_tasks(config.evaluate.tasks), *asked) if task.own]
     tasks = [task.name for task in all_tasks().values() if has_split(task, where, "test")]
-    tasks += [task.ref for task in select_tasks(config.evaluate.tasks) if task.own]
+    tasks = list(dict.fromkeys([*tasks, *(task.ref for task in (*own, *asked))]))
     return import_rows(
         config.rows, config.train, student_base_folder(run), run.folder, config.seed, on_change=run.on_change,
         benchmarks=Benchmarks(
             all=lambda: benchmark_texts(where, tasks), test=lambda: benchmark_texts(where, tasks, ("test",)),
             rows=lambda source: training_rows(source, where, config.evaluate.protocol, config.seed),
-            id=data_id(where, tasks)))
+            labels={task.name: task.labels for task in asked if task.answer == "label"},
+            id=fingerprint([data_id(where, tasks), config.evaluate.protocol,
+                            prompt_texts().model_dump() if asked else ""])))
 
 
 def train(run: Run, stage: str) -> Outcome:

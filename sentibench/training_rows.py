@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.config.sections.rows import SentiBenchRows
+from distill.corpus.normalize import normal_form
 from distill.errors import InputError
 from distill.hashing import derived_rng
 from sentibench.data import load_split
@@ -16,7 +17,8 @@ def training_rows(source: SentiBenchRows, data_dir: Path | str, protocol: Protoc
                   ) -> Iterator[tuple[str, str, str]]:
     """Yield (task, prompt, gold answer) of every train example, asked in the words of the evaluation.
 
-    Its demonstrations are other train examples, drawn by the seed and the example alone.
+    Its demonstrations are other train examples, drawn by the seed and the example alone; those that stand in the test
+    split, too, are not shown.
 
     Raises:
         InputError: a task does not exist or has no train split here, or too few examples to show.
@@ -24,7 +26,8 @@ def training_rows(source: SentiBenchRows, data_dir: Path | str, protocol: Protoc
     for task in tasks_of(source):
         texts = task.texts or getattr(prompt_texts(), protocol)[task.prompt]
         items = load_split(task, data_dir, "train")
-        pool = sorted(items, key=lambda item: item.id)
+        tested = {normal_form(item.sentence) for item in load_split(task, data_dir, "test")}
+        pool = sorted((item for item in items if normal_form(item.sentence) not in tested), key=lambda item: item.id)
         for item in items:
             others = [other for other in derived_rng(seed, item.id, "training demonstrations").sample(
                 pool, min(len(pool), 2 * source.demonstrations + 1)) if other.sentence.strip() != item.sentence.strip()]

@@ -19,7 +19,9 @@ CI = Path(__file__).parents[1] / "flows/configs/ci.yaml"
     ("meta-llama/Llama-3.1-70B-Instruct", "llama3.1", True), ("meta-llama/Llama-3.2-1B-Instruct", "llama3.2", True),
     ("meta-llama/Meta-Llama-3-8B-Instruct", "llama3", True), ("Qwen/Qwen2.5-1.5B-Instruct", "apache-2.0", False),
     ("Qwen/Qwen2.5-3B-Instruct", "qwen-research", True), ("Qwen/Qwen2.5-Math-1.5B-Instruct", "apache-2.0", False),
-    ("smollm2-135m-instruct", "apache-2.0", False), ("gpt-4o", "other", True), ("somebody/some-model", "other", True),
+    ("smollm2-135m-instruct", "apache-2.0", False), ("gpt-4o", "other", True),
+    ("openai/gpt-oss-120b", "apache-2.0", False), ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "llama3.3", True),
+    ("somebody/some-model", "other", True),
     ("zhang-yice/llama-3-1B-sentiment-distillation-v1", "cc-by-4.0", True)])
 def test_licences_that_restrict_use_carry_a_warning(name: str, expected: str, restricted: bool) -> None:
     found = licence_of(name)

@@ -26,7 +26,7 @@ def benchmarks(*texts: str) -> Benchmarks:
     def held() -> Iterator[BenchmarkText]:
         yield from (BenchmarkText(text, "sst2", "test") for text in (*texts, "Nothing that anybody would ever say so."))
 
-    return Benchmarks(held, held, lambda source: training_rows(source, DATA, "paper", 42), "a benchmark")
+    return Benchmarks(held, held, lambda source: training_rows(source, DATA, "paper", 42), {}, "a benchmark")
 
 
 def take_in(rows: Rows, model: Path, run: Path, *texts: str, **train: Any) -> tuple[Any, list[SftRow], dict[str, str]]:
@@ -85,6 +85,28 @@ def test_every_row_is_kept_or_dropped_with_a_reason(tiny_model: Path, tmp_path: 
                               "benchmark_contained": 1}
     assert sorted(drops.values()) == sorted(ledger.dropped)
     assert {row.family for row in kept} == {"general"} and kept[0].prompt == "Is 0 even?"
+
+
+def test_short_sentences_of_the_benchmark_are_found_where_they_stand_alone(tiny_model: Path, tmp_path: Path) -> None:
+    short = "Great food, rude staff."
+    path = written(tmp_path / "rows.jsonl", [
+        {"instruction": "What is the sentiment?", "input": short, "output": "mixed"},
+        {"instruction": f"Label it.\nSentence: \"{short}\"\nLabel:", "input": "", "output": "mixed"},
+        {"instruction": short, "input": "", "output": "mixed"},
+        {"instruction": "Great food is served where rude staff is absent.", "input": "", "output": "true"}])
+    outcome, kept, _ = take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "run", short)
+    assert outcome.ledgers[1].dropped == {"benchmark_exact": 3} and len(kept) == 1
+
+
+def test_conversations_in_two_columns_are_read_and_what_is_no_text_is_dropped(tiny_model: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", [
+        {"prompt": [{"role": "user", "content": "Why?"}], "completion": [{"role": "assistant", "content": "So."}]}])
+    _, kept, _ = take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "a")
+    assert [(row.prompt, row.completion) for row in kept] == [("Why?", "So.")]
+    path = written(tmp_path / "numbers.jsonl", [{"prompt": word, "completion": 3} for word in ("Why?", "How?")])
+    with pytest.raises(InputError, match=r"None of the 2 rows.*'not_text': 2"):
+        take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "b")
+    assert _one_turn("text") == _one_turn([None]) == _one_turn(["a"]) == (None, None)
 
 
 def test_a_limit_chooses_by_content_not_by_order(tiny_model: Path, tmp_path: Path) -> None:

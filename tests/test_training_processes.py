@@ -14,7 +14,7 @@ import yaml
 from distill.config.schema import StageTraining, Train
 from distill.errors import InputError, RunError
 from distill.records import SftRow, write_records
-from distill.training import launch, stages
+from distill.training import launch, stages, worker
 from tests.helpers import make_rows
 
 # 28 rows, one held out: an epoch's last global batch has 3, so that one of two processes is given a filled-up batch.
@@ -88,11 +88,26 @@ def test_another_machine_joins_and_the_losses_are_those_of_one(
         other.wait()
 
 
+def test_two_processes_go_on_in_the_second_epoch_with_the_rows_that_are_left(
+        tiny_model: Path, rows_file: Path, tmp_path: Path, alone: Any) -> None:
+    """Steps 5 to 8 are the second epoch; the trainer itself fails where a row was given twice or never."""
+    spec = {"stage": "icldist", "train": CONFIG.model_copy(update={"launch": "2cpu"}).model_dump(mode="json"),
+            "rows": [str(rows_file)], "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42}
+    launch.launch(spec)
+    shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-8")
+    resumed = launch.launch(spec)["details"]
+    assert resumed["resumed_from_step"] == 6
+    assert [loss for _, loss in resumed["train_loss"]] == pytest.approx(
+        [loss for _, loss in alone.details["train_loss"]], abs=1e-3)
+    with pytest.raises(InputError, match="written by 2 processes with ZeRO stage 0"):
+        worker._check_same_processes({"zero_stage": 2, "world_size": 2}, {"zero_stage": 0, "world_size": 2})
+
+
 def test_what_goes_wrong_in_a_process_is_said_once_and_checkpoints_stay(
         tiny_model: Path, rows_file: Path, tmp_path: Path) -> None:
     stage = FAST.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(RunError, match=r"The loss was (nan|inf) at step \d of 8, on the rows row\d+"):
-        train(tiny_model, rows_file, tmp_path / "final", launch="2cpu", icldist=stage, eval_fraction=0)
+        train(tiny_model, rows_file, tmp_path / "final", launch="2cpu", icldist=stage, eval_fraction=0, save_steps=99)
     assert (tmp_path / "final" / "checkpoints" / "tokens").exists()
     assert not (tmp_path / "final" / "checkpoints" / "launch.json").exists()
 

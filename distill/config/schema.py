@@ -134,6 +134,10 @@ class Config(Section):
         if self.rows is None and not prompts.knowdist.samples + prompts.icldist.samples + general:
             raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
                              "leaves nothing to train on")
+        asked = {"knowdist": prompts.knowdist.samples, "icldist": prompts.icldist.samples + general}
+        if self.rows is None and not any(asked.get(stage, 1) for stage in self.train.stages):
+            raise ValueError(f"train.stages is [{', '.join(self.train.stages)}], but prompts asks for no samples of "
+                             "it, which leaves nothing to train on")
         return self
 
     @model_validator(mode="after")

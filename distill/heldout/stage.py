@@ -13,6 +13,7 @@ from distill.ledger import Ledger
 from distill.models import model_fingerprint
 from distill.process import call_in_process
 from distill.records import Drop, Prompt, SftRow, read_records
+from distill.sft.elsewhere import LABELS
 from distill.sft.filters import has_closed_labels
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
@@ -97,8 +98,10 @@ def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOu
     asked, path = {}, run / "prompts" / f"{stage}.parquet"
     if path.exists():  # rows that were made elsewhere have no prompt records
         asked = {item.id: item for item in read_records(path, Prompt) if item.id in rows and has_closed_labels(item)}
+    elsewhere = run / "sft" / LABELS
+    by_kind = read_json(elsewhere) if elsewhere.exists() else {}
     return [HeldOutRow(row.id, row.family, row.kind, row.prompt, row.completion,
-                       tuple(asked[row.id].labels) if row.id in asked else (),
+                       tuple(asked[row.id].labels if row.id in asked else by_kind.get(row.kind, ())),
                        asked[row.id].multi_label if row.id in asked else False) for row in rows.values()]
 
 

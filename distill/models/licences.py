@@ -25,6 +25,10 @@ _LLAMA_3 = ("a model made with it or with its answers must bear a name that begi
 _KNOWN = (
     (r"zhang-yice/.*sentiment-distillation", Licence("cc-by-4.0", "CC BY 4.0, by its model card",
                                                      "the licence of the model it was made from holds, too")),
+    (r"deepseek-r1-distill-llama-70b", Licence("llama3.3", "MIT License, on Llama 3.3 Community License", _LLAMA_3)),
+    (r"deepseek-r1-distill-llama", Licence("llama3.1", "MIT License, on Llama 3.1 Community License", _LLAMA_3)),
+    (r"deepseek", Licence("mit", "MIT License")),
+    (r"gpt-oss", Licence("apache-2.0", "Apache License 2.0")),
     (r"llama-?3\.1", Licence("llama3.1", "Llama 3.1 Community License", _LLAMA_3)),
     (r"llama-?3\.2", Licence("llama3.2", "Llama 3.2 Community License", _LLAMA_3)),
     (r"llama-?3\.3", Licence("llama3.3", "Llama 3.3 Community License", _LLAMA_3)),
@@ -49,7 +53,6 @@ _KNOWN = (
                                                                  "compete with Anthropic without its permission")),
     (r"gemini", Licence("other", "Google's Gemini API terms", "answers must not be used to develop models that "
                                                               "compete with Google's")),
-    (r"deepseek", Licence("mit", "MIT License")),
     (r"phi-[234]", Licence("mit", "MIT License")),
     (r"mi[sx]tral", Licence("apache-2.0", "Apache License 2.0", "some Mistral models are under the Mistral Research "
                                                                "License instead: no commercial use")),

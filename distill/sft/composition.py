@@ -1,16 +1,21 @@
 """What training rows are made of: how many of each family, kind and source of texts."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distill.corpus.build import texts_file
 from distill.sft.build import FOLDER
 
 
-def composition(run: Path, stage: str) -> list[dict[str, Any]]:
+def composition(run: Path, stage: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return ``family``, ``kind``, ``source`` and ``rows`` for each that a stage's training rows hold, sorted.
+
+    Rows whose ids are in ``without`` are not counted.
 
     ``source`` is where the texts came from, and empty for rows without a text of the corpus. Empty without the file.
     """
@@ -18,6 +23,7 @@ def composition(run: Path, stage: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = pq.read_table(path, columns=["id", "family", "kind"])
+    rows = rows.filter(pc.invert(pc.is_in(rows["id"], pa.array(list(without), pa.string()))))
     prompts = run / "prompts" / f"{stage}.parquet"
     if prompts.exists():
         texts = pq.read_table(texts_file(run), columns=["id", "source"]).rename_columns(["text_id", "source"])

@@ -25,16 +25,20 @@ from distill.models import load_tokenizer, model_fingerprint
 from distill.records import BenchmarkText, Drop, RecordWriter, SftRow
 from distill.sft.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
 from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_json
 
 VERSION = 1
 """Raised when rows are read or dropped in another way."""
 _CHUNK = 2000
+_FEWEST_WORDS = 3
 _TURNS = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
 _PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "response"), ("instruction", "output"),
           ("input", "output"), ("question", "answer"), ("query", "response"))
 
 SentiBench = Callable[[SentiBenchRows], Iterator[tuple[str, str, str]]]
 """Returns (task, prompt, completion) of a benchmark's train splits."""
+LABELS = "labels.json"
+"""Beside the rows: by kind, the closed list of labels that their prompts allow, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,14 @@ class Benchmarks:
     """What training rows must not hold, and the benchmark's own.
 
     ``all`` gives the texts of all splits, for rows from elsewhere; ``test`` those of the test splits, for ``rows``,
-    which gives the train splits as rows. ``id`` names the content of them all.
+    which gives the train splits as rows. ``labels`` are its closed lists of labels by task. ``id`` names the content of
+    them all, and how it is asked.
     """
 
     all: Callable[[], Iterable[BenchmarkText]]
     test: Callable[[], Iterable[BenchmarkText]]
     rows: SentiBench
+    labels: Mapping[str, Sequence[str]]
     id: str
 
 
@@ -55,8 +61,9 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                 on_change: OnChange = "stop") -> Outcome:
     """Read the rows of both stages into ``run/sft``. The accounts ``sft/knowdist`` and ``sft/icldist`` count rows.
 
-    Dropped are: ``empty`` (no prompt or no completion), ``several_turns`` (a conversation that is more than one
-    question and its answer), ``duplicate``, the rules of decontamination, ``too_long_student``, ``over_limit``.
+    Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a number, a list), ``several_turns`` (a
+    conversation that is not one question and its answer), ``duplicate``, the rules of decontamination,
+    ``too_long_student``, ``over_limit``.
 
     Raises:
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
@@ -82,6 +89,7 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                                      "train.max_length, and at rows.decontaminate.")
                 accounts.append(ledger)
                 by_source[stage] = dict(sorted(kept.items()))
+        write_json(folder / LABELS, {f"sentibench/{task}": list(labels) for task, labels in benchmarks.labels.items()})
         return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {}}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
@@ -130,13 +138,31 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
 
 def _leaks(rows: list[SftRow], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
     """Return for each row the rule by which it holds a text of the benchmark, with what was found; None for none."""
+    leaks: list[tuple[str, str] | None] = [None] * len(rows)
     if index is None or not rows:
-        return [None] * len(rows)
-    texts = text_array([f"{row.prompt}\n{row.completion}" for row in rows])
+        return leaks
+    owners, pieces = zip(*((place, piece) for place, row in enumerate(rows) for piece in _pieces(row)), strict=True)
+    texts = text_array(pieces)
     normals = normal_forms(texts)
     found = index.find(texts, normals, sketch_normalized(texts, normals))
-    return [(RULES[rule], index.detail(found, place)) if rule >= 0 else None
-            for place, rule in enumerate(found.rules.tolist())]
+    for number, (owner, rule) in enumerate(zip(owners, found.rules.tolist(), strict=True)):
+        if rule >= 0 and leaks[owner] is None:
+            leaks[owner] = (RULES[rule], index.detail(found, number))
+    return leaks
+
+
+def _pieces(row: SftRow) -> Iterator[str]:
+    """Yield what of a row is looked for in the benchmark: the whole, and by itself each line of three words or more.
+
+    Without what a line begins with ('Sentence: ', 'Text: '), and the quotation marks around it. A benchmark's short
+    sentences are found only as a text of their own.
+    """
+    yield f"{row.prompt}\n{row.completion}"
+    for line in dict.fromkeys((*row.prompt.splitlines(), *row.completion.splitlines())):
+        for piece in dict.fromkeys((line, line.partition(": ")[2])):
+            piece = piece.strip().strip("\"'“”")
+            if piece.count(" ") >= _FEWEST_WORDS - 1:
+                yield piece
 
 
 def _within_limit(source: Any, stage: str, seed: int, benchmarks: Benchmarks) -> set[str] | None:
@@ -163,10 +189,14 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Sft
             kind, pair = _form(source, record)
         asked, answered = pair(record)
         family = "knowdist" if stage == "knowdist" else "general"
+        if isinstance(asked, list) and isinstance(answered, list):  # a conversation in two columns
+            asked, answered = _one_turn([*asked, *answered])
         if asked is None and answered is None:
             yield SftRow(content_id(repr(record)), family, kind, "", ""), "several_turns"
-            continue
-        yield _row(stage, family, kind, "" if asked is None else str(asked), "" if answered is None else str(answered))
+        elif not all(text is None or isinstance(text, str) for text in (asked, answered)):
+            yield SftRow(content_id(repr(record)), family, kind, "", ""), "not_text"
+        else:
+            yield _row(stage, family, kind, asked or "", answered or "")
 
 
 def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[SftRow, str]:
@@ -245,8 +275,10 @@ def _with_input(record: Mapping[str, Any]) -> Any:
 
 def _one_turn(turns: Any) -> tuple[Any, Any]:
     """Return question and answer of a conversation of one turn; (None, None) for any other."""
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None, None
     said = [(_TURNS.get(str(turn.get("role", turn.get("from"))), ""), turn.get("content", turn.get("value")))
-            for turn in turns or ()]
+            for turn in turns]
     system = [text for who, text in said if who == "system"]
     others = [(who, text) for who, text in said if who != "system"]
     if [who for who, _ in others] != ["user", "assistant"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Train
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.models import load_model
 
 
@@ -60,18 +60,22 @@ def adapter_of(config: Train, model: Any) -> Any:
                       target_modules=targets, task_type="CAUSAL_LM")
 
 
-def merged(model: Any, start_model: Path) -> Any:
+def merged(model: Any, start_model: Path, adapters: dict[str, Any] | None = None) -> Any:
     """Return a trained model with its adapters in its weights; one without adapters as it is.
 
-    4-bit weights would be rounded once more by merging into them: their adapters are put into the weights that were
-    quantised.
+    ``adapters`` are their weights by name, where the model has only rounded ones. Rounded weights, and 4-bit ones,
+    would be rounded once more by merging into them: their adapters are put into the weights that training began with.
     """
     if not hasattr(model, "merge_and_unload"):
         return model
-    if not getattr(model.get_base_model(), "is_quantized", False):
+    if adapters is None and not getattr(model.get_base_model(), "is_quantized", False):
         return model.merge_and_unload()
-    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model
 
     plain = get_peft_model(load_model(start_model, "float32", "cpu"), model.peft_config["default"])
-    set_peft_model_state_dict(plain, get_peft_model_state_dict(model))
+    found = adapters or {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    unrounded = {name: weight.detach().cpu().float() for name, weight in found.items()}
+    if strangers := plain.load_state_dict(unrounded, strict=False).unexpected_keys:
+        raise RunError(f"The adapters {', '.join(strangers[:3])} do not belong to the student, so they "
+                       "cannot be merged. This is a defect of sentidistill or of peft's version.")
     return plain.merge_and_unload()

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.hashing import fingerprint
-from distill.stage import OnChange, changed_message
+from distill.stage import OnChange, changed_message, changes
 from distill.storage import read_json, sync_folder, write_json
 
 WHOLE = "whole.json"
@@ -41,7 +41,8 @@ def claim(folder: Path, inputs: Mapping[str, Any], on_change: OnChange) -> None:
     """Make ``folder`` the place for the checkpoints of a training with ``inputs``.
 
     Raises:
-        InputError: it holds checkpoints of another training, and ``on_change`` is ``stop``.
+        InputError: it holds checkpoints of another training, and they are not to be discarded. Nor can they be kept:
+            a model trained with these settings and then with those has neither.
     """
     marker = folder / _INPUTS
     if marker.exists():
@@ -51,6 +52,8 @@ def claim(folder: Path, inputs: Mapping[str, Any], on_change: OnChange) -> None:
         if on_change == "stop":
             raise InputError(changed_message(folder, old, inputs))
         if on_change == "keep":
-            return
+            raise InputError(f"The training in {folder.parent} is half done, with other settings than now "
+                             f"({'; '.join(changes(old, inputs))}). It can be gone on with as it was begun, or done "
+                             "anew with --discard; --keep is for what is finished.")
     shutil.rmtree(folder, ignore_errors=True)
     write_json(marker, dict(inputs))

@@ -3,6 +3,7 @@
 ``python -m distill.training.launch ...`` is accelerate's launcher, but one that dies with whoever started it.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ MACHINE_RANK = "SENTIDISTILL_MACHINE_RANK"
 MAIN_ADDRESS = "SENTIDISTILL_MAIN_ADDRESS"
 _ORDER = "launch.json"
 _LOG = "launch.log"
-_POLL = 2.0
+_POLL, _SIGN_OF_LIFE, _STALE = 2.0, 10.0, 120.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def join(run: Path) -> None:
 
     ``SENTIDISTILL_MACHINE_RANK`` says which one (1, 2, ...), ``SENTIDISTILL_MAIN_ADDRESS`` where the first is.
 
+    The run folder, and the models it begins with, must be at the same paths on each machine.
+
     Raises:
         InputError: neither is given.
     """
@@ -117,14 +120,17 @@ def join(run: Path) -> None:
     done = ""
     while True:
         for path in sorted(run.glob(f"models/*/{FOLDER}/{_ORDER}")):
-            order = read_json(path)
-            if order["attempt"] == done:
+            try:
+                order, age = read_json(path), time.time() - path.stat().st_mtime
+            except (InputError, OSError):  # gone in this moment
+                continue
+            if order["attempt"] == done or age > _STALE:
                 continue
             done = order["attempt"]
             print(f"machine {rank}: training {order['spec']['stage']}", file=sys.stderr, flush=True)
             try:
                 _run(cluster_of(order["spec"]["train"]["launch"]), order, path.parent, int(rank))
-            except RunError as error:  # the first machine says what to do; we wait for its next attempt
+            except (InputError, RunError) as error:  # the first machine says what to do; we wait for its next attempt
                 print(f"machine {rank}: {error}", file=sys.stderr, flush=True)
         time.sleep(_POLL)
 
@@ -152,7 +158,13 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
                 **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "SENTIDISTILL_SCREEN": f"/proc/{os.getpid()}/fd/2"})
-        status = process.wait()
+        while True:  # a sign of life, by which other machines know this order from one whose machine died
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(_SIGN_OF_LIFE)
+                break
+            with contextlib.suppress(OSError):
+                if machine == 0:
+                    os.utime(folder / _ORDER)
     if machine == 0 and (said / "result.json").exists():
         return json.loads((said / "result.json").read_text(encoding="utf-8"))
     errors = [read_json(path) for path in sorted(said.glob("error-*.json"))]

@@ -44,7 +44,7 @@ class EpochSampler(Sampler[int]):
         return filled(len(self.lengths), self.arrangement)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; accelerate calls this."""
+        """Choose the epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -68,7 +68,7 @@ class EpochSampler(Sampler[int]):
             generator.shuffle(batches)
             for batch in batches:
                 yield from self._arranged(batch)
-        yield from short if not self.arrangement.packing else sorted(short)
+        yield from short
 
     def _arranged(self, batch: list[int]) -> list[int]:
         if not self.arrangement.packing:

@@ -41,8 +41,9 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         claim(folder / FOLDER, inputs, on_change)
         target = "distill.training.launch:launch" if config.launch else "distill.training.worker:train"
         result = call_in_process(target, {
-            "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path) for path in rows],
-            "start_model": str(start_model), "out": str(folder), "seed": seed}, folder / "error.log")
+            "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
+            "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed},
+            folder / "error.log")
         account = result["ledger"]
         ledger = Ledger(f"train/{stage}", "rows", account["n_in"], account["n_out"])
         ledger.dropped.update(account["dropped"])

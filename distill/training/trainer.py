@@ -5,11 +5,12 @@ stops at a loss that is no number, counts every row it was given, and marks chec
 """
 
 import errno
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from distill.errors import RunError
@@ -18,8 +19,9 @@ from distill.training.dataset import Tokenized
 from distill.training.loss import IGNORED, completion_loss
 from distill.training.sampling import Arrangement, EpochSampler, InOrder
 
-_OF_THE_DISK = ("No space left", "write", "enforce fail", "os error")
-"""What tokenizers, safetensors and torch say where a file could not be written."""
+_FULL = ("No space left", "os error 28", "enforce fail", "file write failed")
+"""What tokenizers, safetensors and torch say of a disk that is full."""
+_COUNTED = ("rows", "tokens", "sum")
 _NAMED = 8  # rows of a bad batch that an error names
 
 
@@ -27,28 +29,32 @@ class CompletionTrainer(SFTTrainer):
     """TRL's trainer with :func:`completion_loss` over tokenised rows, each of which it knows by its number.
 
     ``rows`` says what was tokenised, ``arrangement`` how rows become batches, ``counted`` what a resumed training had
-    been given before.
+    been given before, ``made_by`` what checkpoints say of the processes that wrote them.
     """
 
-    def __init__(self, *args: Any, rows: Tokenized, arrangement: Arrangement, counted: dict[str, int] | None = None,
-                 **kwargs: Any) -> None:
-        self._rows, self._arrangement = rows, arrangement
-        self._counted_before = counted or {"rows": 0, "tokens": 0}
-        self._counted_here = {"rows": 0, "tokens": 0}
+    def __init__(self, *args: Any, stage: str, rows: Tokenized, arrangement: Arrangement, made_by: dict[str, int],
+                 counted: dict[str, int] | None = None, **kwargs: Any) -> None:
+        self._stage, self._rows, self._arrangement, self._made_by = stage, rows, arrangement, made_by
+        self._counted_before = {name: (counted or {}).get(name, 0) for name in _COUNTED}
+        self._counted_here = dict.fromkeys(_COUNTED, 0)
         super().__init__(*args, **kwargs)
+        self.add_callback(_Epochs(self))
         self._data = self.train_dataset  # with the column of ids, which Trainer hides from its loaders
         self.data_collator = _KnowsRows(self.data_collator)
 
     def counted(self) -> dict[str, int]:
-        """Return how many rows and tokens all processes together have been given so far, over all epochs."""
-        here = torch.tensor([self._counted_here["rows"], self._counted_here["tokens"]], dtype=torch.int64)
-        rows, tokens = self.accelerator.reduce(here.to(self.args.device), "sum").tolist()
-        return {"rows": self._counted_before["rows"] + rows, "tokens": self._counted_before["tokens"] + tokens}
+        """Return what all processes together have been given so far, over all epochs and restarts.
 
-    @property
-    def trained_tokens(self) -> int:
-        """Tokens that this process has been given, paddings not counted."""
-        return self._counted_here["tokens"]
+        ``rows``, ``tokens`` (without padding), and ``sum``: of a number drawn for each row, which tells a row that was
+        given twice from two that were given once.
+        """
+        here = torch.tensor([self._counted_here[name] for name in _COUNTED], dtype=torch.int64)
+        given = self.accelerator.reduce(here.to(self.args.device), "sum").tolist()
+        return {name: self._counted_before[name] + count for name, count in zip(_COUNTED, given, strict=True)}
+
+    def counted_since_start(self) -> dict[str, int]:
+        """Return :meth:`counted` without what was given before this training was resumed."""
+        return {name: count - self._counted_before[name] for name, count in self.counted().items()}
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:
@@ -78,6 +84,7 @@ class CompletionTrainer(SFTTrainer):
             self._refuse_no_number(loss, real)
             lengths = self._data.data.column("length")
             self._counted_here["rows"] += len(real)
+            self._counted_here["sum"] += sum(map(number_of_row, real))
             self._counted_here["tokens"] += sum(lengths[number].as_py() for number in real)
         else:
             self._held_out_loss += loss.item() * n_labelled
@@ -92,8 +99,9 @@ class CompletionTrainer(SFTTrainer):
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise RunError(
             f"The loss was {loss.item()} at step {self.state.global_step + 1} of {self.state.max_steps}, on the rows "
-            f"{named}{more}: training stopped there. Lower train.<stage>.learning_rate or raise warmup_ratio; if it "
-            "stops at the same rows again, look at them. Checkpoints are kept.")
+            f"{named}{more}: training stopped there. Lower train.{self._stage}.learning_rate or raise warmup_ratio, "
+            "and train anew (--discard); if it stops at the same rows again, look at them. Checkpoints are kept until "
+            "then.")
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate with the loss as a mean over tokens, whatever the batches."""
@@ -111,7 +119,8 @@ class CompletionTrainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         lengths = self._data.data.column("length").to_pylist()[:self._rows.n_train]
-        return EpochSampler(lengths, self._arrangement, self.args.seed)
+        self.sampler = EpochSampler(lengths, self._arrangement, self.args.seed)
+        return self.sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> InOrder:
         return InOrder(self._rows.n_held_out, self._arrangement)
@@ -119,18 +128,29 @@ class CompletionTrainer(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         counted = self.counted()
+        self._refuse_spoilt_weights()
         try:
             Trainer._save_checkpoint(self, model, trial)  # TRL's adds a model card
             self.accelerator.wait_for_everyone()  # each process writes a part
             if self.args.should_save:
-                checkpoints.mark_whole(folder, {"step": self.state.global_step, **counted})
+                checkpoints.mark_whole(folder, {"step": self.state.global_step, **counted, **self._made_by})
         except Exception as error:  # each of the libraries that write has a way of its own to say so
-            if not isinstance(error, OSError) and not any(sign in str(error) for sign in _OF_THE_DISK):
+            if not isinstance(error, OSError) and "os error" not in str(error) and not any(
+                    sign in str(error) for sign in _FULL):
                 raise
             raise self._not_saved(folder, error) from error
 
+    def _refuse_spoilt_weights(self) -> None:
+        """Raise where a weight is no number: a checkpoint of such a model could never be gone on with."""
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters() if weight.requires_grad):
+            raise RunError(
+                f"Weights are no finite numbers any more at step {self.state.global_step} of {self.state.max_steps}, "
+                f"so no checkpoint was written. Lower train.{self._stage}.learning_rate or raise warmup_ratio, and "
+                "train anew (--discard). The checkpoints before are kept until then.")
+
     def _not_saved(self, folder: Path, error: Exception) -> RunError:
-        full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)
+        number = error.errno if isinstance(error, OSError) else None
+        full = number in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in _FULL)
         before = checkpoints.newest_whole(folder.parent, delete=False)
         kept = f"{before.name} before it is whole" if before else "there is none before it"
         return RunError(
@@ -141,7 +161,27 @@ class CompletionTrainer(SFTTrainer):
     def _checkpoint_bytes(self) -> int:
         weights = sum(weight.numel() for weight in self.model.parameters())
         trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        return 4 * weights + 8 * trained
+        return 4 * (weights if trained == weights else trained) + 8 * trained
+
+
+def number_of_row(row: int) -> int:
+    """Return a 40-bit number drawn for a row's place, so that sums of them tell sets of rows apart."""
+    mixed = (row + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
+    return mixed >> 24
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler which epoch it is: with several processes, accelerate's loaders do not after a restart."""
+
+    def __init__(self, trainer: CompletionTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Reckon the epoch from the steps done."""
+        trainer = self._trainer
+        steps = math.ceil(trainer._rows.n_train / trainer._arrangement.global_batch_size)
+        trainer.sampler.set_epoch(state.global_step // steps)
 
 
 class _KnowsRows:

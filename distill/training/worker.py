@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import StageTraining, Train
-from distill.errors import RunError
+from distill.errors import InputError, RunError
 from distill.storage import read_json
 from distill.training import checkpoints as saved
 from distill.training.dataset import Tokenized
@@ -51,13 +51,15 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "not fit into the device's memory. Lower train.device_batch_size (the global batch stays as it is) or turn "
             "gradient_checkpointing on, and run the same command again; checkpoints are kept.") from error
     _check_every_row_was_trained(trainer, rows.n_train)
+    given = trainer.counted_since_start()["tokens"]
     model = trainer.accelerator.unwrap_model(trainer.model)
-    weights = _whole_weights(trainer, model) if _zero_stage(trainer.args) and config.method == "full" else None
+    weights = _whole_weights(trainer, model) if _zero_stage(trainer.args) else None
     if trainer.is_world_process_zero():
         shutil.copyfile(rows.drops, out / rows.drops.name)
         # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
-        save_model(merged(model, start_model), load_tokenizer(start_model), out,
-                   bfloat16=trainer.args.bf16 and stage != "knowdist", weights=weights)
+        save_model(merged(model, start_model, weights), load_tokenizer(start_model), out,
+                   bfloat16=trainer.args.bf16 and stage != "knowdist",
+                   weights=weights if config.method == "full" else None)
     trainer.accelerator.wait_for_everyone()
     return {
         "ledger": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
@@ -68,7 +70,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "eval_loss": _curve(trainer, "eval_loss"),
             "rows": rows.n_train, "tokens": rows.n_tokens, "completion_tokens": rows.n_completion_tokens,
             "longest_row": rows.longest, "preflight": before,
-            "useful_tokens_per_second": round(trainer.trained_tokens / clock.seconds, 1) if clock.seconds else None,
+            "useful_tokens_per_second": round(given / clock.seconds, 1) if clock.seconds else None,
             "forecast_seconds": forecast.seconds,
             "seconds": round(time.monotonic() - started, 1),
         },
@@ -146,6 +148,9 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
                       hyperparameters.num_train_epochs, start_model, seed, arguments.bf16, _zero_stage(arguments))
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
+    made_by = {"zero_stage": _zero_stage(arguments), "world_size": world_size}
+    before = read_json(resume / saved.WHOLE) if resume else None
+    _check_same_processes(made_by, before or made_by)
     model = load_student(config, start_model, attention_of(config, torch.cuda.is_available()))
     clock, forecast = StepClock(), Forecast(stage)
     callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
@@ -153,14 +158,28 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=train_rows, eval_dataset=held_out if rows.n_held_out else None,
         processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
-        rows=rows, counted=read_json(resume / saved.WHOLE) if resume else None,
+        stage=stage, rows=rows, counted=before, made_by=made_by,
         arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size, config.group_by_length,
                                 config.packing))
     trainer.remove_callback(PrinterCallback)
+    for weight in trainer.model.parameters():
+        if weight.requires_grad and config.method == "qlora":
+            weight.data = weight.data.float()  # TRL rounds them, and updates as small as ours would vanish
     if len(trainer.train_dataset) != rows.n_train + 1:
         raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
                        "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
     return trainer, clock, forecast, found.to_json()
+
+
+def _check_same_processes(now: dict[str, int], then: dict[str, int]) -> None:
+    """Raise where a checkpoint's optimiser cannot be read: DeepSpeed's is in parts, as many as processes."""
+    same_parts = now["world_size"] == then["world_size"] or not now["zero_stage"]
+    if now["zero_stage"] != then["zero_stage"] or not same_parts:
+        raise InputError(
+            f"The checkpoints in the stage's folder were written by {then['world_size']} processes with ZeRO "
+            f"stage {then['zero_stage']}, and "
+            f"cannot be read by {now['world_size']} with ZeRO stage {now['zero_stage']}. Go on with the train.launch "
+            "it was begun with, or delete that folder to train anew.")
 
 
 def _zero_stage(arguments: Any) -> int:
@@ -169,11 +188,13 @@ def _zero_stage(arguments: Any) -> int:
 
 
 def _whole_weights(trainer: Any, model: Any) -> dict[str, Any]:
-    """Return the weights of which DeepSpeed left each process a part, unrounded; empty in all but the first process."""
+    """Return the trained weights, of which DeepSpeed left each process a part, unrounded; in the first process."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = {}
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         whole = safe_get_full_fp32_param(weight)  # all processes must ask
         if whole is None:
             raise RunError(f"DeepSpeed has no float32 copy of {name}, so the trained model cannot be written. The "
@@ -184,10 +205,14 @@ def _whole_weights(trainer: Any, model: Any) -> dict[str, Any]:
 
 
 def _check_every_row_was_trained(trainer: Any, n_rows: int) -> None:
-    epochs, given = trainer.args.num_train_epochs, trainer.counted()["rows"]
-    if epochs == int(epochs) and given != n_rows * int(epochs):
-        raise RunError(f"The trainer was given {given} rows in {int(epochs)} epochs of {n_rows}: rows were "
-                       "lost or doubled on the way. This is a defect of sentidistill or of its trainer's version.")
+    from distill.training.trainer import number_of_row
+
+    epochs, given = trainer.args.num_train_epochs, trainer.counted()
+    expected = (n_rows * int(epochs), sum(map(number_of_row, range(n_rows))) * int(epochs))
+    if epochs == int(epochs) and (given["rows"], given["sum"]) != expected:
+        raise RunError(f"The trainer was given {given['rows']} rows in {int(epochs)} epochs of {n_rows}, and not each "
+                       "once an epoch: rows were lost or doubled on the way. This is a defect of sentidistill or of "
+                       "its trainer's version.")
 
 
 def _curve(trainer: Any, key: str) -> list[list[float]]:

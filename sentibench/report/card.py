@@ -8,6 +8,7 @@ import yaml
 from distill.config.schema import Config
 from distill.models import ON_HUB
 from distill.models.licences import Licence, licence_of
+from distill.records import Drop, read_records
 from distill.sft.composition import composition
 from distill.storage import read_json, write_text
 from sentibench.report.markdown import markdown_table
@@ -60,13 +61,21 @@ def _use(config: Config) -> list[str]:
 
 def _data(run: Path, stages: list[dict[str, Any]]) -> list[str]:
     rows = [{"stage": source, **row} for entry in stages for source in _sources(entry["stage"])
-            for row in composition(run, source)]
+            for row in composition(run, source, _not_trained_on(run, entry["stage"]))]
     lines = ["## Training data", ""]
     if not rows:
         return [*lines, "The run folder no longer holds the training rows."]
     return [*lines, *markdown_table(["stage", "family", "kind", "texts from", "rows"], (
         [row["stage"], row["family"], row["kind"], row["source"] or DASH, f"{row['rows']:,}"] for row in rows), 4),
-        "", "A part of each stage's rows was held out for the loss curve, and not trained on."]
+        "", "Rows held out for the loss curve, too long, or outside the fraction of the data that was used are not "
+        "counted: they were not trained on."]
+
+
+def _not_trained_on(run: Path, stage: str) -> list[str]:
+    """Return the ids of the rows that a stage dropped or held out."""
+    folder = run / "models" / ("knowdist" if stage == "knowdist" else "final")
+    path = folder / "dropped.parquet"
+    return [drop.id for drop in read_records(path, Drop)] if path.exists() else []
 
 
 def _sources(stage: str) -> tuple[str, ...]:
@@ -125,11 +134,21 @@ def _licences(config: Config, base: Path) -> dict[str, Licence]:
     found = {"student": licence_of(config.student.model.name, base)}
     if config.teacher:
         found["teacher"] = licence_of(config.teacher.model.name)
+    elif _answers_of_models(config):
+        found["teacher"] = licence_of(config.rows.teacher or "")
     return found
 
 
+def _answers_of_models(config: Config) -> bool:
+    """Say whether rows that were made elsewhere may hold answers of a model: all but a benchmark's own may."""
+    return bool(config.rows) and any(source.kind != "sentibench" for source in (*config.rows.knowdist,
+                                                                               *config.rows.icldist))
+
+
 def _licence_lines(config: Config, licences: dict[str, Licence]) -> list[str]:
-    names = {"student": config.student.model.name, "teacher": config.teacher.model.name if config.teacher else ""}
+    named = config.teacher.model.name if config.teacher else config.rows.teacher if config.rows else None
+    names = {"student": config.student.model.name,
+             "teacher": named or "who gave the answers is not named (rows.teacher)"}
     lines = ["## Licences", ""]
     for role, licence in licences.items():
         title = {"student": "Base of the student", "teacher": "Teacher"}[role]

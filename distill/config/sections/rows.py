@@ -66,6 +66,7 @@ class Rows(Section):
     knowdist: list[RowSource] = Field([])
     icldist: list[RowSource] = Field([])
     decontaminate: Decontaminate = Decontaminate()
+    teacher: str | None = Field(None, description="the model that gave the answers, whose licence the model card names")
 
     @model_validator(mode="after")
     def _some(self) -> Self:
