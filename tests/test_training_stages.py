@@ -260,3 +260,41 @@ def test_repetition_is_seen_and_lists_are_spared() -> None:
     assert not gates.is_repetition("The food was good, the waiter was quick, the room was cold and the wine was warm.")
     assert not gates.is_repetition("positive")
     assert gates.measure([]) == {"asked": 0, "ended": None, "repeated": None}
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_checkpoints_of_another_base_model_or_settings_are_kept_and_not_gone_on_with(
+        tiny_model: Path, run: Path, tmp_path: Path, in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.models import depth_prune
+    from distill.training.callbacks import Progress
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "on_train_end", stop)
+        train(tiny_model, run)
+    folder = run / "models" / "final" / checkpoints.FOLDER
+    other = depth_prune(tiny_model, 2, tmp_path / "other")
+    with pytest.raises(InputError, match="start_model"):
+        train(other, run)
+    with pytest.raises(InputError, match=r"half done, with other settings.*max_length.*--discard"):
+        stages.train_stage("icldist", CONFIG.model_copy(update={"max_length": 100}), [
+            run / "sft" / "icldist.parquet"], tiny_model, run / "models" / "final", seed=42, on_change="keep")
+    assert checkpoints.newest_whole(folder, delete=False).name == "checkpoint-6"
+    assert train(tiny_model, run).details["resumed_from_step"] == 6
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ("train.knowdist.learning_rate=0", "learning_rate: input should be greater than 0"),
+    ("train.eval_fraction=0", "gate.enabled to false"), ("train.stages=[icldist, knowdist]", "stages can be"),
+    ("prompts={knowdist: {samples: 5}, icldist: {samples: 0}, general: {samples: 0}} train.stages=[icldist]",
+     "asks for no samples of it")])
+def test_settings_that_cannot_train_anything_are_refused_when_the_config_is_read(settings: str, message: str) -> None:
+    from distill.config.load import load_config
+
+    parts = settings.replace(" train.stages", "\ntrain.stages").split("\n")
+    with pytest.raises(InputError, match=message):
+        load_config(Path(__file__).parents[1] / "flows/configs/ci.yaml", parts)
