@@ -33,8 +33,10 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {run.name}", "",
              *_what(config, stages), "", *_use(config), "", *_data(run, stages), "", *_hyperparameters(stages), "",
              *_results(bench), "", *_limits(config, bench), "", *_licence_lines(config, licences)]
-    write_text(model / CARD, "\n".join(lines) + "\n")
-    return model / CARD
+    text, path = "\n".join(lines) + "\n", model / CARD
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
 
 
 def _what(config: Config, stages: list[dict[str, Any]]) -> list[str]:
