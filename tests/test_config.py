@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from distill.config.load import load_config, save_config
 from distill.config.schema import Teacher
 from distill.errors import InputError
+from distill.hashing import fingerprint
 
 CONFIGS = sorted((Path(__file__).parent.parent / "flows" / "configs").glob("*.yaml"))
 MINIMAL = {
@@ -37,7 +38,8 @@ def test_every_shipped_config_resolves_and_is_named_after_its_file(path: Path, m
 def test_a_saved_config_resolves_to_itself(minimal: Path, tmp_path: Path) -> None:
     config = load_config(minimal)
     save_config(config, tmp_path / "elsewhere" / "config.yaml")
-    assert load_config(tmp_path / "elsewhere" / "config.yaml") == config
+    again = load_config(tmp_path / "elsewhere" / "config.yaml")
+    assert again == config and fingerprint(again.to_json()) == fingerprint(config.to_json()), "4 is not 4.0 in a print"
 
 
 def test_relative_paths_are_meant_from_the_config_file(minimal: Path) -> None:

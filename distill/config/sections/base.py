@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 class Section(BaseModel):
     """Base of every part of the config."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    # Defaults are validated, too: a 4 for a float would be 4.0 once it was saved and read again: another print.
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True)
 
 
 def default_kind(kind: str) -> BeforeValidator:
