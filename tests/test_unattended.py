@@ -51,7 +51,7 @@ def test_a_step_holds_the_gpus_that_its_engine_is_spread_over(paper: Run) -> Non
     spread = paper.config.teacher.engine.tensor_parallel_size  # type: ignore[union-attr]
     assert spread > 1
     assert [gpus_needed(step, paper) for step in ("collect", "prompts", "generate", "train", "check", "report")] == [
-        0, 0, spread, 1, 1, 0]
+        0, 0, spread, 8, 1, 0], "the paper's config trains on eight, too"
 
 
 def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
