@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine import describe
 from distill.config.load import load_config
-from distill.config.schema import StageTraining, Train
+from distill.config.schema import Gate, StageTraining, Train
 from distill.models import count_parameters, load_tokenizer, resolve_model
 from distill.records import Prompt, SftRow, read_records, write_records
 from distill.sft.build import lengths_of
@@ -128,8 +128,8 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from distill.training.worker import train
 
     stage = StageTraining(learning_rate=1e-5, num_train_epochs=1, global_batch_size=8, warmup_ratio=0)
-    config = Train(device_batch_size=8, eval_fraction=0, dtype=arguments.dtype, packing=arguments.packing,
-                   save_steps=100_000, save_minutes=None, icldist=stage)
+    config = Train(device_batch_size=8, dtype=arguments.dtype, packing=arguments.packing, icldist=stage,
+                   eval_fraction=0, gate=Gate(enabled=False), save_steps=100_000, save_minutes=None)
     out = Path(tempfile.mkdtemp(dir=arguments.folder))
     done = train({"stage": "icldist", "train": config.model_dump(mode="json"),
                   "rows": [str(arguments.folder / "rows.parquet")], "start_model": str(_model(arguments)),

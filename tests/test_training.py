@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.schema import DepthPrunedStudent, Lora, Model, PretrainedStudent, StageTraining, Train
+from distill.config.schema import DepthPrunedStudent, Gate, Lora, Model, PretrainedStudent, StageTraining, Train
 from distill.errors import InputError, RunError
 from distill.ledger import Ledger
 from distill.records import Drop, SftRow, read_records, write_records
@@ -15,7 +15,8 @@ from distill.training import stages
 from tests.helpers import make_rows
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
-CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST)
+CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST,
+               gate=Gate(enabled=False))
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from tests.helpers import make_rows
 from tests.test_training import call_here
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
-CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST, unified=FAST)
+CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST, unified=FAST,
+               gate=Gate(enabled=False))
 
 
 def knowdist_rows(count: int = 16) -> list[SftRow]:

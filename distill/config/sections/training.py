@@ -116,7 +116,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _rows_for_the_gate(self) -> Self:
-        if self.gate.enabled and not self.eval_fraction and "eval_fraction" in self.model_fields_set:
+        if self.gate.enabled and not self.eval_fraction:
             raise ValueError("eval_fraction is 0, so that no row is held out, but gate asks held-out rows; set "
                              "gate.enabled to false, or eval_fraction above 0")
         return self
