@@ -64,7 +64,7 @@ def _approve(folder: Path) -> None:
     from distill.errors import InputError
     from distill.generation.answer import approve
     from distill.stage import MARKER
-    from flows.steps import STAGES
+    from flows.plan import STAGES
 
     if not [stage for stage in STAGES if not (folder / stage / MARKER).exists() and approve(stage, folder)]:
         raise InputError(f"No forecast of the run {folder} waits for approval: no pilot was asked, or all is answered.")
@@ -74,8 +74,8 @@ def stage_command(arguments: argparse.Namespace) -> None:
     """Run one stage of the pipeline (or the two of one kind), as its command names it."""
     from distill.errors import InputError
     from distill.ledger import write_run_ledger
+    from flows.plan import STAGES, gated_stages, trained_stages
     from flows.run import Run, open_run
-    from flows.steps import STAGES, gated_stages, trained_stages
     from flows.watch import watched
 
     def wanted(run: Run) -> Sequence[str]:

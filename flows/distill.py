@@ -14,10 +14,12 @@ from distill.errors import may_pass
 from distill.generation.answer import ApprovalNeeded
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
-from flows import artifacts, steps
+from distill.training.stages import MODELS
+from flows import artifacts
 from flows.approval import wait_for_approval
 from flows.gpus import gpu_slots, gpus_needed
 from flows.notify import tell
+from flows.plan import gated_stages, quality_parts, trained_stages
 from flows.progress import shown
 from flows.run import Run, open_run
 from flows.watch import watched
@@ -39,7 +41,7 @@ def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     with gpu_slots(gpus_needed(name, run)), progress:
         done = watched(name, run, stage)
     if name == "train":
-        artifacts.show_losses(run, steps.MODELS[str(stage)])
+        artifacts.show_losses(run, MODELS[str(stage)])
     return done
 
 
@@ -65,12 +67,12 @@ def distill(
             step.with_options(name="collect")("collect", opened)
             step.with_options(name="prompts")("prompts", opened)
             teacher_answers(opened)
-        for part in steps.quality_parts(opened):
+        for part in quality_parts(opened):
             step.with_options(name=f"teacher's quality: {part}")("quality", opened, part)
         step.with_options(name="select")("select", opened)
-        for stage in steps.trained_stages(opened):
+        for stage in trained_stages(opened):
             step.with_options(name=f"SFT: {stage}")("train", opened, stage)
-            if stage in steps.gated_stages(opened):
+            if stage in gated_stages(opened):
                 step.with_options(name=f"gate: {stage}")("gate", opened, stage)
         step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)

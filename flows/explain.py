@@ -8,8 +8,9 @@ from distill.config.load import load_config
 from distill.config.sections.base import decisive
 from distill.stage import MARKER, differences, kept_changes
 from distill.storage import read_json
+from flows.plan import STAGES
 from flows.run import CONFIG, Run, find_config, stored_config
-from flows.steps import STAGES, teacher_weights
+from flows.steps import teacher_weights
 
 
 def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from distill.errors import InputError
 from distill.quality.stage import read_scores
+from flows.plan import quality_parts
 from flows.run import Run
-from flows.steps import quality_parts
 from sentibench.report.quality import QualityTable, quality_tables
 
 

@@ -7,9 +7,10 @@ from distill.gpus import has_gpus
 from distill.quality.stage import PARTS
 from distill.stage import MARKER
 from distill.storage import read_json
+from distill.training.stages import MODELS
 from flows.forecast import duration, money
+from flows.plan import STAGES, gated_stages, quality_parts, untrained_models
 from flows.run import Run, stored_config
-from flows.steps import MODELS, STAGES, gated_stages, quality_parts, untrained_models
 from sentibench.report.gather import RUN_STAGES
 
 if TYPE_CHECKING:

@@ -12,17 +12,16 @@ from typing import Any
 from distill.config.schema import TeacherSampling
 from distill.errors import InputError
 from distill.hashing import fingerprint
+from distill.heldout.asking import Asking
 from distill.models import Weights, weights_of
 from distill.records import FAMILIES
 from distill.stage import MARKER, Outcome
 from distill.storage import read_json
+from distill.training.stages import MODELS, sources_of
 from flows.forecast import tell_forecast
+from flows.plan import STAGES, trained_stages, untrained_models
 from flows.run import Run
 from flows.teacher import teacher_window
-
-STAGES = ("knowdist", "icldist")
-MODELS = {"knowdist": "models/knowdist", "icldist": "models/final", "unified": "models/final"}
-"""Where each stage leaves its model in the run folder."""
 
 
 def collect(run: Run) -> Outcome:
@@ -154,7 +153,7 @@ def train(run: Run, stage: str) -> Outcome:
     else:
         start = prepare_student(run.config.student, run.folder)
     outcome = train_stage(
-        stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in _sources(stage)], start, out,
+        stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in sources_of(stage)], start, out,
         run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
     if not (out / CARD).exists():
         write_card(run.folder, run.config, out, student_base_folder(run))
@@ -167,9 +166,8 @@ def gate(run: Run, stage: str) -> Outcome:
 
     _needs(run, MODELS[stage], "distill train")
     stages = trained_stages(run)
-    return pass_gate(
-        run.config.train.gate, run.config.evaluate.engine, run.config.train.prompt_format == "chat", _max_tokens(run),
-        stage, run.folder / MODELS[stage], stages[stages.index(stage) + 1:], run.folder, run.config.seed, run.on_change)
+    return pass_gate(run.config.train.gate, _asking(run), stage, run.folder / MODELS[stage],
+                     stages[stages.index(stage) + 1:], run.folder, run.config.seed, run.on_change)
 
 
 def check(run: Run) -> Outcome:
@@ -182,16 +180,16 @@ def check(run: Run) -> Outcome:
         _needs(run, MODELS[stage], "distill train")
         models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
     return check_models(
-        run.config.evaluate.held_out, run.config.evaluate.engine, run.config.train.prompt_format == "chat",
-        _max_tokens(run), models,
-        {source: run.folder / MODELS[stage] for stage in stages for source in _sources(stage)}, run.folder,
+        run.config.evaluate.held_out, _asking(run), models,
+        {source: run.folder / MODELS[stage] for stage in stages for source in sources_of(stage)}, run.folder,
         run.config.seed, run.on_change)
 
 
-def _max_tokens(run: Run) -> dict[str, int]:
-    """Return how long an answer may be, by family: as long as the teacher's were."""
+def _asking(run: Run) -> Asking:
+    """Return how held-out rows are asked; answers may be as long as the teacher's were."""
     sampling = run.config.teacher.sampling if run.config.teacher else TeacherSampling()
-    return {family: getattr(sampling, family).max_tokens for family in FAMILIES}
+    return Asking(run.config.evaluate.engine, run.config.train.prompt_format == "chat",
+                  {family: getattr(sampling, family).max_tokens for family in FAMILIES})
 
 
 def evaluate(run: Run) -> Outcome:
@@ -221,48 +219,11 @@ def report(run: Run) -> dict[str, Any]:
     return {**built, "card": str(card)}
 
 
-def _has_rows(run: Run, source: str) -> bool:
-    """Say whether there are rows of a stage at all: one whose samples are 0 has none."""
-    if run.config.rows:
-        return bool(getattr(run.config.rows, source))
-    prompts = run.config.prompts
-    if source == "knowdist":
-        return prompts.knowdist.samples > 0
-    return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
-
-
-def _sources(stage: str) -> tuple[str, ...]:
-    """Return which stages' rows a stage of training is given."""
-    return STAGES if stage == "unified" else (stage,)
-
-
 def _discard_untrained(run: Run) -> None:
     """Delete the model of a stage that is left out now, where what has changed is to be discarded."""
     for model in untrained_models(run):
         if run.on_change == "discard":
             shutil.rmtree(run.folder / model, ignore_errors=True)
-
-
-def trained_stages(run: Run) -> list[str]:
-    """Return the stages that are trained, in order: those of ``train.stages`` that have rows."""
-    return [stage for stage in run.config.train.stages if any(_has_rows(run, source) for source in _sources(stage))]
-
-
-def gated_stages(run: Run) -> list[str]:
-    """Return the stages after which the student must pass the gate."""
-    return trained_stages(run) if run.config.train.gate.enabled else []
-
-
-def untrained_models(run: Run) -> set[str]:
-    """Return the model folders of stages that are left out."""
-    return set(MODELS.values()) - {MODELS[stage] for stage in trained_stages(run)}
-
-
-def quality_parts(run: Run) -> list[str]:
-    """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
-    from distill.quality.stage import wanted_parts
-
-    return wanted_parts(run.config.quality) if run.config.teacher else []
 
 
 def teacher_folder(run: Run) -> Path:

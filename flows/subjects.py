@@ -10,8 +10,9 @@ from distill.config.schema import Evaluate, OpenAIEngine
 from distill.errors import InputError
 from distill.stage import MARKER
 from distill.storage import read_json
+from distill.training.stages import MODELS
+from flows.plan import trained_stages
 from flows.run import CONFIG, Run, find_config, stored_config
-from flows.steps import MODELS, trained_stages
 from sentibench.history.evaluate import Subject
 
 

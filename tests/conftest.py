@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.flow_helpers import distill
+from tests.generation_helpers import FakeEngine, faked
 from tests.stack import Postgres, Stack, postgres_programs
 from tests.vllm_server import VllmServer, VllmServers
 
@@ -38,6 +39,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill.models import resolve_model
 
     return resolve_model("random-tiny", cache=tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The expensive seam of teacher generation replaced: an engine without a model, in a thread."""
+    return faked(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 
 from distill import engines
+from distill.config.schema import Model, Teacher
 from distill.engines.base import Done, Output, Request
 from distill.errors import ProcessDiedError
 from distill.generation import pool, worker
+from distill.generation.run import generate
 from distill.hashing import content_id, derived_seed, id_hash
+from distill.models import Weights
 from distill.records import Prompt, Response, write_records
+
+TEACHER = Teacher(model=Model(name="m"), shard_size=8)
 
 
 def prompts_of(count: int, family: str = "knowdist") -> list[Prompt]:
@@ -120,4 +125,19 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
     monkeypatch.setattr(engines, "open_engine", opened)
     monkeypatch.setattr(pool, "Child", ThreadChild)
+    # No waiting between one engine's death and the next one's start.
+    monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
     return engine
+
+
+def made(run: Path, count: int = 40, teacher: Teacher = TEACHER, model: str = "model-a", **more: Any) -> Any:
+    return generate("knowdist", written(run, prompts_of(count)), teacher, Weights(Path(model), model), run, 42, **more)
+
+
+def dying(fake: FakeEngine, run: Path, after: int = 20) -> None:
+    """Have the engine die for good after some answers."""
+    fake.die_after = after
+    with pytest.raises(ProcessDiedError, match="engine died"):
+        made(run)
+    fake.die_after = 10**9

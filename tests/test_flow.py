@@ -130,8 +130,8 @@ def test_a_mistake_in_the_first_command_does_not_block_the_second(place: Path) -
 
 def test_a_stage_without_samples_is_left_out(place: Path) -> None:
     from distill.config.load import load_config
+    from flows.plan import trained_stages
     from flows.run import Run
-    from flows.steps import trained_stages
 
     config = load_config(ROOT / "flows/configs/ci.yaml", ["prompts.knowdist.samples=0"])
     assert trained_stages(Run(config, place)) == ["icldist"]

@@ -26,8 +26,9 @@ _PATHS = (
     ("rows", "knowdist", "*", "path"),
     ("rows", "icldist", "*", "path"),
 )
-_MODELS = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
-           ("train", "launch"))
+# Those that hold a name or a path.
+_NAMES = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
+          ("train", "launch"))
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -42,8 +43,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(values, override)
     values = _expand(values, path)
-    for keys in (*_PATHS, *_MODELS):
-        _absolute(values, keys, path.resolve().parent, only_paths=keys in _MODELS)
+    for keys in (*_PATHS, *_NAMES):
+        _absolute(values, keys, path.resolve().parent, only_paths=keys in _NAMES)
     return validate(values, str(path))
 
 
@@ -119,9 +120,9 @@ def _from_here(key: str, value: Any) -> Any:
     """Return an override's value with its relative paths made absolute: the command line means them from here."""
     parts = tuple("*" if part.isdecimal() else part for part in key.split("."))
     box = {"value": value}
-    for keys in (*_PATHS, *_MODELS):
+    for keys in (*_PATHS, *_NAMES):
         if keys[:len(parts)] == parts:
-            _absolute(box, ("value", *keys[len(parts):]), Path.cwd(), only_paths=keys in _MODELS)
+            _absolute(box, ("value", *keys[len(parts):]), Path.cwd(), only_paths=keys in _NAMES)
     return box["value"]
 
 

@@ -5,12 +5,15 @@ weights again: for 16 rows and a matrix of 576 × 1,536, 138 against 67 GFLOP/s 
 rows, 214 against 185.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from distill.engines.agreement import agree
+
+log = logging.getLogger(__name__)
 
 _TRIED = [[5, 6, 7, 8]]
 
@@ -50,8 +53,9 @@ def pack(model: Any) -> bool:
         _replace(model, torch.nn.Linear, PackedLinear)
         if agree(_say(model), expected):
             return True
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
-        pass  # what torch cannot pack, or code that looks at the weights
+        log.info("Linear layers are not packed: the model would say something else.")
+    except (RuntimeError, AttributeError, TypeError) as error:  # what torch cannot pack, or code that looks at weights
+        log.info("Linear layers are not packed: %s", error)
     _replace(model, PackedLinear, PackedLinear.plain)
     model.tie_weights()
     return False

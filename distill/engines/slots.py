@@ -5,6 +5,7 @@ from its length, and a slot is free again as soon as its row has ended. Prompts 
 padding to the right, which later tokens overwrite.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from distill.engines.agreement import agree
 from distill.engines.padding import right_pad
+
+log = logging.getLogger(__name__)
 
 
 class Slots(Cache):
@@ -168,7 +171,8 @@ def can_use_slots(model: Any) -> bool:
         found = step(model, slots, [row[-1] for row in whole], [len(row) - 1 for row in whole])
         expected = torch.stack([model(input_ids=torch.tensor([row], device=model.device)).logits[0, -1]
                                 for row in whole])
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        log.info("The cache of slots cannot be used: %s: %s", type(error).__name__, error)
         return False
     return agree(found, expected)
 

@@ -2,39 +2,38 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import EngineConfig
 from distill.config.sections.training import Gate
 from distill.errors import RunError
 from distill.hashing import hash_order
+from distill.heldout.asking import Asking
 from distill.heldout.rows import HeldOutRow
 from distill.heldout.stage import held_out_of, rows_with_labels
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
-from distill.process import call_in_process
 from distill.records import SftRow, read_records
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 from distill.training.dataset import HELD_OUT
+from distill.training.stages import sources_of
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
-VERSION = 1
+VERSION = 2
 """Raised when rows are chosen, asked or measured in another way."""
 _NGRAM = 4
 _ENOUGH = 8  # fewer rows say nothing of a model
 
 
-def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mapping[str, int], stage: str, model: Path,
-              untrained: Sequence[str], run: Path, seed: int, on_change: OnChange = "stop") -> Outcome:
+def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int,
+              on_change: OnChange = "stop") -> Outcome:
     """Ask ``model``, fresh from ``stage``, rows it was not trained on, and fail the run where it answers too badly.
 
     Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
-    by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each,
-    greedily, with at most ``max_tokens[family]``. Judged is what was learned so far, where at least 8 rows say
+    by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each.
+    Judged is what was learned so far, where at least 8 rows say
     something of it; the rest is only measured. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
     that with other ones the same command goes on. Details: :func:`measure` of the stage's own rows, ``valid_label`` of
     all label prompts, and under ``ahead`` :func:`measure` of the rows of later stages.
@@ -43,15 +42,12 @@ def pass_gate(config: Gate, engine: EngineConfig, chat: bool, max_tokens: Mappin
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
-    inputs = {"version": VERSION, "model": model_fingerprint(model), "rows": [row.id for row in rows], "chat": chat,
-              "engine": engine.model_dump(mode="json"), "max_tokens": dict(max_tokens)}
+    inputs = {"version": VERSION, "model": model_fingerprint(model), **asking.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         if not rows:
             return [ledger], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
-        answered = call_in_process("distill.heldout.worker:answer", {
-            "model": str(model), "engine": engine.model_dump(mode="json"), "chat": chat,
-            "max_tokens": dict(max_tokens), "rows": [asdict(row) for row in rows]}, folder / "error.log")
+        answered = asking.answers(model, rows, folder / "error.log")
         write_json(folder / ANSWERS, answered["answers"])
         ahead = {row.id for row in rows if _source_of(row) in untrained}
         own = [one for one in answered["answers"] if one["id"] not in ahead]
@@ -90,9 +86,9 @@ def _choose(count: int, stage: str, model: Path, untrained: Sequence[str], run: 
     held = held_out_of(model)
     chosen: list[HeldOutRow] = []
     n_in = 0
-    for source in ("knowdist", "icldist"):
+    for source in (*sources_of(stage), *untrained):
         path = run / "sft" / f"{source}.parquet"
-        if not path.exists() or (source not in (stage, *untrained) and stage != "unified"):
+        if not path.exists():
             continue
         ids = [row.id for row in read_records(path, SftRow) if row.id in held or source in untrained]
         ids.sort(key=lambda item: (hash_order(seed, item, HELD_OUT), item))

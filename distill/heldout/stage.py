@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import EngineConfig, HeldOut
+from distill.config.schema import HeldOut
 from distill.hashing import hash_order
+from distill.heldout.asking import Asking
 from distill.heldout.rows import HeldOutRow
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
-from distill.process import call_in_process
 from distill.records import Drop, Prompt, SftRow, read_records
 from distill.sft.elsewhere import LABELS
 from distill.sft.filters import has_closed_labels
@@ -19,19 +18,12 @@ from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 from distill.training.dataset import HELD_OUT
 
-VERSION = 1
+VERSION = 2
 """Raised when rows are chosen, asked or measured in another way."""
 
 
 def check_models(
-    config: HeldOut,
-    engine: EngineConfig,
-    chat: bool,
-    max_tokens: Mapping[str, int],
-    models: Mapping[str, Path],
-    trained: Mapping[str, Path],
-    run: Path,
-    seed: int,
+    config: HeldOut, asking: Asking, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path, seed: int,
     on_change: OnChange = "stop",
 ) -> Outcome:
     """Put held-out rows to ``models`` (by role, in order) and write ``run/heldout/<role>.json``.
@@ -39,7 +31,7 @@ def check_models(
     ``trained`` are the models' folders by the stage whose rows they were trained on (both the same for ``unified``);
     their ``dropped.parquet`` names the rows that were held out.
     Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked; of the KnowDist rows,
-    ``config.cases`` (the case study, paper Appendix D). Both greedily, with at most ``max_tokens[family]``.
+    ``config.cases`` (the case study, paper Appendix D).
 
     The account counts held-out rows. Details, by role: :func:`distill.heldout.worker.measure`.
 
@@ -49,17 +41,13 @@ def check_models(
     """
     rows, ledger = choose_rows(config, trained, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
-    inputs = {"version": VERSION, "models": identities, "rows": [row.id for row in rows], "chat": chat,
-              "engine": engine.model_dump(mode="json"), "max_tokens": dict(max_tokens)}
+    inputs = {"version": VERSION, "models": identities, **asking.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         measured: dict[str, Any] = {}
         for role, model in models.items():
             if rows:
-                answers = call_in_process("distill.heldout.worker:answer", {
-                    "model": str(model), "engine": engine.model_dump(mode="json"), "chat": chat,
-                    "max_tokens": dict(max_tokens), "rows": [asdict(row) for row in rows],
-                }, folder / f"{role}.error.log")
+                answers = asking.answers(model, rows, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
                 measured[role] = answers["measured"]
         return [ledger], {"models": measured, "labels": sum(row.family == "icldist" for row in rows)}

@@ -20,6 +20,7 @@ from distill.corpus.sketch import sketch_normalized
 from distill.corpus.step import printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, file_digest
+from distill.hub import stream_hub
 from distill.ledger import Ledger
 from distill.models import load_tokenizer, model_fingerprint
 from distill.records import BenchmarkText, Drop, RecordWriter, SftRow
@@ -212,22 +213,18 @@ def _records(source: FileRows | HubRows) -> Iterator[Mapping[str, Any]]:
     """
     import datasets
 
-    if isinstance(source, HubRows):
-        where = f"The Hub data set {source.dataset}"
-        wanted: dict[str, Any] = {"path": source.dataset, "name": source.name, "split": source.split,
-                                  "revision": source.revision}
-        advice = ("Check its name, configuration and split, and that the Hub can be reached (HF_HUB_OFFLINE unset; "
-                  "HF_TOKEN for a gated one); or download it and name its files.")
-    else:
-        where, files = source.path, [str(path) for path in _files(source.path)]
-        wanted = {"path": "json" if source.kind == "jsonl" else source.kind, "data_files": files, "split": "train"}
-        advice = f"Is the file complete, and its kind '{source.kind}' right?"
     datasets.disable_progress_bars()
+    if isinstance(source, HubRows):
+        yield from stream_hub(source)
+        return
+    files = [str(path) for path in _files(source.path)]
     try:
-        yield from datasets.load_dataset(**wanted, streaming=True)
+        yield from datasets.load_dataset("json" if source.kind == "jsonl" else source.kind, data_files=files,
+                                         split="train", streaming=True)
     except Exception as error:  # `datasets` raises whatever lies below it raises
-        raise InputError(f"{where} cannot be read as rows ({type(error).__name__}: "
-                         f"{' '.join(str(error).split())[:300]}). {advice}") from error
+        raise InputError(f"{source.path} cannot be read as rows ({type(error).__name__}: "
+                         f"{' '.join(str(error).split())[:300]}). Is the file complete, and its kind '{source.kind}' "
+                         "right?") from error
 
 
 def _files(path: str) -> list[Path]:

@@ -16,6 +16,15 @@ from distill.training.dataset import rows_of
 from distill.training.lineage import checked_ancestors, write_lineage
 
 Stage = Literal["knowdist", "icldist", "unified"]
+SOURCES = ("knowdist", "icldist")
+"""What training rows are of, in the order in which a student is taught them."""
+MODELS = {"knowdist": "models/knowdist", "icldist": "models/final", "unified": "models/final"}
+"""Where each stage leaves its model in the run folder."""
+
+
+def sources_of(stage: str) -> tuple[str, ...]:
+    """Return which rows a stage of training is given."""
+    return SOURCES if stage == "unified" else (stage,)
 
 
 def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,

@@ -11,6 +11,7 @@ from distill.models.licences import Licence, licence_of
 from distill.records import Drop, read_records
 from distill.sft.composition import composition
 from distill.storage import read_json, write_text
+from distill.training.stages import MODELS, sources_of
 from sentibench.report.markdown import markdown_table
 from sentibench.report.view import DASH
 
@@ -62,7 +63,7 @@ def _use(config: Config) -> list[str]:
 
 
 def _data(run: Path, stages: list[dict[str, Any]]) -> list[str]:
-    rows = [{"stage": source, **row} for entry in stages for source in _sources(entry["stage"])
+    rows = [{"stage": source, **row} for entry in stages for source in sources_of(entry["stage"])
             for row in composition(run, source, _not_trained_on(run, entry["stage"]))]
     lines = ["## Training data", ""]
     if not rows:
@@ -75,13 +76,8 @@ def _data(run: Path, stages: list[dict[str, Any]]) -> list[str]:
 
 def _not_trained_on(run: Path, stage: str) -> list[str]:
     """Return the ids of the rows that a stage dropped or held out."""
-    folder = run / "models" / ("knowdist" if stage == "knowdist" else "final")
-    path = folder / "dropped.parquet"
+    path = run / MODELS[stage] / "dropped.parquet"
     return [drop.id for drop in read_records(path, Drop)] if path.exists() else []
-
-
-def _sources(stage: str) -> tuple[str, ...]:
-    return ("knowdist", "icldist") if stage == "unified" else (stage,)
 
 
 def _hyperparameters(stages: list[dict[str, Any]]) -> list[str]:

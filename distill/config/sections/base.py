@@ -12,6 +12,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True)
 
 
+class HubDataset(Section):
+    """A split of a data set on the Hugging Face Hub."""
+
+    dataset: str
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
 def default_kind(kind: str) -> BeforeValidator:
     """A union whose ``kind`` may be left out, meaning ``kind``."""
 

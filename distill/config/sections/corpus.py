@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distill.config.sections.base import Section, operational
+from distill.config.sections.base import HubDataset, Section, operational
 
 
 class SourceBase(Section):
@@ -31,14 +31,10 @@ class FileSource(SourceBase):
     path: str
 
 
-class HubSource(SourceBase):
+class HubSource(SourceBase, HubDataset):
     """A data set on the Hugging Face Hub, streamed."""
 
     kind: Literal["hub"]
-    dataset: str
-    name: str | None = None
-    split: str = "train"
-    revision: str | None = None
 
 
 Source = Annotated[FileSource | HubSource, Field(discriminator="kind")]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import HubDataset, Section
 from distill.config.sections.corpus import Decontaminate
 
 
@@ -34,14 +34,10 @@ class FileRows(RowsForm):
     path: str
 
 
-class HubRows(RowsForm):
-    """A data set on the Hugging Face Hub."""
+class HubRows(RowsForm, HubDataset):
+    """A data set on the Hugging Face Hub, streamed."""
 
     kind: Literal["hub"]
-    dataset: str
-    name: str | None = None
-    split: str = "train"
-    revision: str | None = None
 
 
 class SentiBenchRows(Section):

@@ -1,0 +1,39 @@
+"""Which steps a run's config asks for."""
+
+from distill.training.stages import MODELS, SOURCES, sources_of
+from flows.run import Run
+
+STAGES = SOURCES
+"""The stages that have prompts, answers and training rows of their own."""
+
+
+def trained_stages(run: Run) -> list[str]:
+    """Return the stages that are trained, in order: those of ``train.stages`` that have rows."""
+    return [stage for stage in run.config.train.stages if any(_has_rows(run, source) for source in sources_of(stage))]
+
+
+def gated_stages(run: Run) -> list[str]:
+    """Return the stages after which the student must pass the gate."""
+    return trained_stages(run) if run.config.train.gate.enabled else []
+
+
+def untrained_models(run: Run) -> set[str]:
+    """Return the model folders of stages that are left out."""
+    return set(MODELS.values()) - {MODELS[stage] for stage in trained_stages(run)}
+
+
+def quality_parts(run: Run) -> list[str]:
+    """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
+    from distill.quality.stage import wanted_parts
+
+    return wanted_parts(run.config.quality) if run.config.teacher else []
+
+
+def _has_rows(run: Run, source: str) -> bool:
+    """Say whether there are rows of a stage at all: one whose samples are 0 has none."""
+    if run.config.rows:
+        return bool(getattr(run.config.rows, source))
+    prompts = run.config.prompts
+    if source == "knowdist":
+        return prompts.knowdist.samples > 0
+    return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
