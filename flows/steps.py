@@ -117,7 +117,7 @@ def select(run: Run) -> Outcome:
 def _rows_from_elsewhere(run: Run) -> Outcome:
     from distill.sft.elsewhere import Benchmarks, import_rows
     from sentibench.data import benchmark_texts, data_id, has_split
-    from sentibench.protocols import prompt_texts
+    from sentibench.protocols import texts_id
     from sentibench.registry import all_tasks, select_tasks
     from sentibench.training_rows import tasks_of, training_rows
 
@@ -133,8 +133,7 @@ def _rows_from_elsewhere(run: Run) -> Outcome:
             all=lambda: benchmark_texts(where, tasks), test=lambda: benchmark_texts(where, tasks, ("test",)),
             rows=lambda source: training_rows(source, where, config.evaluate.protocol, config.seed),
             labels={task.name: task.labels for task in asked if task.answer == "label"},
-            id=fingerprint([data_id(where, tasks), config.evaluate.protocol,
-                            prompt_texts().model_dump() if asked else ""])))
+            id=fingerprint([data_id(where, tasks), config.evaluate.protocol, texts_id(asked) if asked else ""])))
 
 
 def train(run: Run, stage: str) -> Outcome:
@@ -144,7 +143,7 @@ def train(run: Run, stage: str) -> Outcome:
 
     _needs(run, "sft", "distill generate")
     _discard_untrained(run)
-    from sentibench.report.card import CARD, write_card
+    from sentibench.report.card import write_card
 
     out = run.folder / MODELS[stage]
     if stage == "icldist" and "knowdist" in trained_stages(run):
@@ -155,8 +154,10 @@ def train(run: Run, stage: str) -> Outcome:
     outcome = train_stage(
         stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in sources_of(stage)], start, out,
         run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
-    if not (out / CARD).exists():
-        write_card(run.folder, run.config, out, student_base_folder(run))
+    results = run.folder / "report" / "results.json"
+    evaluated = outcome.reused and stage == trained_stages(run)[-1] and results.exists()
+    write_card(run.folder, run.config, out, student_base_folder(run),
+               read_json(results)["sentibench"] if evaluated else None)
     return outcome
 
 
@@ -167,7 +168,7 @@ def gate(run: Run, stage: str) -> Outcome:
     _needs(run, MODELS[stage], "distill train")
     stages = trained_stages(run)
     return pass_gate(run.config.train.gate, _asking(run), stage, run.folder / MODELS[stage],
-                     stages[stages.index(stage) + 1:], run.folder, run.config.seed, run.on_change)
+                     stages[stages.index(stage) + 1:], run.folder, run.config.seed)
 
 
 def check(run: Run) -> Outcome:

@@ -40,7 +40,8 @@ def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
 def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
     log.info("begins")
     if name in _FORKED:
-        spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change}
+        spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change,
+                "retry_failed": run.retry_failed}
         outcome = Outcome.from_json(call_in_process("flows.watch:forked", spec, run.folder / "logs" / f"{name}.log"))
     else:
         function = getattr(steps, name)
@@ -55,7 +56,8 @@ def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
 
 def forked(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a step of a run given as JSON values; return its outcome as such."""
-    run = Run(validate(spec["config"], "the run's config"), Path(spec["folder"]), spec["on_change"])
+    run = Run(validate(spec["config"], "the run's config"), Path(spec["folder"]), spec["on_change"],
+              spec["retry_failed"])
     outcome: Outcome = getattr(steps, spec["step"])(run)
     return outcome.to_json()
 

@@ -6,7 +6,7 @@
 import functools
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from distill.errors import InputError, RunError
-from distill.hashing import content_id, derived_rng, hash_order
+from distill.hashing import content_id, derived_rng, fingerprint, hash_order
 from distill.prompting.template import fill
 from distill.resources import shipped
 from sentibench.data import Item, has_split, load_split
@@ -23,6 +23,7 @@ from sentibench.task import Closed, PromptTexts, Task
 
 Protocol = Literal["released", "paper"]
 PROTOCOLS: tuple[Protocol, ...] = ("released", "paper")
+_PLACES = {"own": True, "file": True, "texts": {"source"}}  # where a task came from
 N_DEMONSTRATIONS = 4
 DEV_SIZE = 400
 """Demonstrations to draw from where there is no dev split: as many as Table 1 gives ATSA and ACSA."""
@@ -51,6 +52,12 @@ class TaskData:
     test: tuple[Item, ...]
     pool: tuple[Item, ...]
     pool_source: str
+
+
+def texts_id(tasks: Iterable[Task]) -> str:
+    """Return a fingerprint of everything that decides in which words tasks are asked, and what they take as answers."""
+    return fingerprint([prompt_texts().model_dump(), *(task.model_dump(mode="json", exclude=_PLACES)
+                                                       for task in tasks)])
 
 
 @functools.cache

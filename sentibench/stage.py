@@ -8,18 +8,16 @@ from typing import Any
 from distill.config.schema import Evaluate, TeacherEngine
 from distill.config.sections.base import decisive
 from distill.errors import InputError
-from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 from sentibench.data import data_id
-from sentibench.protocols import prompt_texts
+from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
 
-_PLACES = {"own": True, "file": True, "texts": {"source"}}
 _SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured"}
 
 
@@ -45,8 +43,7 @@ def evaluate_models(
     engines = {name: decisive(_engine(config, name)) for name in models}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
-        "texts": fingerprint([prompt_texts().model_dump(), *(task.model_dump(mode="json", exclude=_PLACES)
-                                                             for task in selected)]), "scorer": SCORER,
+        "texts": texts_id(selected), "scorer": SCORER,
         "engines": engines, **config.model_dump(mode="json", include=_SETTINGS)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:

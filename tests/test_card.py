@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from distill.config.load import load_config
+from distill.config.schema import FileRows, Rows
 from distill.models.licences import UNKNOWN, licence_of
 from distill.records import Prompt, SftRow, Text, write_records
 from distill.storage import write_json
@@ -33,6 +34,23 @@ def test_what_a_models_own_card_says_is_believed(tmp_path: Path) -> None:
     assert licence_of("somebody/some-model", tmp_path).id == "mit"
     (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
     assert licence_of("somebody/some-model", tmp_path) == UNKNOWN
+
+
+@pytest.mark.parametrize(("name", "said", "expected"), [
+    ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "license: mit", "llama3.1"),
+    ("Qwen/Qwen2.5-3B-Instruct", "license: other\nlicense_name: qwen-research", "qwen-research"),
+    ("/data/deepseek/models/Qwen2.5-3B-Instruct", "license: other", "qwen-research"),
+    ("somebody/llama-3.1-tuned", "license: llama3.3", "llama3.3")])
+def test_a_known_restriction_stays_whatever_a_models_own_card_leaves_out(
+        tmp_path: Path, name: str, said: str, expected: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{said}\n---\n# A model\n")
+    found = licence_of(name, tmp_path)
+    assert found.id == expected and found.warning
+
+
+@pytest.mark.parametrize("path", ["/home/claude/models/base", "/runs/gemma-teacher/models/final"])
+def test_a_folder_on_the_way_to_a_model_says_nothing_of_its_licence(path: str) -> None:
+    assert licence_of(path) == UNKNOWN
 
 
 @pytest.fixture
@@ -71,3 +89,22 @@ def test_the_card_names_data_by_source_settings_results_and_licences(run: Path, 
     text = write_card(run, config, run / "models" / "final", tiny_model, json.loads(json.dumps(bench))).read_text()
     assert "| Irony (Irony18) | macro f1 | 25.0 (12.5 to 50.0) | 50.0 (25.0 to 75.0) |" in text
     assert "the first 2 test examples a task" in text and "Not evaluated" not in text
+
+
+def test_of_a_student_that_was_trained_before_the_card_counts_this_runs_rows_once(run: Path, tmp_path: Path) -> None:
+    base = tmp_path / "before"
+    lineage = json.loads((run / "models" / "final" / "lineage.json").read_text())["models"]
+    write_json(base / "lineage.json", {"models": lineage})
+    write_json(run / "models" / "final" / "lineage.json", {"models": [
+        *lineage, {**lineage[-1], "fingerprint": "cccc", "parent": "bbbb"}]})
+    text = write_card(run, load_config(CI), run / "models" / "final", base).read_text()
+    assert text.count("| icldist | icldist | sentiment/lw | reviews.csv | 2 |") == 1
+    assert "trained with sentidistill itself (icldist)" in text and "| learning rate | 0.001 |" in text
+
+
+def test_a_teacher_beside_rows_from_elsewhere_is_not_said_to_have_answered(run: Path, tiny_model: Path) -> None:
+    config = load_config(CI, ["teacher.model.name=meta-llama/Llama-3.1-70B-Instruct"])
+    rows = Rows(icldist=[FileRows(kind="jsonl", path="x.jsonl")], teacher="gpt-4o")
+    text = write_card(run, config.model_copy(update={"rows": rows}), run / "models" / "final", tiny_model).read_text()
+    assert "fine-tuned on rows made elsewhere" in text and "Teacher: gpt-4o, OpenAI's terms of use" in text
+    assert "70B" not in text

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from distill.config.load import validate
 from distill.config.schema import Config, FileRows, Rows, SentiBenchRows, Train
+from distill.corpus.normalize import normal_form
 from distill.errors import InputError
 from distill.records import BenchmarkText, Drop, SftRow, read_records
-from distill.sft.elsewhere import Benchmarks, _form, _one_turn, import_rows
+from distill.sft.elsewhere import Benchmarks, import_rows
+from distill.sft.forms import form_of, one_turn
+from distill.sft.leaks import pieces_of
 from sentibench.data import load_split
 from sentibench.registry import get_task
 from sentibench.training_rows import training_rows
@@ -48,24 +51,27 @@ def written(path: Path, records: list[dict[str, Any]]) -> str:
                    {"role": "assistant", "content": "So."}]}, ("messages", "Be short.\n\nWhy?", "So.")),
     ({"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
      ("messages", "Why?", "So.")),
-    ({"prompt": "Why?", "completion": "So.", "id": 3}, ("columns", "Why?", "So."))])
+    ({"prompt": "Why?", "completion": "So.", "id": 3}, ("columns", "Why?", "So.")),
+    ({"instruction": "Who?", "context": "Ann is.", "response": "Ann"}, ("lamini", "Who?\n\nAnn is.", "Ann")),
+    ({"system": "Be short.", "prompt": "Why?", "response": "So."}, ("columns", "Be short.\n\nWhy?", "So.")),
+    ({"instruction": None, "input": "Why?", "output": 3}, ("alpaca", "Why?", "3"))])
 def test_each_form_is_known_by_its_columns(record: dict[str, Any], expected: tuple[str, str, str]) -> None:
-    kind, pair = _form(FileRows(kind="jsonl", path="x"), record)
-    assert (kind, *pair(record)) == expected
+    form, take, _ = form_of(FileRows(kind="jsonl", path="x"), record)
+    assert (form, *(take(record) or ())) == expected
 
 
 def test_columns_that_say_nothing_are_named() -> None:
     with pytest.raises(InputError, match=r"columns body, title.*prompt_column"):
-        _form(FileRows(kind="jsonl", path="x"), {"title": "a", "body": "b"})
+        form_of(FileRows(kind="jsonl", path="x"), {"title": "a", "body": "b"})
     source = FileRows(kind="jsonl", path="x", prompt_column="title", completion_column="body")
-    assert _form(source, {"title": "a", "body": "b"})[1]({"title": "a", "body": "b"}) == ("a", "b")
+    assert form_of(source, {"title": "a", "body": "b"})[1]({"title": "a", "body": "b"}) == ("a", "b")
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "system", "tool"]), max_size=5))
 def test_a_conversation_is_one_question_and_its_answer_or_none(roles: list[str]) -> None:
     turns = [{"role": role, "content": f"{place}"} for place, role in enumerate(roles)]
     whole = [role for role in roles if role != "system"] == ["user", "assistant"]
-    assert (_one_turn(turns) != (None, None)) == whole
+    assert (one_turn(turns) is not None) == whole
 
 
 def test_every_row_is_kept_or_dropped_with_a_reason(tiny_model: Path, tmp_path: Path) -> None:
@@ -98,15 +104,36 @@ def test_short_sentences_of_the_benchmark_are_found_where_they_stand_alone(tiny_
     assert outcome.ledgers[1].dropped == {"benchmark_exact": 3} and len(kept) == 1
 
 
+@pytest.mark.parametrize("around", [
+    'What is the sentiment of "{}"?', 'Review: "{}" Label:', "Text: {} Sentiment:", "1. {}", "Review:{}",
+    "Review: Text: {}", "**Review:** {}", "Tweet - {}", "<text>{}</text>", r"Sentence: {}\nLabel:", "Text: '{}' => ?",
+    "Is this positive? {} Say yes or no.", "| {} |", "“{}” – what does it say?"])
+def test_a_short_sentence_is_a_piece_of_its_own_whatever_stands_around_it(around: str) -> None:
+    short = "Great food, rude staff."
+    found = {normal_form(piece) for piece in pieces_of(SftRow("a", "general", "k", around.format(short), "x"))}
+    assert normal_form(short) in found
+
+
+def test_numbers_and_words_that_look_like_nothing_are_answers(tiny_model: Path, tmp_path: Path) -> None:
+    answers = ["0", "4", "2.5", "None", "NA", "null", "nan"]
+    (tmp_path / "rows.csv").write_text("prompt,completion\n" + "".join(
+        f"Question {place}?,{answer}\n" for place, answer in enumerate(answers)))
+    (tmp_path / "stars.csv").write_text("prompt,completion\nHow many stars?,4\nAnd here?,0\n")
+    rows = Rows(icldist=[FileRows(kind="csv", path=str(tmp_path / name)) for name in ("rows.csv", "stars.csv")])
+    outcome, kept, _ = take_in(rows, tiny_model, tmp_path / "run")
+    assert outcome.ledgers[1].dropped == {}
+    assert {row.completion for row in kept} == set(answers)
+
+
 def test_conversations_in_two_columns_are_read_and_what_is_no_text_is_dropped(tiny_model: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", [
         {"prompt": [{"role": "user", "content": "Why?"}], "completion": [{"role": "assistant", "content": "So."}]}])
     _, kept, _ = take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "a")
     assert [(row.prompt, row.completion) for row in kept] == [("Why?", "So.")]
-    path = written(tmp_path / "numbers.jsonl", [{"prompt": word, "completion": 3} for word in ("Why?", "How?")])
-    with pytest.raises(InputError, match=r"None of the 2 rows.*'not_text': 2"):
+    path = written(tmp_path / "numbers.jsonl", [{"prompt": word, "completion": True} for word in ("Why?", "How?")])
+    with pytest.raises(InputError, match=r"None of the 2 rows.*'not_text': 2.*prompt_column"):
         take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "b")
-    assert _one_turn("text") == _one_turn([None]) == _one_turn(["a"]) == (None, None)
+    assert one_turn("text") is one_turn([None]) is one_turn(["a"]) is None
 
 
 def test_a_limit_chooses_by_content_not_by_order(tiny_model: Path, tmp_path: Path) -> None:

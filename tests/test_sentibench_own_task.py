@@ -13,7 +13,7 @@ from sentibench.cli import main
 from sentibench.compare import load
 from sentibench.data import benchmark_texts, data_id, load_split
 from sentibench.own_task import load_task_file
-from sentibench.protocols import build_examples, load_task_data
+from sentibench.protocols import build_examples, load_task_data, texts_id
 from sentibench.registry import all_tasks, select_tasks
 from tests.flow_helpers import ROOT
 
@@ -66,6 +66,13 @@ def test_a_task_of_tuples(own: Path) -> None:
     assert load_split(task, "", "test")[0].gold == (("bed", "positive"),)
     (example, *_) = build_examples(task, load_task_data(task, "", "released"), "released", 1)
     assert "Label: [('bed', 'positive')]\n" in example.prompt
+
+
+def test_other_words_of_an_own_task_are_another_way_to_ask(own: Path) -> None:
+    before = texts_id([load_task_file(own)])
+    assert texts_id([load_task_file(own)]) == before
+    change(own, instruction="Say what the guest thinks.")
+    assert texts_id([load_task_file(own)]) != before
 
 
 def test_own_tasks_come_last_and_their_texts_leave_the_corpus(own: Path) -> None:

@@ -44,6 +44,35 @@ def train(start, rows, out, stage="icldist", config=CONFIG, **more):
 # ---------------------------------------------------------------- training
 
 
+def test_part_of_an_epoch_is_the_first_rows_of_its_order_each_once(tiny_model, rows_file, tmp_path, in_this_process):
+    stage = FAST.model_copy(update={"num_train_epochs": 1.5})  # 3 steps, and 2 of the next 3
+    details = train(tiny_model, rows_file, tmp_path / "out", config=CONFIG.model_copy(update={
+        "icldist": stage, "eval_fraction": 0})).details
+    assert details["steps"] == 5
+
+
+def test_rows_that_were_lost_or_doubled_are_noticed(tiny_model, rows_file, tmp_path, in_this_process, monkeypatch):
+    from distill.training.sampling import EpochSampler
+
+    order = EpochSampler.__iter__
+
+    def doubling(self):
+        first, _, *others = order(self)
+        return iter([first, first, *others])
+
+    monkeypatch.setattr(EpochSampler, "__iter__", doubling)
+    with pytest.raises(RunError, match="rows were lost or doubled"):
+        train(tiny_model, rows_file, tmp_path / "out")
+
+
+def test_what_is_counted_of_very_many_rows_stays_a_small_number():
+    from distill.training.trainer import number_of_row, sum_of_rows
+
+    many = range(300_000)
+    assert sum_of_rows(many) == sum(map(number_of_row, many)) % 2**48 < 2**48
+    assert sum_of_rows([*many, 7]) != sum_of_rows(many)
+
+
 def test_a_tiny_model_learns_and_its_folder_is_a_plain_model(tiny_model, rows_file, tmp_path, in_this_process):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,10 +1,13 @@
 """What must hold of training in several processes: losses and weights as in one, each row once, clear errors."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,28 @@ def test_another_machine_joins_and_the_losses_are_those_of_one(
         other.wait()
 
 
+def test_when_another_machine_cannot_take_part_the_first_one_says_why_and_stops(
+        tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = yaml.safe_load((SHIPPED / "2cpu.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({**config, "num_machines": 2, "rdzv_backend": "static"}))
+    monkeypatch.setenv(launch.MAIN_ADDRESS, f"127.0.0.1:{launch._free_port()}")
+    monkeypatch.setattr(stages, "call_in_process", lambda _target, spec, _log: launch.launch(spec))
+    monkeypatch.setattr(launch, "_SIGN_OF_LIFE", 0.5)
+    monkeypatch.setattr(launch, "_GRACE", 0.5)
+    folder = tmp_path / "final" / "checkpoints"
+
+    def other() -> None:
+        while not (folder / "launch.json").exists():
+            time.sleep(0.1)
+        order = json.loads((folder / "launch.json").read_text())
+        order["spec"]["start_model"] = "/a/disk/that/is/only/there"
+        launch._take_part(order, folder, 1)
+
+    threading.Thread(target=other, daemon=True).start()
+    with pytest.raises(InputError, match="On machine 1 there is no /a/disk/that/is/only/there"):
+        train(tiny_model, rows_file, tmp_path / "final", launch=str(tmp_path / "two.yaml"))
+
+
 def test_two_processes_go_on_in_the_second_epoch_with_the_rows_that_are_left(
         tiny_model: Path, rows_file: Path, tmp_path: Path, alone: Any) -> None:
     """Steps 5 to 8 are the second epoch; the trainer itself fails where a row was given twice or never."""
@@ -117,12 +142,15 @@ def test_what_goes_wrong_in_a_process_is_said_once_and_checkpoints_stay(
     ({"launch": "9gpu"}, "no such accelerate config.*1gpu, 2cpu"),
     ({"launch": "8gpu-zero2"}, "starts 8 processes.*but 0 GPUs"),
     ({"launch": "8gpu-zero3", "method": "lora"}, "cannot be merged out of ZeRO-3"),
-    ({"launch": "2cpu", "device_batch_size": 3}, "device_batch_size to 2")])
+    ({"launch": "2cpu", "device_batch_size": 3}, "device_batch_size to 2"),
+    ({"launch": "fsdp.yaml"}, "distributed_type FSDP")])
 def test_a_launch_that_cannot_work_is_refused_before_anything_starts(
         tiny_model: Path, rows_file: Path, tmp_path: Path, settings: dict[str, Any], message: str,
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "call_in_process", lambda _target, spec, _log: launch.launch(spec))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+    Path("fsdp.yaml").write_text("distributed_type: FSDP\nnum_processes: 2\n")
     with pytest.raises(InputError, match=message):
         train(tiny_model, rows_file, tmp_path / "final", **settings)
 

@@ -103,13 +103,15 @@ def test_memory_counts_16_bytes_a_trained_weight_and_shares_them_out(tiny_model:
     from distill.config.schema import Lora
     from distill.models import count_parameters, load_model
     from distill.training.adapters import adapter_of
-    from distill.training.memory import estimate
+    from distill.training.memory import Sharing, estimate
 
     weights = count_parameters(tiny_model)
     alone = estimate(CONFIG, tiny_model, 1000, 100, bfloat16=False)
     assert alone.standing == 16 * weights
-    zero3 = estimate(CONFIG, tiny_model, 1000, 100, bfloat16=False, world_size=8, zero_stage=3)
+    zero3 = estimate(CONFIG, tiny_model, 1000, 100, bfloat16=False, sharing=Sharing(8, 3))
     assert zero3.standing == pytest.approx(2 * weights, rel=0.01)
+    aside = estimate(CONFIG, tiny_model, 1000, 100, False, Sharing(8, 2, frozenset(("optimizer", "param"))))
+    assert aside.optimizer == 0 == aside.weights and aside.gradients > 0
     assert zero3.activations == alone.activations > estimate(
         CONFIG.model_copy(update={"gradient_checkpointing": True}), tiny_model, 1000, 100, bfloat16=False).activations
     config = CONFIG.model_copy(update={"method": "lora", "lora": Lora(r=4, dropout=0)})
@@ -242,18 +244,32 @@ def test_the_gate_stops_a_model_below_a_threshold_and_keeps_it(trained: Path) ->
 
 
 def test_after_stage_one_the_rows_of_stage_two_are_asked_that_it_will_hold_out(
-        tiny_model: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiny_model: Path, trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tiny_model, trained, "knowdist", "knowdist", eval_fraction=0.4)
     found = gates.pass_gate(
-        Gate(rows=5, min_ended=1, max_repeated=0, min_valid_labels=1), ASKING, "knowdist",
+        Gate(rows=8, min_ended=1, max_repeated=0, min_valid_labels=1), ASKING, "knowdist",
         trained / "models" / "knowdist", ("icldist",), trained, 42)
-    assert found.details["asked"] == found.details["ahead"]["asked"] == 5, "too few are not judged"
-    assert found.details["label_prompts"] == 5 and found.details["valid_label"] is not None, "measured, not judged"
+    assert (found.details["asked"], found.details["ahead"]["asked"]) == (6, 8), "too few are not judged"
+    assert "does not judge min_ended (6 rows), max_repeated (6 rows)" in caplog.text
+    assert found.details["label_prompts"] == 8 and found.details["valid_label"] is not None, "measured, not judged"
     asked = {one["id"] for one in json.loads((found.folder / "answers.json").read_text())}
     held = gates.held_out_of(trained / "models" / "final") | gates.held_out_of(trained / "models" / "knowdist")
     assert asked <= held
     (ledger,) = found.ledgers
     assert ledger.n_in == 24 + 6 == ledger.n_out + ledger.dropped["over_limit"]
+
+
+def test_with_a_lower_threshold_the_same_run_goes_on(tmp_path: Path) -> None:
+    from flows.run import open_run
+
+    ci, folder = str(Path(__file__).parents[1] / "flows/configs/ci.yaml"), f"{tmp_path}/run"
+    with open_run(ci, folder, ["train.gate.min_ended=1"]) as run:
+        (run.folder / "corpus").mkdir(parents=True)
+        (run.folder / "corpus" / "_done.json").write_text("{}")
+    with open_run(ci, folder, ["train.gate.min_ended=0.1"]) as run:
+        assert run.config.train.gate.min_ended == 0.1
+    with pytest.raises(InputError, match="max_length"), open_run(ci, folder, ["train.max_length=512"]):
+        pass
 
 
 def test_repetition_is_seen_and_lists_are_spared() -> None:

@@ -1,5 +1,6 @@
 """The gate after each stage of training: what a model must be able to do before the run goes on."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from distill.heldout.stage import held_out_of, rows_with_labels
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
 from distill.records import SftRow, read_records
-from distill.stage import OnChange, Outcome, run_stage
+from distill.stage import Outcome, run_stage
 from distill.storage import write_json
 from distill.training.dataset import HELD_OUT
 from distill.training.stages import sources_of
+
+log = logging.getLogger("sentidistill.gate")
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
@@ -28,15 +31,16 @@ _ENOUGH = 8  # fewer rows say nothing of a model
 
 
 def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int,
-              on_change: OnChange = "stop") -> Outcome:
+              ) -> Outcome:
     """Ask ``model``, fresh from ``stage``, rows it was not trained on, and fail the run where it answers too badly.
 
     Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
     by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each.
     Judged is what was learned so far, where at least 8 rows say
-    something of it; the rest is only measured. Written to ``run/gate/<stage>``; thresholds decide nothing of it, so
-    that with other ones the same command goes on. Details: :func:`measure` of the stage's own rows, ``valid_label`` of
-    all label prompts, and under ``ahead`` :func:`measure` of the rows of later stages.
+    something of it (else a warning says so); the rest is only measured. Written to ``run/gate/<stage>``, anew for
+    another model or other rows; thresholds decide nothing of it, so that with other ones the same command goes on.
+    Details: :func:`measure` of the stage's own rows, ``valid_label`` of all label prompts, and under ``ahead``
+    :func:`measure` of the rows of later stages.
 
     Raises:
         RunError: the model is below a threshold. It stays where it is.
@@ -56,7 +60,7 @@ def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: 
         return [ledger], {**measure(own), "ahead": measure(later), "valid_label": labels,
                           "label_prompts": sum(bool(row.labels) for row in rows)}
 
-    outcome = run_stage(run / FOLDER / stage, inputs, work, on_change)
+    outcome = run_stage(run / FOLDER / stage, inputs, work, "discard")  # it is this model that must pass
     _judge(config, stage, outcome.details, model, outcome.folder)
     return outcome
 
@@ -103,13 +107,17 @@ def _source_of(row: HeldOutRow) -> str:
 
 
 def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, folder: Path) -> None:
-    labels = found["label_prompts"] if stage != "knowdist" else 0  # labels are learned in ICLDist
     checks = [("of its answers ended by themselves", found["ended"], found["asked"], config.min_ended, False,
                "min_ended"),
               ("of its answers repeat themselves", found["repeated"], found["asked"], config.max_repeated, True,
-               "max_repeated"),
-              ("of its answers to label prompts are a label", found["valid_label"], labels, config.min_valid_labels,
-               False, "min_valid_labels")]
+               "max_repeated")]
+    if stage != "knowdist":  # labels are learned in ICLDist
+        checks.append(("of its answers to label prompts are a label", found["valid_label"], found["label_prompts"],
+                       config.min_valid_labels, False, "min_valid_labels"))
+    if too_few := [f"{key} ({asked} rows)" for *_, asked, _, _, key in checks if asked < _ENOUGH]:
+        log.warning("The gate after stage '%s' does not judge %s: it takes %d held-out rows to say something of a "
+                    "model. With more rows, or a larger train.eval_fraction, it does.", stage, ", ".join(too_few),
+                    _ENOUGH)
     failed = [f"{value:.0%} {what} ({'at most' if upper else 'at least'} {bound:.0%}: train.gate.{key})"
               for what, value, asked, bound, upper, key in checks
               if asked >= _ENOUGH and (value > bound if upper else value < bound)]

@@ -62,12 +62,19 @@ UNKNOWN = Licence("other", "not known here", "look it up before you publish or s
 
 
 def licence_of(name: str, folder: Path | None = None) -> Licence:
-    """Return the licence of a model: as its folder's README.md says, else by its name, else :data:`UNKNOWN`."""
-    known = next((licence for pattern, licence in _KNOWN if re.search(pattern, name.lower())), None)
+    """Return the licence of a model: as its folder's README.md says, else by its name, else :data:`UNKNOWN`.
+
+    What is known of a name and restricts use stays, whatever a README.md without a restriction says: those of models
+    made from others often name their own part only. Of a path the last two parts are the name.
+    """
+    short = "/".join(name.lower().rstrip("/").split("/")[-2:])
+    known = next((licence for pattern, licence in _KNOWN if re.search(pattern, short)), None)
     said = _said(folder) if folder else ""
     if not said or (known and known.id == said):
         return known or UNKNOWN
     same = next((licence for _, licence in _KNOWN if licence.id == said and said != "other"), None)
+    if known and known.warning and not (same and same.warning):
+        return known
     return same or Licence(said, said, "" if said in ("apache-2.0", "mit", "bsd-3-clause") else UNKNOWN.warning)
 
 
@@ -77,4 +84,7 @@ def _said(folder: Path) -> str:
         head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
         return ""
-    return str(head.get("license", "")) if isinstance(head, dict) else ""
+    if not isinstance(head, dict):
+        return ""
+    licence = str(head.get("license", ""))
+    return str(head.get("license_name", licence)) if licence == "other" else licence

@@ -12,30 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Train
-from distill.config.sections.rows import FileRows, HubRows, Rows, RowsForm, SentiBenchRows
-from distill.corpus.arrays import text_array
-from distill.corpus.decontaminate import RULES, BenchmarkIndex
-from distill.corpus.normalize import normal_forms
-from distill.corpus.sketch import sketch_normalized
+from distill.config.sections.base import decisive
+from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
+from distill.corpus.decontaminate import BenchmarkIndex
 from distill.corpus.step import printable
 from distill.errors import InputError
 from distill.hashing import content_id, content_rank, file_digest
-from distill.hub import stream_hub
 from distill.ledger import Ledger
 from distill.models import load_tokenizer, model_fingerprint
 from distill.records import BenchmarkText, Drop, RecordWriter, SftRow
 from distill.sft.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
+from distill.sft.forms import read_pairs, source_files
+from distill.sft.leaks import leaks
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 
-VERSION = 1
+VERSION = 2
 """Raised when rows are read or dropped in another way."""
 _CHUNK = 2000
-_FEWEST_WORDS = 3
-_TURNS = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
-_PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "response"), ("instruction", "output"),
-          ("input", "output"), ("question", "answer"), ("query", "response"))
-
 SentiBench = Callable[[SentiBenchRows], Iterator[tuple[str, str, str]]]
 """Returns (task, prompt, completion) of a benchmark's train splits."""
 LABELS = "labels.json"
@@ -62,14 +56,14 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                 on_change: OnChange = "stop") -> Outcome:
     """Read the rows of both stages into ``run/sft``. The accounts ``sft/knowdist`` and ``sft/icldist`` count rows.
 
-    Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a number, a list), ``several_turns`` (a
+    Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a list, true or false), ``several_turns`` (a
     conversation that is not one question and its answer), ``duplicate``, the rules of decontamination,
     ``too_long_student``, ``over_limit``.
 
     Raises:
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
     """
-    inputs = {"version": VERSION, "rows": config.model_dump(mode="json"), "files": _digests(config),
+    inputs = {"version": VERSION, "rows": decisive(config), "files": _digests(config),
               "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
               "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
 
@@ -85,15 +79,25 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                         rows.write(row)
                         kept[row.kind] += 1
                 if sources and not kept:
-                    raise InputError(f"None of the {ledger.n_in} rows of {stage} is left to train on "
-                                     f"({dict(ledger.dropped)}). They are listed in {folder / DROPPED}. Look at "
-                                     "train.max_length, and at rows.decontaminate.")
+                    raise _none_left(ledger, folder)
                 accounts.append(ledger)
                 by_source[stage] = dict(sorted(kept.items()))
         write_json(folder / LABELS, {f"sentibench/{task}": list(labels) for task, labels in benchmarks.labels.items()})
         return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {}}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
+
+
+def _none_left(ledger: Ledger, folder: Path) -> InputError:
+    reason = max(ledger.dropped, key=lambda reason: ledger.dropped[reason], default="")
+    advice = {
+        "": "There are no rows in what rows names.",
+        "empty": "Is the other column the one that holds the answer? prompt_column and completion_column name them.",
+        "not_text": "Name the columns that hold text with prompt_column and completion_column.",
+        "several_turns": "Only conversations of one question and its answer are used.",
+        TOO_LONG: "Raise train.max_length."}.get(reason, "Look at rows.decontaminate.")
+    return InputError(f"None of the {ledger.n_in} rows of {ledger.stage.removeprefix(FOLDER + '/')} is left to train "
+                      f"on ({dict(ledger.dropped)}). They are listed in {folder / DROPPED}. {advice}")
 
 
 def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokenizer: Any, seed: int,
@@ -125,9 +129,9 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                 else:
                     seen.add(row.id)
                     left.append(row)
-            leaks = _leaks(left, index)
+            held = leaks(left, index)
             lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in left], train.prompt_format)
-            for row, leak, (total, _) in zip(left, leaks, lengths, strict=True):
+            for row, leak, (total, _) in zip(left, held, lengths, strict=True):
                 if leak:
                     drop(row, *leak)
                 elif total > train.max_length:
@@ -135,35 +139,6 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                 else:
                     ledger.n_out += 1
                     yield row
-
-
-def _leaks(rows: list[SftRow], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
-    """Return for each row the rule by which it holds a text of the benchmark, with what was found; None for none."""
-    leaks: list[tuple[str, str] | None] = [None] * len(rows)
-    if index is None or not rows:
-        return leaks
-    owners, pieces = zip(*((place, piece) for place, row in enumerate(rows) for piece in _pieces(row)), strict=True)
-    texts = text_array(pieces)
-    normals = normal_forms(texts)
-    found = index.find(texts, normals, sketch_normalized(texts, normals))
-    for number, (owner, rule) in enumerate(zip(owners, found.rules.tolist(), strict=True)):
-        if rule >= 0 and leaks[owner] is None:
-            leaks[owner] = (RULES[rule], index.detail(found, number))
-    return leaks
-
-
-def _pieces(row: SftRow) -> Iterator[str]:
-    """Yield what of a row is looked for in the benchmark: the whole, and by itself each line of three words or more.
-
-    Without what a line begins with ('Sentence: ', 'Text: '), and the quotation marks around it. A benchmark's short
-    sentences are found only as a text of their own.
-    """
-    yield f"{row.prompt}\n{row.completion}"
-    for line in dict.fromkeys((*row.prompt.splitlines(), *row.completion.splitlines())):
-        for piece in dict.fromkeys((line, line.partition(": ")[2])):
-            piece = piece.strip().strip("\"'“”")
-            if piece.count(" ") >= _FEWEST_WORDS - 1:
-                yield piece
 
 
 def _within_limit(source: Any, stage: str, seed: int, benchmarks: Benchmarks) -> set[str] | None:
@@ -183,21 +158,14 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Sft
         for task, prompt, completion in benchmarks.rows(source):
             yield _row(stage, stage, f"sentibench/{task}", prompt, completion)
         return
-    pair: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
-    kind = source.form
-    for record in _records(source):
+    family = "knowdist" if stage == "knowdist" else "general"
+    for form, record, pair in read_pairs(source):
         if pair is None:
-            kind, pair = _form(source, record)
-        asked, answered = pair(record)
-        family = "knowdist" if stage == "knowdist" else "general"
-        if isinstance(asked, list) and isinstance(answered, list):  # a conversation in two columns
-            asked, answered = _one_turn([*asked, *answered])
-        if asked is None and answered is None:
-            yield SftRow(content_id(repr(record)), family, kind, "", ""), "several_turns"
-        elif not all(text is None or isinstance(text, str) for text in (asked, answered)):
-            yield SftRow(content_id(repr(record)), family, kind, "", ""), "not_text"
+            yield SftRow(content_id(repr(record)), family, form, "", ""), "several_turns"
+        elif not all(text is None or isinstance(text, str) for text in pair):
+            yield SftRow(content_id(repr(record)), family, form, "", ""), "not_text"
         else:
-            yield _row(stage, family, kind, asked or "", answered or "")
+            yield _row(stage, family, form, *(text or "" for text in pair))
 
 
 def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[SftRow, str]:
@@ -205,79 +173,6 @@ def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tu
     return row, "" if row.prompt and row.completion else "empty"
 
 
-def _records(source: FileRows | HubRows) -> Iterator[Mapping[str, Any]]:
-    """Yield a source's records as mappings, read by ``datasets``.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    import datasets
-
-    datasets.disable_progress_bars()
-    if isinstance(source, HubRows):
-        yield from stream_hub(source)
-        return
-    files = [str(path) for path in _files(source.path)]
-    try:
-        yield from datasets.load_dataset("json" if source.kind == "jsonl" else source.kind, data_files=files,
-                                         split="train", streaming=True)
-    except Exception as error:  # `datasets` raises whatever lies below it raises
-        raise InputError(f"{source.path} cannot be read as rows ({type(error).__name__}: "
-                         f"{' '.join(str(error).split())[:300]}). Is the file complete, and its kind '{source.kind}' "
-                         "right?") from error
-
-
-def _files(path: str) -> list[Path]:
-    place = Path(path)
-    found = sorted(place.parent.glob(place.name)) if any(sign in place.name for sign in "*?[") else [place]
-    if not found or not all(one.is_file() for one in found):
-        raise InputError(f"There is no file {path} to read training rows from. Check rows.<stage>[].path.")
-    return found
-
-
 def _digests(config: Rows) -> dict[str, str]:
     return {str(path): file_digest(path) for source in (*config.knowdist, *config.icldist)
-            if isinstance(source, FileRows) for path in _files(source.path)}
-
-
-def _form(source: RowsForm, record: Mapping[str, Any]) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, Any]]]:
-    """Return the name of a source's form and what takes its records apart, by the first of them."""
-    names, form = set(record), source.form
-    if source.prompt_column and source.completion_column:
-        pairs: Sequence[tuple[str, str]] = ((source.prompt_column, source.completion_column),)
-        form = "columns"
-    else:
-        pairs = _PAIRS
-    if form in ("auto", "messages") and (column := next((name for name in ("messages", "conversations")
-                                                         if name in names), "")):
-        return "messages", lambda record: _one_turn(record[column])
-    if form in ("auto", "alpaca") and {"instruction", "input", "output"} <= names:
-        return "alpaca", lambda record: (_with_input(record), record["output"])
-    if form in ("auto", "lamini") and {"instruction", "response"} <= names:
-        return "lamini", lambda record: (record["instruction"], record["response"])
-    for asked, answered in pairs if form in ("auto", "columns") else ():
-        if {asked, answered} <= names:
-            return "columns", lambda record: (record[asked], record[answered])  # noqa: B023 (returned at once)
-    wanted = {"alpaca": "instruction, input and output", "lamini": "instruction and response",
-              "messages": "messages or conversations", "columns": " and ".join(pairs[0])}.get(form, "a form we know")
-    raise InputError(f"The rows of {getattr(source, 'path', None) or getattr(source, 'dataset', '')} have the columns "
-                     f"{', '.join(sorted(names))}, not {wanted}. Name the two that hold question and answer with "
-                     "prompt_column and completion_column.")
-
-
-def _with_input(record: Mapping[str, Any]) -> Any:
-    """Return Alpaca's instruction, with the input below it where there is one (our wording: none)."""
-    return f"{record['instruction']}\n\n{record['input']}" if record["input"] else record["instruction"]
-
-
-def _one_turn(turns: Any) -> tuple[Any, Any]:
-    """Return question and answer of a conversation of one turn; (None, None) for any other."""
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return None, None
-    said = [(_TURNS.get(str(turn.get("role", turn.get("from"))), ""), turn.get("content", turn.get("value")))
-            for turn in turns]
-    system = [text for who, text in said if who == "system"]
-    others = [(who, text) for who, text in said if who != "system"]
-    if [who for who, _ in others] != ["user", "assistant"]:
-        return None, None
-    return "\n\n".join(str(text) for text in (*system, others[0][1]) if text), others[1][1]
+            if isinstance(source, FileRows) for path in source_files(source)}

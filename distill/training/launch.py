@@ -31,7 +31,8 @@ MACHINE_RANK = "SENTIDISTILL_MACHINE_RANK"
 MAIN_ADDRESS = "SENTIDISTILL_MAIN_ADDRESS"
 _ORDER = "launch.json"
 _LOG = "launch.log"
-_POLL, _SIGN_OF_LIFE, _STALE = 2.0, 10.0, 120.0  # seconds
+_KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", "DEEPSPEED")
+_POLL, _SIGN_OF_LIFE, _STALE, _GRACE = 2.0, 10.0, 120.0, 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def cluster_of(name: str) -> Cluster:
     except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"train.launch names {path}, which is no accelerate config: it needs num_processes, and "
                          "distributed_type. 'accelerate config' writes one.") from error
+    kind = str(said.get("distributed_type") or "NO")  # YAML reads a bare NO as false
+    if kind not in _KINDS:
+        raise InputError(f"{path} is for distributed_type {kind}, with which sentidistill does not train. It can be "
+                         f"one of {', '.join(_KINDS)}; what does not fit on one GPU is shared out by DEEPSPEED with "
+                         "zero_stage 2 or 3.")
     if processes < 1 or machines < 1 or processes % machines:
         raise InputError(f"{path} asks for {processes} processes on {machines} machines, which cannot be shared out "
                          "equally. Make num_processes a multiple of num_machines.")
@@ -127,12 +133,25 @@ def join(run: Path) -> None:
             if order["attempt"] == done or age > _STALE:
                 continue
             done = order["attempt"]
-            print(f"machine {rank}: training {order['spec']['stage']}", file=sys.stderr, flush=True)
-            try:
-                _run(cluster_of(order["spec"]["train"]["launch"]), order, path.parent, int(rank))
-            except (InputError, RunError) as error:  # the first machine says what to do; we wait for its next attempt
-                print(f"machine {rank}: {error}", file=sys.stderr, flush=True)
+            _take_part(order, path.parent, int(rank))
         time.sleep(_POLL)
+
+
+def _take_part(order: dict[str, Any], folder: Path, machine: int) -> None:
+    """Train along; where that cannot be, tell the first machine, whose processes would wait for ours in vain."""
+    spec = order["spec"]
+    print(f"machine {machine}: training {spec['stage']}", file=sys.stderr, flush=True)
+    try:
+        if not Path(spec["start_model"]).is_dir():
+            raise InputError(f"On machine {machine} there is no {spec['start_model']}, the model that training begins "
+                             "with. It must be at the same path on each machine: name a folder on the shared disk as "
+                             "student.model.name, or set HF_HOME to one and download the model there.")
+        _run(cluster_of(spec["train"]["launch"]), order, folder, machine)
+    except (InputError, RunError) as error:  # the first machine says what to do; we wait for its next attempt
+        print(f"machine {machine}: {error}", file=sys.stderr, flush=True)
+        kind = "input" if isinstance(error, InputError) else "run"
+        write_json(Path(order["said"]) / f"error-machine-{machine}.json", {
+            "kind": kind, "error": str(error), "rank": f"machine {machine}", "at": time.time()})
 
 
 def _check(cluster: Cluster, config: Train, stage: str) -> None:
@@ -165,6 +184,8 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             with contextlib.suppress(OSError):
                 if machine == 0:
                     os.utime(folder / _ORDER)
+            if any(time.time() - path.stat().st_mtime > _GRACE for path in said.glob("error-*.json")):
+                process.terminate()  # a process on another machine has failed, and ours wait for it
     if machine == 0 and (said / "result.json").exists():
         return json.loads((said / "result.json").read_text(encoding="utf-8"))
     errors = [read_json(path) for path in sorted(said.glob("error-*.json"))]

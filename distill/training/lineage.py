@@ -35,6 +35,11 @@ def checked_ancestors(start_model: Path, stage_one: Path | None = None) -> list[
     return ancestors or [{"stage": "start", "fingerprint": actual}]
 
 
+def lineage_of(folder: Path) -> list[dict[str, Any]]:
+    """Return what a folder's record says of its model and its ancestors, oldest first; empty where there is none."""
+    return read_json(folder / LINEAGE)["models"] if (folder / LINEAGE).exists() else []
+
+
 def write_lineage(folder: Path, ancestors: list[dict[str, Any]], entry: dict[str, Any]) -> dict[str, Any]:
     """Record a trained model under its ancestors; ``entry`` gets its fingerprint and its parent's, and is returned."""
     own = {**entry, "fingerprint": model_fingerprint(folder), "parent": ancestors[-1]["fingerprint"]}
@@ -51,7 +56,7 @@ def _recorded(folder: Path) -> list[dict[str, Any]]:
             raise InputError(f"{folder} was made by a training stage but has no {LINEAGE}. Put that file back, or "
                              "delete the folder and run the same command again to train it anew.")
         return []
-    models = read_json(folder / LINEAGE)["models"]
+    models = lineage_of(folder)
     if done not in (None, models[-1]["fingerprint"]):
         raise InputError(
             f"{folder}/{LINEAGE} names a model ({models[-1]['fingerprint']}) that is not the one its {MARKER} names "

@@ -36,13 +36,25 @@ class Memory:
         return asdict(self)
 
 
-def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, bfloat16: bool, world_size: int = 1,
-             zero_stage: int = 0) -> Memory:
+@dataclass(frozen=True)
+class Sharing:
+    """What is shared out among ``world_size`` devices: gradients and moments by ZeRO 2, the weights, too, by ZeRO 3.
+
+    ``aside`` is what DeepSpeed keeps in the machine's memory instead: "optimizer" (moments and float32 weights), and
+    "param" (weights).
+    """
+
+    world_size: int = 1
+    zero_stage: int = 0
+    aside: frozenset[str] = frozenset()
+
+
+def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, bfloat16: bool,
+             sharing: Sharing = Sharing()) -> Memory:
     """Estimate a training step on the largest device batch: ``batch_tokens`` with padding, ``batch_labels`` with loss.
 
     AdamW in float32 (weights, gradients and two moments: 16 bytes a trained weight), activations as a Llama-like
-    decoder keeps them for the backward pass, and logits where there is loss. ``zero_stage``: 2 shares gradients and
-    moments out among ``world_size`` devices, 3 the weights, too.
+    decoder keeps them for the backward pass, and logits where there is loss.
     """
     shape = _Shape.of(model)
     parameters = count_parameters(model)
@@ -50,12 +62,12 @@ def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, b
     frozen = parameters if config.method != "full" else 0
     bytes_each = _NF4 if config.method == "qlora" else _FLOAT32
     copies = _BFLOAT16 if bfloat16 and config.method != "qlora" else 0  # autocast keeps rounded ones for a step
-    shares = world_size if zero_stage >= 2 else 1
+    shares = sharing.world_size if sharing.zero_stage >= 2 else 1
+    standing = (frozen * bytes_each + trained * _FLOAT32) / (sharing.world_size if sharing.zero_stage == 3 else 1)
     return Memory(
-        weights=int((frozen * bytes_each + trained * _FLOAT32) / (world_size if zero_stage == 3 else 1)
-                    + parameters * copies),
+        weights=int(0 if "param" in sharing.aside else standing) + parameters * copies,
         gradients=trained * _FLOAT32 // shares,
-        optimizer=trained * _ADAM // shares,
+        optimizer=0 if "optimizer" in sharing.aside else trained * _ADAM // shares,
         activations=shape.activations(batch_tokens, batch_labels, _BFLOAT16 if bfloat16 else _FLOAT32,
                                       config.gradient_checkpointing))
 

@@ -10,7 +10,7 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.training.arguments import BatchPlan
 from distill.training.dataset import Tokenized
-from distill.training.memory import Memory, estimate
+from distill.training.memory import Memory, Sharing, estimate
 from distill.training.sampling import Arrangement, EpochSampler, padding_share
 
 _GB = 1e9
@@ -59,7 +59,7 @@ class Preflight:
 
 
 def preflight(config: Train, rows: Tokenized, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
-              seed: int, bfloat16: bool, zero_stage: int = 0) -> Preflight:
+              seed: int, bfloat16: bool, sharing: Sharing) -> Preflight:
     """Work the numbers out; ``lengths`` are the training rows' tokens.
 
     Raises:
@@ -77,7 +77,7 @@ def preflight(config: Train, rows: Tokenized, lengths: list[int], plan: BatchPla
             widest = max(sum(batch) if packing else max(batch) * len(batch) for batch in batches)
     chosen = "packed" if config.packing else "by length" if config.group_by_length else "in random order"
     labels = round(widest * rows.n_completion_tokens / rows.n_tokens)
-    memory = estimate(config, model, widest, labels, bfloat16, plan.world_size, zero_stage)
+    memory = estimate(config, model, widest, labels, bfloat16, sharing)
     device, device_bytes = device_memory()
     if memory.standing > device_bytes:
         raise InputError(

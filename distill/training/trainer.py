@@ -6,6 +6,7 @@ stops at a loss that is no number, counts every row it was given, and marks chec
 
 import errno
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from distill.training.sampling import Arrangement, EpochSampler, InOrder
 _FULL = ("No space left", "os error 28", "enforce fail", "file write failed")
 """What tokenizers, safetensors and torch say of a disk that is full."""
 _COUNTED = ("rows", "tokens", "sum")
+_MODULUS = 1 << 48  # of sums of 40-bit numbers: what many processes count together still fits 64 bits
 _NAMED = 8  # rows of a bad batch that an error names
 
 
@@ -42,6 +44,23 @@ class CompletionTrainer(SFTTrainer):
         self._data = self.train_dataset  # with the column of ids, which Trainer hides from its loaders
         self.data_collator = _KnowsRows(self.data_collator)
 
+    @property
+    def steps_an_epoch(self) -> int:
+        """Optimiser steps in an epoch, the last of which may have fewer rows."""
+        return math.ceil(self._rows.n_train / self._arrangement.global_batch_size)
+
+    def to_be_counted(self) -> dict[str, int]:
+        """Return ``rows`` and ``sum`` of :meth:`counted` as they must be at the end: each row once an epoch.
+
+        Where the last epoch is not a whole one, of it the rows of its first steps.
+        """
+        epochs, steps = divmod(self.state.max_steps, self.steps_an_epoch)
+        everything = range(self._rows.n_train)
+        self.sampler.set_epoch(epochs)
+        begun = [row for row in list(self.sampler)[:steps * self._arrangement.global_batch_size] if row in everything]
+        return {"rows": epochs * len(everything) + len(begun),
+                "sum": (epochs * sum_of_rows(everything) + sum_of_rows(begun)) % _MODULUS}
+
     def counted(self) -> dict[str, int]:
         """Return what all processes together have been given so far, over all epochs and restarts.
 
@@ -50,11 +69,12 @@ class CompletionTrainer(SFTTrainer):
         """
         here = torch.tensor([self._counted_here[name] for name in _COUNTED], dtype=torch.int64)
         given = self.accelerator.reduce(here.to(self.args.device), "sum").tolist()
-        return {name: self._counted_before[name] + count for name, count in zip(_COUNTED, given, strict=True)}
+        counted = {name: self._counted_before[name] + count for name, count in zip(_COUNTED, given, strict=True)}
+        return {**counted, "sum": counted["sum"] % _MODULUS}
 
-    def counted_since_start(self) -> dict[str, int]:
-        """Return :meth:`counted` without what was given before this training was resumed."""
-        return {name: count - self._counted_before[name] for name, count in self.counted().items()}
+    def tokens_since_start(self) -> int:
+        """Return the tokens of :meth:`counted` without those given before this training was resumed."""
+        return self.counted()["tokens"] - self._counted_before["tokens"]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:
@@ -84,7 +104,7 @@ class CompletionTrainer(SFTTrainer):
             self._refuse_no_number(loss, real)
             lengths = self._data.data.column("length")
             self._counted_here["rows"] += len(real)
-            self._counted_here["sum"] += sum(map(number_of_row, real))
+            self._counted_here["sum"] = (self._counted_here["sum"] + sum_of_rows(real)) % _MODULUS
             self._counted_here["tokens"] += sum(lengths[number].as_py() for number in real)
         else:
             self._held_out_loss += loss.item() * n_labelled
@@ -171,6 +191,11 @@ def number_of_row(row: int) -> int:
     return mixed >> 24
 
 
+def sum_of_rows(rows: Iterable[int]) -> int:
+    """Return the sum of :func:`number_of_row` over rows, as :meth:`CompletionTrainer.counted` keeps it."""
+    return sum(map(number_of_row, rows)) % _MODULUS
+
+
 class _Epochs(TrainerCallback):
     """Tells the sampler which epoch it is: with several processes, accelerate's loaders do not after a restart."""
 
@@ -179,9 +204,7 @@ class _Epochs(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Reckon the epoch from the steps done."""
-        trainer = self._trainer
-        steps = math.ceil(trainer._rows.n_train / trainer._arrangement.global_batch_size)
-        trainer.sampler.set_epoch(state.global_step // steps)
+        self._trainer.sampler.set_epoch(state.global_step // self._trainer.steps_an_epoch)
 
 
 class _KnowsRows:

@@ -15,6 +15,7 @@ from distill.errors import InputError, RunError
 from distill.storage import read_json
 from distill.training import checkpoints as saved
 from distill.training.dataset import Tokenized
+from distill.training.memory import Sharing
 
 WORLD = "WORLD_SIZE"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -50,8 +51,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             f"A device batch of {trainer.args.per_device_train_batch_size} rows of up to {rows.longest} tokens does "
             "not fit into the device's memory. Lower train.device_batch_size (the global batch stays as it is) or turn "
             "gradient_checkpointing on, and run the same command again; checkpoints are kept.") from error
-    _check_every_row_was_trained(trainer, rows.n_train)
-    given = trainer.counted_since_start()["tokens"]
+    _check_every_row_was_trained(trainer)
+    given = trainer.tokens_since_start()
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = _whole_weights(trainer, model) if _zero_stage(trainer.args) else None
     if trainer.is_world_process_zero():
@@ -145,7 +146,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
     train_rows, held_out = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.held_out))
     found = preflight(config, rows, train_rows.data.column("length").to_pylist()[:rows.n_train], plan,
-                      hyperparameters.num_train_epochs, start_model, seed, arguments.bf16, _zero_stage(arguments))
+                      hyperparameters.num_train_epochs, start_model, seed, arguments.bf16, _sharing(arguments))
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": _zero_stage(arguments), "world_size": world_size}
@@ -187,6 +188,16 @@ def _zero_stage(arguments: Any) -> int:
     return plugin.zero_stage if plugin is not None else 0
 
 
+def _sharing(arguments: Any) -> Sharing:
+    """Return what DeepSpeed shares out among the processes, and what it keeps in the machine's memory."""
+    if not _zero_stage(arguments):
+        return Sharing(arguments.world_size)
+    plugin = arguments.deepspeed_plugin
+    aside = {part for part in ("optimizer", "param") if str(getattr(plugin, f"offload_{part}_device", None)) not in (
+        "None", "none")}
+    return Sharing(arguments.world_size, plugin.zero_stage, frozenset(aside))
+
+
 def _whole_weights(trainer: Any, model: Any) -> dict[str, Any]:
     """Return the trained weights, of which DeepSpeed left each process a part, unrounded; in the first process."""
     from deepspeed.utils import safe_get_full_fp32_param
@@ -204,15 +215,12 @@ def _whole_weights(trainer: Any, model: Any) -> dict[str, Any]:
     return weights
 
 
-def _check_every_row_was_trained(trainer: Any, n_rows: int) -> None:
-    from distill.training.trainer import number_of_row
-
-    epochs, given = trainer.args.num_train_epochs, trainer.counted()
-    expected = (n_rows * int(epochs), sum(map(number_of_row, range(n_rows))) * int(epochs))
-    if epochs == int(epochs) and (given["rows"], given["sum"]) != expected:
-        raise RunError(f"The trainer was given {given['rows']} rows in {int(epochs)} epochs of {n_rows}, and not each "
-                       "once an epoch: rows were lost or doubled on the way. This is a defect of sentidistill or of "
-                       "its trainer's version.")
+def _check_every_row_was_trained(trainer: Any) -> None:
+    given, expected = trainer.counted(), trainer.to_be_counted()
+    if any(given[name] != count for name, count in expected.items()):
+        raise RunError(f"The trainer was given {given['rows']} rows where {expected['rows']} were to be given, each "
+                       "once an epoch, or others than those: rows were lost or doubled on the way. This is a defect "
+                       "of sentidistill or of its trainer's version.")
 
 
 def _curve(trainer: Any, key: str) -> list[list[float]]:

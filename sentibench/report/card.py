@@ -7,10 +7,11 @@ import yaml
 
 from distill.config.schema import Config
 from distill.models import ON_HUB
-from distill.models.licences import Licence, licence_of
+from distill.models.licences import UNKNOWN, Licence, licence_of
 from distill.records import Drop, read_records
 from distill.sft.composition import composition
-from distill.storage import read_json, write_text
+from distill.storage import write_text
+from distill.training.lineage import lineage_of
 from distill.training.stages import MODELS, sources_of
 from sentibench.report.markdown import markdown_table
 from sentibench.report.view import DASH
@@ -23,8 +24,8 @@ _SETTINGS = (("learning_rate", "learning rate"), ("lr_scheduler_type", "schedule
 
 def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[str, Any] | None = None) -> Path:
     """Write a model's card and return its path. ``bench`` is that key of results.json, once there is an evaluation."""
-    lineage = read_json(model / "lineage.json")["models"]
-    stages = [entry for entry in lineage if entry["stage"] in ("knowdist", "icldist", "unified")]
+    before = lineage_of(base)
+    stages = lineage_of(model)[len(before) or 1:]
     licences = _licences(config, base)
     front = {"license": licences["student"].id, "library_name": "transformers", "pipeline_tag": "text-generation",
              "tags": ["sentiment-analysis", "knowledge-distillation", "sentidistill"]}
@@ -32,24 +33,30 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     if "/" in name and not Path(name).is_dir():
         front["base_model"] = name
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {run.name}", "",
-             *_what(config, stages), "", *_use(config), "", *_data(run, stages), "", *_hyperparameters(stages), "",
-             *_results(bench), "", *_limits(config, bench), "", *_licence_lines(config, licences)]
+             *_what(config, stages, before), "", *_use(config), "", *_data(run, stages), "",
+             *_hyperparameters(stages), "", *_results(bench), "", *_limits(config, bench), "",
+             *_licence_lines(config, licences)]
     text, path = "\n".join(lines) + "\n", model / CARD
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     return path
 
 
-def _what(config: Config, stages: list[dict[str, Any]]) -> list[str]:
+def _what(config: Config, stages: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
     student = config.student.model.name
     if config.student.kind == "depth_pruned":
         student += f" cut to {config.student.layers} layers"
-    by = f"distilled from {config.teacher.model.name}" if config.teacher else "fine-tuned on rows made elsewhere"
+    by = "fine-tuned on rows made elsewhere" if config.rows or not config.teacher else (
+        f"distilled from {config.teacher.model.name}")
+    trained = [entry["stage"] for entry in before if entry["stage"] != "start"]
+    earlier = (f" The base was trained with sentidistill itself ({', '.join(trained)}); its own card names its data."
+               if trained else "")
     names = " and then ".join({"knowdist": "KnowDist", "icldist": "ICLDist", "unified": "KnowDist and ICLDist mixed"}[
         entry["stage"]] for entry in stages)
     return [f"A small model for sentiment analysis: {student}, {by} with sentidistill, by {names} (Zhang et al., "
             "*Targeted Distillation for Sentiment Analysis*, EMNLP 2025). "
-            f"Fingerprint of the weights: `{stages[-1]['fingerprint']}`, of the base's: `{stages[0]['parent']}`."]
+            f"Fingerprint of the weights: `{stages[-1]['fingerprint']}`, of the base's: `{stages[0]['parent']}`."
+            + earlier]
 
 
 def _use(config: Config) -> list[str]:
@@ -130,23 +137,23 @@ def _limits(config: Config, bench: dict[str, Any] | None) -> list[str]:
 
 def _licences(config: Config, base: Path) -> dict[str, Licence]:
     found = {"student": licence_of(config.student.model.name, base)}
-    if config.teacher:
-        found["teacher"] = licence_of(config.teacher.model.name)
-    elif _answers_of_models(config):
-        found["teacher"] = licence_of(config.rows.teacher or "")
+    if teacher := _teacher(config):
+        found["teacher"] = licence_of(teacher)
+    elif config.rows and any(source.kind != "sentibench" for source in (*config.rows.knowdist, *config.rows.icldist)):
+        found["teacher"] = UNKNOWN  # who gave the answers is not named
     return found
 
 
-def _answers_of_models(config: Config) -> bool:
-    """Say whether rows that were made elsewhere may hold answers of a model: all but a benchmark's own may."""
-    return bool(config.rows) and any(source.kind != "sentibench" for source in (*config.rows.knowdist,
-                                                                               *config.rows.icldist))
+def _teacher(config: Config) -> str | None:
+    """Return who gave the answers that were trained on; a teacher beside ``rows`` is only evaluated."""
+    if config.rows:
+        return config.rows.teacher
+    return config.teacher.model.name if config.teacher else None
 
 
 def _licence_lines(config: Config, licences: dict[str, Licence]) -> list[str]:
-    named = config.teacher.model.name if config.teacher else config.rows.teacher if config.rows else None
     names = {"student": config.student.model.name,
-             "teacher": named or "who gave the answers is not named (rows.teacher)"}
+             "teacher": _teacher(config) or "who gave the answers is not named (rows.teacher)"}
     lines = ["## Licences", ""]
     for role, licence in licences.items():
         title = {"student": "Base of the student", "teacher": "Teacher"}[role]

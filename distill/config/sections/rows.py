@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import HubDataset, Section
+from distill.config.sections.base import HubDataset, Section, operational
 from distill.config.sections.corpus import Decontaminate
 
 
@@ -62,7 +62,8 @@ class Rows(Section):
     knowdist: list[RowSource] = Field([])
     icldist: list[RowSource] = Field([])
     decontaminate: Decontaminate = Decontaminate()
-    teacher: str | None = Field(None, description="the model that gave the answers, whose licence the model card names")
+    teacher: str | None = operational(
+        None, description="the model that gave the answers, whose licence the model card names")
 
     @model_validator(mode="after")
     def _some(self) -> Self:

@@ -33,7 +33,7 @@ class Lora(Section):
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
 
 
 class StageTraining(Section):
@@ -65,7 +65,8 @@ class Gate(Section):
     """What a model must be able to do after each stage, on held-out rows, or the run stops there. Ours."""
 
     enabled: bool = True
-    rows: int = Field(32, ge=1, description="held-out rows of each stage that are asked, at most")
+    rows: int = Field(
+        32, ge=8, description="held-out rows of each stage that are asked, at most; fewer than 8 judge nothing")
     min_ended: float = Field(0.5, ge=0, le=1, description="share of answers that the model ends by itself")
     max_repeated: float = Field(
         0.5, ge=0, le=1, description="share of answers most of whose 4-grams are repetitions")
@@ -102,7 +103,7 @@ class Train(Section):
     eval_fraction: float = Field(0.05, ge=0, lt=0.5, description="ours: rows held out for the loss curve, by hash")
     save_steps: int = operational(500, ge=1, description="optimiser steps between checkpoints, at most")
     save_minutes: float | None = operational(30, gt=0, description="minutes between checkpoints, at most")
-    gate: Gate = Gate()
+    gate: Gate = operational(Gate(), description="decides whether a run goes on, nothing of its models")
     knowdist: StageTraining = StageTraining()
     icldist: StageTraining = StageTraining(**_TABLE_17)
     unified: StageTraining = Field(
