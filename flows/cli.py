@@ -104,8 +104,8 @@ def _add_runs(commands: Any) -> None:
     resume.add_argument("--approve", action="store_true", help="go on after a forecast that waited for approval")
     _with_changes(_with_set(resume)).set_defaults(action="resume")
     join = commands.add_parser("join", help="take part in a run's training as its second (third, ...) machine")
-    join.add_argument("run", metavar="RUN", help=_RUN_HELP + "; on a disk that all machines see, as must the model be that "
-                                                                 "training begins with")
+    join.add_argument("run", metavar="RUN", help=f"{_RUN_HELP}; on a disk that all machines see, as must be the model "
+                                                 "that training begins with")
     join.set_defaults(action="join")
     status = commands.add_parser("status", help="show how far a run is")
     status.add_argument("run", metavar="RUN", help=_RUN_HELP)
