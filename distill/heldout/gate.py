@@ -115,9 +115,8 @@ def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, fold
         checks.append(("of its answers to label prompts are a label", found["valid_label"], found["label_prompts"],
                        config.min_valid_labels, False, "min_valid_labels"))
     if too_few := [f"{key} ({asked} rows)" for *_, asked, _, _, key in checks if asked < _ENOUGH]:
-        log.warning("The gate after stage '%s' does not judge %s: it takes %d held-out rows to say something of a "
-                    "model. With more rows, or a larger train.eval_fraction, it does.", stage, ", ".join(too_few),
-                    _ENOUGH)
+        log.warning("The gate after '%s' does not judge %s: it takes %d held-out rows (train.eval_fraction).", stage,
+                    ", ".join(too_few), _ENOUGH)
     failed = [f"{value:.0%} {what} ({'at most' if upper else 'at least'} {bound:.0%}: train.gate.{key})"
               for what, value, asked, bound, upper, key in checks
               if asked >= _ENOUGH and (value > bound if upper else value < bound)]
