@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show what Prefect says, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
+    for add in (_add_stages, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -75,6 +75,26 @@ def _add_stages(commands: Any) -> None:
         if name == "prompts":
             command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
                                  help="then print N of them (5 where N is left out), spread over families and kinds")
+
+
+def _add_encoder(commands: Any) -> None:
+    """Add what makes and uses a classifier of a few milliseconds."""
+    parts = commands.add_parser("encoder", help="train, evaluate and use a classifier of a few milliseconds"
+                                ).add_subparsers(required=True, metavar="COMMAND")
+    train = parts.add_parser("train", help="train a classifier on texts with labels, one a seed")
+    train.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of one that ships, such as after-n")
+    train.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
+    _with_changes(_with_set(train)).set_defaults(action="encoder", part="train")
+    evaluate = parts.add_parser("evaluate", help="score a classifier on texts with labels")
+    evaluate.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
+    evaluate.add_argument("--data", required=True, metavar="FOLDER",
+                          help="with train.txt, dev.txt and test.txt; or hub:NAME")
+    evaluate.add_argument("--split", default="test", choices=["train", "dev", "test"], help="default: test")
+    evaluate.set_defaults(action="encoder", part="evaluate")
+    predict = parts.add_parser("predict", help="classify each line of a file; prints a JSON line each")
+    predict.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
+    predict.add_argument("file", metavar="FILE", type=Path, help="a text on each line; - is the input stream")
+    predict.set_defaults(action="encoder", part="predict")
 
 
 def _add_dedup(commands: Any) -> None:

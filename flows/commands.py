@@ -27,6 +27,13 @@ def _check_early(arguments: argparse.Namespace) -> None:
     load_config(find_config(arguments.config), arguments.overrides)
 
 
+def encoder_command(arguments: argparse.Namespace) -> None:
+    """Train, evaluate or use a classifier of a few milliseconds."""
+    from flows import encoder
+
+    getattr(encoder, f"{arguments.part}_command")(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

@@ -121,11 +121,11 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_a_wheel_with_another_checksum_is_refused_and_both_are_named(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SENTIDISTILL_CACHE", str(tmp_path))
-    path = tmp_path / "downloads" / wheel.WHEEL_NAME
+    path = tmp_path / "downloads" / wheel.SMOLLM2.name
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(wheel.GGUF, "not the model")
-    with pytest.raises(RunError, match=wheel.WHEEL_SHA256) as error:
+        archive.writestr(wheel.SMOLLM2.inside, "not the model")
+    with pytest.raises(RunError, match=wheel.SMOLLM2.sha256) as error:
         resolve_model("smollm2-135m-instruct")
     assert wheel.file_digest(path) in str(error.value)
 

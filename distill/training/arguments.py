@@ -86,7 +86,7 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
         per_device_eval_batch_size=plan.device_batch_size,
         gradient_accumulation_steps=plan.accumulation,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=in_bfloat16(config, on_gpu),
+        bf16=in_bfloat16(config.dtype, on_gpu),
         use_cpu=not on_gpu,
         optim="adamw_torch_fused",
         seed=seed,
@@ -112,15 +112,15 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
     )
 
 
-def in_bfloat16(config: Train, on_gpu: bool) -> bool:
-    """Say whether the model computes in bfloat16 (over float32 weights): with ``auto``, where that is fast.
+def in_bfloat16(dtype: str, on_gpu: bool) -> bool:
+    """Say whether a model computes in bfloat16 (over float32 weights): with ``auto``, where that is fast.
 
     On a CPU with AMX it takes two thirds of the time of float32; on one without, it would take longer.
     """
     import torch
 
-    if config.dtype != "auto":
-        return config.dtype == "bfloat16"
+    if dtype != "auto":
+        return dtype == "bfloat16"
     return on_gpu or torch.cpu._is_amx_tile_supported()
 
 
@@ -138,7 +138,7 @@ def attention_of(config: Train, on_gpu: bool) -> str:
                          "it, or set it to auto.")
     if config.attention != "auto":
         return config.attention
-    return "flash_attention_2" if there and in_bfloat16(config, on_gpu) else "sdpa"
+    return "flash_attention_2" if there and in_bfloat16(config.dtype, on_gpu) else "sdpa"
 
 
 def evaluation_steps(total_steps: int) -> list[int]:

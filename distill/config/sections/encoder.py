@@ -1,0 +1,89 @@
+"""The config of an encoder student: a classifier of a few milliseconds (Shishaev, 2025)."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from distill.config.sections.base import Section, operational
+from distill.config.sections.models import Model
+
+
+class EncoderData(Section):
+    """Texts with labels 0 to ``classes`` - 1: a folder with train.txt, dev.txt and test.txt (``LABEL TEXT`` a line).
+
+    Or ``hub:NAME``, a data set on the Hub with the splits train, validation and test and the columns text and label.
+    """
+
+    path: str
+    names: list[str] = Field(["very negative", "negative", "neutral", "positive", "very positive"], min_length=2)
+
+
+class Head(Section):
+    """Two linear layers with dropout before each, over the pooled embedding."""
+
+    pooling: Literal["mean", "first"] = Field("mean", description="ours: of all tokens, or the first token's")
+    hidden: int | None = Field(None, ge=1, description="width between the layers; default: the backbone's")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class Unfreezing(Section):
+    """When the backbone is trained (Section 3). Epochs are counted from 0, so ``epoch`` of them train the head alone.
+
+    ``after_n``: all of it from ``epoch`` on. ``layerwise``: from then on one more layer every ``interval`` epochs, the
+    last layer first, the embeddings at the end.
+    """
+
+    strategy: Literal["never", "after_n", "layerwise"] = "never"
+    epoch: int = Field(7, ge=0)
+    interval: int = Field(1, ge=1)
+
+
+class TripletLoss(Section):
+    """Equation (1): each phrase with one random positive, and one random negative of a neighbouring class."""
+
+    weight: float = Field(0.2, gt=0)
+    margin: float = Field(1.0, gt=0)
+    distance: Literal["squared", "euclidean"] = Field(
+        "squared", description="equation (1) says squared; the author's notebook takes plain distances")
+
+
+class EncoderRates(Section):
+    """Learning rates. From epoch ``decay_after`` on both shrink by ``decay`` an epoch (the author's notebook)."""
+
+    head: float = Field(8e-5, gt=0)
+    backbone: float = Field(8e-6, gt=0)
+    decay: float = Field(0.9, gt=0, le=1)
+    decay_after: int = Field(7, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+
+
+class EncoderConfig(Section):
+    """A whole run of an encoder student."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    runs_dir: str = "runs"
+    seeds: list[int] = Field([42], min_length=1)
+    data: EncoderData
+    backbone: Model
+    prompt: bool = Field(False, description="put the task prompt of Section 3 before each text")
+    max_length: int = Field(256, ge=8, description="tokens, the prompt's included; longer texts are cut and counted")
+    head: Head = Head()
+    unfreeze: Unfreezing = Unfreezing()
+    triplet: TripletLoss | None = None
+    rates: EncoderRates = EncoderRates()
+    epochs: int = Field(30, ge=1)
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better one on dev, once all is unfrozen")
+    batch_size: int = Field(32, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16"] = operational(
+        "auto", description="what is computed in; auto: bfloat16 on GPUs and on CPUs with AMX")
+
+    @model_validator(mode="after")
+    def _something_is_unfrozen(self) -> Self:
+        if self.triplet and self.unfreeze.strategy == "never":
+            raise ValueError("triplet is given, but unfreeze.strategy is never: the loss changes the backbone's "
+                             "embeddings only. Set unfreeze.strategy to after_n or layerwise, or take triplet out")
+        if self.unfreeze.strategy != "never" and self.unfreeze.epoch >= self.epochs:
+            raise ValueError(f"unfreeze.epoch is {self.unfreeze.epoch}, but there are only {self.epochs} epochs, so "
+                             "that the backbone would never be trained")
+        return self

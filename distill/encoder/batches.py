@@ -1,0 +1,57 @@
+"""Texts as token ids, and as padded batches of like lengths."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distill.encoder.model import with_prompt
+
+_TOKENS = 8192  # in a batch without gradients, padding included
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of texts; ``cut`` counts those that were longer than the model takes, or than was asked for."""
+
+    ids: list[list[int]]
+    pad: int
+    cut: int
+
+    def padded(self, places: Sequence[int], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+        """Return ``input_ids`` and ``attention_mask`` of some texts (texts × longest)."""
+        longest = max(len(self.ids[place]) for place in places)
+        ids = torch.full((len(places), longest), self.pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, place in enumerate(places):
+            ids[row, :len(self.ids[place])] = torch.tensor(self.ids[place])
+            mask[row, :len(self.ids[place])] = 1
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def encode(tokenizer: Any, texts: list[str], prompt: bool, max_length: int) -> Encoded:
+    """Tokenise texts; special tokens that stand in them are plain characters. Longer ones are cut at the end."""
+    limit = min(max_length, tokenizer.model_max_length)
+    asked = with_prompt(texts) if prompt else texts
+    options = {"split_special_tokens": True, "return_attention_mask": False}
+    whole = tokenizer(asked, truncation=False, verbose=False, **options)["input_ids"]
+    cut = [place for place, ids in enumerate(whole) if len(ids) > limit]
+    for place in cut:
+        whole[place] = tokenizer(asked[place], truncation=True, max_length=limit, **options)["input_ids"]
+    return Encoded(whole, tokenizer.pad_token_id, len(cut))
+
+
+def batches_of(texts: Encoded) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Yield places and padded batches of all texts, those of like length together."""
+    order = sorted(range(len(texts.ids)), key=lambda place: len(texts.ids[place]), reverse=True)
+    while order:
+        count = max(1, _TOKENS // len(texts.ids[order[0]]))
+        places, order = order[:count], order[count:]
+        yield places, texts.padded(places)
+
+
+def computing(bfloat16: bool, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the precision in which a model computes over its float32 weights."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)

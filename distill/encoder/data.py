@@ -1,0 +1,98 @@
+"""Texts with a class each, checked while they are read: SST-5's layout, or a data set on the Hub."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.config.sections.base import HubDataset
+from distill.config.sections.encoder import EncoderData
+from distill.errors import InputError
+from distill.hashing import content_id
+from distill.hub import stream_hub
+
+SPLITS = ("train", "dev", "test")
+_HUB = "hub:"
+_ON_HUB = {"train": "train", "dev": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text and its class, from 0; ``id`` is a hash of both and of the place, since texts can stand twice."""
+
+    id: str
+    text: str
+    label: int
+
+
+def load_sentences(data: EncoderData) -> dict[str, list[Sentence]]:
+    """Return the sentences of each split, in order.
+
+    Raises:
+        InputError: a file is missing or empty; a line has no text, or a label that is no number from 0 to the number
+            of classes; or the train split has no example of a class.
+    """
+    found = {}
+    for split in SPLITS:
+        where, rows = _rows(data.path, split)
+        found[split] = [_sentence(where, number, label, text, len(data.names)) for number, label, text in rows]
+        if not found[split]:
+            raise InputError(f"{where} is empty. It should hold a label from 0 to {len(data.names) - 1}, a space and a "
+                             "text on each line.")
+    _refuse_missing_classes(found["train"], data)
+    return found
+
+
+def _refuse_missing_classes(sentences: list[Sentence], data: EncoderData) -> None:
+    counts = Counter(sentence.label for sentence in sentences)
+    if missing := [f"{label} ({name})" for label, name in enumerate(data.names) if not counts[label]]:
+        raise InputError(f"The train split of {data.path} has no example of the class {', '.join(missing)}, so that "
+                         "it can be neither learned nor put into a triplet. Add some, or name fewer classes in "
+                         "data.names.")
+
+
+def _rows(path: str, split: str) -> tuple[str, Iterator[tuple[int, object, object]]]:
+    """Return what a split is called, and its rows: number from 1, label, text."""
+    if path.startswith(_HUB):
+        wanted = HubDataset(dataset=path.removeprefix(_HUB), split=_ON_HUB[split])
+        return f"The split {wanted.split} of {wanted.dataset}", _hub_rows(wanted)
+    file = Path(path) / f"{split}.txt"
+    if not file.is_file():
+        raise InputError(f"There is no file {file}. data.path names the folder that holds train.txt, dev.txt and "
+                         "test.txt, with a label, a space and a text on each line; or a data set as hub:SetFit/sst5.")
+    return str(file), _file_rows(file)
+
+
+def _hub_rows(wanted: HubDataset) -> Iterator[tuple[int, object, object]]:
+    for number, row in enumerate(stream_hub(wanted), 1):
+        yield number, _column(row, "label", wanted), _column(row, "text", wanted)
+
+
+def _column(row: Mapping[str, object], name: str, wanted: HubDataset) -> object:
+    if name not in row:
+        raise InputError(f"The data set {wanted.dataset} has no column '{name}'. It has: {', '.join(sorted(row))}.")
+    return row[name]
+
+
+def _file_rows(file: Path) -> Iterator[tuple[int, str, str]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        label, _, text = line.strip().partition(" ")
+        yield number, label, text
+
+
+def _sentence(where: str, number: int, label: object, text: object, classes: int) -> Sentence:
+    at = f"{where}, line {number}"
+    if not str(label).strip():
+        raise InputError(f"{at}, is empty. Remove it, or write a label from 0 to {classes - 1}, a space and a text.")
+    if isinstance(label, bool) or not str(label).isdecimal() or int(str(label)) >= classes:
+        raise InputError(f"{at}, begins with '{str(label)[:40]}', which is no label: it must be a number from 0 to "
+                         f"{classes - 1}. Mend that line, or name the classes in data.names.")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{at}, has the label {label}, but no text. Mend or remove that line.")
+    return Sentence(content_id(where.rsplit("/", 1)[-1], str(number), text), text.strip(), int(str(label)))

@@ -1,0 +1,54 @@
+"""What a frozen backbone says of texts: computed once, and kept for every seed, head and run that asks the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from distill.encoder.batches import Encoded, batches_of, computing
+from distill.encoder.model import Classifier
+from distill.hashing import fingerprint
+from distill.resources import default_cache
+from distill.storage import atomic_path
+
+_VERSION = 1
+
+
+def frozen_embeddings(model: Classifier, texts: Encoded, identity: dict[str, Any], bfloat16: bool) -> torch.Tensor:
+    """Return the pooled embeddings (texts × width, float32) of a backbone that ``identity`` names, from the cache."""
+    key = fingerprint([_VERSION, identity, model.pooling, bfloat16, texts.ids])
+    path: Path = default_cache() / "embeddings" / f"{key}.safetensors"
+    if path.is_file():
+        return load_file(path)["embeddings"]
+    found = embed(model, texts, bfloat16)
+    with atomic_path(path) as temporary:
+        save_file({"embeddings": found}, temporary)
+    return found
+
+
+@torch.inference_mode()
+def embed(model: Classifier, texts: Encoded, bfloat16: bool) -> torch.Tensor:
+    """Return the pooled embeddings (texts × width, float32) of tokenised texts, in their order."""
+    model.eval()
+    found = torch.empty(len(texts.ids), int(model.backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
+    with computing(bfloat16, next(model.parameters()).device):
+        for places, batch in batches_of(texts):
+            found[places] = model.embed(**batch).float().cpu()
+    return found
+
+
+@torch.inference_mode()
+def logits_of(model: Classifier, texts: Encoded, bfloat16: bool, embeddings: torch.Tensor | None = None
+              ) -> torch.Tensor:
+    """Return the logits (texts × classes, float32) of tokenised texts, from ``embeddings`` where they are given."""
+    model.eval()
+    if embeddings is None:
+        embeddings = embed(model, texts, bfloat16)
+    return model(embeddings=embeddings.to(next(model.head.parameters()).device)).float().cpu()
+
+
+def classes_of(logits: torch.Tensor) -> Sequence[int]:
+    """Return the class of each row of logits."""
+    return logits.argmax(-1).tolist()

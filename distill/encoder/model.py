@@ -1,0 +1,120 @@
+"""The classifier: an encoder, pooled, and a head of two linear layers; saved as a folder of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from distill.config.load import read_yaml
+from distill.config.sections.encoder import EncoderConfig, Head
+from distill.errors import InputError
+from distill.models.folder import load_tokenizer, quiet_transformers
+from distill.prompting.template import fill
+from distill.resources import shipped
+from distill.storage import read_json, write_json
+
+_HEAD, _SETTINGS = "head.safetensors", "classifier.json"
+
+
+class Classifier(nn.Module):
+    """``backbone`` gives embeddings (batch × width), ``head`` classes (batch × classes)."""
+
+    def __init__(self, backbone: nn.Module, head: Head, classes: int) -> None:
+        super().__init__()
+        width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        hidden = head.hidden or width
+        self.backbone, self.pooling, self.classes = backbone, head.pooling, classes
+        self.backbone_trains = False
+        self.head = nn.Sequential(nn.Dropout(head.dropout), nn.Linear(width, hidden), nn.ReLU(),
+                                  nn.Dropout(head.dropout), nn.Linear(hidden, classes))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set the mode; a backbone that is not trained stays as it is used, without dropout."""
+        super().train(mode)
+        if not self.backbone_trains:
+            self.backbone.eval()
+        return self
+
+    def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the pooled embeddings of tokenised texts."""
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "first":
+            return states[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1)
+
+    def forward(self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None,
+                embeddings: torch.Tensor | None = None) -> torch.Tensor:
+        """Return logits (batch × classes) of tokenised texts, or of embeddings that were computed before."""
+        if embeddings is None:
+            assert input_ids is not None and attention_mask is not None
+            embeddings = self.embed(input_ids, attention_mask)
+        return self.head(embeddings.to(self.head[1].weight.dtype))
+
+
+def load_backbone(folder: Path) -> nn.Module:
+    """Return an encoder in float32.
+
+    Raises:
+        InputError: the folder holds no model that transformers knows, or one that is not an encoder.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            if getattr(config, "is_encoder_decoder", False) or _is_decoder(config):
+                raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder: its tokens see only "
+                                 "those before them, or it has a decoder. Take an encoder as backbone, such as "
+                                 "all-minilm-l6-v2 or a RoBERTa.")
+            model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"The backbone in {folder} cannot be loaded ({line[:200]}). Is the folder complete, and its "
+                         "architecture one that transformers knows?") from error
+    return model
+
+
+def _is_decoder(config: Any) -> bool:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = config.model_type
+    return bool(getattr(config, "is_decoder", False)) or (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+
+
+def with_prompt(texts: list[str]) -> list[str]:
+    """Return texts with the task prompt of Section 3 before them."""
+    template = read_yaml(shipped("prompts/encoder.yaml"))["sst5"]["text"]
+    return [fill(template, Text=text) for text in texts]
+
+
+def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path) -> None:
+    """Write backbone and tokenizer as transformers does, the head beside them, and how to ask."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        model.backbone.save_pretrained(folder)  # type: ignore[operator]
+        tokenizer.save_pretrained(folder)
+    save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
+    write_json(folder / _SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
+                                    "prompt": config.prompt, "max_length": config.max_length})
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
+    """Return a saved classifier in evaluation mode, its tokenizer, and its settings.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not (folder / _SETTINGS).is_file() or not (folder / _HEAD).is_file():
+        raise InputError(f"{folder} holds no encoder classifier: {_SETTINGS} or {_HEAD} is missing. Name a folder that "
+                         "'distill encoder train' made, such as runs/<name>/models/seed42.")
+    settings = read_json(folder / _SETTINGS)
+    model = Classifier(load_backbone(folder), Head(**settings["head"]), len(settings["names"]))
+    model.head.load_state_dict(load_file(folder / _HEAD))
+    return model.eval(), load_tokenizer(folder), settings

@@ -1,0 +1,45 @@
+"""What a trained encoder student says of texts."""
+
+from pathlib import Path
+from typing import Any
+
+from distill.encoder.batches import encode
+from distill.encoder.data import SPLITS, load_sentences
+from distill.encoder.embeddings import classes_of, logits_of
+from distill.encoder.model import load_classifier
+
+
+def predict(spec: dict[str, Any]) -> dict[str, Any]:
+    """Classify texts: ``spec`` has ``model`` (folder) and ``texts``; returns a name and probabilities for each."""
+    import torch
+
+    from distill.training.worker import prepare_environment
+
+    prepare_environment()
+    model, tokenizer, settings = load_classifier(Path(spec["model"]))
+    texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
+    shares = torch.softmax(logits_of(model, texts, bfloat16=False), -1)
+    return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": texts.cut,
+            "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
+            "names": settings["names"]}
+
+
+def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
+    """Score a model on a split: ``spec`` has ``model``, ``data`` (as in a config) and ``split``."""
+    from sklearn.metrics import confusion_matrix
+
+    from distill.config.sections.encoder import EncoderData
+    from distill.encoder.training import scores
+    from distill.errors import InputError
+    from distill.training.worker import prepare_environment
+
+    prepare_environment()
+    model, tokenizer, settings = load_classifier(Path(spec["model"]))
+    if spec["split"] not in SPLITS:
+        raise InputError(f"There is no split '{spec['split']}', only {', '.join(SPLITS)}.")
+    rows = load_sentences(EncoderData(path=spec["data"], names=settings["names"]))[spec["split"]]
+    texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
+    logits = logits_of(model, texts, bfloat16=False)
+    gold = [row.label for row in rows]
+    return {"scores": scores(logits, gold), "n": len(rows), "cut": texts.cut, "names": settings["names"],
+            "confusion": confusion_matrix(gold, classes_of(logits), labels=range(len(settings["names"]))).tolist()}

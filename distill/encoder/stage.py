@@ -1,0 +1,56 @@
+"""An encoder student as a stage of a run: one model a seed, each done once. Needs no torch itself."""
+
+from collections import Counter
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+from distill.config.sections.base import decisive
+from distill.config.sections.encoder import EncoderConfig
+from distill.encoder.data import load_sentences
+from distill.hashing import fingerprint
+from distill.ledger import Ledger
+from distill.models import model_fingerprint, resolve_model
+from distill.process import call_in_process
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_json
+
+RESULT = "result.json"
+_PLACES = ("name", "runs_dir", "seeds")
+VERSION = 1
+"""Raised when models are trained in another way."""
+
+
+def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop") -> list[Outcome]:
+    """Train one classifier a seed into ``run/models/seed<seed>``, beside it ``result.json``: curve, scores, confusion.
+
+    Raises:
+        InputError: data or backbone cannot be used, or other settings made what is there.
+        RunError: training failed.
+    """
+    sentences = load_sentences(config.data)
+    backbone = resolve_model(config.backbone.name, config.backbone.revision)
+    settings = {key: value for key, value in decisive(config).items() if key not in _PLACES}
+    inputs = {"version": VERSION, **settings, "backbone": model_fingerprint(backbone),
+              "data": {"names": config.data.names, **{
+                  split: fingerprint([[one.label, one.text] for one in some]) for split, some in sentences.items()}}}
+    outcomes = []
+    for seed in config.seeds:
+        def work(folder: Path, seed: int = seed) -> tuple[list[Ledger], dict[str, Any]]:
+            result = call_in_process("distill.encoder.training:train", {
+                "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed},
+                folder / "error.log")
+            write_json(folder / RESULT, result)
+            rows = result["counts"]["train"]
+            ledger = Ledger(f"encoder/seed{seed}", "rows", rows, rows, Counter())
+            return [ledger], {"test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"],
+                              "cut": result["cut"]}
+
+        outcomes.append(run_stage(run / "models" / f"seed{seed}", {**inputs, "seed": seed}, work, on_change))
+    return outcomes
+
+
+def spread(outcomes: list[Outcome]) -> dict[str, tuple[float, float]]:
+    """Return mean and standard deviation over seeds of the test scores."""
+    return {name: (mean(values), pstdev(values)) for name in ("accuracy", "macro_f1")
+            if (values := [outcome.details["test"][name] for outcome in outcomes])}

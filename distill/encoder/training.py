@@ -1,0 +1,230 @@
+"""The training of an encoder student, called in a process of its own by :mod:`distill.encoder.stage`.
+
+First the head alone, on embeddings that are computed once; then head and backbone together, in one optimiser whose
+state goes on.
+"""
+
+import copy
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from distill.config.sections.encoder import EncoderConfig
+from distill.encoder.batches import Encoded, computing, encode
+from distill.encoder.data import SPLITS, Sentence, load_sentences
+from distill.encoder.embeddings import classes_of, frozen_embeddings, logits_of
+from distill.encoder.model import Classifier, load_backbone, save_classifier
+from distill.encoder.triplets import Triplets, triplet_loss
+from distill.encoder.unfreezing import layers_of, trained_layers, unfreeze
+from distill.errors import RunError
+from distill.models import load_tokenizer, model_fingerprint
+from distill.training.arguments import in_bfloat16
+from distill.training.callbacks import Progress
+from distill.training.sampling import Arrangement, EpochSampler
+from distill.training.worker import prepare_environment
+
+
+@dataclass
+class Job:
+    """One training: a config and a seed, the texts as token ids, and the model as it is."""
+
+    config: EncoderConfig
+    seed: int
+    sentences: dict[str, list[Sentence]]
+    texts: dict[str, Encoded]
+    model: Classifier
+    bfloat16: bool
+    layers: int
+    embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def labels(self, split: str) -> list[int]:
+        """Return the gold classes of a split."""
+        return [sentence.label for sentence in self.sentences[split]]
+
+
+def train(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one classifier and write its folder; return its curve and scores as JSON values.
+
+    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``.
+
+    Raises:
+        InputError: data or backbone cannot be used.
+        RunError: the loss became no number.
+    """
+    prepare_environment()
+    started = time.monotonic()
+    config, folder = EncoderConfig.model_validate(spec["config"]), Path(spec["backbone"])
+    torch.manual_seed(spec["seed"])
+    job, tokenizer = _prepare(config, folder, spec["seed"])
+    identity = {"backbone": model_fingerprint(folder)}
+    if trained_layers(config.unfreeze, job.layers, 0) == 0:
+        for split in SPLITS:
+            job.embeddings[split] = frozen_embeddings(job.model, job.texts[split], identity, job.bfloat16)
+    encoded = time.monotonic()
+    _run_phases(job)
+    job.model.load_state_dict(job.weights)
+    logits = logits_of(job.model, job.texts["test"], job.bfloat16)
+    save_classifier(job.model, tokenizer, config, Path(spec["out"]))
+    return {"curve": job.curve, "best_epoch": job.best["epoch"], "dev": job.best["dev"],
+            "test": scores(logits, job.labels("test")),
+            "confusion": confusion_matrix(job.labels("test"), classes_of(logits),
+                                          labels=range(job.model.classes)).tolist(),
+            "cut": {split: job.texts[split].cut for split in SPLITS},
+            "counts": {split: len(job.sentences[split]) for split in SPLITS},
+            "bfloat16": job.bfloat16, "encoding_seconds": round(encoded - started, 2),
+            "seconds": round(time.monotonic() - started, 2)}
+
+
+def _prepare(config: EncoderConfig, folder: Path, seed: int) -> tuple[Job, Any]:
+    sentences, tokenizer, backbone = load_sentences(config.data), load_tokenizer(folder), load_backbone(folder)
+    model = Classifier(backbone, config.head, len(config.data.names))
+    on_gpu = torch.cuda.is_available()
+    texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], config.prompt,
+                           config.max_length) for split in SPLITS}
+    return Job(config, seed, sentences, texts, model.to("cuda" if on_gpu else "cpu"), in_bfloat16(config.dtype, on_gpu),
+               len(layers_of(backbone))), tokenizer
+
+
+def _run_phases(job: Job) -> None:
+    """Train epoch after epoch: as long as nothing is unfrozen on embeddings, then on texts."""
+    config = job.config
+    steps = -(-len(job.sentences["train"]) // config.batch_size)
+    optimizer = torch.optim.AdamW(
+        [{"params": list(job.model.head.parameters()), "lr": config.rates.head},
+         {"params": list(job.model.backbone.parameters()), "lr": config.rates.backbone}],
+        weight_decay=config.rates.weight_decay)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: config.rates.decay ** max(0, step // steps - config.rates.decay_after + 1))
+    frozen = next((epoch for epoch in range(config.epochs) if trained_layers(config.unfreeze, job.layers, epoch)),
+                  config.epochs)
+    for first, last in ((0, frozen), (frozen, config.epochs)):
+        if last > first:
+            _Phase(job, first, last, optimizer, scheduler).train()
+
+
+class _Phase(Trainer):
+    """Epochs ``first`` to ``last`` - 1, in all of which either nothing of the backbone is trained, or something is."""
+
+    def __init__(self, job: Job, first: int, last: int, optimizer: Any, scheduler: Any) -> None:
+        self.job, self.first = job, first
+        self.on_texts = trained_layers(job.config.unfreeze, job.layers, first) > 0
+        self.triplets = Triplets(job.sentences["train"], job.seed)
+        lengths = [len(ids) for ids in job.texts["train"].ids]
+        self.order = EpochSampler(lengths, Arrangement(job.config.batch_size, job.config.batch_size), job.seed)
+        super().__init__(
+            job.model, TrainingArguments(
+                output_dir="unused", num_train_epochs=last - first, per_device_train_batch_size=job.config.batch_size,
+                save_strategy="no", eval_strategy="no", logging_strategy="epoch", report_to="none", disable_tqdm=True,
+                use_cpu=not torch.cuda.is_available(), seed=job.seed, remove_unused_columns=False,
+                max_grad_norm=1.0, dataloader_pin_memory=False),
+            train_dataset=_Places(len(lengths)), data_collator=self._collate, optimizers=(optimizer, scheduler),
+            callbacks=[_Epochs(self), Progress(f"seed {job.seed}, {'head and backbone' if self.on_texts else 'head'}")])
+        self.epoch = first
+        self.remove_callback(PrinterCallback)
+
+    def _collate(self, places: list[int]) -> dict[str, Any]:
+        job = self.job
+        labels = torch.tensor([job.sentences["train"][place].label for place in places])
+        if not self.on_texts:
+            return {"embeddings": job.embeddings["train"][places], "labels": labels}
+        texts = list(places)
+        if job.config.triplet:
+            drawn = [self.triplets.draw(place, self.epoch) for place in places]
+            texts += [positive for positive, _ in drawn] + [negative for _, negative in drawn]
+        return {**job.texts["train"].padded(texts), "labels": labels}
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        """Return cross-entropy, and with triplets their loss times its weight.
+
+        Raises:
+            RunError: the loss is no finite number.
+        """
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        with computing(self.job.bfloat16, labels.device):
+            embeddings = inputs["embeddings"] if "embeddings" in inputs else model.embed(**inputs)
+            loss = torch.nn.functional.cross_entropy(model(embeddings=embeddings[:len(labels)]).float(), labels)
+        if len(embeddings) > len(labels) and (triplet := self.job.config.triplet):
+            loss = loss + triplet.weight * triplet_loss(triplet, *embeddings.split(len(labels)))
+        if not torch.isfinite(loss):
+            raise RunError(f"The loss was {loss.item()} in epoch {self.epoch + 1}: training stopped there. Lower "
+                           "rates.head or rates.backbone.")
+        return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return self.order
+
+
+class _Places(Dataset[int]):
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int) -> int:
+        return place
+
+
+class _Epochs(TrainerCallback):
+    """Unfreezes where it is due, measures on dev after each epoch, keeps the best weights, and stops."""
+
+    def __init__(self, phase: _Phase) -> None:
+        self._phase = phase
+        self._started = 0.0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set what is trained in this epoch."""
+        phase, job = self._phase, self._phase.job
+        phase.epoch = phase.first + round(state.epoch or 0)
+        phase.order.set_epoch(phase.epoch)
+        unfreeze(job.model.backbone, trained_layers(job.config.unfreeze, job.layers, phase.epoch))
+        job.model.backbone_trains = phase.on_texts
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure on dev; the best epoch is the one with the largest sum of accuracy and macro-F1 there."""
+        phase, job = self._phase, self._phase.job
+        seconds = time.monotonic() - self._started
+        logits = logits_of(job.model, job.texts["dev"], job.bfloat16,
+                           None if phase.on_texts else job.embeddings["dev"])
+        dev = scores(logits, job.labels("dev"))
+        count = trained_layers(job.config.unfreeze, job.layers, phase.epoch)
+        job.curve.append({"epoch": phase.epoch, "dev": dev, "trained_layers": count, "seconds": round(seconds, 2)})
+        if not job.best or sum(dev.values()) > sum(job.best["dev"].values()):
+            job.best = {"epoch": phase.epoch, "dev": dev}
+            job.weights = copy.deepcopy(job.model.state_dict())
+        whole = job.config.unfreeze.strategy == "never" or count > job.layers
+        if job.config.patience and whole and phase.epoch - max(job.best["epoch"], _first_whole(job)) >= (
+                job.config.patience):
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Note the mean training loss of the epoch, which is logged after its end."""
+        if logs and "loss" in logs and self._phase.job.curve:
+            self._phase.job.curve[-1]["train_loss"] = round(logs["loss"], 4)
+
+
+def _first_whole(job: Job) -> int:
+    """Return the first epoch in which all that is ever trained is."""
+    if job.config.unfreeze.strategy == "never":
+        return 0
+    return next((epoch for epoch in range(job.config.epochs)
+                 if trained_layers(job.config.unfreeze, job.layers, epoch) > job.layers), job.config.epochs)
+
+
+def scores(logits: torch.Tensor, gold: list[int]) -> dict[str, float]:
+    """Return accuracy and macro-F1, over all classes, of logits (texts × classes)."""
+    said = classes_of(logits)
+    return {"accuracy": round(float(accuracy_score(gold, said)), 4),
+            "macro_f1": round(float(f1_score(gold, said, average="macro", labels=range(logits.shape[1]),
+                                             zero_division=0)), 4)}

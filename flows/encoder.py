@@ -1,0 +1,100 @@
+"""The commands ``distill encoder``: train, evaluate and use a classifier of a few milliseconds."""
+
+import argparse
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from distill.config.load import load_config, save_config
+from distill.config.sections.encoder import EncoderConfig
+from distill.encoder.stage import spread, train_encoder
+from distill.errors import InputError
+from distill.process import call_in_process
+from distill.stage import Outcome
+from distill.storage import run_lock
+
+FOLDER = "configs/encoder"
+
+
+def train_command(arguments: argparse.Namespace) -> None:
+    """Train a classifier a seed and print their scores."""
+    config = load_config(find_encoder_config(arguments.config), arguments.overrides, EncoderConfig)
+    run = Path(config.runs_dir) / (arguments.run or config.name)
+    with run_lock(run):
+        outcomes = train_encoder(config, run, arguments.on_change)
+        save_config(config, run / "config.yaml")
+    Console().print(scores_table(config, outcomes))
+    print(f"The models are in {run / 'models'}. Next: distill encoder predict {outcomes[0].folder} FILE")
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """Score a model and print its confusion matrix."""
+    found = call_in_process("distill.encoder.predict:evaluate", {
+        "model": str(arguments.model.resolve()), "data": arguments.data, "split": arguments.split},
+        arguments.model / "error.log")
+    scores = found["scores"]
+    cut = f"; {found['cut']:,} were longer than the model takes" if found["cut"] else ""
+    print(f"{found['n']:,} sentences of {arguments.split}: accuracy {scores['accuracy']:.4f}, macro-F1 "
+          f"{scores['macro_f1']:.4f}{cut}")
+    table = Table("gold", *found["names"], title="what was said")
+    for name, row in zip(found["names"], found["confusion"], strict=True):
+        table.add_row(name, *(f"{count:,}" for count in row))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    Console().print(table)
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Classify each line of a file, one JSON line each on the output stream."""
+    try:
+        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {arguments.file}. Name one with a text on each line, or - for the input "
+                         "stream.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{arguments.file} is not UTF-8 text. Save it as UTF-8.") from error
+    texts = [line for line in text.split("\n") if line.strip()]
+    if not texts:
+        raise InputError(f"{arguments.file} holds no text. It should hold one on each line.")
+    found = call_in_process("distill.encoder.predict:predict", {
+        "model": str(arguments.model.resolve()), "texts": texts}, arguments.model / "error.log")
+    for line, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
+        print(json.dumps({"text": line, "label": label,
+                          "probabilities": dict(zip(found["names"], shares, strict=True))}, ensure_ascii=False))
+    if found["cut"]:
+        print(f"{found['cut']:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
+
+
+def find_encoder_config(name: str) -> Path:
+    """Return the path of an encoder config given as a file, or as the name of one that ships.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if Path(name).exists():
+        return Path(name)
+    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / FOLDER).glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    raise InputError(f"There is no encoder config {name}. Give the path of one, or the name of one that ships: "
+                     f"{', '.join(shipped)}.")
+
+
+def scores_table(config: EncoderConfig, outcomes: list[Outcome]) -> Table:
+    """Return accuracy and macro-F1 of each seed on test, and their mean and spread."""
+    table = Table("seed", "best epoch", "dev accuracy", "test accuracy", "test macro-F1", title=config.name)
+    for seed, outcome in zip(config.seeds, outcomes, strict=True):
+        told = outcome.details
+        table.add_row(str(seed), str(told["best_epoch"] + 1), f"{told['dev']['accuracy']:.4f}",
+                      f"{told['test']['accuracy']:.4f}", f"{told['test']['macro_f1']:.4f}")
+    if len(outcomes) > 1:
+        found = spread(outcomes)
+        table.add_row("mean ± sd", "", "", *(f"{middle:.4f} ± {around:.4f}" for middle, around in (
+            found["accuracy"], found["macro_f1"])), style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    return table
