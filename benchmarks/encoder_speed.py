@@ -114,15 +114,17 @@ def _inference(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     where, config = resolve_model(arguments.backbone), _config(arguments, 1)
     model, tokenizer = Classifier(load_backbone(where), config.head, 5), load_tokenizer(where)
     texts = [row.text for row in load_sentences(EncoderData(path=str(arguments.data)))["test"]]
-    logits_of(model, encode(tokenizer, texts[:64], False, 256), bfloat16=False)
-    begun = time.monotonic()
-    logits_of(model, encode(tokenizer, texts, False, 256), bfloat16=False)
-    together = time.monotonic() - begun
-    begun = time.monotonic()
-    for text in texts[:200]:
-        logits_of(model, encode(tokenizer, [text], False, 256), bfloat16=False)
-    return {"sentences a second": len(texts) / together,
-            "milliseconds for one alone": (time.monotonic() - begun) / 200 * 1000}
+    found = {}
+    for name, bfloat16 in (("float32", False), ("bfloat16", True)):
+        logits_of(model, encode(tokenizer, texts[:64], False, 256), bfloat16)
+        begun = time.monotonic()
+        logits_of(model, encode(tokenizer, texts, False, 256), bfloat16)
+        found[f"sentences a second in {name}"] = len(texts) / (time.monotonic() - begun)
+        begun = time.monotonic()
+        for text in texts[:200]:
+            logits_of(model, encode(tokenizer, [text], False, 256), bfloat16)
+        found[f"milliseconds for one alone in {name}"] = (time.monotonic() - begun) / 200 * 1000
+    return found
 
 
 _ONES = {"ours": _ours, "frozen": _frozen, "plain": _plain, "inference": _inference}

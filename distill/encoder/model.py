@@ -94,15 +94,16 @@ def with_prompt(texts: list[str]) -> list[str]:
     return [fill(template, Text=text) for text in texts]
 
 
-def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path) -> None:
-    """Write backbone and tokenizer as transformers does, the head beside them, and how to ask."""
+def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path,
+                    bfloat16: bool) -> None:
+    """Write backbone and tokenizer as transformers does, the head beside them, and how to ask and compute."""
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.backbone.save_pretrained(folder)  # type: ignore[operator]
         tokenizer.save_pretrained(folder)
     save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
     write_json(folder / _SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
-                                    "prompt": config.prompt, "max_length": config.max_length})
+                                    "prompt": config.prompt, "max_length": config.max_length, "bfloat16": bfloat16})
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:

@@ -7,6 +7,7 @@ from distill.encoder.batches import encode
 from distill.encoder.data import SPLITS, load_sentences
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import load_classifier
+from distill.training.arguments import in_bfloat16
 
 
 def predict(spec: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def predict(spec: dict[str, Any]) -> dict[str, Any]:
     prepare_environment()
     model, tokenizer, settings = load_classifier(Path(spec["model"]))
     texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
-    shares = torch.softmax(logits_of(model, texts, bfloat16=False), -1)
+    shares = torch.softmax(logits_of(model, texts, _in_bfloat16(settings)), -1)
     return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": texts.cut,
             "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
             "names": settings["names"]}
@@ -39,7 +40,14 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"There is no split '{spec['split']}', only {', '.join(SPLITS)}.")
     rows = load_sentences(EncoderData(path=spec["data"], names=settings["names"]))[spec["split"]]
     texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
-    logits = logits_of(model, texts, bfloat16=False)
+    logits = logits_of(model, texts, _in_bfloat16(settings))
     gold = [row.label for row in rows]
     return {"scores": scores(logits, gold), "n": len(rows), "cut": texts.cut, "names": settings["names"],
             "confusion": confusion_matrix(gold, classes_of(logits), labels=range(len(settings["names"]))).tolist()}
+
+
+def _in_bfloat16(settings: dict[str, Any]) -> bool:
+    """Say whether to compute as in training; in float32 where bfloat16 would be slow."""
+    import torch
+
+    return settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())

@@ -73,7 +73,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     _run_phases(job)
     job.model.load_state_dict(job.weights)
     logits = logits_of(job.model, job.texts["test"], job.bfloat16)
-    save_classifier(job.model, tokenizer, config, Path(spec["out"]))
+    save_classifier(job.model, tokenizer, config, Path(spec["out"]), job.bfloat16)
     return {"curve": job.curve, "best_epoch": job.best["epoch"], "dev": job.best["dev"],
             "test": scores(logits, job.labels("test")),
             "confusion": confusion_matrix(job.labels("test"), classes_of(logits),
