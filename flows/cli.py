@@ -95,6 +95,10 @@ def _add_encoder(commands: Any) -> None:
     predict.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
     predict.add_argument("file", metavar="FILE", type=Path, help="a text on each line; - is the input stream")
     predict.set_defaults(action="encoder", part="predict")
+    report = parts.add_parser("report", help="write one page on some runs: scores, curves, confusion, embeddings")
+    report.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders, or names under runs/")
+    report.add_argument("--out", metavar="FILE", type=Path, help="default: report/report.html in the first run")
+    report.set_defaults(action="encoder", part="report")
 
 
 def _add_dedup(commands: Any) -> None:

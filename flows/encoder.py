@@ -17,6 +17,7 @@ from distill.process import call_in_process
 from distill.stage import Outcome
 from distill.storage import run_lock
 
+CONFIG = "config.yaml"
 FOLDER = "configs/encoder"
 
 
@@ -25,10 +26,13 @@ def train_command(arguments: argparse.Namespace) -> None:
     config = load_config(find_encoder_config(arguments.config), arguments.overrides, EncoderConfig)
     run = Path(config.runs_dir) / (arguments.run or config.name)
     with run_lock(run):
+        if not (run / CONFIG).exists():
+            save_config(config, run / CONFIG)
         outcomes = train_encoder(config, run, arguments.on_change)
-        save_config(config, run / "config.yaml")
+        save_config(config, run / CONFIG)
     Console().print(scores_table(config, outcomes))
-    print(f"The models are in {run / 'models'}. Next: distill encoder predict {outcomes[0].folder} FILE")
+    print(f"The models are in {run / 'models'}. Next: distill encoder report {run}, or distill encoder predict "
+          f"{outcomes[0].folder} FILE")
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
@@ -67,6 +71,14 @@ def predict_command(arguments: argparse.Namespace) -> None:
                           "probabilities": dict(zip(found["names"], shares, strict=True))}, ensure_ascii=False))
     if found["cut"]:
         print(f"{found['cut']:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
+
+
+def report_command(arguments: argparse.Namespace) -> None:
+    """Write one page on some runs."""
+    from sentibench.report.encoder.build import build_encoder_report
+
+    runs = [path if path.is_dir() else Path("runs") / path for path in arguments.runs]
+    print(f"The report: {build_encoder_report(runs, arguments.out or runs[0] / 'report' / 'report.html')}")
 
 
 def find_encoder_config(name: str) -> Path:

@@ -302,3 +302,32 @@ def test_the_commands_train_score_and_classify(place: Path, tmp_path: Path) -> N
     assert [row["text"] for row in rows] == ["a great film", "an awful plot"] and set(rows[0]["probabilities"]) == set(
         NAMES)
     assert distill("encoder", "predict", model, "none.txt", cwd=tmp_path).returncode == 2
+    done = distill("encoder", "report", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "runs/mine/report/report.html").read_text()
+    assert "Shishaev (2025), Table 2: baseline" in page and "48.50" in page and page.count("<svg") == 3
+    assert "200 sentences to train on, 40 dev, 40 test" in page
+    assert "http" not in page.split("</style>")[1].split("<svg")[0], "it needs nothing from elsewhere"
+    assert "is no run of an encoder" in distill("encoder", "report", "nothing", cwd=tmp_path).stderr
+
+
+def test_the_papers_table_2_is_as_printed(shared_dir: Path) -> None:
+    from sentibench.report.encoder.build import paper_row
+
+    paper = next((shared_dir / "seeds").glob("000_*")).read_text(encoding="utf-8")
+    rows = [paper_row(load_config(find_encoder_config(name), (), EncoderConfig)) for name in (
+        "baseline", "after-n", "layerwise", "after-n-prompt", "after-n-prompt-triplet")]
+    for row in rows:
+        assert row and f"{row['title']}\t{row['macro_f1']}\t{row['accuracy']}" in paper
+    assert paper_row(load_config(find_encoder_config("after-n-triplet"), (), EncoderConfig)) is None
+
+
+def test_the_moments_of_unfreezing_are_those_of_the_curve() -> None:
+    from sentibench.report.encoder.pictures import unfreezings
+
+    def curve(*counts: int) -> list[dict[str, int]]:
+        return [{"epoch": epoch, "trained_layers": count} for epoch, count in enumerate(counts)]
+
+    assert unfreezings(curve(0, 0, 7, 7)) == [(2, "all unfrozen")]
+    assert unfreezings(curve(0, 1, 1, 2, 3)) == [(1, "1 layer"), (3, "2 layers"), (4, "3 layers")]
+    assert unfreezings(curve(0, 0)) == []

@@ -18,8 +18,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.batches import Encoded, computing, encode
 from distill.encoder.data import SPLITS, Sentence, load_sentences
-from distill.encoder.embeddings import classes_of, frozen_embeddings, logits_of
+from distill.encoder.embeddings import classes_of, embed, frozen_embeddings, logits_of
 from distill.encoder.model import Classifier, load_backbone, save_classifier
+from distill.encoder.projection import in_two_dimensions
 from distill.encoder.triplets import Triplets, triplet_loss
 from distill.encoder.unfreezing import layers_of, trained_layers, unfreeze
 from distill.errors import RunError
@@ -70,6 +71,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
         for split in SPLITS:
             job.embeddings[split] = frozen_embeddings(job.model, job.texts[split], identity, job.bfloat16)
     encoded = time.monotonic()
+    before = job.embeddings["dev"] if job.embeddings else embed(job.model, job.texts["dev"], job.bfloat16)
     _run_phases(job)
     job.model.load_state_dict(job.weights)
     logits = logits_of(job.model, job.texts["test"], job.bfloat16)
@@ -78,6 +80,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "test": scores(logits, job.labels("test")),
             "confusion": confusion_matrix(job.labels("test"), classes_of(logits),
                                           labels=range(job.model.classes)).tolist(),
+            "dev_in_2d": {"labels": job.labels("dev"), "before": in_two_dimensions(before),
+                          "after": in_two_dimensions(embed(job.model, job.texts["dev"], job.bfloat16))},
             "cut": {split: job.texts[split].cut for split in SPLITS},
             "counts": {split: len(job.sentences[split]) for split in SPLITS},
             "bfloat16": job.bfloat16, "encoding_seconds": round(encoded - started, 2),

@@ -15,6 +15,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     from jinja2 import Environment
 
     source = files("sentibench.report").joinpath("template.html").read_text(encoding="utf-8")
+    style = files("sentibench.report").joinpath("style.css").read_text(encoding="utf-8")
     drawn = {
         "funnel": pictures.funnel(results["ledger"]),
         "losses": pictures.losses(results["training"]) if results["training"] else "",
@@ -23,7 +24,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     }
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
-        r=results, v=view, pictures=drawn, way=WAY, rules=RULES,
+        r=results, v=view, pictures=drawn, style=style, way=WAY, rules=RULES,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 

@@ -36,7 +36,7 @@ def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
         axes.grid(axis="y", visible=False)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def losses(trainings: Sequence[Mapping[str, Any]]) -> str:
@@ -54,7 +54,7 @@ def losses(trainings: Sequence[Mapping[str, Any]]) -> str:
             axes.set_xlabel("step")
             axes.legend(frameon=False)
         panels[0][0].set_ylabel("loss (nats a token)")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def scores(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def scores(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> str:
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        return _svg(scores_figure(tasks, models))
+        return svg_of(scores_figure(tasks, models))
 
 
 def scores_figure(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Any:
@@ -126,7 +126,7 @@ def by_parameters(paper: Sequence[Mapping[str, Any]], ours: Mapping[str, tuple[f
         axes.set_ylim(max(0, min(heights_all) - 10), min(100, max(heights_all) + 8))
         axes.set_xlabel("parameters, logarithmic")
         axes.set_ylabel("average F1 (%)")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _error(value: Mapping[str, Any]) -> list[list[float]] | None:
@@ -137,7 +137,8 @@ def _error(value: Mapping[str, Any]) -> list[list[float]] | None:
     return [[max(0.0, 100 * (value["value"] - low))], [max(0.0, 100 * (high - value["value"]))]]
 
 
-def _svg(figure: Any) -> str:
+def svg_of(figure: Any) -> str:
+    """Return a figure as SVG that is as wide as its place on the page; the figure is closed."""
     import matplotlib.pyplot as plt
 
     buffer = io.StringIO()
