@@ -328,6 +328,7 @@ def test_the_moments_of_unfreezing_are_those_of_the_curve() -> None:
     def curve(*counts: int) -> list[dict[str, int]]:
         return [{"epoch": epoch, "trained_layers": count} for epoch, count in enumerate(counts)]
 
-    assert unfreezings(curve(0, 0, 7, 7)) == [(2, "all unfrozen")]
-    assert unfreezings(curve(0, 1, 1, 2, 3)) == [(1, "1 layer"), (3, "2 layers"), (4, "3 layers")]
-    assert unfreezings(curve(0, 0)) == []
+    assert unfreezings(curve(0, 0, 7, 7), 6) == [(2, "all unfrozen")]
+    assert unfreezings(curve(0, 1, 1, 2, 3), 2) == [
+        (1, "1 of 2 layers"), (3, "2 of 2 layers"), (4, "all unfrozen")]
+    assert unfreezings(curve(0, 0), 2) == []

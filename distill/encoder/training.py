@@ -82,6 +82,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
                                           labels=range(job.model.classes)).tolist(),
             "dev_in_2d": {"labels": job.labels("dev"), "before": in_two_dimensions(before),
                           "after": in_two_dimensions(embed(job.model, job.texts["dev"], job.bfloat16))},
+            "layers": job.layers,
             "cut": {split: job.texts[split].cut for split in SPLITS},
             "counts": {split: len(job.sentences[split]) for split in SPLITS},
             "bfloat16": job.bfloat16, "encoding_seconds": round(encoded - started, 2),

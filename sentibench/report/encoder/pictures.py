@@ -23,7 +23,7 @@ def curves(results: Sequence[Mapping[str, Any]]) -> str:
                 axes.plot(epochs, values, line, color=colour, alpha=0.8, lw=1.3, label=None if number else title)
                 best = result["best_epoch"]
                 axes.plot(best + 1, values[best], "o", color=colour, ms=5)
-        for number, (epoch, text) in enumerate(unfreezings(results[0]["curve"])):
+        for number, (epoch, text) in enumerate(unfreezings(results[0]["curve"], results[0]["layers"])):
             axes.axvline(epoch + 0.5, color="#333333", lw=0.8, ls=":")
             axes.text(epoch + 0.55, 0.02 if number % 2 == 0 else 0.1, text, fontsize=7, color="#333333",
                       transform=axes.get_xaxis_transform())
@@ -34,14 +34,13 @@ def curves(results: Sequence[Mapping[str, Any]]) -> str:
         return svg_of(figure)
 
 
-def unfreezings(curve: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
-    """Return after how many epochs more of the backbone was trained, and what was then."""
+def unfreezings(curve: Sequence[Mapping[str, Any]], layers: int) -> list[tuple[int, str]]:
+    """Return after how many epochs more of the backbone, which has so many layers, was trained, and what was then."""
     found, before = [], 0
     for epoch in curve:
         if epoch["trained_layers"] > before:
             count = epoch["trained_layers"]
-            whole = count == max(one["trained_layers"] for one in curve) and count > before + 1
-            found.append((epoch["epoch"], "all unfrozen" if whole else f"{count} layer{'s' if count > 1 else ''}"))
+            found.append((epoch["epoch"], "all unfrozen" if count > layers else f"{count} of {layers} layers"))
         before = epoch["trained_layers"]
     return found
 
