@@ -78,8 +78,8 @@ def _add_stages(commands: Any) -> None:
 
 
 def _add_encoder(commands: Any) -> None:
-    """Add what makes and uses a classifier of a few milliseconds."""
-    parts = commands.add_parser("encoder", help="train, evaluate and use a classifier of a few milliseconds"
+    """Add what makes and uses a small classifier."""
+    parts = commands.add_parser("encoder", help="train, evaluate and use a small classifier"
                                 ).add_subparsers(required=True, metavar="COMMAND")
     train = parts.add_parser("train", help="train a classifier on texts with labels, one a seed")
     train.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of one that ships, such as after-n")

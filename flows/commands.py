@@ -28,7 +28,7 @@ def _check_early(arguments: argparse.Namespace) -> None:
 
 
 def encoder_command(arguments: argparse.Namespace) -> None:
-    """Train, evaluate or use a classifier of a few milliseconds."""
+    """Train, evaluate or use a small classifier."""
     from flows import encoder
 
     getattr(encoder, f"{arguments.part}_command")(arguments)

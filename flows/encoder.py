@@ -1,4 +1,4 @@
-"""The commands ``distill encoder``: train, evaluate and use a classifier of a few milliseconds."""
+"""The commands ``distill encoder``: train, evaluate and use a small classifier."""
 
 import argparse
 import json

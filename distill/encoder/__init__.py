@@ -1,1 +1,1 @@
-"""Encoder students: classifiers of a few milliseconds, on top of any encoder of transformers (Shishaev, 2025)."""
+"""Encoder students: small classifiers on top of any encoder of transformers (Shishaev, 2025)."""

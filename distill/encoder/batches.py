@@ -43,13 +43,13 @@ def encode(tokenizer: Any, texts: list[str], prompt: bool, max_length: int) -> E
     return Encoded(whole, tokenizer.pad_token_id, len(cut))
 
 
-def batches_of(texts: Encoded) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Yield places and padded batches of all texts, those of like length together."""
+def batches_of(texts: Encoded, device: torch.device) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Yield places and padded batches of all texts on a device, those of like length together."""
     order = sorted(range(len(texts.ids)), key=lambda place: len(texts.ids[place]), reverse=True)
     while order:
         count = max(1, _TOKENS // len(texts.ids[order[0]]))
         places, order = order[:count], order[count:]
-        yield places, texts.padded(places)
+        yield places, texts.padded(places, device)
 
 
 def computing(bfloat16: bool, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -18,7 +18,7 @@ _ON_HUB = {"train": "train", "dev": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and its class, from 0; ``id`` is a hash of both and of the place, since texts can stand twice."""
+    """A text and its class, from 0; ``id`` is a hash of the text and its place, since texts can stand twice."""
 
     id: str
     text: str

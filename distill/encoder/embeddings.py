@@ -33,8 +33,9 @@ def embed(model: Classifier, texts: Encoded, bfloat16: bool) -> torch.Tensor:
     """Return the pooled embeddings (texts × width, float32) of tokenised texts, in their order."""
     model.eval()
     found = torch.empty(len(texts.ids), int(model.backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
-    with computing(bfloat16, next(model.parameters()).device):
-        for places, batch in batches_of(texts):
+    device = next(model.parameters()).device
+    with computing(bfloat16, device):
+        for places, batch in batches_of(texts, device):
             found[places] = model.embed(**batch).float().cpu()
     return found
 

@@ -1,4 +1,4 @@
-"""The config of an encoder student: a classifier of a few milliseconds (Shishaev, 2025)."""
+"""The config of an encoder student: a small classifier (Shishaev, 2025)."""
 
 from typing import Literal, Self
 
