@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--unfreeze", type=int, default=2)
     parser.add_argument("--head-rate", type=float, default=1e-3)
     parser.add_argument("--backbone-rate", type=float, default=5e-5)
+    parser.add_argument("--at-once", type=int, default=3, help="seeds trained at the same time")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     print(f"{arguments.backbone}; {describe()}", flush=True)
@@ -41,7 +42,7 @@ def main() -> None:
             f"epochs={arguments.epochs}", "patience=2", f"unfreeze.epoch={arguments.unfreeze}", "unfreeze.interval=1",
             f"rates.head={arguments.head_rate}", f"rates.backbone={arguments.backbone_rate}",
             f"rates.decay_after={arguments.unfreeze}",
-            f"seeds={list(range(1, arguments.seeds + 1))}"], EncoderConfig)
+            f"seeds={list(range(1, arguments.seeds + 1))}", f"at_once={arguments.at_once}"], EncoderConfig)
         begun = time.monotonic()
         outcomes = train_encoder(config, arguments.runs / f"{config.name}-{Path(arguments.backbone).name}")
         accuracy, f1 = (spread(outcomes)[name] for name in ("accuracy", "macro_f1"))

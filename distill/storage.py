@@ -65,6 +65,15 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Wait for, then hold, the right to make ``path``; a process that dies lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process; the kernel lets go of it when the process dies, however it dies.
 

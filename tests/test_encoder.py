@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.abreast import Seat
 from distill.config.load import load_config, validate
 from distill.config.sections.encoder import EncoderConfig, EncoderData, TripletLoss, Unfreezing
 from distill.encoder import stage
@@ -106,7 +107,7 @@ def test_what_ships_has_the_papers_values(name: str, expected: tuple[Any, ...]) 
 @pytest.mark.parametrize(("more", "message"), [
     ({"unfreeze": {"strategy": "never"}, "triplet": {}}, "changes the backbone's embeddings only"),
     ({"unfreeze": {"strategy": "after_n", "epoch": 5}}, "would never be trained"),
-    ({"triplet": {"wieght": 1}}, "did you mean 'weight'")])
+    ({"seeds": [1, 2, 1]}, "seeds holds 1 more than once"), ({"triplet": {"wieght": 1}}, "did you mean 'weight'")])
 def test_a_config_that_contradicts_itself_is_refused(place: Path, more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         config_of(place, **more)
@@ -257,7 +258,7 @@ def test_a_finished_seed_is_not_trained_again_and_other_settings_are_refused(
         place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.encoder.training import train
 
-    monkeypatch.setattr(stage, "call_in_process", lambda _target, spec, _log: train(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     (one,) = stage.train_encoder(config_of(place, epochs=3), tmp_path / "run")
     assert not one.reused and one.ledgers[0].n_in == 200
     again, other = stage.train_encoder(config_of(place, epochs=3, seeds=[42, 7]), tmp_path / "run")

@@ -11,7 +11,7 @@ from distill.encoder.batches import Encoded, batches_of, computing
 from distill.encoder.model import Classifier
 from distill.hashing import fingerprint
 from distill.resources import default_cache
-from distill.storage import atomic_path
+from distill.storage import atomic_path, lock
 
 _VERSION = 1
 
@@ -20,11 +20,12 @@ def frozen_embeddings(model: Classifier, texts: Encoded, identity: dict[str, Any
     """Return the pooled embeddings (texts × width, float32) of a backbone that ``identity`` names, from the cache."""
     key = fingerprint([_VERSION, identity, model.pooling, bfloat16, texts.ids])
     path: Path = default_cache() / "embeddings" / f"{key}.safetensors"
-    if path.is_file():
-        return load_file(path)["embeddings"]
-    found = embed(model, texts, bfloat16)
-    with atomic_path(path) as temporary:
-        save_file({"embeddings": found}, temporary)
+    with lock(path):  # seeds that are trained at once compute it once
+        if path.is_file():
+            return load_file(path)["embeddings"]
+        found = embed(model, texts, bfloat16)
+        with atomic_path(path) as temporary:
+            save_file({"embeddings": found}, temporary)
     return found
 
 

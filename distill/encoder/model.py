@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
         hidden = head.hidden or width
         self.backbone, self.pooling, self.classes = backbone, head.pooling, classes
-        self.backbone_trains = False
+        self.backbone_trains, self._attention = False, getattr(backbone.config, "_attn_implementation", None)
         self.head = nn.Sequential(nn.Dropout(head.dropout), nn.Linear(width, hidden), nn.ReLU(),
                                   nn.Dropout(head.dropout), nn.Linear(hidden, classes))
 
@@ -35,7 +35,15 @@ class Classifier(nn.Module):
         super().train(mode)
         if not self.backbone_trains:
             self.backbone.eval()
+        self._choose_attention()
         return self
+
+    def _choose_attention(self) -> None:
+        # With dropout, what PyTorch has for CPUs is slower than plain products (MiniLM, 2 cores: an epoch takes 1.11
+        # times as long), without it up to 1.17 times as fast.
+        plain = self.backbone.training and next(self.backbone.parameters()).device.type == "cpu"
+        if self._attention == "sdpa" and plain != (self.backbone.config._attn_implementation == "eager"):  # type: ignore[union-attr]
+            self.backbone.set_attn_implementation("eager" if plain else "sdpa")  # type: ignore[operator]
 
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled embeddings of tokenised texts."""

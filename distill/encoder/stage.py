@@ -5,19 +5,19 @@ from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
 
+from distill.abreast import Seat, run_abreast, seats_for
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.data import load_sentences
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.models import model_fingerprint, resolve_model
-from distill.process import call_in_process
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
-VERSION = 1
+VERSION = 2
 """Raised when models are trained in another way."""
 
 
@@ -34,20 +34,21 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
     inputs = {"version": VERSION, **settings, "backbone": model_fingerprint(backbone),
               "data": {"names": config.data.names, **{
                   split: fingerprint([[one.label, one.text] for one in some]) for split, some in sentences.items()}}}
-    outcomes = []
-    for seed in config.seeds:
-        def work(folder: Path, seed: int = seed) -> tuple[list[Ledger], dict[str, Any]]:
-            result = call_in_process("distill.encoder.training:train", {
-                "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed},
-                folder / "error.log")
+
+    def one(seed: int, seat: Seat) -> Outcome:
+        def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+            result = seat.call("distill.encoder.training:train", {
+                "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed,
+                "threads": seat.threads, "bar": seat.number}, folder / "error.log")
             write_json(folder / RESULT, result)
             rows = result["counts"]["train"]
             ledger = Ledger(f"encoder/seed{seed}", "rows", rows, rows, Counter())
             return [ledger], {"test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"],
                               "cut": result["cut"]}
 
-        outcomes.append(run_stage(run / "models" / f"seed{seed}", {**inputs, "seed": seed}, work, on_change))
-    return outcomes
+        return run_stage(run / "models" / f"seed{seed}", {**inputs, "seed": seed}, work, on_change)
+
+    return run_abreast(one, config.seeds, seats_for(len(config.seeds), config.at_once))
 
 
 def spread(outcomes: list[Outcome]) -> dict[str, tuple[float, float]]:

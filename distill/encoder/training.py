@@ -33,10 +33,11 @@ from distill.training.worker import prepare_environment
 
 @dataclass
 class Job:
-    """One training: a config and a seed, the texts as token ids, and the model as it is."""
+    """One training: a config, a seed, the line of its progress bar, the texts as token ids, and the model as it is."""
 
     config: EncoderConfig
     seed: int
+    bar: int
     sentences: dict[str, list[Sentence]]
     texts: dict[str, Encoded]
     model: Classifier
@@ -55,7 +56,8 @@ class Job:
 def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one classifier and write its folder; return its curve and scores as JSON values.
 
-    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``.
+    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``; ``threads`` of the processor and the progress bar's
+    line, ``bar``, where several are trained at once.
 
     Raises:
         InputError: data or backbone cannot be used.
@@ -65,7 +67,9 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     config, folder = EncoderConfig.model_validate(spec["config"]), Path(spec["backbone"])
     torch.manual_seed(spec["seed"])
-    job, tokenizer = _prepare(config, folder, spec["seed"])
+    if "threads" in spec:
+        torch.set_num_threads(spec["threads"])
+    job, tokenizer = _prepare(config, folder, spec)
     identity = {"backbone": model_fingerprint(folder)}
     if trained_layers(config.unfreeze, job.layers, 0) == 0:
         for split in SPLITS:
@@ -89,14 +93,15 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 2)}
 
 
-def _prepare(config: EncoderConfig, folder: Path, seed: int) -> tuple[Job, Any]:
+def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple[Job, Any]:
     sentences, tokenizer, backbone = load_sentences(config.data), load_tokenizer(folder), load_backbone(folder)
     model = Classifier(backbone, config.head, len(config.data.names))
     on_gpu = torch.cuda.is_available()
     texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], config.prompt,
                            config.max_length) for split in SPLITS}
-    return Job(config, seed, sentences, texts, model.to("cuda" if on_gpu else "cpu"), in_bfloat16(config.dtype, on_gpu),
-               len(layers_of(backbone))), tokenizer
+    model = model.to("cuda" if on_gpu else "cpu")
+    return Job(config, spec["seed"], spec.get("bar", 0), sentences, texts, model,
+               in_bfloat16(config.dtype, on_gpu), len(layers_of(backbone))), tokenizer
 
 
 def _run_phases(job: Job) -> None:
@@ -106,7 +111,7 @@ def _run_phases(job: Job) -> None:
     optimizer = torch.optim.AdamW(
         [{"params": list(job.model.head.parameters()), "lr": config.rates.head},
          {"params": list(job.model.backbone.parameters()), "lr": config.rates.backbone}],
-        weight_decay=config.rates.weight_decay)
+        weight_decay=config.rates.weight_decay, fused=True)  # 24 ms a step instead of 158 (MiniLM, 2 cores)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: config.rates.decay ** max(0, step // steps - config.rates.decay_after + 1))
     frozen = next((epoch for epoch in range(config.epochs) if trained_layers(config.unfreeze, job.layers, epoch)),
@@ -122,6 +127,7 @@ class _Phase(Trainer):
     def __init__(self, job: Job, first: int, last: int, optimizer: Any, scheduler: Any) -> None:
         self.job, self.first = job, first
         self.on_texts = trained_layers(job.config.unfreeze, job.layers, first) > 0
+        part = "head and backbone" if self.on_texts else "head"
         self.triplets = Triplets(job.sentences["train"], job.seed)
         lengths = [len(ids) for ids in job.texts["train"].ids]
         self.order = EpochSampler(lengths, Arrangement(job.config.batch_size, job.config.batch_size), job.seed)
@@ -132,7 +138,7 @@ class _Phase(Trainer):
                 use_cpu=not torch.cuda.is_available(), seed=job.seed, remove_unused_columns=False,
                 max_grad_norm=1.0, dataloader_pin_memory=False),
             train_dataset=_Places(len(lengths)), data_collator=self._collate, optimizers=(optimizer, scheduler),
-            callbacks=[_Epochs(self), Progress(f"seed {job.seed}, {'head and backbone' if self.on_texts else 'head'}")])
+            callbacks=[_Epochs(self), Progress(f"seed {job.seed}, {part}", job.bar)])
         self.epoch = first
         self.remove_callback(PrinterCallback)
 

@@ -1,11 +1,12 @@
 """The folder of built and downloaded models: entries are whole or absent, and built by one process at a time."""
 
 import contextlib
-import fcntl
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from distill.storage import lock
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -32,12 +33,3 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Wait for, then hold, the right to make ``path``; a process that dies lets go of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

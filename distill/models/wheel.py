@@ -10,8 +10,8 @@ from pathlib import Path
 
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest
-from distill.models.cache import lock
 from distill.resources import default_cache
+from distill.storage import lock
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ _WARM_STEPS = 2
 class Progress(TrainerCallback):
     """One bar of optimiser steps on the error stream, with the last losses; rare lines where that is no terminal."""
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, stage: str, place: int = 0) -> None:
+        """Name the stage; ``place`` is the bar's line where several are drawn at once."""
+        self._stage, self._place = stage, place
         self._bar: Any = None
         self._shown: dict[str, str] = {}
 
@@ -26,7 +27,8 @@ class Progress(TrainerCallback):
         """Open the bar where training begins or resumes."""
         if state.is_world_process_zero:
             self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self._stage}",
-                             unit="step", file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 20)
+                             unit="step", file=sys.stderr, position=self._place,
+                             mininterval=0.5 if sys.stderr.isatty() else 20)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance by one step."""

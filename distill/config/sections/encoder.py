@@ -62,7 +62,7 @@ class EncoderConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     runs_dir: str = "runs"
-    seeds: list[int] = Field([42], min_length=1)
+    seeds: list[int] = Field([42], min_length=1, description="one model each")
     data: EncoderData
     backbone: Model
     prompt: bool = Field(False, description="put the task prompt of Section 3 before each text")
@@ -75,8 +75,17 @@ class EncoderConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better one on dev, once all is unfrozen")
     batch_size: int = Field(32, ge=1)
+    at_once: int | None = operational(
+        None, ge=1, description="seeds trained at the same time; default: one on each GPU, or else on each core")
     dtype: Literal["auto", "float32", "bfloat16"] = operational(
         "auto", description="what is computed in; auto: bfloat16 on GPUs and on CPUs with AMX")
+
+    @model_validator(mode="after")
+    def _every_seed_is_another(self) -> Self:
+        if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+            raise ValueError(f"seeds holds {', '.join(map(str, twice))} more than once, but each "
+                             "makes one model. Name each seed once")
+        return self
 
     @model_validator(mode="after")
     def _something_is_unfrozen(self) -> Self:
