@@ -12,9 +12,9 @@ from distill.errors import InputError
 
 def list_command(arguments: argparse.Namespace) -> None:
     """Print the tasks."""
-    from sentibench.registry import all_tasks
+    from sentibench.registry import known_tasks
 
-    tasks = list(all_tasks().values())
+    tasks = list(known_tasks().values())
     if arguments.json:
         for task in tasks:
             _line(task.model_dump(mode="json"))
@@ -39,7 +39,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     seeds, out = _seeds(arguments.seeds), Path(arguments.out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Name a folder, which is made if it does not exist.")
-    if any(not task.own for task in selected):
+    if any(not task.own and task.layout == "json" for task in selected):
         data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
     model_id = model_fingerprint(folder)
@@ -51,9 +51,10 @@ def run_command(arguments: argparse.Namespace) -> None:
         "classify": arguments.classify, "max_tokens": arguments.max_tokens, "out_dir": str(out)}
     results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
-             f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}", str(result["n"]),
+             f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",
+             _percent(result["accuracy"]) if "accuracy" in result else "", str(result["n"]),
              str(result["n_invalid"])] for result in results]
-    _table(["task", "seed", "metric", "F1 %", "95% interval", "n", "invalid"], rows)
+    _table(["task", "seed", "metric", "F1 %", "95% interval", "accuracy %", "n", "invalid"], rows)
     _write_averages(out)
 
 
@@ -83,12 +84,14 @@ def score_command(arguments: argparse.Namespace) -> None:
     items = load_split(task, arguments.data_dir, "test")
     answers = [read_answer(task, raw) for raw in read_predictions(Path(arguments.predictions), len(items))]
     found = summary(task, items, answers, 0)
+    accuracy = {"accuracy": found["accuracy"]} if "accuracy" in found else {}
     if arguments.json:
-        _line({"task": task.name, "metric": task.metric, "value": found["value"], "n": found["n"],
+        _line({"task": task.name, "metric": task.metric, "value": found["value"], **accuracy, "n": found["n"],
                "invalid": found["n_invalid"]})
     else:
         low, high = (_percent(bound) for bound in found["interval_95"])
         sys.stdout.write(f"{task.name} {task.metric} {_percent(found['value'])} % (95% interval {low} to {high}), "
+                         f"{'accuracy ' + _percent(found['accuracy']) + ' %, ' if accuracy else ''}"
                          f"{found['n']} examples, {found['n_invalid']} invalid answers scored as wrong\n")
         _print_details(details(task, items, answers))
 

@@ -1,4 +1,7 @@
-"""The released data: 12 folders of ``train.json``, ``val.json`` and ``test.json``, checked while they are read."""
+"""The released data: 12 folders of ``train.json``, ``val.json`` and ``test.json``, checked while they are read.
+
+Data of other layouts are read in :mod:`sentibench.lines_data` and :mod:`sentibench.own_data`.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from distill.records import BenchmarkText
 from distill.resources import locate
 from distill.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
+from sentibench.lines_data import lines_id, lines_path, lines_split, on_hub
 from sentibench.own_data import own_rows, own_tuples
 from sentibench.registry import select_tasks
 from sentibench.task import Task
@@ -44,6 +48,9 @@ def data_folder(data_dir: Path | str) -> Path:
     Raises:
         InputError: there is no such folder.
     """
+    if on_hub(data_dir):
+        raise InputError(f"{data_dir} is a data set on the Hub, from which only sst5 can be read. The other tasks "
+                         "need a folder in the layout of the released data.")
     folder = locate(str(data_dir))
     if not folder.is_dir():
         raise InputError(f"There is no data folder {folder}. SentiBench looks there for {_layout()}. Give the folder "
@@ -64,6 +71,8 @@ def has_split(task: Task, data_dir: Path | str, split: str) -> bool:
     """Say whether there is a file of this split. The released ATSA and ACSA data have no ``val.json``."""
     if task.file:
         return any(row.get("split") == split for _, row in own_rows(task))
+    if task.layout == "lines":
+        return on_hub(data_dir) or lines_path(task, data_dir, split).is_file()
     return split_path(task, data_dir, split).is_file()
 
 
@@ -76,6 +85,9 @@ def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:
     """
     if task.file:
         return _own_split(task, split)
+    if task.layout == "lines":
+        return [_item(task, {"sentence": one.text, "label": str(one.label)})
+                for one in lines_split(task, data_dir, split)]
     path = split_path(task, data_dir, split)
     if not path.is_file():
         there = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -169,6 +181,7 @@ def benchmark_texts(
 def data_id(data_dir: Path | str, tasks: Sequence[str] | str = "all") -> str:
     """Return a digest of the content of the tasks' files: the same data give the same, wherever they lie."""
     return fingerprint({
-        **{f"{task.folder}/{split}": file_digest(split_path(task, data_dir, split))
+        **{f"{task.folder}/{split}": lines_id(task, data_dir, split) if task.layout == "lines" else
+           file_digest(split_path(task, data_dir, split))
            for task in select_tasks(tasks) if not task.file for split in SPLITS if has_split(task, data_dir, split)},
         **{task.name: file_digest(Path(task.file)) for task in select_tasks(tasks) if task.file}})

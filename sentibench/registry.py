@@ -20,7 +20,7 @@ ORDER = ("imdb", "yelp2", "sst2", "twitter17", "irony18", "emotion20", "pstance"
 
 @functools.cache
 def all_tasks() -> dict[str, Task]:
-    """Return every task by name, in the order of Table 1.
+    """Return every task of the benchmark by name, in the order of Table 1.
 
     Raises:
         RunError: a task's YAML file is damaged.
@@ -32,6 +32,18 @@ def all_tasks() -> dict[str, Task]:
             found[task.name] = task
     order = [*ORDER, *sorted(set(found) - set(ORDER))]
     return {name: found[name] for name in order if name in found}
+
+
+@functools.cache
+def known_tasks() -> dict[str, Task]:
+    """Return the tasks of the benchmark, then those that ship beside it: only run where named, in no average.
+
+    Raises:
+        RunError: a task's YAML file is damaged.
+    """
+    extra = [_read(entry) for entry in files("sentibench").joinpath("tasks", "extra").iterdir()
+             if entry.name.endswith(".yaml")]
+    return {**all_tasks(), **{task.name: task for task in sorted(extra, key=lambda task: task.name)}}
 
 
 def _read(entry: Any) -> Task:
@@ -50,7 +62,7 @@ def get_task(name: str) -> Task:
     Raises:
         InputError: there is no such task; the message names the nearest.
     """
-    tasks = all_tasks()
+    tasks = known_tasks()
     if name not in tasks:
         near = difflib.get_close_matches(name.lower(), tasks, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -59,7 +71,7 @@ def get_task(name: str) -> Task:
 
 
 def select_tasks(names: Sequence[str] | str) -> list[Task]:
-    """Return the tasks called ``names``, in the order of Table 1 and each once; ``"all"`` is all of them.
+    """Return the tasks called ``names``, in the order of Table 1 and each once; ``"all"`` is those of Table 1.
 
     A name that ends in ``.yaml`` is the file of a task of a user's own; those come last.
 
@@ -70,15 +82,15 @@ def select_tasks(names: Sequence[str] | str) -> list[Task]:
         return list(all_tasks().values())
     asked = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
     if "all" in asked:
-        asked = [*all_tasks(), *(name for name in asked if name.endswith(OWN))]
+        asked = [*all_tasks(), *(name for name in asked if name != "all")]
     if not asked:
-        raise InputError(f"No task is named. Give 'all' or some of: {', '.join(all_tasks())}.")
+        raise InputError(f"No task is named. Give 'all' or some of: {', '.join(known_tasks())}.")
     own = {name: load_task_file(Path(name)) for name in asked if name.endswith(OWN)}
     for path, task in own.items():
-        if task.name in all_tasks():
+        if task.name in known_tasks():
             raise InputError(f"The task file {path} is called '{task.name}', which is a task of SentiBench. Rename it.")
     wanted = {get_task(name).name for name in asked if name not in own}
-    selected = [task for name, task in all_tasks().items() if name in wanted]
+    selected = [task for name, task in known_tasks().items() if name in wanted]
     if len({task.name for task in own.values()}) < len(own):
         raise InputError(f"Two of the task files {', '.join(own)} describe tasks of the same name. Rename one of them.")
     return [*selected, *own.values()]

@@ -62,10 +62,12 @@ def is_correct(item: Item, answer: Answer) -> bool:
 
 
 def summary(task: Task, items: Sequence[Item], answers: Sequence[Answer], seed: int) -> dict[str, Any]:
-    """Return metric, value, 95% interval, and how many answers were invalid, as JSON values."""
+    """Return metric, value, 95% interval, and how many answers were invalid, as JSON values; of labels the accuracy."""
     scored = score_answers(task, items, answers)
     low, high = bootstrap_interval(scored, seed, task.name)
     n_invalid = sum(not answer.valid for answer in answers)
-    return {"metric": task.metric, "value": scored.score, "interval_95": [low, high], "n": len(items),
+    right = sum(is_correct(item, answer) for item, answer in zip(items, answers, strict=True))
+    accuracy = {"accuracy": right / len(items) if items else 0.0} if task.answer == "label" else {}
+    return {"metric": task.metric, "value": scored.score, "interval_95": [low, high], **accuracy, "n": len(items),
             "n_invalid": n_invalid, "invalid_rate": n_invalid / len(items) if items else 0.0,
             "n_unread_tuples": sum(answer.n_unread for answer in answers), "statistics": scored.statistics.tolist()}

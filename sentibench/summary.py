@@ -37,6 +37,12 @@ class TaskScore:
         return _spread([result["value"] for result in self.by_seed.values()])
 
     @property
+    def accuracy(self) -> float | None:
+        """Mean share of right labels over seeds; None for tuples, and in results of versions that did not keep it."""
+        found = [result.get("accuracy") for result in self.by_seed.values()]
+        return None if None in found else statistics.fmean(found)
+
+    @property
     def invalid_rate(self) -> float:
         """Share of answers, over all seeds, that could not be read and were scored as wrong."""
         return sum(r["n_invalid"] for r in self.by_seed.values()) / max(1, sum(r["n"] for r in self.by_seed.values()))

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from sentibench.compare import Difference, Evaluated, Versus, columns_of
-from sentibench.registry import ORDER, all_tasks
+from sentibench.registry import ORDER, all_tasks, known_tasks
 from sentibench.task import CATEGORIES
 
 HEADINGS = {"BSA": "BSA", "MSA": "MSA", "FSA": "FSA", "seen": "seen", "unseen": "unseen", "all": "Avg"}
@@ -31,7 +31,7 @@ def by_task(models: Sequence[Evaluated], found: Sequence[Versus]) -> tuple[list[
 
 def heading(column: str) -> str:
     """Return the heading of a column: the data set of a task, or the name of a group."""
-    return HEADINGS.get(column) or (all_tasks()[column].dataset if column in all_tasks() else column)
+    return HEADINGS.get(column) or (known_tasks()[column].dataset if column in known_tasks() else column)
 
 
 def markdown(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
@@ -46,9 +46,9 @@ def latex(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
     """Return a LaTeX table in Table 2's layout (needs the package booktabs)."""
     columns = columns_of(models)
     head, rows = by_model(models, found)
-    own = sum(column not in ORDER and column not in HEADINGS for column in columns)
+    others = sum(column not in ORDER and column not in HEADINGS for column in columns)
     spans = [(category, sum(column in ORDER and all_tasks()[column].category == category for column in columns))
-             for category in CATEGORIES] + [("own", own), ("mean", sum(column in HEADINGS for column in columns))]
+             for category in CATEGORIES] + [("other", others), ("mean", sum(column in HEADINGS for column in columns))]
     groups = " & ".join(f"\\multicolumn{{{count}}}{{c}}{{{name}}}" for name, count in spans if count)
     lines = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", f" & {groups} \\\\",
              " & ".join(map(_escape, head)) + " \\\\", "\\midrule",

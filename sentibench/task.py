@@ -4,9 +4,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Category = Literal["BSA", "MSA", "FSA", "own"]
+Category = Literal["BSA", "MSA", "FSA", "extra", "own"]
 CATEGORIES: tuple[Category, ...] = ("BSA", "MSA", "FSA")
-"""Those of the paper; a task of a user's own belongs to none of them."""
+"""Those of the paper; what ships beside its tasks (``extra``) and a user's own belong to none of them."""
 
 
 class Closed(BaseModel):
@@ -37,6 +37,7 @@ class Task(Closed):
 
     ``folder`` is relative to the data folder; ``gold`` says how an example's gold answer is read
     (:mod:`sentibench.gold`); ``label_map`` takes the labels of the files to those of the prompts;
+    ``layout`` says whether the folder holds JSON files, or lines of a label and a text (SST-5);
     ``labels`` are the classes, in the order in which ties are broken, or the polarities of the tuples;
     ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
     tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer. ``own``,
@@ -50,6 +51,7 @@ class Task(Closed):
     category: Category
     seen: bool
     folder: str
+    layout: Literal["json", "lines"] = "json"
     splits: tuple[Literal["train", "val", "test"], ...]
     gold: Literal["label", "atsa", "acsa", "asqp", "ssa", "tuples"]
     target: bool = Field(False, description="examples name a target, which the prompt asks about")
@@ -76,6 +78,8 @@ class Task(Closed):
     def _consistent(self) -> Self:
         if len({self.answer == "label", self.gold == "label", self.metric == "macro_f1"}) > 1:
             raise ValueError("answer, gold and metric do not belong together")
+        if self.layout == "lines" and self.gold != "label":
+            raise ValueError("lines hold a label and a text, so gold must be label")
         if (self.answer == "tuples") != bool(self.fields):
             raise ValueError("fields are for tuple tasks, and every tuple task needs them")
         if (self.answer == "tuples") != (self.max_tokens is not None):

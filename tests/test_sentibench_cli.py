@@ -9,7 +9,7 @@ import pytest
 
 from sentibench.cli import main
 from sentibench.data import load_split
-from sentibench.registry import all_tasks, get_task
+from sentibench.registry import get_task, known_tasks
 
 DATA = "shipped:data/sentibench"
 
@@ -35,9 +35,9 @@ def test_help_and_list_need_no_heavy_import() -> None:
 def test_list_names_every_task(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in all_tasks())
+    assert all(name in printed for name in known_tasks())
     assert main(["list", "--json"]) == 0
-    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == list(all_tasks())
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == list(known_tasks())
 
 
 def test_prompts_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +52,7 @@ def test_prompts_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_score_prints_one_line(tmp_path: Path, capsys, gold: list[str]) -> None:
     assert main(predictions(tmp_path / "p.jsonl", gold)) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "task": "sst2", "metric": "macro_f1", "value": 1.0, "n": len(gold), "invalid": 0}
+        "task": "sst2", "metric": "macro_f1", "value": 1.0, "accuracy": 1.0, "n": len(gold), "invalid": 0}
 
 
 def test_score_takes_lines_in_any_order_and_counts_empty_predictions(tmp_path: Path, capsys, gold: list[str]) -> None:

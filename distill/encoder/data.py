@@ -12,7 +12,7 @@ from distill.hashing import content_id
 from distill.hub import stream_hub
 
 SPLITS = ("train", "dev", "test")
-_HUB = "hub:"
+HUB = "hub:"
 _ON_HUB = {"train": "train", "dev": "validation", "test": "test"}
 
 
@@ -32,14 +32,18 @@ def load_sentences(data: EncoderData) -> dict[str, list[Sentence]]:
         InputError: a file is missing or empty; a line has no text, or a label that is no number from 0 to the number
             of classes; or the train split has no example of a class.
     """
-    found = {}
-    for split in SPLITS:
-        where, rows = _rows(data.path, split)
-        found[split] = [_sentence(where, number, label, text, len(data.names)) for number, label, text in rows]
-        if not found[split]:
-            raise InputError(f"{where} is empty. It should hold a label from 0 to {len(data.names) - 1}, a space and a "
-                             "text on each line.")
+    found = {split: read_split(data, split) for split in SPLITS}
     _refuse_missing_classes(found["train"], data)
+    return found
+
+
+def read_split(data: EncoderData, split: str) -> list[Sentence]:
+    """Return the sentences of one split (``train``, ``dev`` or ``test``), in order. Raises like load_sentences."""
+    where, rows = _rows(data.path, split)
+    found = [_sentence(where, number, label, text, len(data.names)) for number, label, text in rows]
+    if not found:
+        raise InputError(f"{where} is empty. It should hold a label from 0 to {len(data.names) - 1}, a space and a "
+                         "text on each line.")
     return found
 
 
@@ -53,8 +57,8 @@ def _refuse_missing_classes(sentences: list[Sentence], data: EncoderData) -> Non
 
 def _rows(path: str, split: str) -> tuple[str, Iterator[tuple[int, object, object]]]:
     """Return what a split is called, and its rows: number from 1, label, text."""
-    if path.startswith(_HUB):
-        wanted = HubDataset(dataset=path.removeprefix(_HUB), split=_ON_HUB[split])
+    if path.startswith(HUB):
+        wanted = HubDataset(dataset=path.removeprefix(HUB), split=_ON_HUB[split])
         return f"The split {wanted.split} of {wanted.dataset}", _hub_rows(wanted)
     file = Path(path) / f"{split}.txt"
     if not file.is_file():

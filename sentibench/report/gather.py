@@ -70,7 +70,8 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
                 "task": name, "title": f"{score.title} ({seeds[0]['dataset']})", "category": score.category,
                 "seen": score.seen, "metric": score.metric, "n": seeds[0]["n"], "scores": {}})
             row["scores"][model] = {
-                "value": score.value, "spread": score.spread, "invalid_rate": score.invalid_rate,
+                "value": score.value, "spread": score.spread, "accuracy": score.accuracy,
+                "invalid_rate": score.invalid_rate,
                 "interval_95": [statistics.fmean(one["interval_95"][end] for one in seeds) for end in (0, 1)]}
     return {
         "models": list(results), "same_weights": same, "tasks": list(tasks.values()),

@@ -144,9 +144,14 @@ def _task_row(task: dict[str, Any], models: list[str]) -> dict[str, Any]:
         score = values.get(model)
         cells[model] = DASH if score is None else f"{100 * score['value']:.1f}" + (
             f" ± {100 * score['spread']:.1f}" if score["spread"] is not None else "") + (
-            f" ({100 * score['invalid_rate']:.0f}%)" if score["invalid_rate"] >= 0.005 else "")
+            f" ({100 * score['invalid_rate']:.0f}%)" if score["invalid_rate"] >= 0.005 else "") + (
+            f", accuracy {100 * score['accuracy']:.1f}" if _with_accuracy(task, score) else "")
     return {**task, "cells": cells, **_difference(
         values.get("distilled", {}).get("value"), values.get("base", {}).get("value"))}
+
+
+def _with_accuracy(task: dict[str, Any], score: dict[str, Any]) -> bool:
+    return task["category"] == "extra" and score.get("accuracy") is not None  # those of Table 1 are scored by F1 alone
 
 
 def _average_row(group: str, averages: dict[str, Any], models: list[str]) -> dict[str, Any] | None:
