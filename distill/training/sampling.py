@@ -20,7 +20,8 @@ class Arrangement:
 
     ``device_batch_size`` rows make a device batch, and consecutive device batches go to consecutive processes.
     ``group_by_length`` puts rows of like length together; ``packing`` gives every device batch of a global batch
-    about as many tokens as the others, because what is packed needs no padding.
+    about as many tokens as the others, because what is packed needs no padding. ``window_rows`` is about how many rows
+    are sorted at once, to cut small global batches from them.
     """
 
     global_batch_size: int
@@ -28,6 +29,7 @@ class Arrangement:
     world_size: int = 1
     group_by_length: bool = True
     packing: bool = False
+    window_rows: int = WINDOW_ROWS
 
 
 class EpochSampler(Sampler[int]):
@@ -56,7 +58,7 @@ class EpochSampler(Sampler[int]):
         order = list(range(len(self.lengths)))
         generator.shuffle(order)
         size = self.arrangement.global_batch_size
-        window = math.ceil(WINDOW_ROWS / size) * size if self.arrangement.group_by_length else size
+        window = math.ceil(self.arrangement.window_rows / size) * size if self.arrangement.group_by_length else size
         short: list[int] = []
         for start in range(0, len(order), window):
             rows = order[start:start + window]
