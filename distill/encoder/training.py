@@ -30,7 +30,6 @@ from distill.training.callbacks import Progress
 from distill.training.sampling import Arrangement, EpochSampler
 from distill.training.worker import prepare_environment
 
-
 _WINDOW_ROWS = 512  # of SST-5 in batches of 32, 8% is then padding; with 128 rows it is 23%
 
 
