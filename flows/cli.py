@@ -95,6 +95,12 @@ def _add_encoder(commands: Any) -> None:
     predict.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
     predict.add_argument("file", metavar="FILE", type=Path, help="a text on each line; - is the input stream")
     predict.set_defaults(action="encoder", part="predict")
+    export = parts.add_parser("export", help="write a classifier for ONNX Runtime, and check that it says the same")
+    export.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
+    export.add_argument("out", metavar="OUT", type=Path, help="folder for model.onnx and its tokenizer")
+    export.add_argument("--check", metavar="FILE", type=Path,
+                        help="texts to compare on, one a line; default: sentences that ship")
+    export.set_defaults(action="encoder", part="export")
     report = parts.add_parser("report", help="write one page on some runs: scores, curves, confusion, embeddings")
     report.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders, or names under runs/")
     report.add_argument("--out", metavar="FILE", type=Path, help="default: report/report.html in the first run")

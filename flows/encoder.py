@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.config.load import load_config, save_config
-from distill.config.sections.encoder import EncoderConfig
+from distill.config.sections.encoder import EncoderConfig, EncoderData
+from distill.encoder.data import SPLITS, read_split
 from distill.encoder.stage import spread, train_encoder
 from distill.errors import InputError
 from distill.process import call_in_process
+from distill.resources import shipped
 from distill.stage import Outcome
 from distill.storage import run_lock
 
@@ -54,16 +56,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Classify each line of a file, one JSON line each on the output stream."""
-    try:
-        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {arguments.file}. Name one with a text on each line, or - for the input "
-                         "stream.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{arguments.file} is not UTF-8 text. Save it as UTF-8.") from error
-    texts = [line for line in text.split("\n") if line.strip()]
-    if not texts:
-        raise InputError(f"{arguments.file} holds no text. It should hold one on each line.")
+    texts = _texts_in(arguments.file)
     found = call_in_process("distill.encoder.predict:predict", {
         "model": str(arguments.model.resolve()), "texts": texts}, arguments.model / "error.log")
     for line, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
@@ -71,6 +64,38 @@ def predict_command(arguments: argparse.Namespace) -> None:
                           "probabilities": dict(zip(found["names"], shares, strict=True))}, ensure_ascii=False))
     if found["cut"]:
         print(f"{found['cut']:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    """Write a classifier for ONNX Runtime, and say how near its answers are."""
+    if arguments.out.exists() and any(arguments.out.iterdir() if arguments.out.is_dir() else [arguments.out]):
+        raise InputError(f"{arguments.out} is there already. Name a folder that does not exist yet.")
+    if arguments.check:
+        texts = _texts_in(arguments.check)
+    else:
+        ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
+        texts = [one.text for split in SPLITS for one in read_split(ours, split)]
+    found = call_in_process("distill.encoder.onnx:export", {
+        "model": str(arguments.model.resolve()), "out": str(arguments.out.resolve()), "texts": texts},
+        arguments.model / "error.log")
+    print(f"{arguments.out / 'model.onnx'} ({found['bytes'] / 2 ** 20:.0f} MiB) says the same of {found['texts']:,} "
+          f"texts in float32; logits differ by at most {found['difference']:.1g}. Next: distill encoder predict "
+          f"{arguments.out} FILE")
+
+
+def _texts_in(file: Path) -> list[str]:
+    """Return the lines of a file, or of the input stream, that are not blank."""
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"There is no file {file}. Name one with a text on each line, or - for the input "
+                         "stream.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text. Save it as UTF-8.") from error
+    texts = [line for line in text.split("\n") if line.strip()]
+    if not texts:
+        raise InputError(f"{file} holds no text. It should hold one on each line.")
+    return texts
 
 
 def report_command(arguments: argparse.Namespace) -> None:

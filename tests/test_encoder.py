@@ -246,6 +246,27 @@ def test_what_is_saved_says_the_same_when_it_is_loaded(place: Path, tmp_path: Pa
     assert all(sum(shares) == pytest.approx(1, abs=1e-3) for shares in said["probabilities"])
 
 
+def test_the_exported_model_says_the_same(place: Path, tmp_path: Path) -> None:
+    from distill.encoder.onnx import export
+    from distill.encoder.predict import evaluate, predict
+
+    trained(place, tmp_path / "out", epochs=3)
+    lines = ["a great film", "the plot was bad and " * 6, "an awful actor", "music"]
+    told = export({"model": str(tmp_path / "out"), "out": str(tmp_path / "onnx"), "texts": lines})
+    assert told["texts"] == 4 and told["difference"] < 1e-4
+    asked = [{"model": str(tmp_path / folder), "texts": lines} for folder in ("out", "onnx")]
+    ours, theirs = (predict(one) for one in asked)
+    assert ours["labels"] == theirs["labels"] and ours["cut"] == theirs["cut"]
+    for one, other in zip(ours["probabilities"], theirs["probabilities"], strict=True):
+        assert one == pytest.approx(other, abs=2e-4)
+    scored = [evaluate({"model": str(tmp_path / folder), "data": str(place / "data"), "split": "test"})
+              for folder in ("out", "onnx")]
+    assert scored[0] == scored[1]
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"cannot be loaded.*Export it again"):
+        predict(asked[1])
+
+
 def test_special_tokens_in_a_text_are_plain_characters(place: Path) -> None:
     from distill.encoder.batches import encode
     from distill.models import load_tokenizer

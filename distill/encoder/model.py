@@ -15,7 +15,7 @@ from distill.prompting.template import fill
 from distill.resources import shipped
 from distill.storage import read_json, write_json
 
-_HEAD, _SETTINGS = "head.safetensors", "classifier.json"
+_HEAD, SETTINGS = "head.safetensors", "classifier.json"
 
 
 class Classifier(nn.Module):
@@ -110,7 +110,7 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
         model.backbone.save_pretrained(folder)  # type: ignore[operator]
         tokenizer.save_pretrained(folder)
     save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
-    write_json(folder / _SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
+    write_json(folder / SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
                                     "prompt": config.prompt, "max_length": config.max_length, "bfloat16": bfloat16})
 
 
@@ -120,10 +120,10 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
     Raises:
         InputError: the folder holds none.
     """
-    if not (folder / _SETTINGS).is_file() or not (folder / _HEAD).is_file():
-        raise InputError(f"{folder} holds no encoder classifier: {_SETTINGS} or {_HEAD} is missing. Name a folder that "
+    if not (folder / SETTINGS).is_file() or not (folder / _HEAD).is_file():
+        raise InputError(f"{folder} holds no encoder classifier: {SETTINGS} or {_HEAD} is missing. Name a folder that "
                          "'distill encoder train' made, such as runs/<name>/models/seed42.")
-    settings = read_json(folder / _SETTINGS)
+    settings = read_json(folder / SETTINGS)
     model = Classifier(load_backbone(folder), Head(**settings["head"]), len(settings["names"]))
     model.head.load_state_dict(load_file(folder / _HEAD))
     return model.eval(), load_tokenizer(folder), settings

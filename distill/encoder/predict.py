@@ -1,12 +1,14 @@
-"""What a trained encoder student says of texts."""
+"""What a trained encoder student says of texts, its folder being one of PyTorch or of ONNX."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.encoder.batches import encode
-from distill.encoder.data import SPLITS, load_sentences
+from distill.encoder.batches import Encoded, encode
+from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import load_classifier
+from distill.encoder.onnx import OnnxClassifier, is_exported, settings_of
 from distill.training.arguments import in_bfloat16
 
 
@@ -17,9 +19,9 @@ def predict(spec: dict[str, Any]) -> dict[str, Any]:
     from distill.training.worker import prepare_environment
 
     prepare_environment()
-    model, tokenizer, settings = load_classifier(Path(spec["model"]))
+    ask, tokenizer, settings = _load(Path(spec["model"]))
     texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
-    shares = torch.softmax(logits_of(model, texts, _in_bfloat16(settings)), -1)
+    shares = torch.softmax(ask(texts), -1)
     return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": texts.cut,
             "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
             "names": settings["names"]}
@@ -35,19 +37,27 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     from distill.training.worker import prepare_environment
 
     prepare_environment()
-    model, tokenizer, settings = load_classifier(Path(spec["model"]))
+    ask, tokenizer, settings = _load(Path(spec["model"]))
     if spec["split"] not in SPLITS:
         raise InputError(f"There is no split '{spec['split']}', only {', '.join(SPLITS)}.")
-    rows = load_sentences(EncoderData(path=spec["data"], names=settings["names"]))[spec["split"]]
+    rows = read_split(EncoderData(path=spec["data"], names=settings["names"]), spec["split"])
     texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
-    logits = logits_of(model, texts, _in_bfloat16(settings))
+    logits = ask(texts)
     gold = [row.label for row in rows]
     return {"scores": scores(logits, gold), "n": len(rows), "cut": texts.cut, "names": settings["names"],
             "confusion": confusion_matrix(gold, classes_of(logits), labels=range(len(settings["names"]))).tolist()}
 
 
-def _in_bfloat16(settings: dict[str, Any]) -> bool:
-    """Say whether to compute as in training; in float32 where bfloat16 would be slow."""
+def _load(folder: Path) -> tuple[Callable[[Encoded], Any], Any, dict[str, Any]]:
+    """Return what gives logits of texts, the tokenizer, and how to ask."""
     import torch
 
-    return settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())
+    if is_exported(folder):
+        from distill.models import load_tokenizer
+
+        return OnnxClassifier(folder).logits_of, load_tokenizer(folder), settings_of(folder)
+    model, tokenizer, settings = load_classifier(folder)
+    # As in training; in float32 where bfloat16 would be slow.
+    bfloat16 = settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return lambda texts: logits_of(model, texts, bfloat16), tokenizer, settings
