@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import distill
+from distill.answers import Answers
 from distill.engines.base import Engine
 from distill.errors import InputError, RunError
 from distill.hashing import fingerprint
 from distill.storage import read_json, write_json
 from sentibench.answering import Method, Trace, ask, read
-from sentibench.answers import Answers
 from sentibench.details import details
 from sentibench.gold import Graph
 from sentibench.parsing import first_line
@@ -90,7 +90,7 @@ def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
 def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
     """Run jobs of one model, which come task by task, writing each result file when it is whole.
 
-    All seeds of a task are asked together, and each answer is kept as it comes (:mod:`sentibench.answers`), in the
+    All seeds of a task are asked together, and each answer is kept as it comes (:mod:`distill.answers`), in the
     folder ``answers`` beside the results. Progress goes to the error stream.
     """
     from tqdm import tqdm

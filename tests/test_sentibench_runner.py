@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from distill import engines
+from distill.answers import Answers
 from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
 from distill.errors import InputError, RunError
 from distill.storage import read_json
 from sentibench import stage, worker
 from sentibench.answering import Method, read
-from sentibench.answers import Answers
 from sentibench.cli import main
 from sentibench.registry import get_task
 from sentibench.runner import check_folder, manifest, plan, run_jobs

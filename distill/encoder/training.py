@@ -21,6 +21,7 @@ from distill.encoder.data import SPLITS, Sentence, load_sentences
 from distill.encoder.embeddings import classes_of, embed, frozen_embeddings, logits_of
 from distill.encoder.model import Classifier, load_backbone, save_classifier
 from distill.encoder.projection import in_two_dimensions
+from distill.encoder.targets import training_rows, unlabelled_texts
 from distill.encoder.triplets import Triplets, triplet_loss
 from distill.encoder.unfreezing import layers_of, trained_layers, unfreeze
 from distill.errors import RunError
@@ -35,12 +36,16 @@ _WINDOW_ROWS = 512  # of SST-5 in batches of 32, 8% is then padding; with 128 ro
 
 @dataclass
 class Job:
-    """One training: a config, a seed, the line of its progress bar, the texts as token ids, and the model as it is."""
+    """One training: a config, a seed, the line of its progress bar, the texts, and the model as it is.
+
+    ``targets``: the probabilities of the classes (train rows × classes); ``texts``: token ids.
+    """
 
     config: EncoderConfig
     seed: int
     bar: int
     sentences: dict[str, list[Sentence]]
+    targets: torch.Tensor
     texts: dict[str, Encoded]
     model: Classifier
     bfloat16: bool
@@ -58,7 +63,8 @@ class Job:
 def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one classifier and write its folder; return its curve and scores as JSON values.
 
-    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``; ``threads`` of the processor and the progress bar's
+    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``; ``labels``, the folder of the teacher's, if there
+    are any; ``threads`` of the processor and the progress bar's
     line, ``bar``, where several are trained at once.
 
     Raises:
@@ -97,12 +103,15 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple[Job, Any]:
     sentences, tokenizer, backbone = load_sentences(config.data), load_tokenizer(folder), load_backbone(folder)
+    more, _ = unlabelled_texts(config, sentences)
+    labels = Path(spec["labels"]) if spec.get("labels") else None
+    sentences["train"], targets = training_rows(config, sentences["train"], more, labels)
     model = Classifier(backbone, config.head, len(config.data.names))
     on_gpu = torch.cuda.is_available()
     texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], config.prompt,
                            config.max_length) for split in SPLITS}
     model = model.to("cuda" if on_gpu else "cpu")
-    return Job(config, spec["seed"], spec.get("bar", 0), sentences, texts, model,
+    return Job(config, spec["seed"], spec.get("bar", 0), sentences, torch.tensor(targets), texts, model,
                in_bfloat16(config.dtype, on_gpu), len(layers_of(backbone))), tokenizer
 
 
@@ -147,7 +156,7 @@ class _Phase(Trainer):
 
     def _collate(self, places: list[int]) -> dict[str, Any]:
         job = self.job
-        labels = torch.tensor([job.sentences["train"][place].label for place in places])
+        labels = job.targets[places]
         if not self.on_texts:
             return {"embeddings": job.embeddings["train"][places], "labels": labels}
         texts = list(places)

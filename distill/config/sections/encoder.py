@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Section, operational
-from distill.config.sections.models import Model
+from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 
 class EncoderData(Section):
@@ -15,7 +15,34 @@ class EncoderData(Section):
     """
 
     path: str
+    texts: str | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
     names: list[str] = Field(["very negative", "negative", "neutral", "positive", "very positive"], min_length=2)
+
+
+class TeacherLabels(Section):
+    """A teacher that labels texts, asked as in ICLDist (Table 11); how it is asked beyond that is ours."""
+
+    model: Model
+    engine: TeacherEngine = TransformersEngine()
+    chat_template: bool = False
+    format: Literal["basic", "mi"] = Field("basic", description="mi: the instruction names no labels")
+    words: list[str] | None = Field(
+        None, description="what the classes are called in the prompts; default: data.names. Words that differ in their "
+                          "first token are scored much faster")
+    demonstrations: int = Field(5, ge=0)
+    pool: int = Field(50, ge=1, description="sentences with gold labels from which demonstrations are drawn")
+    soft: bool = Field(True, description="train on the probabilities of the labels, where the engine scores them")
+    calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
+    weight: float = Field(0.5, gt=0, lt=1, description="the teacher's share where both labels are trained on")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.engine.kind == "openai":
+            self.engine = self.engine.serving(self.model)
+        if self.format == "mi" and not self.demonstrations:
+            raise ValueError("format is mi and demonstrations is 0, so that nothing says which labels there are. Set "
+                             "demonstrations to 1 or more, or format to basic")
+        return self
 
 
 class Head(Section):
@@ -65,6 +92,8 @@ class EncoderConfig(Section):
     seeds: list[int] = Field([42], min_length=1, description="one model each")
     data: EncoderData
     backbone: Model
+    labels: Literal["gold", "teacher", "both"] = Field("gold", description="what the train split is trained on")
+    teacher: TeacherLabels | None = None
     prompt: bool = Field(False, description="put the task prompt of Section 3 before each text")
     max_length: int = Field(256, ge=8, description="tokens, the prompt's included; longer texts are cut and counted")
     head: Head = Head()
@@ -85,6 +114,19 @@ class EncoderConfig(Section):
         if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
             raise ValueError(f"seeds holds {', '.join(map(str, twice))} more than once, but each "
                              "makes one model. Name each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_labels(self) -> Self:
+        if self.labels != "gold" and self.teacher is None:
+            raise ValueError(f"labels is {self.labels}, but no teacher is named. Set teacher.model.name")
+        if self.labels == "gold" and self.data.texts:
+            raise ValueError("data.texts names texts without labels, but labels is gold, so that nothing would be done "
+                             "with them. Set labels to teacher or both, or take data.texts out")
+        words = self.teacher.words if self.teacher else None
+        if words is not None and (len(words) != len(self.data.names) or len(set(words)) < len(words)):
+            raise ValueError(f"teacher.words names {len(set(words))} different words for {len(self.data.names)} "
+                             "classes. Name one for each class, in the order of data.names")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,93 @@
+"""What runs in the process that holds the teacher: put the prompts to it, and keep each answer as it comes."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from tqdm import tqdm
+
+from distill.answers import Answers
+from distill.config.schema import TeacherEngine
+from distill.engines import open_engine
+from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.sft.labels import parse_answer
+from distill.storage import lock, write_text
+
+UNREADABLE = "unreadable_answer"
+_TOKENS = 16
+"""Tokens that a written label may take: the longest, and a few words around it."""
+_AT_ONCE = 1024
+
+
+def ask(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write the answer to each prompt to ``out``: ``{"probabilities"}`` of the words, or ``{"error"}``.
+
+    ``spec``: ``folder`` of the model (None behind an endpoint), ``engine``, ``chat``, ``prompts`` (a file of JSON),
+    ``words``, ``soft``, ``kept`` (the file of answers), ``decides`` (what they depend on), ``out``.
+
+    Raises:
+        InputError, RunError: as :func:`distill.engines.open_engine`.
+    """
+    prompts: list[str] = json.loads(Path(spec["prompts"]).read_text(encoding="utf-8"))
+    kept, words = Path(spec["kept"]), list(spec["words"])
+    with lock(kept), Answers(kept, **spec["decides"]) as answers:
+        keys = [answers.key(prompt) for prompt in prompts]
+        asked = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if answers.get(key) is None}
+        errors: dict[str, dict[str, Any]] = {}
+        if asked:
+            _ask_all(spec, asked, words, answers, errors)
+        found = [answers.get(key) or errors[key] for key in keys]
+    write_text(Path(spec["out"]), json.dumps([_read(one, words) for one in found]))
+    return {"asked": len(asked)}
+
+
+def _ask_all(spec: dict[str, Any], asked: dict[str, str], words: Sequence[str], answers: Answers,
+             errors: dict[str, dict[str, Any]]) -> None:
+    engine_config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
+    folder = Path(spec["folder"]) if spec["folder"] else None
+    scores = spec["soft"] and engine_config.kind != "openai"  # an endpoint does not show the scores of labels
+    with open_engine(engine_config, folder) as engine, tqdm(
+            total=len(asked), desc="the teacher labels", unit="text", file=sys.stderr,
+            mininterval=0.5 if sys.stderr.isatty() else 20) as bar:
+        items = list(asked.items())
+
+        def keep(results: Sequence[LabelScores | Output]) -> None:
+            for result in results:
+                if result.error:  # nothing was asked, and elsewhere it may be possible
+                    errors[result.id] = {"error": result.error}
+                else:
+                    answers.add(result.id, {"scores": list(result.scores)} if isinstance(result, LabelScores)
+                                else {"raw": result.text})
+            bar.update(len(results))
+
+        for start in range(0, len(items), _AT_ONCE):
+            _put(engine, items[start:start + _AT_ONCE], words, spec["chat"], scores, keep)
+
+
+def _put(engine: Engine, items: Sequence[tuple[str, str]], words: Sequence[str], chat: bool, scores: bool,
+         keep: Any) -> None:
+    sampling = Sampling(max_tokens=_TOKENS, first_line=True)
+    requests = [Request(key, prompt, sampling, chat) for key, prompt in items]
+    if scores:
+        continuations = [word if chat else f" {word}" for word in words]
+        engine.score_labels(requests, [continuations] * len(requests), keep)
+    else:
+        engine.generate(requests, keep)
+
+
+def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    if "error" in answer:
+        return answer
+    if "scores" in answer:
+        highest = max(answer["scores"])
+        if not math.isfinite(highest):
+            return {"error": "not_a_number"}
+        raised = [math.exp(score - highest) for score in answer["scores"]]
+        return {"probabilities": [share / sum(raised) for share in raised]}
+    label = parse_answer(answer["raw"], list(words), False)
+    return {"error": UNREADABLE} if label is None else {
+        "probabilities": [float(word == label) for word in words]}

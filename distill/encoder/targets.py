@@ -1,0 +1,95 @@
+"""What a student is trained on: texts with gold labels, with a teacher's, or with both."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill.config.sections.encoder import EncoderConfig
+from distill.corpus.normalize import normal_form
+from distill.encoder.data import Sentence
+from distill.encoder.teacher import Unlabelled, read_labels
+from distill.errors import InputError
+from distill.hashing import content_id
+from distill.ledger import Ledger
+
+
+def unlabelled_texts(
+    config: EncoderConfig, splits: Mapping[str, Sequence[Sentence]]
+) -> tuple[list[Unlabelled], Ledger]:
+    """Return the texts of ``data.texts`` that may be trained on, and the account of those left out.
+
+    Left out are blank lines, texts that stand in dev or test (whatever their case, punctuation and spaces), and those
+    that stand in train or above.
+
+    Raises:
+        InputError: the file is missing, is not text, or nothing of it is left.
+    """
+    ledger = Ledger("encoder/texts", "texts")
+    if config.data.texts is None:
+        return [], ledger
+    path = Path(config.data.texts)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}. data.texts names a file with a text on each line.") from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is not a file of UTF-8 text ({error}).") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    tested = {normal_form(one.text) for split in ("dev", "test") for one in splits[split]}
+    seen = {normal_form(one.text) for one in splits["train"]}
+    found, dropped = [], Counter[str]()
+    for line in lines:
+        form = normal_form(line)
+        reason = ("blank" if not line.strip() else "in_dev_or_test" if form in tested
+                  else "duplicate" if form in seen else "")
+        if reason:
+            dropped[reason] += 1
+            continue
+        seen.add(form)
+        found.append(Unlabelled(content_id("texts", line), line.strip(), None))
+    if not found:
+        raise InputError(f"Of the {len(lines):,} lines of {path} none is left ({dict(dropped)}): data.texts should "
+                         "hold texts that are in no split, one on each line.")
+    return found, Ledger(ledger.stage, ledger.unit, len(lines), len(found), dropped)
+
+
+def training_rows(config: EncoderConfig, sentences: Sequence[Sentence], more: Sequence[Unlabelled],
+                  labels: Path | None) -> tuple[list[Sentence], list[list[float]]]:
+    """Return the sentences to train on and the probabilities of their classes; a row's label is its likeliest class.
+
+    With ``gold``, all of it is on the gold label. With ``teacher``, it is the teacher's. With ``both``,
+    ``teacher.weight`` of it is the teacher's, on texts that have a gold label, and all of it on others. Texts that the
+    teacher has no label for keep their gold one with ``both``, and are left out with ``teacher``.
+
+    Raises:
+        InputError: nothing is left to train on; or triplets are asked for, and a class has no example.
+    """
+    classes = len(config.data.names)
+    said = read_labels(labels) if labels and config.labels != "gold" else {}
+    rows, targets = [], []
+    for one in [*sentences, *(Sentence(text.id, text.text, -1) for text in more)]:
+        gold = [float(label == one.label) for label in range(classes)] if one.label >= 0 else None
+        target = _mixed(config, gold, said.get(one.id))
+        if target is not None:
+            rows.append(Sentence(one.id, one.text, max(range(classes), key=target.__getitem__)))
+            targets.append(target)
+    if not rows:
+        raise InputError("The teacher gave no text a label, so that there is nothing to train on. What it said instead "
+                         "is counted in the run's labels/_done.json; try other teacher.words, or another teacher.")
+    counts = Counter(row.label for row in rows)
+    missing = [f"{label} ({name})" for label, name in enumerate(config.data.names) if not counts[label]]
+    if config.triplet and missing:
+        raise InputError(f"The teacher labelled no text as {', '.join(missing)}, so that there are no triplets with "
+                         "it. Take triplet out, set teacher.calibrate, or train on both labels.")
+    return rows, targets
+
+
+def _mixed(config: EncoderConfig, gold: list[float] | None, said: list[float] | None) -> list[float] | None:
+    if config.labels == "gold" or (config.labels == "both" and said is None):
+        return gold
+    if config.labels == "teacher" or gold is None:
+        return said
+    assert config.teacher is not None and said is not None
+    share = config.teacher.weight
+    return [(1 - share) * right + share * theirs for right, theirs in zip(gold, said, strict=True)]

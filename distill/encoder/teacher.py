@@ -1,0 +1,146 @@
+"""Labels of a teacher: each text put to it as an ICLDist sentiment prompt (Table 11), its answer as probabilities.
+
+The prompt is the paper's, with the classes of the data (or words for them) as its list of labels. Demonstrations are a
+few sentences with gold labels, drawn anew for each text, never the text itself. Where the engine scores labels, the
+probabilities are those of the labels given the prompt; else the answer is read and has all of the probability.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.sections.base import decisive
+from distill.config.sections.encoder import TeacherLabels
+from distill.encoder.data import Sentence
+from distill.hashing import derived_rng, fingerprint, hash_order
+from distill.ledger import Ledger
+from distill.models.weights import weights_of
+from distill.process import call_in_process
+from distill.prompting.labels import python_list
+from distill.prompting.library import icldist_file
+from distill.prompting.template import fill
+from distill.resources import default_cache
+from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import write_text
+
+FOLDER, FILE = "labels", "labels.jsonl"
+_TASK = "sentiment"
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A text for the teacher; ``gold`` is its class where that is known, to say how often the teacher agrees."""
+
+    id: str
+    text: str
+    gold: int | None
+
+
+def words_of(config: TeacherLabels, names: Sequence[str]) -> list[str]:
+    """Return what the classes are called in the prompts."""
+    return list(config.words or names)
+
+
+def demonstration_pool(config: TeacherLabels, sentences: Sequence[Sentence], classes: int) -> list[Sentence]:
+    """Return the sentences with gold labels that the teacher may be shown: by hash, equally many of each class."""
+    ordered = sorted(sentences, key=lambda one: (hash_order(_SEED, one.id, "teacher pool"), one.id))
+    by_class = [[one for one in ordered if one.label == label] for label in range(classes)]
+    share = -(-config.pool // classes)
+    return [one for some in by_class for one in some[:share]]
+
+
+def prompt_for(config: TeacherLabels, words: Sequence[str], pool: Sequence[Sentence], text: Unlabelled) -> str:
+    """Return one prompt: instruction, demonstrations, question. Nothing inside a text is interpreted."""
+    prompts = icldist_file()
+    layout, form = prompts.layout, prompts.tasks[_TASK].formats[config.format]
+    others = [one for one in pool if one.text != text.text]
+    rng = derived_rng(_SEED, text.id, "teacher demonstrations")
+    shown = rng.sample(others, min(config.demonstrations, len(others)))
+    instruction = fill(form.instruction, Labels=python_list(list(words))) if config.format == "basic" else (
+        form.instruction)
+    return "".join([
+        fill(layout.instruction, Instruction=instruction),
+        *(fill(layout.demonstration, Text=one.text, Answer=words[one.label]) for one in shown),
+        fill(layout.question, Text=text.text)])
+
+
+def label_texts(
+    config: TeacherLabels, names: Sequence[str], sentences: Sequence[Sentence], texts: Sequence[Unlabelled], run: Path,
+    before: Sequence[Ledger] = (), on_change: OnChange = "stop",
+) -> Outcome:
+    """Have a teacher label texts, into ``run/labels/labels.jsonl``: a line a text, ``id`` and ``probabilities``.
+
+    Each answer is kept as it comes, for every run that asks the same. Details of the outcome: how often the teacher
+    agrees with gold labels, and how often it named each class. ``before``: accounts of how the texts were chosen.
+
+    Raises:
+        InputError: the teacher cannot be loaded.
+        RunError: its process died.
+    """
+    words = words_of(config, names)
+    pool = demonstration_pool(config, sentences, len(names))
+    prompts = [prompt_for(config, words, pool, text) for text in texts]
+    weights = weights_of(config.model, config.engine)
+    decides = {"model": weights.identity, "engine": decisive(config.engine), "chat": config.chat_template,
+               "words": words, "soft": config.soft}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        write_text(folder / "prompts.json", json.dumps(prompts))
+        call_in_process("distill.encoder.labelling:ask", {
+            "folder": str(weights.folder) if weights.folder else None, "prompts": str(folder / "prompts.json"),
+            "engine": config.engine.model_dump(mode="json"), "chat": config.chat_template, "words": words,
+            "soft": config.soft, "decides": decides, "out": str(folder / "answers.json"),
+            "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}, folder / "error.log")
+        answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+        ledger, details = _account(config, names, texts, answers, folder)
+        return [*before, ledger], details
+
+    inputs = {"teacher": decisive(config), "decides": decides, "prompts": fingerprint(prompts)}
+    return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
+
+
+def read_labels(folder: Path) -> dict[str, list[float]]:
+    """Return the probabilities of the classes by id of the text; texts without a label are not there."""
+    with (folder / FILE).open(encoding="utf-8") as lines:
+        return {row["id"]: row["probabilities"] for row in map(json.loads, lines)}
+
+
+def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabelled],
+             answers: Sequence[dict[str, Any]], folder: Path) -> tuple[Ledger, dict[str, Any]]:
+    """Write the labels, and say how many texts have none and why."""
+    dropped: Counter[str] = Counter()
+    found: list[tuple[Unlabelled, list[float]]] = []
+    for text, answer in zip(texts, answers, strict=True):
+        if "error" in answer:
+            dropped[answer["error"]] += 1
+        else:
+            found.append((text, answer["probabilities"]))
+    if config.calibrate and found:
+        found = list(zip((text for text, _ in found), calibrated([shares for _, shares in found]), strict=True))
+    write_text(folder / FILE, "".join(json.dumps({
+        "id": text.id, "text": text.text, "label": names[_likeliest(shares)],
+        "probabilities": [round(share, 6) for share in shares]}) + "\n" for text, shares in found))
+    known = [(text.gold, _likeliest(shares)) for text, shares in found if text.gold is not None]
+    said = Counter(names[_likeliest(shares)] for _, shares in found)
+    return Ledger("encoder/labels", "texts", len(texts), len(found), dropped), {
+        "agrees_with_gold": round(sum(gold == label for gold, label in known) / len(known), 4) if known else None,
+        "n_with_gold": len(known), "said": {name: said[name] for name in names}}
+
+
+def calibrated(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return probabilities divided by their mean over all texts, each row summing to 1 again.
+
+    So a label that the model likes whatever the text says counts for less (batch calibration, Zhou et al., 2024).
+    """
+    prior = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+    raised = [[share / mean if mean else 0.0 for share, mean in zip(row, prior, strict=True)] for row in rows]
+    return [[share / sum(row) for share in row] for row in raised]
+
+
+def _likeliest(shares: Sequence[float]) -> int:
+    return max(range(len(shares)), key=shares.__getitem__)
