@@ -15,7 +15,7 @@ from benchmarks.machine import describe
 from distill.config.load import load_config
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.stage import spread, train_encoder
-from flows.encoder import find_encoder_config
+from flows.encoder_run import find_encoder_config
 
 ROWS = ("baseline", "after-n", "layerwise", "after-n-prompt", "after-n-prompt-triplet", "after-n-triplet")
 

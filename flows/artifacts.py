@@ -17,7 +17,7 @@ from sentibench.history.verdict import TaskVerdict, table
 log = logging.getLogger(LOGGER)
 
 
-def show_ledger(run: Run, accounts: list[dict[str, Any]]) -> None:
+def show_ledger(run: Path, accounts: list[dict[str, Any]]) -> None:
     """Show every stage's rows in and out, and why rows were dropped."""
     from prefect.artifacts import create_table_artifact
 
@@ -26,7 +26,7 @@ def show_ledger(run: Run, accounts: list[dict[str, Any]]) -> None:
             for account in accounts]
     with _harmless():
         create_table_artifact(key="row-ledger", table=rows,
-                              description=f"{run.folder.name}: rows in = rows out + rows dropped, by stage")
+                              description=f"{run.name}: rows in = rows out + rows dropped, by stage")
 
 
 def show_losses(run: Run, model: str) -> None:
@@ -76,6 +76,19 @@ def show_report(run: Run, report: dict[str, Any]) -> None:
         page = Path(report["html"]).resolve()
         create_link_artifact(key="report", link=page.as_uri(), link_text=str(page),
                              description=f"{run.folder.name}: {' '.join(report['summary']).strip()}")
+
+
+def show_encoder(run: Path, done: dict[str, Any], page: Path) -> None:
+    """Show what each seed's classifier scores on test, and where the report lies."""
+    from prefect.artifacts import create_link_artifact, create_table_artifact
+
+    rows = [{"seed": seed, "best epoch": told["best_epoch"] + 1, "dev accuracy": _percent(told["dev"]["accuracy"]),
+             "test accuracy": _percent(told["test"]["accuracy"]), "test macro-F1": _percent(told["test"]["macro_f1"])}
+            for seed, told in done["seeds"].items()]
+    with _harmless():
+        create_table_artifact(key="encoder", table=rows, description=f"{run.name}: scores in percent by seed")
+        create_link_artifact(key="encoder-report", link=page.resolve().as_uri(), link_text=str(page),
+                             description=f"{run.name}: the report")
 
 
 def scores(benchmark: dict[str, Any]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def distill(
                 step.with_options(name=f"gate: {stage}")("gate", opened, stage)
         step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
-        artifacts.show_ledger(opened, write_run_ledger(opened.folder))  # fails where rows are missing
+        artifacts.show_ledger(opened.folder, write_run_ledger(opened.folder))  # fails where rows are missing
         report = step.with_options(name="report")("report", opened)
         artifacts.show_report(opened, report)
         return report

@@ -3,35 +3,26 @@
 import argparse
 import json
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from distill.config.load import load_config, save_config
 from distill.config.sections.encoder import EncoderConfig, EncoderData
 from distill.encoder.data import SPLITS, read_split
-from distill.encoder.stage import spread, train_encoder
+from distill.encoder.stage import spread
 from distill.errors import InputError
 from distill.process import call_in_process
 from distill.resources import shipped
 from distill.stage import Outcome
-from distill.storage import run_lock
-
-CONFIG = "config.yaml"
-FOLDER = "configs/encoder"
+from flows.encoder_run import encoder_folder, load_encoder_config, train_run
 
 
 def train_command(arguments: argparse.Namespace) -> None:
     """Train a classifier a seed and print their scores."""
-    config = load_config(find_encoder_config(arguments.config), arguments.overrides, EncoderConfig)
-    run = Path(config.runs_dir) / (arguments.run or config.name)
-    with run_lock(run):
-        if not (run / CONFIG).exists():
-            save_config(config, run / CONFIG)
-        outcomes = train_encoder(config, run, arguments.on_change)
-        save_config(config, run / CONFIG)
+    config = load_encoder_config(arguments.config, arguments.overrides)
+    run = encoder_folder(config, arguments.run)
+    outcomes = train_run(config, run, arguments.on_change)
     Console().print(scores_table(config, outcomes))
     print(f"The models are in {run / 'models'}. Next: distill encoder report {run}, or distill encoder predict "
           f"{outcomes[0].folder} FILE")
@@ -104,21 +95,6 @@ def report_command(arguments: argparse.Namespace) -> None:
 
     runs = [path if path.is_dir() else Path("runs") / path for path in arguments.runs]
     print(f"The report: {build_encoder_report(runs, arguments.out or runs[0] / 'report' / 'report.html')}")
-
-
-def find_encoder_config(name: str) -> Path:
-    """Return the path of an encoder config given as a file, or as the name of one that ships.
-
-    Raises:
-        InputError: there is neither.
-    """
-    if Path(name).exists():
-        return Path(name)
-    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / FOLDER).glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise InputError(f"There is no encoder config {name}. Give the path of one, or the name of one that ships: "
-                     f"{', '.join(shipped)}.")
 
 
 def scores_table(config: EncoderConfig, outcomes: list[Outcome]) -> Table:

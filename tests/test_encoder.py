@@ -16,7 +16,7 @@ from distill.config.sections.encoder import EncoderConfig, EncoderData, TripletL
 from distill.encoder import stage
 from distill.encoder.data import Sentence, load_sentences
 from distill.errors import InputError
-from flows.encoder import find_encoder_config
+from flows.encoder_run import find_encoder_config
 from tests.encoder_helpers import small_data, tiny_encoder
 
 NAMES = ["very negative", "negative", "neutral", "positive", "very positive"]

@@ -158,7 +158,8 @@ def test_every_deployment_leads_to_a_flow_that_takes_its_parameters() -> None:
     for deployment, (flow, parameters) in zip(declared, json.loads(loaded.splitlines()[-1]), strict=True):
         names.add(f"{flow}/{deployment['name']}")
         assert set(deployment.get("parameters", ())) <= set(parameters)
-    assert names == {"distill/full", "distill/demo", "distill/resume", "generate/resume", "evaluate/nightly"}
+    assert names == {"distill/full", "distill/demo", "distill/resume", "generate/resume", "evaluate/nightly",
+                     "encoder/train"}
     assert next(item for item in declared if item["name"] == "nightly")["schedules"][0]["cron"]
 
 
