@@ -164,6 +164,21 @@ def test_a_triplet_has_a_positive_of_the_class_and_a_negative_next_to_it(
         assert (positive, negative) == Triplets(sentences, seed).draw(place, epoch)
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 5))
+def test_triplets_of_a_batch_are_in_it_and_none_is_made_up(labels: list[int], seed: int) -> None:
+    from distill.encoder.triplets import Triplets
+
+    everything = [*range(5), *labels]
+    sentences = [Sentence(f"{place}", "text", label) for place, label in enumerate(everything)]
+    batch = list(range(5, len(everything)))
+    found = Triplets(sentences, seed).draw_in(batch, 0)
+    possible = [number for number, label in enumerate(labels)
+                if labels.count(label) > 1 and {label - 1, label + 1} & set(labels)]
+    assert [anchor for anchor, _, _ in found] == possible
+    for anchor, positive, negative in found:
+        assert labels[positive] == labels[anchor] and positive != anchor and abs(labels[negative] - labels[anchor]) == 1
+
+
 def test_the_triplet_loss_is_equation_1() -> None:
     import torch
 
@@ -182,8 +197,8 @@ def test_the_triplet_loss_is_equation_1() -> None:
 def test_the_head_alone_is_trained_first_and_then_it_learns(place: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    result = trained(place, tmp_path / "out", triplet={}, epochs=7)
-    assert [epoch["trained_layers"] for epoch in result["curve"]] == [0, 0, 3, 3, 3, 3, 3]
+    result = trained(place, tmp_path / "out", seed=2, triplet={}, epochs=7)
+    assert [epoch["trained_layers"] for epoch in result["curve"]] == [0, 0, *[3] * 5]
     assert result["test"]["accuracy"] > 0.6 > result["curve"][1]["dev"]["accuracy"]
     best = max(result["curve"], key=lambda epoch: sum(epoch["dev"].values()))
     assert (result["best_epoch"], result["dev"]) == (best["epoch"], best["dev"])
@@ -237,7 +252,7 @@ def test_training_stops_when_patience_is_at_its_end_and_not_before_all_is_unfroz
 def test_what_is_saved_says_the_same_when_it_is_loaded(place: Path, tmp_path: Path) -> None:
     from distill.encoder.predict import evaluate, predict
 
-    result = trained(place, tmp_path / "out")
+    result = trained(place, tmp_path / "out", triplet={"draw": "batch"})
     found = evaluate({"model": str(tmp_path / "out"), "data": str(place / "data"), "split": "test"})
     assert found["scores"] == result["test"] and found["confusion"] == result["confusion"]
     lines = ["a great film", "great [SEP] film", "an awful plot " * 20]

@@ -159,15 +159,24 @@ class _Phase(Trainer):
         labels = job.targets[places]
         if not self.on_texts:
             return {"embeddings": job.embeddings["train"][places], "labels": labels}
-        texts = list(places)
-        if job.config.triplet:
-            drawn = [self.triplets.draw(place, self.epoch) for place in places]
-            texts += [positive for positive, _ in drawn] + [negative for _, negative in drawn]
+        texts, triplets = self._with_triplets(places)
         # Positives and negatives have any length: sorted, each batch is padded to its own longest text.
         order = sorted(range(len(texts)), key=lambda number: len(job.texts["train"].ids[texts[number]]))
         batches = [job.texts["train"].padded([texts[number] for number in order[start:start + len(places)]])
                    for start in range(0, len(order), len(places))]
-        return {"batches": batches, "order": torch.tensor(order).argsort(), "labels": labels}
+        return {"batches": batches, "order": torch.tensor(order).argsort(), "labels": labels,
+                "triplets": torch.tensor(triplets, dtype=torch.long).reshape(-1, 3)}
+
+    def _with_triplets(self, places: list[int]) -> tuple[list[int], list[tuple[int, int, int]]]:
+        """Return the texts to embed, those of ``places`` first, and the triplets as numbers of them."""
+        config = self.job.config.triplet
+        if config is None:
+            return places, []
+        if config.draw == "batch":
+            return places, self.triplets.draw_in(places, self.epoch)
+        drawn, count = [self.triplets.draw(place, self.epoch) for place in places], len(places)
+        texts = [*places, *(positive for positive, _ in drawn), *(negative for _, negative in drawn)]
+        return texts, [(number, count + number, 2 * count + number) for number in range(count)]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
         """Return cross-entropy, and with triplets their loss times its weight.
@@ -182,8 +191,8 @@ class _Phase(Trainer):
             else:
                 embeddings = inputs["embeddings"]
             loss = torch.nn.functional.cross_entropy(model(embeddings=embeddings[:len(labels)]).float(), labels)
-        if len(embeddings) > len(labels) and (triplet := self.job.config.triplet):
-            loss = loss + triplet.weight * triplet_loss(triplet, *embeddings.split(len(labels)))
+        if self.on_texts and len(inputs["triplets"]) and (triplet := self.job.config.triplet):
+            loss = loss + triplet.weight * triplet_loss(triplet, *embeddings[inputs["triplets"].T])
         if not torch.isfinite(loss):
             raise RunError(f"The loss was {loss.item()} in epoch {self.epoch + 1}: training stopped there. Lower "
                            "rates.head or rates.backbone.")

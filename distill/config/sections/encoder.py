@@ -72,6 +72,9 @@ class TripletLoss(Section):
     margin: float = Field(1.0, gt=0)
     distance: Literal["squared", "euclidean"] = Field(
         "squared", description="equation (1) says squared; the author's notebook takes plain distances")
+    draw: Literal["split", "batch"] = Field(
+        "split", description="where positives and negatives are drawn from: the train split, or (ours, for a third of "
+                             "the work) the other phrases of the batch")
 
 
 class EncoderRates(Section):
