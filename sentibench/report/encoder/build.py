@@ -11,6 +11,7 @@ import yaml
 from distill.config.load import read_yaml, validate
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.stage import RESULT
+from distill.encoder.teacher import FOLDER
 from distill.errors import InputError
 from distill.stage import MARKER
 from distill.storage import read_json, write_text
@@ -47,7 +48,7 @@ def _section(run: Path) -> dict[str, Any]:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
     return {
-        "name": config.name, "config": config, "paper": paper_row(config), "seeds": len(results),
+        "name": config.name, "config": config, "paper": paper_row(config), "labelled": _labelled(run, config), "seeds": len(results),
         "missing": len(config.seeds) - len(results), "n": results[0]["counts"],
         "cut": sum(results[0]["cut"].values()), "minutes": sum(result["seconds"] for result in results) / 60,
         "scores": {name: _spread(values) for name, values in scores.items()},
@@ -56,8 +57,21 @@ def _section(run: Path) -> dict[str, Any]:
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)}
 
 
+def _labelled(run: Path, config: EncoderConfig) -> dict[str, Any] | None:
+    """Return how the teacher's labels came about, where the run was trained on any."""
+    marker = run / FOLDER / MARKER
+    if config.labels == "gold" or not marker.exists():
+        return None
+    done = read_json(marker)
+    account = next(one for one in done["ledgers"] if one["stage"] == "encoder/labels")
+    return {**account, "dropped": ", ".join(f"{count:,} {reason}" for reason, count in account["dropped"].items()),
+            **done["details"]}
+
+
 def paper_row(config: EncoderConfig) -> dict[str, Any] | None:
     """Return the row of the paper's Table 2 that a config asks for, whatever its backbone; None for none."""
+    if config.labels != "gold":
+        return None
     asked = {"strategy": config.unfreeze.strategy, "prompt": config.prompt, "triplet": config.triplet is not None}
     rows = yaml.safe_load(files("sentibench.paper").joinpath("sst5.yaml").read_text(encoding="utf-8"))
     return next((row for row in rows if row["asked"] == asked), None)
