@@ -48,7 +48,8 @@ def _section(run: Path) -> dict[str, Any]:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
     return {
-        "name": config.name, "config": config, "paper": paper_row(config), "labelled": _labelled(run, config), "seeds": len(results),
+        "name": config.name, "config": config, "paper": paper_row(config), "seeds": len(results),
+        "labelled": _labelled(run, config),
         "missing": len(config.seeds) - len(results), "n": results[0]["counts"],
         "cut": sum(results[0]["cut"].values()), "minutes": sum(result["seconds"] for result in results) / 60,
         "scores": {name: _spread(values) for name, values in scores.items()},
