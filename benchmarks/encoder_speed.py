@@ -4,8 +4,9 @@
 
 FOLDER holds SST-5 (train.txt, dev.txt, test.txt). Measured are: one epoch of head and backbone over the train split
 without the prompt; the time to encode it for a frozen backbone, and an epoch of the head on that; sentences a second of
-inference on the test split; and, over ``--steps`` of the same batches of 32, plain Trainer with
-``AutoModelForSequenceClassification`` and its defaults. Each in a process of its own.
+inference on the test split, in PyTorch and in ONNX Runtime, and how many labels differ between the two; and, over
+``--steps`` of the same batches of 32, plain Trainer with ``AutoModelForSequenceClassification`` and its defaults. Each
+in a process of its own.
 """
 
 import argparse
@@ -107,24 +108,30 @@ def _inference(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     from distill.config.sections.encoder import EncoderData
     from distill.encoder.batches import encode
     from distill.encoder.data import load_sentences
-    from distill.encoder.embeddings import logits_of
-    from distill.encoder.model import Classifier, load_backbone
+    from distill.encoder.embeddings import classes_of, logits_of
+    from distill.encoder.model import Classifier, load_backbone, save_classifier
+    from distill.encoder.onnx import OnnxClassifier, export
     from distill.models import load_tokenizer
 
     where, config = resolve_model(arguments.backbone), _config(arguments, 1)
     model, tokenizer = Classifier(load_backbone(where), config.head, 5), load_tokenizer(where)
     texts = [row.text for row in load_sentences(EncoderData(path=str(arguments.data)))["test"]]
-    found = {}
-    for name, bfloat16 in (("float32", False), ("bfloat16", True)):
-        logits_of(model, encode(tokenizer, texts[:64], False, 256), bfloat16)
+    save_classifier(model, tokenizer, config, folder / "torch", bfloat16=False)
+    export({"model": str(folder / "torch"), "out": str(folder / "onnx"), "texts": texts[:10]})
+    exported = OnnxClassifier(folder / "onnx")
+    found, labels = {}, {}
+    for name, ask in (("float32", lambda texts: logits_of(model, texts, False)),
+                      ("bfloat16", lambda texts: logits_of(model, texts, True)), ("ONNX", exported.logits_of)):
+        ask(encode(tokenizer, texts[:64], False, 256))
         begun = time.monotonic()
-        logits_of(model, encode(tokenizer, texts, False, 256), bfloat16)
+        labels[name] = classes_of(ask(encode(tokenizer, texts, False, 256)))
         found[f"sentences a second in {name}"] = len(texts) / (time.monotonic() - begun)
         begun = time.monotonic()
         for text in texts[:200]:
-            logits_of(model, encode(tokenizer, [text], False, 256), bfloat16)
+            ask(encode(tokenizer, [text], False, 256))
         found[f"milliseconds for one alone in {name}"] = (time.monotonic() - begun) / 200 * 1000
-    return found
+    same = sum(one == other for one, other in zip(labels["float32"], labels["ONNX"], strict=True))
+    return {**found, "labels that ONNX says otherwise": len(texts) - same}
 
 
 _ONES = {"ours": _ours, "frozen": _frozen, "plain": _plain, "inference": _inference}
