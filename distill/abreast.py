@@ -7,7 +7,7 @@ and much of what they do (random numbers, tokens, the optimiser's memory) does n
 import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +66,10 @@ def run_abreast(work: Callable[[Item, Seat], Result], items: Sequence[Item], sea
 
     pool = ThreadPoolExecutor(len(seats))
     try:
-        return [future.result() for future in [pool.submit(seated, item) for item in items]]
+        futures = [pool.submit(seated, item) for item in items]
+        for future in as_completed(futures):  # whichever fails first is heard first
+            future.result()
+        return [future.result() for future in futures]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for seat in seats:

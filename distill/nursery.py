@@ -33,7 +33,7 @@ def serve(parent: int) -> None:
     for name in _PRELOADED:
         with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
             importlib.import_module(name)
-    nursery, numbers, rest = os.getpid(), {}, b""  # type: tuple[int, dict[int, int], bytes]
+    nursery, numbers, pieces = os.getpid(), {}, []  # type: tuple[int, dict[int, int], list[bytes]]
     awake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
@@ -56,7 +56,11 @@ def serve(parent: int) -> None:
         data = os.read(0, 1 << 16)
         if not data:
             return
-        *lines, rest = (rest + data).split(b"\n")
+        pieces.append(data)
+        if b"\n" not in data:
+            continue
+        *lines, rest = b"".join(pieces).split(b"\n")
+        pieces = [rest]
         for line in lines:
             request = json.loads(line)
             pid = os.fork()

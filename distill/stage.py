@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from distill.errors import InputError
 from distill.hashing import fingerprint
@@ -56,6 +56,8 @@ def run_stage(
         InputError: the folder was made from other inputs and ``on_change`` is ``stop``.
         RunError: the accounts do not add up.
     """
+    if on_change not in get_args(OnChange):
+        raise InputError(f"on_change is '{on_change}', but must be one of {', '.join(get_args(OnChange))}.")
     mark = fingerprint(inputs)
     marker = folder / MARKER
     if marker.exists():

@@ -47,12 +47,14 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Classify each line of a file, one JSON line each on the output stream."""
-    texts = _texts_in(arguments.file)
+    texts, n_blank = _texts_in(arguments.file)
     found = call_in_process("distill.encoder.predict:predict", {
         "model": str(arguments.model.resolve()), "texts": texts}, arguments.model / "error.log")
     for line, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
         print(json.dumps({"text": line, "label": label,
                           "probabilities": dict(zip(found["names"], shares, strict=True))}, ensure_ascii=False))
+    if n_blank:
+        print(f"{n_blank:,} lines were blank, and have no row here.", file=sys.stderr)
     if found["cut"]:
         print(f"{found['cut']:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
 
@@ -62,7 +64,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     if arguments.out.exists() and any(arguments.out.iterdir() if arguments.out.is_dir() else [arguments.out]):
         raise InputError(f"{arguments.out} is there already. Name a folder that does not exist yet.")
     if arguments.check:
-        texts = _texts_in(arguments.check)
+        texts, _ = _texts_in(arguments.check)
     else:
         ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
         texts = [one.text for split in SPLITS for one in read_split(ours, split)]
@@ -70,12 +72,13 @@ def export_command(arguments: argparse.Namespace) -> None:
         "model": str(arguments.model.resolve()), "out": str(arguments.out.resolve()), "texts": texts},
         arguments.model / "error.log")
     print(f"{arguments.out / 'model.onnx'} ({found['bytes'] / 2 ** 20:.0f} MiB) says the same of {found['texts']:,} "
-          f"texts in float32; logits differ by at most {found['difference']:.1g}. Next: distill encoder predict "
+          f"texts in float32 (PyTorch computes in bfloat16 where that is fast); logits differ by at most "
+          f"{found['difference']:.1g}. Next: distill encoder predict "
           f"{arguments.out} FILE")
 
 
-def _texts_in(file: Path) -> list[str]:
-    """Return the lines of a file, or of the input stream, that are not blank."""
+def _texts_in(file: Path) -> tuple[list[str], int]:
+    """Return the lines of a file, or of the input stream, that are not blank, and how many before the last were."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -83,10 +86,11 @@ def _texts_in(file: Path) -> list[str]:
                          "stream.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text. Save it as UTF-8.") from error
-    texts = [line for line in text.split("\n") if line.strip()]
+    lines = text.rstrip().split("\n")
+    texts = [line for line in lines if line.strip()]
     if not texts:
         raise InputError(f"{file} holds no text. It should hold one on each line.")
-    return texts
+    return texts, len(lines) - len(texts)
 
 
 def report_command(arguments: argparse.Namespace) -> None:

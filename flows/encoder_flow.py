@@ -64,7 +64,8 @@ def report(folder: Path) -> Path:
 
 def _gpus(config: EncoderConfig) -> int:
     """Return how many GPUs the run holds: those of its seeds, or of its teacher, whichever are more."""
-    asked = [len(seats_for(len(config.seeds), config.at_once))]
+    seats = seats_for(len(config.seeds), config.at_once)
+    asked = [len({tuple(seat.environment.items()) for seat in seats})]  # several may share a GPU
     if config.labels != "gold" and config.teacher and config.teacher.engine.kind != "openai":
         asked.append(devices_of_engine(config.teacher.engine))
     return max(asked)

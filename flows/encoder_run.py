@@ -49,7 +49,7 @@ def train_run(config: EncoderConfig, folder: Path, on_change: OnChange) -> list[
     """
     with run_lock(folder):
         if not (folder / CONFIG).exists():
-            save_config(config, folder / CONFIG)
+            save_config(config, folder / CONFIG)  # so that a run that is killed can be looked at
         outcomes = train_encoder(config, folder, on_change)
         save_config(config, folder / CONFIG)
         write_run_ledger(folder)

@@ -27,15 +27,15 @@ from flows.teacher import teacher_window
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
-    from sentibench.data import benchmark_texts, data_id, has_split
+    from sentibench.data import benchmark_texts, data_id, tasks_here
     from sentibench.registry import known_tasks, select_tasks
 
     evaluate = run.config.evaluate
     selected = select_tasks(evaluate.tasks)
     asked = {task.name for task in selected}
     # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
-    tasks = [task.name for task in known_tasks().values()
-             if task.name in asked or has_split(task, evaluate.data_dir, "test")]
+    here = tasks_here(evaluate.data_dir)
+    tasks = [name for name in known_tasks() if name in asked or name in here]
     tasks += [task.ref for task in selected if task.own]
     wanted = run.config.corpus.decontaminate.enabled
     return build_corpus(
@@ -116,17 +116,16 @@ def select(run: Run) -> Outcome:
 
 def _rows_from_elsewhere(run: Run) -> Outcome:
     from distill.sft.elsewhere import Benchmarks, import_rows
-    from sentibench.data import benchmark_texts, data_id, has_split
+    from sentibench.data import benchmark_texts, data_id, tasks_here
     from sentibench.protocols import texts_id
-    from sentibench.registry import known_tasks, select_tasks
+    from sentibench.registry import select_tasks
     from sentibench.training_rows import tasks_of, training_rows
 
     config, where = run.config, run.config.evaluate.data_dir
     asked = [task for source in (*config.rows.knowdist, *config.rows.icldist) if source.kind == "sentibench"
              for task in tasks_of(source)]
     own = [task for task in (*select_tasks(config.evaluate.tasks), *asked) if task.own]
-    tasks = [task.name for task in known_tasks().values() if has_split(task, where, "test")]
-    tasks = list(dict.fromkeys([*tasks, *(task.ref for task in (*own, *asked))]))
+    tasks = list(dict.fromkeys([*tasks_here(where), *(task.ref for task in (*own, *asked))]))
     return import_rows(
         config.rows, config.train, student_base_folder(run), run.folder, config.seed, on_change=run.on_change,
         benchmarks=Benchmarks(

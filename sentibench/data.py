@@ -16,7 +16,7 @@ from distill.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
 from sentibench.lines_data import lines_id, lines_path, lines_split, on_hub
 from sentibench.own_data import own_rows, own_tuples
-from sentibench.registry import select_tasks
+from sentibench.registry import known_tasks, select_tasks
 from sentibench.task import Task
 
 SPLITS = ("train", "val", "test")
@@ -73,7 +73,18 @@ def has_split(task: Task, data_dir: Path | str, split: str) -> bool:
         return any(row.get("split") == split for _, row in own_rows(task))
     if task.layout == "lines":
         return on_hub(data_dir) or lines_path(task, data_dir, split).is_file()
+    if on_hub(data_dir):
+        return False
     return split_path(task, data_dir, split).is_file()
+
+
+def tasks_here(data_dir: Path | str) -> list[str]:
+    """Return the names of the tasks whose own folders lie in a data folder, whichever are asked for."""
+    if on_hub(data_dir):
+        return []
+    folder = data_folder(data_dir)
+    return [task.name for task in known_tasks().values()
+            if (folder / task.folder / ("test.txt" if task.layout == "lines" else "test.json")).is_file()]
 
 
 def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:

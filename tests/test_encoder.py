@@ -62,7 +62,9 @@ def test_sst5_is_read_whole(shared_dir: Path) -> None:
 
 @pytest.mark.parametrize(("line", "message"), [
     ("7 a film", "line 3, begins with '7', which is no label: it must be a number from 0 to 4"),
-    ("good a film", "line 3, begins with 'good'"), ("-1 a film", "begins with '-1'"), ("", "line 3, is empty"),
+    ("good a film", "line 3, begins with 'good'"), ("-1 a film", "begins with '-1'"),
+    ("² a film", "begins with '²'"), ("00 a film", "begins with '00'"), ("1" * 5000 + " a film", "begins with '1111"),
+    ("", "line 3, is empty"),
     ("2", "line 3, has the label 2, but no text")])
 def test_a_line_that_is_no_label_and_text_is_named(place: Path, tmp_path: Path, line: str, message: str) -> None:
     shutil.copytree(place / "data", tmp_path / "data")
@@ -107,16 +109,21 @@ def test_what_ships_has_the_papers_values(name: str, expected: tuple[Any, ...]) 
 @pytest.mark.parametrize(("more", "message"), [
     ({"unfreeze": {"strategy": "never"}, "triplet": {}}, "changes the backbone's embeddings only"),
     ({"unfreeze": {"strategy": "after_n", "epoch": 5}}, "would never be trained"),
-    ({"seeds": [1, 2, 1]}, "seeds holds 1 more than once"), ({"triplet": {"wieght": 1}}, "did you mean 'weight'")])
+    ({"seeds": [1, 2, 1]}, "seeds holds 1 more than once"), ({"seeds": [-1]}, "greater than or equal to 0"),
+    ({"prompt": True, "data": {"path": "x", "names": ["bad", "good"]}}, "names the five classes of SST-5"),
+    ({"data": {"path": "x", "names": ["good", "good"]}}, "holds a name twice"),
+    ({"triplet": {"wieght": 1}}, "did you mean 'weight'")])
 def test_a_config_that_contradicts_itself_is_refused(place: Path, more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         config_of(place, **more)
 
 
 def test_the_task_prompt_is_that_of_section_3_word_for_word(shared_dir: Path) -> None:
-    from distill.encoder.model import with_prompt
+    from distill.encoder.model import task_prompt
+    from distill.prompting.template import fill
 
-    said = with_prompt(["a {Text} of its own"])[0].removesuffix("a {Text} of its own").strip()
+    config = load_config(find_encoder_config("after-n-prompt"), (), EncoderConfig)
+    said = fill(task_prompt(config), Text="a {Text} of its own").removesuffix("a {Text} of its own").strip()
     paper = next((shared_dir / "seeds").glob("000_*")).read_text(encoding="utf-8")
     assert said.startswith("Movie review sentiment") and said in paper
 
@@ -286,7 +293,7 @@ def test_special_tokens_in_a_text_are_plain_characters(place: Path) -> None:
     from distill.encoder.batches import encode
     from distill.models import load_tokenizer
 
-    (ids,) = encode(load_tokenizer(place / "tiny"), ["film [SEP] [CLS] plot"], False, 32).ids
+    (ids,) = encode(load_tokenizer(place / "tiny"), ["film [SEP] [CLS] plot"], "{Text}", 32).ids
     assert ids[0] == 2 and ids[-1] == 3 and not {2, 3} & set(ids[1:-1])
 
 
@@ -315,6 +322,102 @@ def test_a_model_that_is_no_encoder_is_refused(tiny_model: Path, place: Path, tm
         load_classifier(place / "tiny")
 
 
+def test_backbones_with_pickled_weights_or_other_layers_are_taken(place: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AlbertConfig, AlbertModel
+
+    from distill.encoder.model import load_backbone
+    from distill.encoder.training import train
+    from distill.models import model_fingerprint
+
+    shutil.copytree(place / "tiny", tmp_path / "pickled")
+    torch.save(load_backbone(place / "tiny").state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"needs config\.json and"):
+        model_fingerprint(tmp_path / "pickled")
+    assert model_fingerprint(tmp_path / "pickled", pickled=True) != model_fingerprint(place / "tiny")
+    shutil.copytree(place / "tiny", tmp_path / "shared-layers")
+    AlbertModel(AlbertConfig(
+        vocab_size=64, embedding_size=16, hidden_size=32, num_hidden_layers=2, intermediate_size=64,
+        num_attention_heads=2, max_position_embeddings=32)).save_pretrained(tmp_path / "shared-layers")
+    for name in ("pickled", "shared-layers"):
+        config = config_of(place, backbone={"name": str(tmp_path / name)}, epochs=3).model_dump(mode="json")
+        spec = {"config": config, "backbone": str(tmp_path / name), "out": str(tmp_path / f"{name}-out"), "seed": 1}
+        assert [epoch["trained_layers"] for epoch in train(spec)["curve"]] == [0, 0, 3]
+    config["unfreeze"]["strategy"] = "layerwise"
+    with pytest.raises(InputError, match=r"Set unfreeze\.strategy to after_n"):
+        train({**spec, "config": config})
+
+
+def test_texts_longer_than_the_backbone_takes_are_cut_and_counted_whatever_the_tokenizer_says(
+        place: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import RobertaConfig, RobertaModel
+
+    from distill.encoder.model import load_backbone, most_tokens
+    from distill.models import load_tokenizer
+
+    shutil.copytree(place / "tiny", tmp_path / "roberta")
+    torch.manual_seed(0)
+    RobertaModel(RobertaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0, intermediate_size=64,
+        max_position_embeddings=19)).save_pretrained(tmp_path / "roberta")
+    settings = json.loads((tmp_path / "roberta/tokenizer_config.json").read_text())
+    (tmp_path / "roberta/tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 10**30}))
+    backbone = load_backbone(tmp_path / "roberta")
+    assert most_tokens(backbone, load_tokenizer(tmp_path / "roberta")) == 18
+    shutil.copytree(place / "data", tmp_path / "data")
+    with (tmp_path / "data/train.txt").open("a") as train:
+        train.write("4 " + "great film " * 30 + "\n")
+    shutil.copytree(tmp_path / "roberta", tmp_path / "tiny")
+    result = trained(tmp_path, tmp_path / "out", epochs=3)
+    assert result["cut"]["train"] == 1
+    assert json.loads((tmp_path / "out/classifier.json").read_text())["max_length"] == 18
+
+
+def test_a_prompt_that_leaves_no_room_for_texts_is_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The task prompt alone takes \d+ of the 16 tokens"):
+        trained(place, tmp_path / "out", prompt=True, max_length=16)
+
+
+def test_models_of_different_settings_are_never_averaged_and_kept_ones_shown_as_they_are(
+        place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.config.load import save_config
+    from distill.encoder.training import train
+    from sentibench.report.encoder.build import build_encoder_report
+
+    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
+    frozen = config_of(place, epochs=2, unfreeze={"strategy": "never"}, seeds=[1, 2], at_once=1)
+    other = config_of(place, epochs=3, seeds=[1, 2], at_once=1)
+    run = tmp_path / "run"
+    stage.train_encoder(frozen, run)
+    assert all(one.reused for one in stage.train_encoder(other, run, "keep"))
+    save_config(other, run / "config.yaml")
+    page = build_encoder_report([run], tmp_path / "report.html").read_text()
+    assert "<td>never</td>" in page and "after_n" not in page
+    stage.train_encoder(other.model_copy(update={"seeds": [2]}), run, "discard")
+    with pytest.raises(InputError, match=r"seed2 was trained with other settings than .*seed1.*must not be averaged"):
+        build_encoder_report([run], tmp_path / "report.html")
+
+
+def test_seeds_are_trained_on_the_rows_the_run_began_with(
+        place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder.training import train
+
+    shutil.copytree(place / "data", tmp_path / "data")
+
+    def call(_seat: Seat, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
+        (tmp_path / "data/train.txt").write_text("0 film\n1 film\n2 film\n3 film\n4 film\n")  # edited meanwhile
+        return train(json.loads(json.dumps(spec)))
+
+    monkeypatch.setattr(Seat, "call", call)
+    config = config_of(place, data={"path": str(tmp_path / "data")}, epochs=3)
+    (done,) = stage.train_encoder(config, tmp_path / "run")
+    assert done.ledgers[0].n_out == 200
+    with pytest.raises(InputError, match=r"data\.train"):
+        stage.train_encoder(config, tmp_path / "run")
+
+
 def test_a_loss_that_is_no_number_stops_training(place: Path, tmp_path: Path) -> None:
     from distill.errors import RunError
 
@@ -335,6 +438,7 @@ def test_the_commands_train_score_and_classify(place: Path, tmp_path: Path) -> N
     assert done.returncode == 0 and "40 sentences of test: accuracy" in done.stdout, done.stderr
     (tmp_path / "texts.txt").write_text("a great film\n\nan awful plot\n")
     done = distill("encoder", "predict", model, "texts.txt", cwd=tmp_path)
+    assert "1 lines were blank" in done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["text"] for row in rows] == ["a great film", "an awful plot"] and set(rows[0]["probabilities"]) == set(
         NAMES)
@@ -342,7 +446,8 @@ def test_the_commands_train_score_and_classify(place: Path, tmp_path: Path) -> N
     done = distill("encoder", "report", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs/mine/report/report.html").read_text()
-    assert "Shishaev (2025), Table 2: baseline" in page and "48.50" in page and page.count("<svg") == 3
+    assert "Shishaev" not in page, "other data than SST-5 have no row in the paper"
+    assert page.count("<svg") == 3
     assert "200 sentences to train on, 40 dev, 40 test" in page
     assert "http" not in page.split("</style>")[1].split("<svg")[0], "it needs nothing from elsewhere"
     assert "is no run of an encoder" in distill("encoder", "report", "nothing", cwd=tmp_path).stderr
@@ -351,12 +456,16 @@ def test_the_commands_train_score_and_classify(place: Path, tmp_path: Path) -> N
 def test_the_papers_table_2_is_as_printed(shared_dir: Path) -> None:
     from sentibench.report.encoder.build import paper_row
 
+    sst5 = {"train": 8544, "dev": 1101, "test": 2210}
     paper = next((shared_dir / "seeds").glob("000_*")).read_text(encoding="utf-8")
-    rows = [paper_row(load_config(find_encoder_config(name), (), EncoderConfig)) for name in (
+    rows = [paper_row(load_config(find_encoder_config(name), (), EncoderConfig), sst5) for name in (
         "baseline", "after-n", "layerwise", "after-n-prompt", "after-n-prompt-triplet")]
     for row in rows:
         assert row and f"{row['title']}\t{row['macro_f1']}\t{row['accuracy']}" in paper
-    assert paper_row(load_config(find_encoder_config("after-n-triplet"), (), EncoderConfig)) is None
+    assert paper_row(load_config(find_encoder_config("after-n-triplet"), (), EncoderConfig), sst5) is None
+    of_others = load_config(find_encoder_config("baseline"), ["data.names=[bad,good]"], EncoderConfig)
+    assert paper_row(of_others, sst5) is None
+    assert paper_row(load_config(find_encoder_config("baseline"), (), EncoderConfig), {**sst5, "test": 9}) is None
 
 
 def test_the_moments_of_unfreezing_are_those_of_the_curve() -> None:

@@ -17,6 +17,7 @@ from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.labelling import ask
 from distill.encoder.teacher import Unlabelled, calibrated, demonstration_pool, label_texts, prompt_for
 from distill.errors import InputError
+from distill.stage import Outcome
 from distill.storage import read_json
 from tests.encoder_helpers import small_data, tiny_encoder
 
@@ -36,6 +37,10 @@ def config_of(place: Path, **more: Any) -> EncoderConfig:
 
 def sentences(*labels: int) -> list[Sentence]:
     return [Sentence(f"id{place}", f"text number {place}", label) for place, label in enumerate(labels)]
+
+
+def _outcome(folder: Path) -> Outcome:
+    return Outcome(folder, "", (), 0.0, {}, reused=False)
 
 
 # ---------------------------------------------------------------- what is asked
@@ -117,7 +122,7 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
     with pytest.raises(InputError, match="gave no text a label"):
         targets.training_rows(validate({
             "name": "x", "data": {"path": "x"}, "backbone": {"name": "x"}, "labels": "teacher",
-            "teacher": {"model": {"name": "m"}}}, "a test", EncoderConfig), known, [], done.folder)
+            "teacher": {"model": {"name": "m"}}}, "a test", EncoderConfig), known, [], done)
 
 
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=1, max_size=20))
@@ -141,7 +146,8 @@ def test_gold_teacher_or_both(labels: str, expected: dict[str, list[float]], tmp
         "name": "x", "data": {"path": "x", "names": ["bad", "good"]}, "backbone": {"name": "x"}, "labels": labels,
         "teacher": {"model": {"name": "m"}, "weight": 0.25}}, "a test", EncoderConfig)
     more = [] if labels == "gold" else [Unlabelled("more", "m", None), Unlabelled("silent", "s", None)]
-    rows, found = targets.training_rows(config, [Sentence("a", "x", 0), Sentence("b", "y", 1)], more, tmp_path)
+    gold = [Sentence("a", "x", 0), Sentence("b", "y", 1)]
+    rows, found = targets.training_rows(config, gold, more, _outcome(tmp_path))
     assert {row.id: target for row, target in zip(rows, found, strict=True)} == {
         name: pytest.approx(shares) for name, shares in expected.items()}
     assert [row.label for row in rows] == [target.index(max(target)) for target in found]
@@ -154,7 +160,7 @@ def test_a_class_the_teacher_never_says_has_no_triplets(tmp_path: Path) -> None:
         "labels": "teacher", "unfreeze": {"strategy": "after_n"}, "teacher": {"model": {"name": "m"}}}, "a test",
         EncoderConfig)
     with pytest.raises(InputError, match=r"labelled no text as 1 \(so\), 2 \(good\), so that there are no triplets"):
-        targets.training_rows(config, sentences(0, 1, 2), [], tmp_path)
+        targets.training_rows(config, sentences(0, 1, 2), [], _outcome(tmp_path))
 
 
 def test_texts_that_are_tested_on_are_never_trained_on(tmp_path: Path) -> None:
@@ -204,6 +210,10 @@ def test_a_student_is_trained_on_what_the_teacher_said(
         ("encoder/texts", 3, 2), ("encoder/labels", 42, 42)]
     (again,) = stage.train_encoder(config, tmp_path / "run")
     assert again.reused
+    labels = tmp_path / "run/labels" / teacher.FILE
+    labels.write_text(labels.read_text().replace("0.", "0.0", 1))  # mended by hand
+    with pytest.raises(InputError, match="labelled: "):
+        stage.train_encoder(config, tmp_path / "run")
     with pytest.raises(InputError, match=r"calibrate: False then, True now"):
         stage.train_encoder(config.model_copy(update={
             "teacher": config.teacher and config.teacher.model_copy(update={"calibrate": True})}), tmp_path / "run")

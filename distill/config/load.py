@@ -27,6 +27,7 @@ _PATHS = (
     ("rows", "knowdist", "*", "path"),
     ("rows", "icldist", "*", "path"),
     ("data", "path"),
+    ("data", "texts"),
 )
 # Those that hold a name or a path.
 _NAMES = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),

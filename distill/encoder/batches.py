@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 
-from distill.encoder.model import with_prompt
+from distill.errors import InputError
+from distill.prompting.template import fill
 
 _TOKENS = 2048  # in a batch without gradients: more leave a processor's caches (MiniLM, 2 cores: 383 to 309 with 8,192)
+
+_ROOM = 4
+"""Tokens that a text must be able to have at least."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,21 @@ class Encoded:
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def encode(tokenizer: Any, texts: list[str], prompt: bool, max_length: int) -> Encoded:
-    """Tokenise texts; special tokens that stand in them are plain characters. Longer ones are cut at the end."""
-    limit = min(max_length, tokenizer.model_max_length)
-    asked = with_prompt(texts) if prompt else texts
+def encode(tokenizer: Any, texts: list[str], prompt: str, limit: int) -> Encoded:
+    """Tokenise texts, each in a ``prompt`` with ``{Text}``; special tokens that stand in them are plain characters.
+
+    Longer ones than ``limit`` tokens are cut at the end.
+
+    Raises:
+        InputError: the prompt leaves no room for texts.
+    """
+    asked = [fill(prompt, Text=text) for text in texts]
     options = {"split_special_tokens": True, "return_attention_mask": False}
+    alone = len(tokenizer(fill(prompt, Text=""), **options)["input_ids"])
+    if alone + _ROOM > limit:
+        raise InputError(f"The task prompt alone takes {alone} of the {limit} tokens that a text may have, so that the "
+                         f"texts would be cut away. Set max_length to {alone + _ROOM} or more (if the backbone takes "
+                         "so many), or prompt to false.")
     whole = tokenizer(asked, truncation=False, verbose=False, **options)["input_ids"]
     cut = [place for place, ids in enumerate(whole) if len(ids) > limit]
     for place in cut:

@@ -1,5 +1,6 @@
 """Texts with a class each, checked while they are read: SST-5's layout, or a data set on the Hub."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from distill.errors import InputError
 from distill.hashing import content_id
 from distill.hub import stream_hub
 
+_LABEL = re.compile("0|[1-9][0-9]{0,3}")
 SPLITS = ("train", "dev", "test")
 HUB = "hub:"
 _ON_HUB = {"train": "train", "dev": "validation", "test": "test"}
@@ -18,7 +20,7 @@ _ON_HUB = {"train": "train", "dev": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and its class, from 0; ``id`` is a hash of the text and its place, since texts can stand twice."""
+    """A text and its class, from 0; ``id`` is a hash of split and text, and of which time it stands there."""
 
     id: str
     text: str
@@ -40,7 +42,12 @@ def load_sentences(data: EncoderData) -> dict[str, list[Sentence]]:
 def read_split(data: EncoderData, split: str) -> list[Sentence]:
     """Return the sentences of one split (``train``, ``dev`` or ``test``), in order. Raises like load_sentences."""
     where, rows = _rows(data.path, split)
-    found = [_sentence(where, number, label, text, len(data.names)) for number, label, text in rows]
+    seen: Counter[str] = Counter()
+    found = []
+    for number, label, text in rows:
+        label, text = _checked(where, number, label, text, len(data.names))
+        seen[text] += 1
+        found.append(Sentence(content_id(split, text, str(seen[text])), text, label))
     if not found:
         raise InputError(f"{where} is empty. It should hold a label from 0 to {len(data.names) - 1}, a space and a "
                          "text on each line.")
@@ -90,13 +97,13 @@ def _file_rows(file: Path) -> Iterator[tuple[int, str, str]]:
         yield number, label, text
 
 
-def _sentence(where: str, number: int, label: object, text: object, classes: int) -> Sentence:
+def _checked(where: str, number: int, label: object, text: object, classes: int) -> tuple[int, str]:
     at = f"{where}, line {number}"
     if not str(label).strip():
         raise InputError(f"{at}, is empty. Remove it, or write a label from 0 to {classes - 1}, a space and a text.")
-    if isinstance(label, bool) or not str(label).isdecimal() or int(str(label)) >= classes:
+    if isinstance(label, bool) or not _LABEL.fullmatch(str(label)) or int(str(label)) >= classes:
         raise InputError(f"{at}, begins with '{str(label)[:40]}', which is no label: it must be a number from 0 to "
                          f"{classes - 1}. Mend that line, or name the classes in data.names.")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{at}, has the label {label}, but no text. Mend or remove that line.")
-    return Sentence(content_id(where.rsplit("/", 1)[-1], str(number), text), text.strip(), int(str(label)))
+    return int(str(label)), text.strip()

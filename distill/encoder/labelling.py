@@ -83,9 +83,9 @@ def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     if "error" in answer:
         return answer
     if "scores" in answer:
-        highest = max(answer["scores"])
-        if not math.isfinite(highest):
+        if not all(map(math.isfinite, answer["scores"])):
             return {"error": "not_a_number"}
+        highest = max(answer["scores"])
         raised = [math.exp(score - highest) for score in answer["scores"]]
         return {"probabilities": [share / sum(raised) for share in raised]}
     label = parse_answer(answer["raw"], list(words), False)

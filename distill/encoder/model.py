@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -11,7 +12,6 @@ from distill.config.load import read_yaml
 from distill.config.sections.encoder import EncoderConfig, Head
 from distill.errors import InputError
 from distill.models.folder import load_tokenizer, quiet_transformers
-from distill.prompting.template import fill
 from distill.resources import shipped
 from distill.storage import read_json, write_json
 
@@ -77,8 +77,11 @@ def load_backbone(folder: Path) -> nn.Module:
                 raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder: its tokens see only "
                                  "those before them, or it has a decoder. Take an encoder as backbone, such as "
                                  "all-minilm-l6-v2 or a RoBERTa.")
+            if not isinstance(getattr(config, "hidden_size", None), int):
+                raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder of text alone. Take "
+                                 "one as backbone, such as all-minilm-l6-v2 or a RoBERTa.")
             model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"The backbone in {folder} cannot be loaded ({line[:200]}). Is the folder complete, and its "
                          "architecture one that transformers knows?") from error
@@ -96,14 +99,22 @@ def _is_decoder(config: Any) -> bool:
         kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES)
 
 
-def with_prompt(texts: list[str]) -> list[str]:
-    """Return texts with the task prompt of Section 3 before them."""
-    template = read_yaml(shipped("prompts/encoder.yaml"))["sst5"]["text"]
-    return [fill(template, Text=text) for text in texts]
+def task_prompt(config: EncoderConfig) -> str:
+    """Return the text in which each sentence is put to the model: that of Section 3, or ``{Text}`` alone."""
+    return read_yaml(shipped("prompts/encoder.yaml"))["sst5"]["text"] if config.prompt else "{Text}"
 
 
-def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path,
-                    bfloat16: bool) -> None:
+def most_tokens(backbone: nn.Module, tokenizer: Any) -> int:
+    """Return how many tokens a backbone takes, special ones included."""
+    positions = int(getattr(backbone.config, "max_position_embeddings", 0) or 10**9)  # type: ignore[union-attr]
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            # Such as RoBERTa's, whose positions are counted from the one after padding's.
+            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return min(positions, tokenizer.model_max_length)
+
+
+def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path, bfloat16: bool) -> None:
     """Write backbone and tokenizer as transformers does, the head beside them, and how to ask and compute."""
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
@@ -111,7 +122,8 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
         tokenizer.save_pretrained(folder)
     save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
     write_json(folder / SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
-                                    "prompt": config.prompt, "max_length": config.max_length, "bfloat16": bfloat16})
+                                    "prompt": task_prompt(config), "bfloat16": bfloat16,
+                                    "max_length": min(config.max_length, most_tokens(model.backbone, tokenizer))})
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
@@ -125,5 +137,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
                          "'distill encoder train' made, such as runs/<name>/models/seed42.")
     settings = read_json(folder / SETTINGS)
     model = Classifier(load_backbone(folder), Head(**settings["head"]), len(settings["names"]))
-    model.head.load_state_dict(load_file(folder / _HEAD))
+    try:
+        model.head.load_state_dict(load_file(folder / _HEAD))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder / _HEAD} is damaged ({str(error).splitlines()[0][:200]}). Copy the folder again, or "
+                         "train the model again.") from error
     return model.eval(), load_tokenizer(folder), settings

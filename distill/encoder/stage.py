@@ -2,24 +2,26 @@
 
 from collections import Counter
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 from typing import Any
 
 from distill.abreast import Seat, run_abreast, seats_for
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.data import Sentence, load_sentences
-from distill.encoder.targets import unlabelled_texts
-from distill.encoder.teacher import Unlabelled, label_texts
-from distill.hashing import fingerprint
+from distill.encoder.targets import training_rows, unlabelled_texts, write_rows
+from distill.encoder.teacher import FILE, Unlabelled, label_texts, read_labels
+from distill.errors import InputError
+from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
 from distill.models import model_fingerprint, resolve_model
+from distill.resources import shipped
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
-VERSION = 2
+VERSION = 3
 """Raised when models are trained in another way."""
 
 
@@ -27,48 +29,72 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
     """Train one classifier a seed into ``run/models/seed<seed>``, beside it ``result.json``: curve, scores, confusion.
 
     Raises:
-        InputError: data or backbone cannot be used, or other settings made what is there.
+        InputError: data, teacher or backbone cannot be used, or other settings made what is there.
         RunError: training failed.
     """
     sentences = load_sentences(config.data)
-    more, texts = unlabelled_texts(config, sentences)
-    labels = None if config.labels == "gold" else _teacher_labels(
-        config, sentences["train"], more, texts, run, on_change)
-    backbone = resolve_model(config.backbone.name, config.backbone.revision)
-    left_out = (*_PLACES, *(("teacher",) if labels is None else ()))
-    settings = {key: value for key, value in decisive(config).items() if key not in left_out}
-    inputs = {"version": VERSION, **settings, "backbone": model_fingerprint(backbone),
-              "data": {"names": config.data.names, **{
-                  split: fingerprint([[one.label, one.text] for one in some]) for split, some in sentences.items()}},
-              "labelled": labels and labels.fingerprint}
+    given, labels = _labelled(config, sentences, run, on_change)
+    sentences["train"], targets = training_rows(config, sentences["train"], given, labels)
+    backbone = resolve_model(config.backbone.name, config.backbone.revision, pickled=True)
+    n_given = len(targets) if labels is None else labels.ledgers[-1].n_in
+    inputs = {
+        **_settings(config), "backbone": model_fingerprint(backbone, pickled=True),
+        "data": {"names": config.data.names, **{
+            split: fingerprint([[one.id, one.label, one.text] for one in some]) for split, some in sentences.items()}},
+        "labelled": labels and file_digest(labels.folder / FILE)}
+    rows = run / "rows.json"
+    write_rows(rows, sentences, targets)
 
     def one(seed: int, seat: Seat) -> Outcome:
         def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
             result = seat.call("distill.encoder.training:train", {
                 "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed,
-                "labels": labels and str(labels.folder), "threads": seat.threads, "bar": seat.number,
-            }, folder / "error.log")
-            write_json(folder / RESULT, result)
-            rows, given = result["counts"]["train"], len(sentences["train"]) + len(more)
-            ledger = Ledger(f"encoder/seed{seed}", "rows", given, rows,
-                            Counter({"no_label": given - rows} if given > rows else {}))
-            return [ledger], {"test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"],
-                              "cut": result["cut"]}
+                "rows": str(rows.resolve()), "threads": seat.threads, "bar": seat.number}, folder / "error.log")
+            write_json(folder / RESULT, {**result, "config": config.model_dump(mode="json")})
+            trained = result["counts"]["train"]
+            dropped = Counter({"no_label": n_given - trained} if n_given > trained else {})
+            return [Ledger(f"encoder/seed{seed}", "rows", n_given, trained, dropped)], {
+                "test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"], "cut": result["cut"]}
 
         return run_stage(run / "models" / f"seed{seed}", {**inputs, "seed": seed}, work, on_change)
 
     return run_abreast(one, config.seeds, seats_for(len(config.seeds), config.at_once))
 
 
-def _teacher_labels(config: EncoderConfig, sentences: list[Sentence], more: list[Unlabelled], account: Ledger,
-                    run: Path, on_change: OnChange) -> Outcome:
+def _settings(config: EncoderConfig) -> dict[str, Any]:
+    """Return what of a config decides the models, with the texts it refers to."""
+    left_out = (*_PLACES, *(("teacher",) if config.labels == "gold" else ()))
+    prompt = file_digest(shipped("prompts/encoder.yaml")) if config.prompt else None
+    return {"version": VERSION, "prompt_text": prompt,
+            **{key: value for key, value in decisive(config).items() if key not in left_out}}
+
+
+def _labelled(config: EncoderConfig, sentences: dict[str, list[Sentence]], run: Path, on_change: OnChange
+              ) -> tuple[list[Unlabelled], Outcome | None]:
+    """Return the texts without gold labels, and the teacher's labels of these and of train, where they are wanted.
+
+    Raises:
+        InputError: labels of other texts were kept.
+    """
+    if config.labels == "gold":
+        return [], None
     assert config.teacher is not None
-    texts = [*(Unlabelled(one.id, one.text, one.label) for one in sentences), *more]
+    more, account = unlabelled_texts(config, sentences)
+    texts = [*(Unlabelled(one.id, one.text, one.label) for one in sentences["train"]), *more]
     before = [account] if config.data.texts else []
-    return label_texts(config.teacher, config.data.names, sentences, texts, run, before, on_change)
+    done = label_texts(config.teacher, config.data.names, sentences["train"], texts, run, before, on_change)
+    if not set(read_labels(done.folder)) <= {text.id for text in texts} or done.ledgers[-1].n_in != len(texts):
+        raise InputError(f"{done.folder} holds labels of other texts than those of the data, and they were to be kept. "
+                         "Use --discard to have the teacher label these, or --run NAME for a new run.")
+    return more, done
 
 
 def spread(outcomes: list[Outcome]) -> dict[str, tuple[float, float]]:
-    """Return mean and standard deviation over seeds of the test scores."""
-    return {name: (mean(values), pstdev(values)) for name in ("accuracy", "macro_f1")
-            if (values := [outcome.details["test"][name] for outcome in outcomes])}
+    """Return mean and standard deviation over seeds (0 of one) of the test scores."""
+    return {name: mean_and_deviation([outcome.details["test"][name] for outcome in outcomes])
+            for name in ("accuracy", "macro_f1")}
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Return the mean of a sample and its standard deviation, 0 of one value."""
+    return mean(values), stdev(values) if len(values) > 1 else 0.0

@@ -1,16 +1,19 @@
 """What a student is trained on: texts with gold labels, with a teacher's, or with both."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill.config.sections.encoder import EncoderConfig
 from distill.corpus.normalize import normal_form
-from distill.encoder.data import Sentence
+from distill.encoder.data import SPLITS, Sentence
 from distill.encoder.teacher import Unlabelled, read_labels
 from distill.errors import InputError
 from distill.hashing import content_id
 from distill.ledger import Ledger
+from distill.stage import Outcome
+from distill.storage import write_text
 
 
 def unlabelled_texts(
@@ -54,8 +57,20 @@ def unlabelled_texts(
     return found, Ledger(ledger.stage, ledger.unit, len(lines), len(found), dropped)
 
 
+def write_rows(path: Path, splits: Mapping[str, Sequence[Sentence]], targets: Sequence[Sequence[float]]) -> None:
+    """Keep what all seeds are trained and measured on, so that each has the same, whatever becomes of its sources."""
+    write_text(path, json.dumps({"targets": targets, **{
+        split: [[one.id, one.text, one.label] for one in rows] for split, rows in splits.items()}}))
+
+
+def read_rows(path: Path) -> tuple[dict[str, list[Sentence]], list[list[float]]]:
+    """Return what :func:`write_rows` kept: sentences by split, and the targets of train."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {split: [Sentence(*row) for row in kept[split]] for split in SPLITS}, kept["targets"]
+
+
 def training_rows(config: EncoderConfig, sentences: Sequence[Sentence], more: Sequence[Unlabelled],
-                  labels: Path | None) -> tuple[list[Sentence], list[list[float]]]:
+                  labels: Outcome | None) -> tuple[list[Sentence], list[list[float]]]:
     """Return the sentences to train on and the probabilities of their classes; a row's label is its likeliest class.
 
     With ``gold``, all of it is on the gold label. With ``teacher``, it is the teacher's. With ``both``,
@@ -66,7 +81,7 @@ def training_rows(config: EncoderConfig, sentences: Sequence[Sentence], more: Se
         InputError: nothing is left to train on; or triplets are asked for, and a class has no example.
     """
     classes = len(config.data.names)
-    said = read_labels(labels) if labels and config.labels != "gold" else {}
+    said = read_labels(labels.folder) if labels and config.labels != "gold" else {}
     rows, targets = [], []
     for one in [*sentences, *(Sentence(text.id, text.text, -1) for text in more)]:
         gold = [float(label == one.label) for label in range(classes)] if one.label >= 0 else None

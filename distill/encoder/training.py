@@ -19,11 +19,11 @@ from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.batches import Encoded, computing, encode
 from distill.encoder.data import SPLITS, Sentence, load_sentences
 from distill.encoder.embeddings import classes_of, embed, frozen_embeddings, logits_of
-from distill.encoder.model import Classifier, load_backbone, save_classifier
+from distill.encoder.model import Classifier, load_backbone, most_tokens, save_classifier, task_prompt
 from distill.encoder.projection import in_two_dimensions
-from distill.encoder.targets import training_rows, unlabelled_texts
+from distill.encoder.targets import read_rows, training_rows
 from distill.encoder.triplets import Triplets, triplet_loss
-from distill.encoder.unfreezing import layers_of, trained_layers, unfreeze
+from distill.encoder.unfreezing import layer_count, layers_of, trained_layers, unfreeze
 from distill.errors import RunError
 from distill.models import load_tokenizer, model_fingerprint
 from distill.training.arguments import in_bfloat16
@@ -50,6 +50,7 @@ class Job:
     model: Classifier
     bfloat16: bool
     layers: int
+    out: Path
     embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
@@ -63,9 +64,9 @@ class Job:
 def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one classifier and write its folder; return its curve and scores as JSON values.
 
-    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``; ``labels``, the folder of the teacher's, if there
-    are any; ``threads`` of the processor and the progress bar's
-    line, ``bar``, where several are trained at once.
+    ``spec``: ``config``, ``backbone`` (folder), ``out``, ``seed``; ``rows``, the file of sentences that
+    :func:`distill.encoder.targets.write_rows` wrote (else they are read from the data); ``threads`` of the processor
+    and the progress bar's line, ``bar``, where several are trained at once.
 
     Raises:
         InputError: data or backbone cannot be used.
@@ -78,7 +79,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     if "threads" in spec:
         torch.set_num_threads(spec["threads"])
     job, tokenizer = _prepare(config, folder, spec)
-    identity = {"backbone": model_fingerprint(folder)}
+    identity = {"backbone": model_fingerprint(folder, pickled=True)}
     if trained_layers(config.unfreeze, job.layers, 0) == 0:
         for split in SPLITS:
             job.embeddings[split] = frozen_embeddings(job.model, job.texts[split], identity, job.bfloat16)
@@ -102,17 +103,21 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple[Job, Any]:
-    sentences, tokenizer, backbone = load_sentences(config.data), load_tokenizer(folder), load_backbone(folder)
-    more, _ = unlabelled_texts(config, sentences)
-    labels = Path(spec["labels"]) if spec.get("labels") else None
-    sentences["train"], targets = training_rows(config, sentences["train"], more, labels)
+    tokenizer, backbone = load_tokenizer(folder), load_backbone(folder)
+    if "rows" in spec:
+        sentences, targets = read_rows(Path(spec["rows"]))
+    else:
+        sentences = load_sentences(config.data)
+        sentences["train"], targets = training_rows(config, sentences["train"], [], None)
+    limit, prompt = min(config.max_length, most_tokens(backbone, tokenizer)), task_prompt(config)
+    layers = len(layers_of(backbone)) if config.unfreeze.strategy == "layerwise" else layer_count(backbone)
     model = Classifier(backbone, config.head, len(config.data.names))
     on_gpu = torch.cuda.is_available()
-    texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], config.prompt,
-                           config.max_length) for split in SPLITS}
+    texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], prompt, limit)
+             for split in SPLITS}
     model = model.to("cuda" if on_gpu else "cpu")
     return Job(config, spec["seed"], spec.get("bar", 0), sentences, torch.tensor(targets), texts, model,
-               in_bfloat16(config.dtype, on_gpu), len(layers_of(backbone))), tokenizer
+               in_bfloat16(config.dtype, on_gpu), layers, Path(spec["out"])), tokenizer
 
 
 def _run_phases(job: Job) -> None:
@@ -145,7 +150,7 @@ class _Phase(Trainer):
         self.order = EpochSampler(lengths, Arrangement(size, size, window_rows=_WINDOW_ROWS), job.seed)
         super().__init__(
             job.model, TrainingArguments(
-                output_dir="unused", num_train_epochs=last - first, per_device_train_batch_size=job.config.batch_size,
+                output_dir=str(job.out), num_train_epochs=last - first, per_device_train_batch_size=size,
                 save_strategy="no", eval_strategy="no", logging_strategy="epoch", report_to="none", disable_tqdm=True,
                 use_cpu=not torch.cuda.is_available(), seed=job.seed, remove_unused_columns=False,
                 max_grad_norm=1.0, dataloader_pin_memory=False),

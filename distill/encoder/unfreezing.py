@@ -34,10 +34,15 @@ def trained_layers(config: Unfreezing, layers: int, epoch: int) -> int:
 
 def unfreeze(backbone: nn.Module, count: int) -> None:
     """Let the last ``count`` layers be trained, or everything where there are fewer; the rest stays as it is."""
-    layers = layers_of(backbone)
-    everything = count > len(layers)
+    everything = count > layer_count(backbone)
     for weight in backbone.parameters():
         weight.requires_grad_(everything)
-    for layer in list(layers)[max(0, len(layers) - count):] if count else []:
-        for weight in layer.parameters():
-            weight.requires_grad_(True)
+    if count and not everything:
+        for layer in list(layers_of(backbone))[-count:]:
+            for weight in layer.parameters():
+                weight.requires_grad_(True)
+
+
+def layer_count(backbone: nn.Module) -> int:
+    """Return how many layers a backbone says it has."""
+    return int(getattr(backbone.config, "num_hidden_layers", 0))  # type: ignore[arg-type]

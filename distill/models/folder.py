@@ -20,14 +20,19 @@ _CONTENT = ("config.json", "generation_config.json", "*.safetensors", "tokenizer
 _UNKNOWN_CONTEXT = 2048
 
 
-def model_fingerprint(folder: Path) -> str:
+def model_fingerprint(folder: Path, pickled: bool = False) -> str:
     """Return a 16-character digest of a model folder's config, weights and tokenizer, by content.
+
+    With ``pickled``, pytorch_model.bin will do for weights where there are no safetensors.
 
     Raises:
         InputError: the folder holds no model.
     """
     files = sorted({path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()})
-    if not any(path.suffix == ".safetensors" for path in files) or not (folder / "config.json").is_file():
+    whole = any(path.suffix == ".safetensors" for path in files)
+    if pickled and not whole and (folder / "pytorch_model.bin").is_file():
+        files, whole = [*files, folder / "pytorch_model.bin"], True
+    if not whole or not (folder / "config.json").is_file():
         raise InputError(f"The folder {folder} is not a whole model: it needs config.json and *.safetensors. "
                          "Was it moved, or is it still being written?")
     digest = hashlib.blake2b(digest_size=8)

@@ -6,13 +6,19 @@ from pathlib import Path
 from distill.errors import InputError
 from distill.storage import read_json
 
+PICKLED = "pytorch_model.bin"
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
 
 
-def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str = "") -> Path:
+class NoWeightsError(InputError):
+    """A Hub repository holds no weights of the form asked for."""
+
+
+def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str = "", pickled: bool = False) -> Path:
     """Return the local copy of a Hub repository, or of all in it but the weights: the one here, else a fresh download.
 
-    ``hint`` is said where the name is not found.
+    ``hint`` is said where the name is not found. With ``pickled``, a repository without safetensors may have its
+    weights as pytorch_model.bin, as older encoders do.
 
     Raises:
         InputError: it is not here, and the Hub does not have it or cannot be reached.
@@ -22,10 +28,15 @@ def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str 
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    files = [*_TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
+    if pickled and weights:
+        try:
+            return hub_folder(name, revision, hint=hint)
+        except NoWeightsError:
+            pass
+    files = [*_TOKENIZER_FILES, *([PICKLED if pickled else "*.safetensors"] if weights else [])]
     try:
         here = Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
-        if is_complete(here) if weights else (here / "tokenizer_config.json").is_file():
+        if is_complete(here, pickled) if weights else (here / "tokenizer_config.json").is_file():
             return here
     except (OSError, ValueError, HFValidationError):
         pass  # not here yet
@@ -33,16 +44,18 @@ def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str 
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=files, etag_timeout=10))
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         raise InputError(_unreachable(name, revision, error, hint)) from error
-    if weights and not is_complete(folder):
-        raise InputError(f"The Hub repository '{name}' holds no config.json with safetensors weights, so it is no "
+    if weights and not is_complete(folder, pickled):
+        raise NoWeightsError(f"The Hub repository '{name}' holds no config.json with safetensors weights, so it is no "
                          "model that sentidistill can load. Choose the repository of a transformers language model.")
     return folder
 
 
-def is_complete(folder: Path) -> bool:
-    """Say whether a folder holds a config and all the safetensors files that its index names."""
+def is_complete(folder: Path, pickled: bool = False) -> bool:
+    """Say whether a folder holds a config and all the safetensors files that its index names; or pytorch_model.bin."""
     if not (folder / "config.json").is_file():
         return False
+    if pickled and (folder / PICKLED).is_file():
+        return True
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return all((folder / part).is_file() for part in set(read_json(index)["weight_map"].values()))

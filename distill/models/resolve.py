@@ -14,11 +14,14 @@ ON_HUB = {"smollm2-135m-instruct": builtin.SMOLLM2_ON_HUB, "all-minilm-l6-v2": b
 """Built-in models by their name on the Hub, where they have one."""
 
 
-def resolve_model(name: str, revision: str | None = None, cache: Path | None = None) -> Path:
+def resolve_model(
+    name: str, revision: str | None = None, cache: Path | None = None, pickled: bool = False
+) -> Path:
     """Return a local folder that holds the model called ``name``, fetching or building it once if need be.
 
     ``name`` is a local folder, one of ``BUILT_IN``, or a Hub name such as ``org/model``; ``revision`` is a
     Hub branch, tag or commit. What is built goes to ``cache`` (default: :func:`default_cache`).
+    ``pickled``: as :func:`hub_folder`.
 
     Raises:
         InputError: there is no such model, or it cannot be reached from here.
@@ -41,7 +44,7 @@ def resolve_model(name: str, revision: str | None = None, cache: Path | None = N
     if not is_hub_name(name):
         raise InputError(f"There is no model folder '{name}'.{nearest_built_in(name)} Give a folder that exists, a "
                          f"built-in name ({', '.join(sorted(BUILT_IN))}), or a Hub name such as 'org/model'.")
-    return hub_folder(name, revision, hint=nearest_built_in(name))
+    return hub_folder(name, revision, hint=nearest_built_in(name), pickled=pickled)
 
 
 def is_hub_name(name: str) -> bool:

@@ -1,11 +1,13 @@
 """The config of an encoder student: a small classifier (Shishaev, 2025)."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Section, operational
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
+
+SST5 = ("very negative", "negative", "neutral", "positive", "very positive")
 
 
 class EncoderData(Section):
@@ -16,7 +18,13 @@ class EncoderData(Section):
 
     path: str
     texts: str | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
-    names: list[str] = Field(["very negative", "negative", "neutral", "positive", "very positive"], min_length=2)
+    names: list[str] = Field(list(SST5), min_length=2)
+
+    @model_validator(mode="after")
+    def _every_name_is_another(self) -> Self:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names holds a name twice ({', '.join(self.names)}). Each class needs one of its own")
+        return self
 
 
 class TeacherLabels(Section):
@@ -92,7 +100,7 @@ class EncoderConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     runs_dir: str = "runs"
-    seeds: list[int] = Field([42], min_length=1, description="one model each")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([42], min_length=1, description="one model each")
     data: EncoderData
     backbone: Model
     labels: Literal["gold", "teacher", "both"] = Field("gold", description="what the train split is trained on")
@@ -130,6 +138,13 @@ class EncoderConfig(Section):
         if words is not None and (len(words) != len(self.data.names) or len(set(words)) < len(words)):
             raise ValueError(f"teacher.words names {len(set(words))} different words for {len(self.data.names)} "
                              "classes. Name one for each class, in the order of data.names")
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_names_the_classes(self) -> Self:
+        if self.prompt and tuple(self.data.names) != SST5:
+            raise ValueError("prompt is set, but it names the five classes of SST-5, and data.names are others. Set "
+                             "prompt to false")
         return self
 
     @model_validator(mode="after")

@@ -1,21 +1,22 @@
 """From the folders of encoder runs to one page that needs nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from statistics import mean, pstdev
 from typing import Any
 
 import yaml
 
 from distill.config.load import read_yaml, validate
-from distill.config.sections.encoder import EncoderConfig
-from distill.encoder.stage import RESULT
+from distill.config.sections.encoder import SST5, EncoderConfig
+from distill.encoder.stage import RESULT, mean_and_deviation
 from distill.encoder.teacher import FOLDER
 from distill.errors import InputError
-from distill.stage import MARKER
+from distill.stage import MARKER, changes
 from distill.storage import read_json, write_text
 from sentibench.report.encoder import pictures
+
+_COUNTS = {"train": 8544, "dev": 1101, "test": 2210}
 
 
 def build_encoder_report(runs: Sequence[Path], out: Path) -> Path:
@@ -27,6 +28,7 @@ def build_encoder_report(runs: Sequence[Path], out: Path) -> Path:
     from jinja2 import Environment
 
     sections = [_section(run) for run in runs]
+    _side_by_side(sections)
     folder = files("sentibench.report")
     page = Environment(autoescape=True, trim_blocks=True).from_string(
         folder.joinpath("encoder/template.html").read_text(encoding="utf-8")).render(
@@ -42,19 +44,23 @@ def _section(run: Path) -> dict[str, Any]:
         raise InputError(f"{run} is no run of an encoder student: it holds no config.yaml. Name a folder that "
                          "'distill encoder train' made, such as runs/sst5-after-n.")
     config = validate(read_yaml(run / "config.yaml"), str(run / "config.yaml"), EncoderConfig)
-    done = [run / "models" / f"seed{seed}" for seed in config.seeds]
-    results = [read_json(folder / RESULT) for folder in done if (folder / MARKER).exists()]
+    wanted = [run / "models" / f"seed{seed}" for seed in config.seeds]
+    done = [folder for folder in wanted if (folder / MARKER).exists()]
+    results = [read_json(folder / RESULT) for folder in done]
     if not results:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
+    _refuse_mixtures(run, done)
+    # Models that were kept were made with the settings that stand beside them, not with those asked for later.
+    config = validate(results[0].get("config", config.model_dump()), str(done[0] / RESULT), EncoderConfig)
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
     return {
-        "name": config.name, "config": config, "paper": paper_row(config), "seeds": len(results),
+        "name": config.name, "config": config, "paper": paper_row(config, results[0]["counts"]), "seeds": len(results),
         "labelled": _labelled(run, config),
-        "missing": len(config.seeds) - len(results), "n": results[0]["counts"],
+        "missing": len(wanted) - len(done), "n": results[0]["counts"],
         "cut": sum(results[0]["cut"].values()), "minutes": sum(result["seconds"] for result in results) / 60,
         "scores": {name: _spread(values) for name, values in scores.items()},
         "curves": pictures.curves(results), "confusion": pictures.confusion(results, config.data.names),
-        "embeddings": pictures.embeddings(results[0]["dev_in_2d"], config.data.names),
+        "dev_in_2d": results[0]["dev_in_2d"],
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)}
 
 
@@ -69,9 +75,38 @@ def _labelled(run: Path, config: EncoderConfig) -> dict[str, Any] | None:
             **done["details"]}
 
 
-def paper_row(config: EncoderConfig) -> dict[str, Any] | None:
-    """Return the row of the paper's Table 2 that a config asks for, whatever its backbone; None for none."""
-    if config.labels != "gold":
+def _refuse_mixtures(run: Path, done: Sequence[Path]) -> None:
+    """Refuse to average models that were made with different settings, as an interrupted run can leave them."""
+    made = [{key: value for key, value in read_json(folder / MARKER)["inputs"].items() if key != "seed"}
+            for folder in done]
+    for folder, one in zip(done, made, strict=True):
+        if found := changes(made[0], one):
+            raise InputError(f"{folder} was trained with other settings than {done[0]} ({'; '.join(found[:3])}), so "
+                             f"that they must not be averaged. Go on with the training of {run} first.")
+
+
+def _side_by_side(sections: Sequence[dict[str, Any]]) -> None:
+    """Draw each run's embeddings; those with the triplet loss beside those of the same training without it."""
+    for section in sections:
+        panels = [("before training", section["dev_in_2d"]["before"])]
+        if section["config"].triplet:
+            panels += [("without the triplet loss", other["dev_in_2d"]["after"]) for other in sections
+                       if _but_triplet(other) == _but_triplet(section) and not other["config"].triplet][:1]
+            panels.append(("with the triplet loss", section["dev_in_2d"]["after"]))
+        else:
+            panels.append(("after training", section["dev_in_2d"]["after"]))
+        section["embeddings"] = pictures.embeddings(panels, section["dev_in_2d"]["labels"],
+                                                    section["config"].data.names)
+
+
+def _but_triplet(section: dict[str, Any]) -> list[Any]:
+    config: EncoderConfig = section["config"]
+    return [config.data, config.backbone, config.prompt, config.unfreeze.strategy, config.labels]
+
+
+def paper_row(config: EncoderConfig, counts: Mapping[str, int]) -> dict[str, Any] | None:
+    """Return the row of the paper's Table 2 that a run on SST-5 is one of, whatever its backbone; None for none."""
+    if config.labels != "gold" or tuple(config.data.names) != SST5 or dict(counts) != _COUNTS:
         return None
     asked = {"strategy": config.unfreeze.strategy, "prompt": config.prompt, "triplet": config.triplet is not None}
     rows = yaml.safe_load(files("sentibench.paper").joinpath("sst5.yaml").read_text(encoding="utf-8"))
@@ -79,4 +114,5 @@ def paper_row(config: EncoderConfig) -> dict[str, Any] | None:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{100 * mean(values):.2f}" + (f" ± {100 * pstdev(values):.2f}" if len(values) > 1 else "")
+    middle, around = mean_and_deviation(values)
+    return f"{100 * middle:.2f}" + (f" ± {100 * around:.2f}" if len(values) > 1 else "")

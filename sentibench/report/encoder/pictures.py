@@ -68,22 +68,23 @@ def confusion(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
         return svg_of(figure)
 
 
-def embeddings(points: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Draw the dev split's embeddings in two dimensions, before and after training, by gold class."""
+def embeddings(panels: Sequence[tuple[str, Sequence[Sequence[float]]]], gold: Sequence[int], names: Sequence[str]
+               ) -> str:
+    """Draw a split's embeddings in two dimensions by gold class, a titled panel each."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.4))
-        for axes, when in zip(panels, ("before", "after"), strict=True):
+        figure, drawn = plt.subplots(1, len(panels), figsize=(7.5, 6.8 / len(panels)))
+        for axes, (title, points) in zip(drawn, panels, strict=True):
             for label, name in enumerate(names):
-                chosen = [point for point, gold in zip(points[when], points["labels"], strict=True) if gold == label]
+                chosen = [point for point, right in zip(points, gold, strict=True) if right == label]
                 if chosen:
                     axes.plot(*zip(*chosen, strict=True), _MARKERS[label % len(_MARKERS)], ms=2.5, alpha=0.6, lw=0,
                               color=_CLASSES[label % len(_CLASSES)], label=name)
-            axes.set_title(f"{when} training")
+            axes.set_title(title)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(visible=False)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncol=len(names), frameon=False,
+        figure.legend(*drawn[0].get_legend_handles_labels(), loc="lower center", ncol=len(names), frameon=False,
                       markerscale=2.5, bbox_to_anchor=(0.5, -0.06))
         return svg_of(figure)
