@@ -9,6 +9,7 @@ from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import load_classifier
 from distill.encoder.onnx import OnnxClassifier, is_exported, settings_of
+from distill.encoder.scores import confusion, scores
 from distill.training.arguments import in_bfloat16
 
 
@@ -29,10 +30,7 @@ def predict(spec: dict[str, Any]) -> dict[str, Any]:
 
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """Score a model on a split: ``spec`` has ``model``, ``data`` (as in a config) and ``split``."""
-    from sklearn.metrics import confusion_matrix
-
     from distill.config.sections.encoder import EncoderData
-    from distill.encoder.training import scores
     from distill.errors import InputError
     from distill.training.worker import prepare_environment
 
@@ -45,7 +43,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     logits = ask(texts)
     gold = [row.label for row in rows]
     return {"scores": scores(logits, gold), "n": len(rows), "cut": texts.cut, "names": settings["names"],
-            "confusion": confusion_matrix(gold, classes_of(logits), labels=range(len(settings["names"]))).tolist()}
+            "confusion": confusion(logits, gold)}
 
 
 def _load(folder: Path) -> tuple[Callable[[Encoded], Any], Any, dict[str, Any]]:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.batches import Encoded, computing, encode
 from distill.encoder.data import SPLITS, Sentence, load_sentences
-from distill.encoder.embeddings import classes_of, embed, frozen_embeddings, logits_of
+from distill.encoder.embeddings import embed, frozen_embeddings, logits_of
 from distill.encoder.model import Classifier, load_backbone, most_tokens, save_classifier, task_prompt
 from distill.encoder.projection import in_two_dimensions
+from distill.encoder.scores import confusion, scores
 from distill.encoder.targets import read_rows, training_rows
 from distill.encoder.triplets import Triplets, triplet_loss
 from distill.encoder.unfreezing import layer_count, layers_of, trained_layers, unfreeze
@@ -91,8 +91,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     save_classifier(job.model, tokenizer, config, Path(spec["out"]), job.bfloat16)
     return {"curve": job.curve, "best_epoch": job.best["epoch"], "dev": job.best["dev"],
             "test": scores(logits, job.labels("test")),
-            "confusion": confusion_matrix(job.labels("test"), classes_of(logits),
-                                          labels=range(job.model.classes)).tolist(),
+            "confusion": confusion(logits, job.labels("test")),
             "dev_in_2d": {"labels": job.labels("dev"), "before": in_two_dimensions(before),
                           "after": in_two_dimensions(embed(job.model, job.texts["dev"], job.bfloat16))},
             "layers": job.layers,
@@ -263,11 +262,3 @@ def _first_whole(job: Job) -> int:
         return 0
     return next((epoch for epoch in range(job.config.epochs)
                  if trained_layers(job.config.unfreeze, job.layers, epoch) > job.layers), job.config.epochs)
-
-
-def scores(logits: torch.Tensor, gold: list[int]) -> dict[str, float]:
-    """Return accuracy and macro-F1, over all classes, of logits (texts × classes)."""
-    said = classes_of(logits)
-    return {"accuracy": round(float(accuracy_score(gold, said)), 4),
-            "macro_f1": round(float(f1_score(gold, said, average="macro", labels=range(logits.shape[1]),
-                                             zero_division=0)), 4)}
