@@ -17,10 +17,10 @@ from benchmarks.machine import describe
 from distill.config.load import load_config
 from distill.config.sections.encoder import EncoderConfig, EncoderData
 from distill.encoder.data import SPLITS, read_split
-from distill.encoder.stage import spread, train_encoder
+from distill.encoder.stage import spread
 from distill.hashing import hash_order
 from distill.storage import read_json, write_text
-from flows.encoder_run import find_encoder_config
+from flows.encoder_run import find_encoder_config, train_run
 
 KINDS = (("gold", []), ("teacher", []), ("teacher, calibrated", ["teacher.calibrate=true"]),
          ("both", ["teacher.calibrate=true"]))
@@ -51,7 +51,7 @@ def main() -> None:
                 f"teacher.engine={json.dumps({'kind': 'transformers', 'dtype': arguments.dtype})}",
                 f"seeds={list(range(1, arguments.seeds + 1))}", f"at_once={arguments.seeds}", *more], EncoderConfig)
             begun, run = time.monotonic(), arguments.runs / f"labels-{name}-{kind.replace(', ', '-')}"
-            outcomes = train_encoder(config, run)
+            outcomes = train_run(config, run, "stop")
             accuracy, f1 = (spread(outcomes)[score] for score in ("accuracy", "macro_f1"))
             marker = run / "labels" / "_done.json"
             agrees = f"{100 * read_json(marker)['details']['agrees_with_gold']:.1f}%" if marker.exists() else ""

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.machine import describe
 from distill.config.load import load_config
 from distill.config.sections.encoder import EncoderConfig
-from distill.encoder.stage import spread, train_encoder
-from flows.encoder_run import find_encoder_config
+from distill.encoder.stage import spread
+from flows.encoder_run import find_encoder_config, train_run
 
 ROWS = ("baseline", "after-n", "layerwise", "after-n-prompt", "after-n-prompt-triplet", "after-n-triplet")
 
@@ -48,7 +48,8 @@ def main() -> None:
             f"rates.decay_after={arguments.unfreeze}",
             f"seeds={list(range(1, arguments.seeds + 1))}", f"at_once={arguments.at_once}"], EncoderConfig)
         begun = time.monotonic()
-        outcomes = train_encoder(config, arguments.runs / f"{config.name}-{Path(arguments.backbone).name}")
+        outcomes = train_run(
+            config, arguments.runs / f"{config.name}-{Path(arguments.backbone).name}", "stop")
         accuracy, f1 = (spread(outcomes)[name] for name in ("accuracy", "macro_f1"))
         best = ", ".join(str(outcome.details["best_epoch"] + 1) for outcome in outcomes)
         print(f"{row:<24} {100 * accuracy[0]:>9.2f} ± {100 * accuracy[1]:<5.2f} {100 * f1[0]:>9.2f} ± "
