@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(_ONES[arguments.one](arguments, Path(folder))))
+            print(json.dumps(PARTS[arguments.one](arguments, Path(folder))))
         return
     print(f"{arguments.backbone}; {describe()}", flush=True)
     found = {}
@@ -109,32 +109,33 @@ def _inference(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     from distill.encoder.batches import encode
     from distill.encoder.data import load_sentences
     from distill.encoder.embeddings import classes_of, logits_of
-    from distill.encoder.model import Classifier, load_backbone, save_classifier
+    from distill.encoder.model import Classifier, load_backbone, save_classifier, task_prompt
     from distill.encoder.onnx import OnnxClassifier, export
     from distill.models import load_tokenizer
 
     where, config = resolve_model(arguments.backbone), _config(arguments, 1)
     model, tokenizer = Classifier(load_backbone(where), config.head, 5), load_tokenizer(where)
     texts = [row.text for row in load_sentences(EncoderData(path=str(arguments.data)))["test"]]
+    prompt = task_prompt(config)
     save_classifier(model, tokenizer, config, folder / "torch", bfloat16=False)
     export({"model": str(folder / "torch"), "out": str(folder / "onnx"), "texts": texts[:10]})
     exported = OnnxClassifier(folder / "onnx")
     found, labels = {}, {}
     for name, ask in (("float32", lambda texts: logits_of(model, texts, False)),
                       ("bfloat16", lambda texts: logits_of(model, texts, True)), ("ONNX", exported.logits_of)):
-        ask(encode(tokenizer, texts[:64], False, 256))
+        ask(encode(tokenizer, texts[:64], prompt, 256))
         begun = time.monotonic()
-        labels[name] = classes_of(ask(encode(tokenizer, texts, False, 256)))
+        labels[name] = classes_of(ask(encode(tokenizer, texts, prompt, 256)))
         found[f"sentences a second in {name}"] = len(texts) / (time.monotonic() - begun)
         begun = time.monotonic()
         for text in texts[:200]:
-            ask(encode(tokenizer, [text], False, 256))
+            ask(encode(tokenizer, [text], prompt, 256))
         found[f"milliseconds for one alone in {name}"] = (time.monotonic() - begun) / 200 * 1000
     same = sum(one == other for one, other in zip(labels["float32"], labels["ONNX"], strict=True))
     return {**found, "labels that ONNX says otherwise": len(texts) - same}
 
 
-_ONES = {"ours": _ours, "frozen": _frozen, "plain": _plain, "inference": _inference}
+PARTS = {"ours": _ours, "frozen": _frozen, "plain": _plain, "inference": _inference}
 
 if __name__ == "__main__":
     main()

@@ -64,6 +64,23 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON ({where}). Is the file complete?") from error
 
 
+def read_lines(path: Path, hint: str) -> list[str]:
+    """Return the lines of a UTF-8 text file, but for blank ones at its end; a byte-order mark is no part of them.
+
+    Raises:
+        InputError: there is no such file (``hint`` says what it should be), or it is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise InputError(f"There is no file {path}. {hint}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Wait for, then hold, the right to make ``path``; a process that dies lets go of it."""

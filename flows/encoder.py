@@ -15,13 +15,15 @@ from distill.errors import InputError
 from distill.process import call_in_process
 from distill.resources import shipped
 from distill.stage import Outcome
-from flows.encoder_run import encoder_folder, load_encoder_config, train_run
+from distill.storage import read_lines
+from flows.encoder_run import load_encoder_config, train_run
+from flows.run import folder_of
 
 
 def train_command(arguments: argparse.Namespace) -> None:
     """Train a classifier a seed and print their scores."""
     config = load_encoder_config(arguments.config, arguments.overrides)
-    run = encoder_folder(config, arguments.run)
+    run = folder_of(config, arguments.run)
     outcomes = train_run(config, run, arguments.on_change)
     Console().print(scores_table(config, outcomes))
     print(f"The models are in {run / 'models'}. Next: distill encoder report {run}, or distill encoder predict "
@@ -79,14 +81,8 @@ def export_command(arguments: argparse.Namespace) -> None:
 
 def _texts_in(file: Path) -> tuple[list[str], int]:
     """Return the lines of a file, or of the input stream, that are not blank, and how many before the last were."""
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"There is no file {file}. Name one with a text on each line, or - for the input "
-                         "stream.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text. Save it as UTF-8.") from error
-    lines = text.rstrip().split("\n")
+    lines = read_lines(Path("/dev/stdin") if str(file) == "-" else file,
+                       "Name one with a text on each line, or - for the input stream.")
     texts = [line for line in lines if line.strip()]
     if not texts:
         raise InputError(f"{file} holds no text. It should hold one on each line.")

@@ -14,10 +14,11 @@ from distill.stage import OnChange
 from distill.storage import read_json
 from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
-from flows.encoder_run import encoder_folder, load_encoder_config, train_run
+from flows.encoder_run import load_encoder_config, train_run
 from flows.gpus import gpu_slots
 from flows.logs import within
 from flows.notify import tell
+from flows.run import folder_of
 
 
 @flow(name="encoder", validate_parameters=False, on_completion=[tell], on_failure=[tell])
@@ -36,7 +37,7 @@ def encoder(
         on_change: What to do with finished work whose settings have changed: stop and say so, keep it, or discard it.
     """
     read = load_encoder_config(config, overrides or ())
-    folder = encoder_folder(read, run)
+    folder = folder_of(read, run)
     done = train(read, folder, on_change)
     artifacts.show_ledger(folder, read_json(folder / "ledger.json"))
     page = report(folder)

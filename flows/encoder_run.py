@@ -1,19 +1,16 @@
 """A run of an encoder student: its config, its folder, the training in it. Shared by the command and the flow."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from distill.config.load import load_config, save_config
-from distill.config.sections.encoder import EncoderConfig
+from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.encoder.stage import train_encoder
 from distill.errors import InputError
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange, Outcome
 from distill.storage import run_lock
-from flows.run import CONFIG
-
-FOLDER = "configs/encoder"
+from flows.run import CONFIG, find_config
 
 
 def load_encoder_config(name: str, overrides: Sequence[str]) -> EncoderConfig:
@@ -27,30 +24,22 @@ def find_encoder_config(name: str) -> Path:
     Raises:
         InputError: there is neither.
     """
-    if Path(name).exists():
-        return Path(name)
-    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / FOLDER).glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise InputError(f"There is no encoder config {name}. Give the path of one, or the name of one that ships: "
-                     f"{', '.join(shipped)}.")
-
-
-def encoder_folder(config: EncoderConfig, run: str | None) -> Path:
-    """Return the folder of a run."""
-    return Path(config.runs_dir) / (run or config.name)
+    return find_config(name, "encoder config", "configs/encoder")
 
 
 def train_run(config: EncoderConfig, folder: Path, on_change: OnChange) -> list[Outcome]:
     """Train what the config says and is not trained yet; keep the config and the account of rows in the folder.
 
     Raises:
-        InputError, RunError: as :func:`distill.encoder.stage.train_encoder`; or another process holds the folder.
+        InputError, RunError: as :func:`distill.encoder.stage.train_encoder`; or the folder is
+            another process's, or holds a run of the pipeline.
     """
+    if (folder / CONFIG).exists():
+        raise InputError(f"{folder} holds a run of the pipeline. Choose another name for this one with --run.")
     with run_lock(folder):
-        if not (folder / CONFIG).exists():
-            save_config(config, folder / CONFIG)  # so that a run that is killed can be looked at
+        if not (folder / RUN_FILE).exists():
+            save_config(config, folder / RUN_FILE)  # so that a run that is killed can be looked at
         outcomes = train_encoder(config, folder, on_change)
-        save_config(config, folder / CONFIG)
+        save_config(config, folder / RUN_FILE)
         write_run_ledger(folder)
     return outcomes

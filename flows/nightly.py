@@ -20,7 +20,7 @@ from flows.distill import RETRY_SECONDS, try_again
 from flows.gpus import gpu_slots
 from flows.logs import LOGGER, within
 from flows.notify import tell
-from flows.run import CONFIG
+from flows.run import CONFIG, refuse_encoder_run
 from flows.subjects import final_model, newest, settings_for, subject_of
 from sentibench.history.evaluate import Subject, evaluate_subject
 from sentibench.history.picture import draw
@@ -157,6 +157,7 @@ def _acceptable(name: str, kept: History, runs_dir: Path) -> tuple[str, str, Pat
     from distill.models import model_fingerprint
 
     for folder in (Path(name), runs_dir / name):
+        refuse_encoder_run(folder)
         if not (folder / CONFIG).is_file():
             continue
         if not (final_model(folder) / MARKER).exists():

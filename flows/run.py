@@ -10,6 +10,7 @@ from typing import get_args
 from distill.config.load import load_config, read_yaml, save_config, validate
 from distill.config.schema import Config
 from distill.config.sections.base import decisive
+from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
 from distill.stage import MARKER, OnChange, changed_message
 from distill.storage import run_lock
@@ -34,14 +35,32 @@ def find_run(run: str, runs_dir: str = "runs") -> Path:
     """Return the folder of a run given as a path or as a name under ``runs_dir``.
 
     Raises:
-        InputError: there is no such run.
+        InputError: there is no such run, or it is one of an encoder student.
     """
     for folder in (Path(run), Path(runs_dir) / run):
         if (folder / CONFIG).is_file():
             return folder
+        refuse_encoder_run(folder)
     known = sorted(path.parent.name for path in Path(runs_dir).glob(f"*/{CONFIG}"))
     listed = f"Runs in {runs_dir}/: {', '.join(known)}." if known else f"There are no runs in {runs_dir}/ yet."
     raise InputError(f"There is no run '{run}', as a path or as a name under {runs_dir}/. {listed}")
+
+
+def folder_of(config: Config | EncoderConfig, run: str | None) -> Path:
+    """Return where a config's run is kept: ``run`` as a path where it has a slash, else a name under ``runs_dir``."""
+    return Path(run) if run and "/" in run else Path(config.runs_dir) / (run or config.name)
+
+
+def refuse_encoder_run(folder: Path) -> None:
+    """Refuse the folder of an encoder student where a run of the pipeline is meant.
+
+    Raises:
+        InputError: it is one.
+    """
+    if (folder / RUN_FILE).is_file():
+        raise InputError(f"{folder} is a run of an encoder student, not of the pipeline. 'distill encoder train' goes "
+                         "on with it, 'distill encoder evaluate' scores its models, 'distill encoder report' shows it; "
+                         "another run needs a folder of its own (--run).")
 
 
 def stored_config(folder: Path) -> Config:
@@ -49,21 +68,21 @@ def stored_config(folder: Path) -> Config:
     return validate(read_yaml(folder / CONFIG), str(folder / CONFIG))
 
 
-def find_config(config: str) -> Path:
-    """Return the path of a config given as a file, or as the name of one that ships (``demo``).
+def find_config(config: str, kind: str = "config", ours: str = "configs") -> Path:
+    """Return the path of a config given as a file, or as the name of one that ships in the folder ``ours`` (``demo``).
 
     Raises:
         InputError: there is neither.
     """
     if Path(config).is_file():
         return Path(config)
-    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / "configs").glob("*.yaml"))}
+    shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / ours).glob("*.yaml"))}
     name = Path(config).name.removesuffix(".yaml")
-    if name in shipped and Path(config).parent in (Path(), Path("flows/configs")):
+    if name in shipped and Path(config).parent in (Path(), Path("flows") / ours):
         return shipped[name]
     if Path(config).exists():
         return Path(config)  # reading it says what is wrong with it
-    raise InputError(f"There is no config file {config}. Give the path of one, or the name of one that ships: "
+    raise InputError(f"There is no {kind} file {config}. Give the path of one, or the name of one that ships: "
                      f"{', '.join(shipped)}.")
 
 
@@ -94,7 +113,8 @@ def open_run(
             resolved = load_config(folder / CONFIG, overrides)
     else:
         resolved = load_config(find_config(config), overrides)
-        folder = Path(run) if run and "/" in run else Path(resolved.runs_dir) / (run or resolved.name)
+        folder = folder_of(resolved, run)
+    refuse_encoder_run(folder)
     with run_lock(folder):
         _remember(resolved, folder, on_change)
         yield Run(resolved, folder, on_change, retry_failed)

@@ -33,11 +33,11 @@ def collect(run: Run) -> Outcome:
     evaluate = run.config.evaluate
     selected = select_tasks(evaluate.tasks)
     asked = {task.name for task in selected}
+    wanted = run.config.corpus.decontaminate.enabled
     # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
-    here = tasks_here(evaluate.data_dir)
+    here = tasks_here(evaluate.data_dir) if wanted else []
     tasks = [name for name in known_tasks() if name in asked or name in here]
     tasks += [task.ref for task in selected if task.own]
-    wanted = run.config.corpus.decontaminate.enabled
     return build_corpus(
         run.config.corpus, run.config.seed, run.folder,
         benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, tasks) if wanted else (),

@@ -12,7 +12,7 @@ from distill.stage import MARKER
 from distill.storage import read_json
 from distill.training.stages import MODELS
 from flows.plan import trained_stages
-from flows.run import CONFIG, Run, find_config, stored_config
+from flows.run import CONFIG, Run, find_config, refuse_encoder_run, stored_config
 from sentibench.history.evaluate import Subject
 
 
@@ -61,6 +61,7 @@ def subject_of(name: str, runs_dir: Path) -> Subject:
                 raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
                                  f"{folder.name}.")
             return _of_run(folder)
+        refuse_encoder_run(folder)
     model = resolve_model(name)
     return Subject(Path(name).name, name, model_fingerprint(model), model)
 

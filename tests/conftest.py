@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.encoder_helpers import small_data, tiny_encoder
 from tests.flow_helpers import distill
 from tests.generation_helpers import FakeEngine, faked
 from tests.stack import Postgres, Stack, postgres_programs
@@ -39,6 +40,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill.models import resolve_model
 
     return resolve_model("random-tiny", cache=tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny encoder (``tiny``) and sentences in SST-5's layout (``data``)."""
+    folder = tmp_path_factory.mktemp("encoder")
+    tiny_encoder(folder / "tiny")
+    small_data(folder / "data")
+    return folder
 
 
 @pytest.fixture
@@ -93,8 +103,15 @@ def told() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     server.shutdown()
 
 
+@pytest.fixture
+def stack(production: Stack) -> Iterator[Stack]:
+    """The stack of a production machine; a test's workers end with it, however it ends."""
+    yield production
+    production.end_workers()
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any) -> Iterator[Stack]:
+def production(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any) -> Iterator[Stack]:
     """The stack with every deployment registered, and the run ``whole``, which nothing disturbed."""
     programs = postgres_programs()
     if programs is None:
@@ -109,10 +126,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, told: Any)
         assert "work pool gpu: made" in said and "concurrency limit gpu: 1 slots" in said
         again = stack.deploy()
         assert "work pool gpu: there already" in again and again.count("brought up to date") == 2
-        worker = stack.worker()
+        stack.worker()
         state = stack.ended(stack.begin("distill/full", config="ci", run="whole"))
         assert state.is_completed(), (state.message, stack.log())
-        stack.kill(worker)
+        stack.end_workers()
         yield stack
     finally:
         stack.close()

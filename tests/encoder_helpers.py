@@ -2,6 +2,10 @@
 
 import random
 from pathlib import Path
+from typing import Any
+
+from distill.config.load import validate
+from distill.config.sections.encoder import EncoderConfig
 
 WORDS = {0: "awful dreadful horrible", 1: "bad weak poor", 2: "plain usual there", 3: "good nice fine",
          4: "great superb brilliant"}
@@ -28,6 +32,21 @@ def tiny_encoder(folder: Path, layers: int = 2) -> Path:
     BertModel(BertConfig(vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=layers, num_attention_heads=2,
                          intermediate_size=64, max_position_embeddings=32)).save_pretrained(folder)
     return folder
+
+
+def config_of(place: Path, **more: Any) -> EncoderConfig:
+    """Return a config for ``tiny`` and ``data`` of a folder, with rates at which so small a model learns."""
+    return validate({"name": "x", "data": {"path": str(place / "data")}, "backbone": {"name": str(place / "tiny")},
+                     "epochs": 5, "batch_size": 8, "rates": {"head": 1e-2, "backbone": 1e-2}, "dtype": "float32",
+                     "unfreeze": {"strategy": "after_n", "epoch": 2}, **more}, "a test", EncoderConfig)
+
+
+def trained(place: Path, out: Path, seed: int = 1, **more: Any) -> dict[str, Any]:
+    """Train one seed in this process and return what is known of it."""
+    from distill.encoder.training import train
+
+    return train({"config": config_of(place, **more).model_dump(mode="json"), "backbone": str(place / "tiny"),
+                  "out": str(out), "seed": seed})
 
 
 def small_data(folder: Path, train: int = 200, others: int = 40) -> Path:

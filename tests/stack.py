@@ -150,6 +150,16 @@ class Stack:
         shutil.copy(ROOT / "prefect.yaml", self.folder)
         return self.call("flows.cli", "deploy", "--gpus", "1", "--silent-seconds", "90")
 
+    def artifacts(self, flow_run: Any) -> dict[str, Any]:
+        """Return the newest artifacts of a flow run by key."""
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+        with self.client_settings(), get_client(sync_client=True) as client:
+            found = client.read_artifacts(artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])))
+        return {one.key: one for one in sorted(found, key=lambda one: one.updated)}
+
     def begin(self, deployment: str, **parameters: Any) -> Any:
         """Ask for a run of a deployment and return it."""
         from prefect.deployments import run_deployment
@@ -190,6 +200,12 @@ class Stack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
         process.wait()
+
+    def end_workers(self) -> None:
+        """End every worker that still runs, and the runs it has begun."""
+        for process in self.processes:
+            if "worker" in process.args and process.poll() is None:  # type: ignore[operator]
+                self.kill(process)
 
     def log(self) -> str:
         """Return the end of what the processes said."""

@@ -104,7 +104,7 @@ def test_the_probabilities_are_those_the_engine_scores_and_nothing_is_asked_twic
 
 def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
-    known = sentences(*range(5)) * 1
+    known = sentences(*range(5))
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in known), Unlabelled("long", "word " * 9000, None)]
     config = TeacherLabels.model_validate({"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
     done = label_texts(config, WORDS, known, texts, tmp_path / "run")

@@ -1,5 +1,6 @@
 """Models by name, their fingerprints, and depth pruning."""
 
+import fnmatch
 import json
 import shutil
 import zipfile
@@ -68,6 +69,39 @@ def test_an_unreachable_hub_model_is_one_paragraph(monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match="'org/some-model' at revision 'main' was not found") as error:
         resolve_model("org/some-model", revision="main")
     assert "no network here" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "none"])
+def test_pickled_weights_are_taken_where_allowed_and_only_without_others(
+        weights: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    remote = {"model.safetensors": {"config.json", weights, "pytorch_model.bin"},
+              "pytorch_model.bin": {"config.json", weights}, "none": {"config.json"}}[weights]
+    online = [True]
+
+    def snapshot(name: str, *, allow_patterns: list[str], local_files_only: bool = False, **_: object) -> str:
+        if not (local_files_only or online[0]):
+            raise ConnectionError("no network here")
+        if not local_files_only:
+            tmp_path.mkdir(exist_ok=True)
+            for file in remote:
+                if any(fnmatch.fnmatch(file, pattern) for pattern in allow_patterns):
+                    (tmp_path / file).write_text("{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    if weights == "none":
+        with pytest.raises(InputError, match=r"no config\.json with safetensors or pytorch_model\.bin"):
+            resolve_model("org/some-encoder", pickled=True)
+        return
+    if weights == "pytorch_model.bin":
+        with pytest.raises(InputError, match=r"no config\.json with safetensors weights"):
+            resolve_model("org/some-encoder")
+    for _ in range(2):  # then without the Hub
+        assert resolve_model("org/some-encoder", pickled=True) == tmp_path
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", weights}
+        online[0] = False
 
 
 def test_a_folder_without_a_model_and_a_revision_without_a_hub_are_refused(tiny_model: Path, tmp_path: Path) -> None:

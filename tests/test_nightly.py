@@ -20,7 +20,7 @@ SETTINGS = {"models": ["whole"], "overrides": ["evaluate.tasks=[sst2,irony18]", 
 
 
 def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: Stack, told: Any) -> None:
-    worker = stack.worker()
+    stack.worker()
     state = stack.ended(stack.begin("evaluate/nightly", **SETTINGS))
     assert state.is_completed(), (state.message, stack.log())
     history = stack.folder / "evaluations/history.parquet"
@@ -45,12 +45,11 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
     state = stack.ended(failed)
     assert state.is_failed() and "Fell behind the accepted result" in state.message and "sst2" in state.message
     assert "irony18" not in state.message
-    shown = artifacts(stack, failed)
+    shown = stack.artifacts(failed)
     rows = json.loads(shown["against-accepted"].data)
     assert [(row["task"], row["verdict"]) for row in rows] == [("sst2", "fell"), ("irony18", "even")]
     assert "history.svg" in shown["history"].data
     assert [one["flow"] for one in told[1] if one["state"] == "Failed" and "sst2" in one["message"]] == ["evaluate"]
-    stack.kill(worker)
 
 
 def test_a_run_shows_its_progress_rows_losses_scores_and_report(stack: Stack) -> None:
@@ -61,7 +60,7 @@ def test_a_run_shows_its_progress_rows_losses_scores_and_report(stack: Stack) ->
         ended = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(
             type=FlowRunFilterStateType(any_=["COMPLETED"]))))
         whole = next(one for one in ended if one.parameters.get("run") == "whole")
-    shown = artifacts(stack, whole)
+    shown = stack.artifacts(whole)
     assert set(shown) == {"teacher-knowdist", "teacher-icldist", "row-ledger", "losses-knowdist", "losses-icldist",
                           "sentibench", "report"}
     assert shown["teacher-knowdist"].data == 100 and "24 of 24 prompts" in shown["teacher-knowdist"].description
@@ -69,17 +68,6 @@ def test_a_run_shows_its_progress_rows_losses_scores_and_report(stack: Stack) ->
     assert "| step | held-out loss |" in shown["losses-knowdist"].data
     assert len(json.loads(shown["sentibench"].data)) == 12 + 6
     assert "report.html" in shown["report"].data
-
-
-def artifacts(stack: Stack, flow_run: Any) -> dict[str, Any]:
-    """The newest artifacts of a flow run by key."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-
-    with stack.client_settings(), get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(
-            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])))
-    return {one.key: one for one in sorted(found, key=lambda one: one.updated)}
 
 
 @pytest.mark.parametrize(("name", "said"), [

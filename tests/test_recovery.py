@@ -43,7 +43,6 @@ def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack,
                        lambda: [one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"], 60)
     assert "No sign of life" in heard[0]["message"] and "distill/resume" in heard[0]["text"]
     assert [one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"] == ["distill"]
-    stack.kill(worker)
 
 
 def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stack: Stack) -> None:
@@ -68,7 +67,6 @@ def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stac
     assert state.is_completed(), (state.message, stack.log())
     assert worker.poll() is None, "the worker did not outlive the outage"
     assert_as_undisturbed(run, whole)
-    stack.kill(worker)
 
 
 def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> None:
@@ -84,11 +82,10 @@ def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> No
             ["flock", "--nonblock", str(run / ".lock"), "true"], check=False).returncode == 0
 
     wait_until("the run without its worker ends", over, every=1)
-    worker = stack.worker()
+    stack.worker()
     state = stack.ended(stack.begin("distill/resume", run="orphan"))
     assert state.is_completed(), (state.message, stack.log())
     assert_as_undisturbed(run, whole)
-    stack.kill(worker)
 
 
 def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -> None:
@@ -102,7 +99,6 @@ def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -
     assert state.is_completed(), (state.message, stack.log())
     assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
     assert_as_undisturbed(run, whole)
-    stack.kill(worker)
 
 
 def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:

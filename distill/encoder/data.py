@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from distill.config.sections.encoder import EncoderData
 from distill.errors import InputError
 from distill.hashing import content_id
 from distill.hub import stream_hub
+from distill.storage import read_lines
 
 _LABEL = re.compile("0|[1-9][0-9]{0,3}")
 SPLITS = ("train", "dev", "test")
@@ -68,10 +69,9 @@ def _rows(path: str, split: str) -> tuple[str, Iterator[tuple[int, object, objec
         wanted = HubDataset(dataset=path.removeprefix(HUB), split=_ON_HUB[split])
         return f"The split {wanted.split} of {wanted.dataset}", _hub_rows(wanted)
     file = Path(path) / f"{split}.txt"
-    if not file.is_file():
-        raise InputError(f"There is no file {file}. data.path names the folder that holds train.txt, dev.txt and "
-                         "test.txt, with a label, a space and a text on each line; or a data set as hub:SetFit/sst5.")
-    return str(file), _file_rows(file)
+    lines = read_lines(file, "data.path names the folder that holds train.txt, dev.txt and test.txt, with a label, a "
+                             "space and a text on each line; or a data set as hub:SetFit/sst5.")
+    return str(file), _line_rows(lines)
 
 
 def _hub_rows(wanted: HubDataset) -> Iterator[tuple[int, object, object]]:
@@ -85,13 +85,7 @@ def _column(row: Mapping[str, object], name: str, wanted: HubDataset) -> object:
     return row[name]
 
 
-def _file_rows(file: Path) -> Iterator[tuple[int, str, str]]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
+def _line_rows(lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
     for number, line in enumerate(lines, 1):
         label, _, text = line.strip().partition(" ")
         yield number, label, text

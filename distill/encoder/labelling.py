@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
@@ -85,9 +86,7 @@ def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     if "scores" in answer:
         if not all(map(math.isfinite, answer["scores"])):
             return {"error": "not_a_number"}
-        highest = max(answer["scores"])
-        raised = [math.exp(score - highest) for score in answer["scores"]]
-        return {"probabilities": [share / sum(raised) for share in raised]}
+        return {"probabilities": torch.softmax(torch.tensor(answer["scores"], dtype=torch.float64), 0).tolist()}
     label = parse_answer(answer["raw"], list(words), False)
     return {"error": UNREADABLE} if label is None else {
         "probabilities": [float(word == label) for word in words]}

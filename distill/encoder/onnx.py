@@ -15,7 +15,7 @@ from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import SETTINGS, Classifier, load_classifier
 from distill.errors import InputError, RunError
 from distill.models.folder import quiet_transformers
-from distill.storage import read_json, write_json
+from distill.storage import write_json
 
 FILE = "model.onnx"
 _CLOSE = 1e-3
@@ -112,11 +112,6 @@ def _write(model: Classifier, longest: int, path: Path) -> None:
 def is_exported(folder: Path) -> bool:
     """Say whether a folder holds a classifier that was exported."""
     return (folder / FILE).is_file() and (folder / SETTINGS).is_file()
-
-
-def settings_of(folder: Path) -> dict[str, Any]:
-    """Return how an exported classifier is asked."""
-    return read_json(folder / SETTINGS)
 
 
 _MISSING = ("ONNX needs the packages onnx, onnxscript and onnxruntime, which are not installed. Install sentidistill "

@@ -7,9 +7,10 @@ from typing import Any
 from distill.encoder.batches import Encoded, encode
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
-from distill.encoder.model import load_classifier
-from distill.encoder.onnx import OnnxClassifier, is_exported, settings_of
+from distill.encoder.model import SETTINGS, load_classifier
+from distill.encoder.onnx import OnnxClassifier, is_exported
 from distill.encoder.scores import confusion, scores
+from distill.storage import read_json
 from distill.training.arguments import in_bfloat16
 
 
@@ -53,7 +54,7 @@ def _load(folder: Path) -> tuple[Callable[[Encoded], Any], Any, dict[str, Any]]:
     if is_exported(folder):
         from distill.models import load_tokenizer
 
-        return OnnxClassifier(folder).logits_of, load_tokenizer(folder), settings_of(folder)
+        return OnnxClassifier(folder).logits_of, load_tokenizer(folder), read_json(folder / SETTINGS)
     model, tokenizer, settings = load_classifier(folder)
     # As in training; in float32 where bfloat16 would be slow.
     bfloat16 = settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())

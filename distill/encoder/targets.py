@@ -13,7 +13,7 @@ from distill.errors import InputError
 from distill.hashing import content_id
 from distill.ledger import Ledger
 from distill.stage import Outcome
-from distill.storage import write_text
+from distill.storage import read_lines, write_text
 
 
 def unlabelled_texts(
@@ -31,14 +31,7 @@ def unlabelled_texts(
     if config.data.texts is None:
         return [], ledger
     path = Path(config.data.texts)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}. data.texts names a file with a text on each line.") from error
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is not a file of UTF-8 text ({error}).") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines = read_lines(path, "data.texts names a file with a text on each line.")
     tested = {normal_form(one.text) for split in ("dev", "test") for one in splits[split]}
     seen = {normal_form(one.text) for one in splits["train"]}
     found, dropped = [], Counter[str]()

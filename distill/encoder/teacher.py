@@ -6,12 +6,13 @@ probabilities are those of the labels given the prompt; else the answer is read 
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import TeacherLabels
@@ -137,9 +138,10 @@ def calibrated(rows: Sequence[Sequence[float]]) -> list[list[float]]:
 
     So a label that the model likes whatever the text says counts for less (batch calibration, Zhou et al., 2024).
     """
-    prior = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
-    raised = [[share / mean if mean else 0.0 for share, mean in zip(row, prior, strict=True)] for row in rows]
-    return [[share / sum(row) for share in row] for row in raised]
+    shares = np.asarray(rows)
+    prior = shares.mean(0)
+    raised = np.divide(shares, prior, out=np.zeros_like(shares), where=prior > 0)  # a label nobody is given stays at 0
+    return (raised / raised.sum(1, keepdims=True)).tolist()
 
 
 def _likeliest(shares: Sequence[float]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest
+from distill.models.hub import PICKLED
 from distill.storage import read_json
 
 # What decides a model's answers. README, training arguments and the like do not.
@@ -30,8 +31,8 @@ def model_fingerprint(folder: Path, pickled: bool = False) -> str:
     """
     files = sorted({path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()})
     whole = any(path.suffix == ".safetensors" for path in files)
-    if pickled and not whole and (folder / "pytorch_model.bin").is_file():
-        files, whole = [*files, folder / "pytorch_model.bin"], True
+    if pickled and not whole and (folder / PICKLED).is_file():
+        files, whole = [*files, folder / PICKLED], True
     if not whole or not (folder / "config.json").is_file():
         raise InputError(f"The folder {folder} is not a whole model: it needs config.json and *.safetensors. "
                          "Was it moved, or is it still being written?")

@@ -10,10 +10,6 @@ PICKLED = "pytorch_model.bin"
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
 
 
-class NoWeightsError(InputError):
-    """A Hub repository holds no weights of the form asked for."""
-
-
 def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str = "", pickled: bool = False) -> Path:
     """Return the local copy of a Hub repository, or of all in it but the weights: the one here, else a fresh download.
 
@@ -28,12 +24,7 @@ def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str 
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    if pickled and weights:
-        try:
-            return hub_folder(name, revision, hint=hint)
-        except NoWeightsError:
-            pass
-    files = [*_TOKENIZER_FILES, *([PICKLED if pickled else "*.safetensors"] if weights else [])]
+    files = [*_TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     try:
         here = Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
         if is_complete(here, pickled) if weights else (here / "tokenizer_config.json").is_file():
@@ -42,11 +33,14 @@ def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str 
         pass  # not here yet
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=files, etag_timeout=10))
+        if weights and pickled and not is_complete(folder, pickled):  # asked for only where there are no safetensors
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*files, PICKLED], etag_timeout=10))
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         raise InputError(_unreachable(name, revision, error, hint)) from error
     if weights and not is_complete(folder, pickled):
-        raise NoWeightsError(f"The Hub repository '{name}' holds no config.json with safetensors weights, so it is no "
-                         "model that sentidistill can load. Choose the repository of a transformers language model.")
+        forms = f"safetensors or {PICKLED}" if pickled else "safetensors weights"
+        raise InputError(f"The Hub repository '{name}' holds no config.json with {forms}, so it is no model that "
+                         "sentidistill can load. Choose the repository of a transformers model.")
     return folder
 
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from distill.config.sections.base import Section, operational
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
+RUN_FILE = "encoder.yaml"
+"""Under which name a run keeps its config: not that of the pipeline's, so that neither is taken for the other."""
 SST5 = ("very negative", "negative", "neutral", "positive", "very positive")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from distill.config.load import read_yaml, validate
-from distill.config.sections.encoder import SST5, EncoderConfig
+from distill.config.sections.encoder import RUN_FILE, SST5, EncoderConfig
 from distill.encoder.stage import RESULT, mean_and_deviation
 from distill.encoder.teacher import FOLDER
 from distill.errors import InputError
@@ -40,10 +40,10 @@ def build_encoder_report(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _section(run: Path) -> dict[str, Any]:
-    if not (run / "config.yaml").is_file():
-        raise InputError(f"{run} is no run of an encoder student: it holds no config.yaml. Name a folder that "
+    if not (run / RUN_FILE).is_file():
+        raise InputError(f"{run} is no run of an encoder student: it holds no {RUN_FILE}. Name a folder that "
                          "'distill encoder train' made, such as runs/sst5-after-n.")
-    config = validate(read_yaml(run / "config.yaml"), str(run / "config.yaml"), EncoderConfig)
+    config = validate(read_yaml(run / RUN_FILE), str(run / RUN_FILE), EncoderConfig)
     wanted = [run / "models" / f"seed{seed}" for seed in config.seeds]
     done = [folder for folder in wanted if (folder / MARKER).exists()]
     results = [read_json(folder / RESULT) for folder in done]

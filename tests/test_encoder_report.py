@@ -1,0 +1,120 @@
+"""Encoder students as a user meets them: the commands, and the report beside the paper's table."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.abreast import Seat
+from distill.config.load import load_config, save_config
+from distill.config.sections.encoder import RUN_FILE, EncoderConfig
+from distill.encoder import stage
+from distill.errors import InputError
+from distill.stage import MARKER
+from distill.storage import write_json
+from flows.encoder_run import find_encoder_config, train_run
+from flows.nightly import accept
+from flows.run import CONFIG, find_config, find_run, open_run
+from flows.subjects import newest_run, subject_of
+from tests.encoder_helpers import config_of
+
+NAMES = {"very negative", "negative", "neutral", "positive", "very positive"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTIDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def test_models_of_different_settings_are_never_averaged_and_kept_ones_shown_as_they_are(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder.training import train
+    from sentibench.report.encoder.build import build_encoder_report
+
+    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
+    frozen = config_of(encoders, epochs=2, unfreeze={"strategy": "never"}, seeds=[1, 2], at_once=1)
+    other = config_of(encoders, epochs=3, seeds=[1, 2], at_once=1)
+    run = tmp_path / "run"
+    stage.train_encoder(frozen, run)
+    assert all(one.reused for one in stage.train_encoder(other, run, "keep"))
+    save_config(other, run / RUN_FILE)
+    page = build_encoder_report([run], tmp_path / "report.html").read_text()
+    assert "<td>never</td>" in page and "after_n" not in page
+    stage.train_encoder(other.model_copy(update={"seeds": [2]}), run, "discard")
+    with pytest.raises(InputError, match=r"seed2 was trained with other settings than .*seed1.*must not be averaged"):
+        build_encoder_report([run], tmp_path / "report.html")
+
+
+def test_the_commands_train_score_and_classify(encoders: Path, tmp_path: Path) -> None:
+    from tests.flow_helpers import distill
+
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({
+        "name": "mine", "data": {"path": str(encoders / "data")}, "backbone": {"name": str(encoders / "tiny")},
+        "epochs": 2, "seeds": [1, 2], "batch_size": 8}))
+    done = distill("encoder", "train", "mine.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and "mean ± sd" in done.stdout, done.stderr
+    model = "runs/mine/models/seed2"
+    done = distill("encoder", "evaluate", model, "--data", str(encoders / "data"), cwd=tmp_path)
+    assert done.returncode == 0 and "40 sentences of test: accuracy" in done.stdout, done.stderr
+    (tmp_path / "texts.txt").write_text("a great film\n\nan awful plot\n")
+    done = distill("encoder", "predict", model, "texts.txt", cwd=tmp_path)
+    assert "1 lines were blank" in done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["a great film", "an awful plot"] and set(rows[0]["probabilities"]) == set(
+        NAMES)
+    assert distill("encoder", "predict", model, "none.txt", cwd=tmp_path).returncode == 2
+    done = distill("encoder", "report", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "runs/mine/report/report.html").read_text()
+    assert "Shishaev" not in page, "other data than SST-5 have no row in the paper"
+    assert page.count("<svg") == 3
+    assert "200 sentences to train on, 40 dev, 40 test" in page
+    assert "http" not in page.split("</style>")[1].split("<svg")[0], "it needs nothing from elsewhere"
+    assert "is no run of an encoder" in distill("encoder", "report", "nothing", cwd=tmp_path).stderr
+
+
+def test_neither_kind_of_run_is_taken_for_the_other(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine/models/seed42").mkdir(parents=True)
+    save_config(config_of(encoders), tmp_path / "runs/mine" / RUN_FILE)
+    write_json(tmp_path / "runs/mine/models/seed42" / MARKER, {"finished_at": 1.0})
+    runs = tmp_path / "runs"
+    with pytest.raises(InputError, match=r"No run in .* has a finished model"):
+        newest_run(runs)
+    for take in (lambda: find_run("mine"), lambda: open_run("ci", "mine").__enter__(),
+                 lambda: open_run(None, "mine").__enter__(), lambda: subject_of("mine", runs),
+                 lambda: accept("mine", tmp_path / "evaluations", runs)):
+        with pytest.raises(InputError, match="mine is a run of an encoder student"):
+            take()
+    save_config(load_config(find_config("ci")), runs / "other" / CONFIG)
+    with pytest.raises(InputError, match="other holds a run of the pipeline"):
+        train_run(config_of(encoders), runs / "other", "stop")
+
+
+def test_the_papers_table_2_is_as_printed(shared_dir: Path) -> None:
+    from sentibench.report.encoder.build import paper_row
+
+    sst5 = {"train": 8544, "dev": 1101, "test": 2210}
+    paper = next((shared_dir / "seeds").glob("000_*")).read_text(encoding="utf-8")
+    rows = [paper_row(load_config(find_encoder_config(name), (), EncoderConfig), sst5) for name in (
+        "baseline", "after-n", "layerwise", "after-n-prompt", "after-n-prompt-triplet")]
+    for row in rows:
+        assert row and f"{row['title']}\t{row['macro_f1']}\t{row['accuracy']}" in paper
+    assert paper_row(load_config(find_encoder_config("after-n-triplet"), (), EncoderConfig), sst5) is None
+    of_others = load_config(find_encoder_config("baseline"), ["data.names=[bad,good]"], EncoderConfig)
+    assert paper_row(of_others, sst5) is None
+    assert paper_row(load_config(find_encoder_config("baseline"), (), EncoderConfig), {**sst5, "test": 9}) is None
+
+
+def test_the_moments_of_unfreezing_are_those_of_the_curve() -> None:
+    from sentibench.report.encoder.pictures import unfreezings
+
+    def curve(*counts: int) -> list[dict[str, int]]:
+        return [{"epoch": epoch, "trained_layers": count} for epoch, count in enumerate(counts)]
+
+    assert unfreezings(curve(0, 0, 7, 7), 6) == [(2, "all unfrozen")]
+    assert unfreezings(curve(0, 1, 1, 2, 3), 2) == [
+        (1, "1 of 2 layers"), (3, "2 of 2 layers"), (4, "all unfrozen")]
+    assert unfreezings(curve(0, 0), 2) == []
