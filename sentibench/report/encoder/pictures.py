@@ -30,7 +30,7 @@ def curves(results: Sequence[Mapping[str, Any]]) -> str:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("epoch (dots: the one that was kept)")
         axes.set_ylabel("dev, percent")
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncol=2)  # above: lines are everywhere
         return svg_of(figure)
 
 
