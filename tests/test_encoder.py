@@ -54,20 +54,83 @@ def test_the_test_split_decides_nothing(encoders: Path, tmp_path: Path) -> None:
 
 def test_a_frozen_backbone_is_encoded_once_and_gives_the_same_as_anew(
         encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill.encoder import embeddings
+    from distill.encoder import embeddings, training
 
     first = trained(encoders, tmp_path / "a", unfreeze={"strategy": "never"})
 
     def never(*_: Any) -> Any:
         raise AssertionError("the backbone was asked again")
 
-    compute, cached = embeddings.embed, embeddings.embed
-    monkeypatch.setattr(embeddings, "embed", lambda model, texts, bfloat16: compute(model, texts, bfloat16)
-                        if len(texts.ids) == 40 else never())  # test is classified by the saved model
+    for module in (embeddings, training):
+        monkeypatch.setattr(module, "embed", never)
     second = trained(encoders, tmp_path / "b", unfreeze={"strategy": "never"})
-    monkeypatch.setattr(embeddings, "embed", cached)
     assert first["curve"] == [{**mine, "seconds": yours["seconds"]} for mine, yours in zip(
         second["curve"], first["curve"], strict=True)]
+
+
+def test_every_epoch_has_all_rows_in_an_order_of_its_own(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder import training
+
+    seen: dict[int, list[int]] = {}
+    collate = training._Phase._collate
+    monkeypatch.setattr(training._Phase, "_collate", lambda phase, places: (
+        seen.setdefault(phase.epoch, []).extend(places), collate(phase, places))[1])
+    trained(encoders, tmp_path / "out")
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert all(sorted(places) == list(range(200)) for places in seen.values())
+    assert len({tuple(places) for places in seen.values()}) == 5
+
+
+def test_head_and_backbone_have_rates_of_their_own_that_shrink_from_the_epoch_named(
+        encoders: Path, tmp_path: Path) -> None:
+    rates = {"head": 1e-2, "backbone": 2e-3, "decay": 0.5, "decay_after": 3}
+    result = trained(encoders, tmp_path / "out", rates=rates)
+    assert [epoch["rates"] for epoch in result["curve"]] == [pytest.approx([1e-2 * share, 2e-3 * share])
+                                                             for share in (1, 1, 1, 0.5, 0.25)]
+
+
+@pytest.mark.parametrize("draw", ["split", "batch"])
+def test_the_loss_is_cross_entropy_and_the_weighted_triplet_loss(
+        draw: str, encoders: Path, tmp_path: Path) -> None:
+    import torch
+
+    from distill.encoder import training
+    from distill.encoder.triplets import Triplets
+
+    config = config_of(encoders, unfreeze={"strategy": "after_n", "epoch": 0}, triplet={"draw": draw, "margin": 9.0})
+    job, _ = training._prepare(config, encoders / "tiny", {"seed": 1, "out": str(tmp_path)})
+    optimizer = torch.optim.SGD(job.model.parameters(), lr=0.1)
+    phase = training._Phase(job, 0, 1, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))
+    places = [3, 14, 15, 92, 65, 35, 89, 79]
+    model = job.model.eval()
+    loss = phase.compute_loss(model, phase._collate(places)).item()
+
+    def embedded(place: int) -> torch.Tensor:
+        return model.embed(**job.texts["train"].padded([place]))[0]
+
+    drawn = Triplets(job.sentences["train"], job.seed)
+    triplets = ([(place, *drawn.draw(place, 0)) for place in places] if draw == "split" else
+                [tuple(places[number] for number in one) for one in drawn.draw_in(places, 0)])
+    assert triplets
+    wrong = [-model(embeddings=embedded(place)[None]).log_softmax(-1)[0, job.sentences["train"][place].label].item()
+             for place in places]
+    apart = [max(0.0, ((embedded(a) - embedded(p)) ** 2).sum().item() - ((embedded(a) - embedded(n)) ** 2).sum().item()
+                 + 9.0) for a, p, n in triplets]
+    assert loss == pytest.approx(sum(wrong) / len(wrong) + 0.2 * sum(apart) / len(apart), rel=1e-4)
+
+
+def test_weights_that_are_not_those_of_the_config_are_refused(encoders: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from distill.encoder.model import load_backbone
+
+    shutil.copytree(encoders / "tiny", tmp_path / "other")
+    weights = load_file(tmp_path / "other/model.safetensors")
+    save_file({f"wrapped.{name}": value for name, value in weights.items()}, tmp_path / "other/model.safetensors",
+              {"format": "pt"})
+    with pytest.raises(InputError, match=r"are not those of its config\.json .*would be random"):
+        load_backbone(tmp_path / "other")
 
 
 def test_training_stops_when_patience_is_at_its_end_and_not_before_all_is_unfrozen(

@@ -80,11 +80,16 @@ def load_backbone(folder: Path) -> nn.Module:
             if not isinstance(getattr(config, "hidden_size", None), int):
                 raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder of text alone. Take "
                                  "one as backbone, such as all-minilm-l6-v2 or a RoBERTa.")
-            model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            model, loaded = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"The backbone in {folder} cannot be loaded ({line[:200]}). Is the folder complete, and its "
                          "architecture one that transformers knows?") from error
+    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
+        raise InputError(f"The weights in {folder} are not those of its config.json ({config.model_type}): "
+                         f"{len(missing)} are missing, such as {missing[0]}, and would be random. Is it a whole model, "
+                         "saved with save_pretrained of transformers?")
     return model
 
 

@@ -21,7 +21,7 @@ from distill.storage import write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
-VERSION = 3
+VERSION = 4
 """Raised when models are trained in another way."""
 
 

@@ -87,13 +87,16 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     before = job.embeddings["dev"] if job.embeddings else embed(job.model, job.texts["dev"], job.bfloat16)
     _run_phases(job)
     job.model.load_state_dict(job.weights)
-    logits = logits_of(job.model, job.texts["test"], job.bfloat16)
+    kept_frozen = trained_layers(config.unfreeze, job.layers, job.best["epoch"]) == 0
+    known = job.embeddings if kept_frozen else {}  # a backbone that is as it came has been asked
+    logits = logits_of(job.model, job.texts["test"], job.bfloat16, known.get("test"))
+    after = known["dev"] if known else embed(job.model, job.texts["dev"], job.bfloat16)
     save_classifier(job.model, tokenizer, config, Path(spec["out"]), job.bfloat16)
     return {"curve": job.curve, "best_epoch": job.best["epoch"], "dev": job.best["dev"],
             "test": scores(logits, job.labels("test")),
             "confusion": confusion(logits, job.labels("test")),
             "dev_in_2d": {"labels": job.labels("dev"), "before": in_two_dimensions(before),
-                          "after": in_two_dimensions(embed(job.model, job.texts["dev"], job.bfloat16))},
+                          "after": in_two_dimensions(after)},
             "layers": job.layers,
             "cut": {split: job.texts[split].cut for split in SPLITS},
             "counts": {split: len(job.sentences[split]) for split in SPLITS},
@@ -146,7 +149,7 @@ class _Phase(Trainer):
         self.triplets = Triplets(job.sentences["train"], job.seed)
         lengths = [len(ids) for ids in job.texts["train"].ids]
         size = job.config.batch_size
-        self.order = EpochSampler(lengths, Arrangement(size, size, window_rows=_WINDOW_ROWS), job.seed)
+        self.order = EpochSampler(lengths, Arrangement(size, size, window_rows=_WINDOW_ROWS), job.seed, first)
         super().__init__(
             job.model, TrainingArguments(
                 output_dir=str(job.out), num_train_epochs=last - first, per_device_train_batch_size=size,
@@ -222,15 +225,15 @@ class _Epochs(TrainerCallback):
 
     def __init__(self, phase: _Phase) -> None:
         self._phase = phase
-        self._started = 0.0
+        self._started, self._rates = 0.0, list[float]()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set what is trained in this epoch."""
         phase, job = self._phase, self._phase.job
         phase.epoch = phase.first + round(state.epoch or 0)
-        phase.order.set_epoch(phase.epoch)
         unfreeze(job.model.backbone, trained_layers(job.config.unfreeze, job.layers, phase.epoch))
         job.model.backbone_trains = phase.on_texts
+        self._rates = [group["lr"] for group in phase.optimizer.param_groups]
         self._started = time.monotonic()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -241,7 +244,8 @@ class _Epochs(TrainerCallback):
                            None if phase.on_texts else job.embeddings["dev"])
         dev = scores(logits, job.labels("dev"))
         count = trained_layers(job.config.unfreeze, job.layers, phase.epoch)
-        job.curve.append({"epoch": phase.epoch, "dev": dev, "trained_layers": count, "seconds": round(seconds, 2)})
+        job.curve.append({"epoch": phase.epoch, "dev": dev, "trained_layers": count, "rates": self._rates,
+                          "seconds": round(seconds, 2)})
         if not job.best or sum(dev.values()) > sum(job.best["dev"].values()):
             job.best = {"epoch": phase.epoch, "dev": dev}
             job.weights = copy.deepcopy(job.model.state_dict())

@@ -37,17 +37,19 @@ class EpochSampler(Sampler[int]):
 
     With several processes, an epoch's last device batches are filled up with the index ``len(lengths)``, which
     stands for a row without loss: each process then has equally many batches, and no row is trained on twice.
+
+    Who iterates counts epochs from 0; where that is in the middle of a training, ``first`` is how many came before.
     """
 
-    def __init__(self, lengths: Sequence[int], arrangement: Arrangement, seed: int) -> None:
-        self.lengths, self.arrangement, self.seed, self.epoch = lengths, arrangement, seed, 0
+    def __init__(self, lengths: Sequence[int], arrangement: Arrangement, seed: int, first: int = 0) -> None:
+        self.lengths, self.arrangement, self.seed, self.first, self.epoch = lengths, arrangement, seed, first, first
 
     def __len__(self) -> int:
         return filled(len(self.lengths), self.arrangement)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch."""
-        self.epoch = epoch
+        """Choose the epoch, counted from ``first``."""
+        self.epoch = self.first + epoch
 
     def __iter__(self) -> Iterator[int]:
         yield from self._rows()
