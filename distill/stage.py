@@ -44,13 +44,15 @@ def run_stage(
     work: Callable[[Path], tuple[list[Ledger], dict[str, Any]]],
     on_change: OnChange = "stop",
     resumable: bool = False,
+    explained: bool = True,
 ) -> Outcome:
     """Run ``work(folder)`` unless the folder's marker says it was done from the same ``inputs``.
 
     ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. Where ``keep``
     lets work of other inputs stand, the marker says so under ``kept``, and the same inputs find it kept from
     then on. What a crash left behind without a marker is deleted first, unless the stage is ``resumable`` and
-    keeps its own markers inside. ``work`` returns the stage's accounts and any details worth keeping.
+    keeps its own markers inside. ``work`` returns the stage's accounts and any details worth keeping. ``explained``:
+    as :func:`changed_message`.
 
     Raises:
         InputError: the folder was made from other inputs and ``on_change`` is ``stop``.
@@ -67,7 +69,7 @@ def run_stage(
             ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
             return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
         if on_change == "stop":
-            raise InputError(changed_message(folder, done["inputs"], inputs))
+            raise InputError(changed_message(folder, done["inputs"], inputs, explained))
         shutil.rmtree(folder)
     elif folder.exists() and not resumable:
         shutil.rmtree(folder)
@@ -108,13 +110,16 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {before!r} then, {after!r} now" for key, before, after in differences(old, new)]
 
 
-def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Say in one paragraph what differs between the inputs that made ``folder`` and those asked for now."""
+def changed_message(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], explained: bool = True) -> str:
+    """Say in one paragraph what differs between the inputs that made ``folder`` and those asked for now.
+
+    ``explained``: whether it is part of a run of the pipeline, of which 'distill explain' knows more.
+    """
     found = changes(old, new)
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    more = "; 'distill explain RUN' shows all that differs" if explained else ""
     return (f"{folder} holds work made from other settings ({shown}). Use --discard to delete that work and what "
-            "follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run; 'distill "
-            "explain RUN' shows all that differs.")
+            f"follows from it and do it again, --keep to go on with it as it is, or --run NAME for a new run{more}.")
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

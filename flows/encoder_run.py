@@ -37,9 +37,9 @@ def train_run(config: EncoderConfig, folder: Path, on_change: OnChange) -> list[
     if (folder / CONFIG).exists():
         raise InputError(f"{folder} holds a run of the pipeline. Choose another name for this one with --run.")
     with run_lock(folder):
+        # Both, so that a run that is killed can be looked at, and with the seeds that it has yet to train.
         if not (folder / RUN_FILE).exists():
-            save_config(config, folder / RUN_FILE)  # so that a run that is killed can be looked at
-        outcomes = train_encoder(config, folder, on_change)
-        save_config(config, folder / RUN_FILE)
+            save_config(config, folder / RUN_FILE)
+        outcomes = train_encoder(config, folder, on_change, begins=lambda: save_config(config, folder / RUN_FILE))
         write_run_ledger(folder)
     return outcomes

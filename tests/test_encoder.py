@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -141,7 +142,10 @@ def test_training_stops_when_patience_is_at_its_end_and_not_before_all_is_unfroz
     assert result["best_epoch"] == 0
 
 
-def test_what_is_saved_says_the_same_when_it_is_loaded(encoders: Path, tmp_path: Path) -> None:
+def test_what_is_saved_says_the_same_when_it_is_loaded(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder import predict as module
+    from distill.encoder.batches import encode
     from distill.encoder.predict import evaluate, predict
 
     result = trained(encoders, tmp_path / "out", triplet={"draw": "batch"})
@@ -151,6 +155,27 @@ def test_what_is_saved_says_the_same_when_it_is_loaded(encoders: Path, tmp_path:
     said = predict({"model": str(tmp_path / "out"), "texts": lines})
     assert said["cut"] == 1 and set(said["labels"]) <= set(NAMES)
     assert all(sum(shares) == pytest.approx(1, abs=1e-3) for shares in said["probabilities"])
+    asked: list[str] = []
+    monkeypatch.setattr(module, "encode", lambda tokenizer, texts, *more: (
+        asked.extend(texts), encode(tokenizer, texts, *more))[1])
+    predict({"model": str(tmp_path / "out"), "texts": ["  a great film\r"]})
+    assert asked == ["a great film"], "as in training, where a byte-level tokenizer would see the blanks"
+
+
+def test_a_data_set_on_the_hub_is_read_before_the_hub_is_taken_away(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder import data
+    from distill.encoder.predict import evaluate
+
+    def stream(_: Any) -> list[dict[str, Any]]:
+        assert not {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(os.environ)
+        return [{"text": "a great film", "label": 4}, {"text": "an awful film", "label": 0}]
+
+    trained(encoders, tmp_path / "out", epochs=3)
+    monkeypatch.setattr(data, "stream_hub", stream)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    assert evaluate({"model": str(tmp_path / "out"), "data": "hub:SetFit/sst5", "split": "test"})["n"] == 2
 
 
 def test_the_exported_model_says_the_same(encoders: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Labels of a teacher for encoder students: what it is asked, what is kept, and what is trained on."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,11 +14,12 @@ from hypothesis import strategies as st
 from distill.abreast import Seat
 from distill.config.load import validate
 from distill.config.sections.encoder import EncoderConfig, TeacherLabels
-from distill.encoder import stage, targets, teacher
+from distill.encoder import labelling, stage, targets, teacher
 from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.labelling import ask
 from distill.encoder.teacher import Unlabelled, calibrated, demonstration_pool, label_texts, prompt_for
-from distill.errors import InputError
+from distill.engines.base import Output
+from distill.errors import InputError, ProcessDiedError
 from distill.stage import Outcome
 from distill.storage import read_json
 from tests.encoder_helpers import small_data, tiny_encoder
@@ -125,6 +128,35 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
             "teacher": {"model": {"name": "m"}}}, "a test", EncoderConfig), known, [], done)
 
 
+def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Troubled:
+        answers: ClassVar[list[list[str]]] = []
+
+        def generate(self, requests: list[Any], keep: Any) -> None:
+            ill = not self.answers
+            self.answers.append([request.prompt for request in requests])
+            keep([Output(request.id, "", "error", 0, 0, "timeout") if ill and number % 2 else
+                  Output(request.id, "", "error", 0, 0, "content_filter") if number == 0 and ill else
+                  Output(request.id, "good", "stop", 1, 1) for number, request in enumerate(requests)])
+
+    monkeypatch.setattr(labelling, "open_engine", lambda *_: contextlib.nullcontext(Troubled()))
+    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": "m"}))
+    known = sentences(*range(5), *range(5))
+    texts = [Unlabelled(one.id, one.text, one.label) for one in known]
+    config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 1, "soft": False})
+    with pytest.raises(ProcessDiedError, match=r"did not label 5 of 10 texts.*5 timeout.*asks only for these"):
+        label_texts(config, WORDS, known, texts, tmp_path / "run")
+    done = label_texts(config, WORDS, known, texts, tmp_path / "run")
+    assert done.ledgers[0].n_out == 10 and [len(asked) for asked in Troubled.answers] == [10, 6]
+    assert done.details["agrees_with_gold"] == 0.2
+    texts[0] = Unlabelled(texts[0].id, texts[0].text, 3)  # "good", now that it has been looked at
+    with pytest.raises(InputError, match="gold: "):
+        label_texts(config, WORDS, known, texts, tmp_path / "run")
+    done = label_texts(config, WORDS, known, texts, tmp_path / "run", on_change="discard")
+    assert done.details["agrees_with_gold"] == 0.3 and len(Troubled.answers) == 2
+
+
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=1, max_size=20))
 def test_calibrated_probabilities_sum_to_1_and_equal_ones_become_even(rows: list[list[float]]) -> None:
     whole = [[share / sum(row) for share in row] for row in rows]
@@ -194,7 +226,7 @@ def test_a_config_that_contradicts_itself_is_refused(tmp_path: Path, more: dict[
 
 def test_a_student_is_trained_on_what_the_teacher_said(
         tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill.encoder.training import train
+    from distill.encoder.training import refuse_backbone, train
 
     small_data(tmp_path / "data", train=40, others=10)
     tiny_encoder(tmp_path / "tiny")
@@ -203,6 +235,11 @@ def test_a_student_is_trained_on_what_the_teacher_said(
     monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     config = config_of(tmp_path, data={"path": str(tmp_path / "data"), "texts": str(tmp_path / "texts.txt")},
                        teacher={"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
+    monkeypatch.setattr(stage, "call_in_process", lambda _target, spec, _log: refuse_backbone(spec))
+    decoder = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name": str(tiny_model)})})
+    with pytest.raises(InputError, match="is not an encoder"):
+        stage.train_encoder(decoder, tmp_path / "run")
+    assert not (tmp_path / "run/labels").exists(), "the teacher was asked although there is nobody to learn from it"
     (done,) = stage.train_encoder(config, tmp_path / "run")
     assert (done.ledgers[0].n_in, done.ledgers[0].n_out) == (42, 42)
     accounts = read_json(tmp_path / "run/labels/_done.json")["ledgers"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from distill.abreast import Seat
 from distill.config.load import load_config, save_config
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.encoder import stage
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.stage import MARKER
 from distill.storage import write_json
 from flows.encoder_run import find_encoder_config, train_run
@@ -37,6 +38,9 @@ def test_models_of_different_settings_are_never_averaged_and_kept_ones_shown_as_
     other = config_of(encoders, epochs=3, seeds=[1, 2], at_once=1)
     run = tmp_path / "run"
     stage.train_encoder(frozen, run)
+    with pytest.raises(InputError, match=r"still to be trained would be .*must not be averaged"):
+        stage.train_encoder(other.model_copy(update={"seeds": [1, 2, 3]}), run, "keep")
+    assert not stage.model_folder(run, 3).exists()
     assert all(one.reused for one in stage.train_encoder(other, run, "keep"))
     save_config(other, run / RUN_FILE)
     page = build_encoder_report([run], tmp_path / "report.html").read_text()
@@ -44,6 +48,29 @@ def test_models_of_different_settings_are_never_averaged_and_kept_ones_shown_as_
     stage.train_encoder(other.model_copy(update={"seeds": [2]}), run, "discard")
     with pytest.raises(InputError, match=r"seed2 was trained with other settings than .*seed1.*must not be averaged"):
         build_encoder_report([run], tmp_path / "report.html")
+
+
+def test_a_run_that_was_killed_says_which_of_its_seeds_are_missing(
+        encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.encoder.training import train
+    from sentibench.report.encoder.build import build_encoder_report
+
+    def call(_seat: Seat, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
+        if spec["seed"] == 3:
+            raise RunError("killed")
+        return train(json.loads(json.dumps(spec)))
+
+    monkeypatch.setattr(Seat, "call", call)
+    run, config = tmp_path / "run", config_of(encoders, epochs=3, at_once=1)
+    train_run(config.model_copy(update={"seeds": [1]}), run, "stop")
+    with pytest.raises(RunError, match="killed"):
+        train_run(config.model_copy(update={"seeds": [1, 2, 3]}), run, "stop")
+    page = build_encoder_report([run], tmp_path / "report.html").read_text()
+    assert "1 of its seeds are not finished" in page
+    kept = (run / RUN_FILE).read_text()
+    with pytest.raises(InputError, match=r"batch_size: 8 then, 4 now") as refused:
+        train_run(config.model_copy(update={"batch_size": 4, "seeds": [1]}), run, "stop")
+    assert "distill explain" not in str(refused.value) and (run / RUN_FILE).read_text() == kept
 
 
 def test_the_commands_train_score_and_classify(encoders: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from distill.answers import Answers
 from distill.config.schema import TeacherEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.errors import ProcessDiedError
 from distill.sft.labels import parse_answer
 from distill.storage import lock, write_text
 
 UNREADABLE = "unreadable_answer"
+_FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt"}
+"""What would be said of a text again. Whatever else goes wrong may pass: those texts are asked once more."""
 _TOKENS = 16
 """Tokens that a written label may take: the longest, and a few words around it."""
 _AT_ONCE = 1024
@@ -32,6 +36,7 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError, RunError: as :func:`distill.engines.open_engine`.
+        ProcessDiedError: some texts were not answered for a reason that may pass. The other answers are kept.
     """
     prompts: list[str] = json.loads(Path(spec["prompts"]).read_text(encoding="utf-8"))
     kept, words = Path(spec["kept"]), list(spec["words"])
@@ -41,6 +46,11 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
         errors: dict[str, dict[str, Any]] = {}
         if asked:
             _ask_all(spec, asked, words, answers, errors)
+        if passing := Counter(one["error"] for one in errors.values() if one["error"] not in _FINAL):
+            raise ProcessDiedError(
+                f"The teacher did not label {passing.total():,} of {len(asked):,} texts, for reasons that may pass "
+                f"({', '.join(f'{count:,} {reason}' for reason, count in passing.most_common())}). The other labels "
+                "are kept; the same command asks only for these.")
         found = [answers.get(key) or errors[key] for key in keys]
     write_text(Path(spec["out"]), json.dumps([_read(one, words) for one in found]))
     return {"asked": len(asked)}

@@ -131,16 +131,28 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
                                     "max_length": min(config.max_length, most_tokens(model.backbone, tokenizer))})
 
 
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return how a saved or exported classifier is asked, and what its classes are called.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise InputError(f"{folder} holds no encoder classifier: {SETTINGS} is missing. Name a folder that "
+                         "'distill encoder train' or 'distill encoder export' made, such as runs/<name>/models/seed42.")
+    return read_json(folder / SETTINGS)
+
+
 def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
     """Return a saved classifier in evaluation mode, its tokenizer, and its settings.
 
     Raises:
         InputError: the folder holds none.
     """
-    if not (folder / SETTINGS).is_file() or not (folder / _HEAD).is_file():
-        raise InputError(f"{folder} holds no encoder classifier: {SETTINGS} or {_HEAD} is missing. Name a folder that "
-                         "'distill encoder train' made, such as runs/<name>/models/seed42.")
-    settings = read_json(folder / SETTINGS)
+    settings = settings_of(folder)
+    if not (folder / _HEAD).is_file():
+        raise InputError(f"{folder} holds no whole encoder classifier: {_HEAD} is missing. Copy the folder again, or "
+                         "train the model again.")
     model = Classifier(load_backbone(folder), Head(**settings["head"]), len(settings["names"]))
     try:
         model.head.load_state_dict(load_file(folder / _HEAD))

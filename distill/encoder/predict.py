@@ -7,22 +7,24 @@ from typing import Any
 from distill.encoder.batches import Encoded, encode
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
-from distill.encoder.model import SETTINGS, load_classifier
+from distill.encoder.model import load_classifier, settings_of
 from distill.encoder.onnx import OnnxClassifier, is_exported
 from distill.encoder.scores import confusion, scores
-from distill.storage import read_json
 from distill.training.arguments import in_bfloat16
 
 
 def predict(spec: dict[str, Any]) -> dict[str, Any]:
-    """Classify texts: ``spec`` has ``model`` (folder) and ``texts``; returns a name and probabilities for each."""
+    """Classify texts: ``spec`` has ``model`` (folder) and ``texts``; returns a name and probabilities for each.
+
+    As in training, blanks around a text are no part of it.
+    """
     import torch
 
     from distill.training.worker import prepare_environment
 
     prepare_environment()
     ask, tokenizer, settings = _load(Path(spec["model"]))
-    texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
+    texts = encode(tokenizer, [text.strip() for text in spec["texts"]], settings["prompt"], settings["max_length"])
     shares = torch.softmax(ask(texts), -1)
     return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": texts.cut,
             "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
@@ -35,11 +37,12 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     from distill.errors import InputError
     from distill.training.worker import prepare_environment
 
-    prepare_environment()
-    ask, tokenizer, settings = _load(Path(spec["model"]))
     if spec["split"] not in SPLITS:
         raise InputError(f"There is no split '{spec['split']}', only {', '.join(SPLITS)}.")
-    rows = read_split(EncoderData(path=spec["data"], names=settings["names"]), spec["split"])
+    names = settings_of(Path(spec["model"]))["names"]
+    rows = read_split(EncoderData(path=spec["data"], names=names), spec["split"])
+    prepare_environment()  # not before: it takes the Hub away
+    ask, tokenizer, settings = _load(Path(spec["model"]))
     texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
     logits = ask(texts)
     gold = [row.label for row in rows]
@@ -54,7 +57,7 @@ def _load(folder: Path) -> tuple[Callable[[Encoded], Any], Any, dict[str, Any]]:
     if is_exported(folder):
         from distill.models import load_tokenizer
 
-        return OnnxClassifier(folder).logits_of, load_tokenizer(folder), read_json(folder / SETTINGS)
+        return OnnxClassifier(folder).logits_of, load_tokenizer(folder), settings_of(folder)
     model, tokenizer, settings = load_classifier(folder)
     # As in training; in float32 where bfloat16 would be slow.
     bfloat16 = settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())

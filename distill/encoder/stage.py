@@ -1,6 +1,7 @@
 """An encoder student as a stage of a run: one model a seed, each done once. Needs no torch itself."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,9 +16,10 @@ from distill.errors import InputError
 from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
 from distill.models import model_fingerprint, resolve_model
+from distill.process import call_in_process
 from distill.resources import shipped
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import write_json
+from distill.stage import MARKER, OnChange, Outcome, changed_message, changes, run_stage
+from distill.storage import read_json, write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
@@ -25,23 +27,31 @@ VERSION = 4
 """Raised when models are trained in another way."""
 
 
-def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop") -> list[Outcome]:
+def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop",
+                  begins: Callable[[], None] = lambda: None) -> list[Outcome]:
     """Train one classifier a seed into ``run/models/seed<seed>``, beside it ``result.json``: curve, scores, confusion.
+
+    ``begins`` is called before the first is trained, when nothing that is there stands against it.
 
     Raises:
         InputError: data, teacher or backbone cannot be used, or other settings made what is there.
         RunError: training failed.
     """
     sentences = load_sentences(config.data)
+    backbone = resolve_model(config.backbone.name, config.backbone.revision, pickled=True)
+    if config.labels != "gold":  # a teacher may work for hours
+        call_in_process("distill.encoder.training:refuse_backbone", {
+            "config": config.model_dump(mode="json"), "backbone": str(backbone)}, run / "error.log")
     given, labels = _labelled(config, sentences, run, on_change)
     sentences["train"], targets = training_rows(config, sentences["train"], given, labels)
-    backbone = resolve_model(config.backbone.name, config.backbone.revision, pickled=True)
     n_given = len(targets) if labels is None else labels.ledgers[-1].n_in
     inputs = {
         **_settings(config), "backbone": model_fingerprint(backbone, pickled=True),
         "data": {"names": config.data.names, **{
             split: fingerprint([[one.id, one.label, one.text] for one in some]) for split, some in sentences.items()}},
         "labelled": labels and file_digest(labels.folder / FILE)}
+    _refuse_changes(run, config.seeds, inputs, on_change)
+    begins()
     rows = run / "rows.json"
     write_rows(rows, sentences, targets)
 
@@ -56,9 +66,50 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
             return [Ledger(f"encoder/seed{seed}", "rows", n_given, trained, dropped)], {
                 "test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"], "cut": result["cut"]}
 
-        return run_stage(run / "models" / f"seed{seed}", {**inputs, "seed": seed}, work, on_change)
+        return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
 
     return run_abreast(one, config.seeds, seats_for(len(config.seeds), config.at_once))
+
+
+def model_folder(run: Path, seed: int) -> Path:
+    """Return where the model of a seed is."""
+    return run / "models" / f"seed{seed}"
+
+
+def made_alike(folders: Sequence[Path]) -> None:
+    """Refuse finished models whose settings differ by more than the seed: their mean would say nothing.
+
+    Raises:
+        InputError: some do; the message names two, and what differs.
+    """
+    made = [_but_seed(read_json(folder / MARKER)["inputs"]) for folder in folders]
+    for folder, one in zip(folders, made, strict=True):
+        if found := changes(made[0], one):
+            raise InputError(f"{folder} was trained with other settings than {folders[0]} ({'; '.join(found[:3])}), so "
+                             "that they must not be averaged. 'distill encoder train' with --discard trains those anew "
+                             "that differ from its config.")
+
+
+def _refuse_changes(run: Path, seeds: Sequence[int], inputs: dict[str, Any], on_change: OnChange) -> None:
+    """Refuse to go on over models of other settings, and to keep some beside those that will be made with these."""
+    if on_change == "discard":
+        return
+    done = {seed: model_folder(run, seed) for seed in seeds if (model_folder(run, seed) / MARKER).exists()}
+    for seed, folder in done.items():
+        marker, now = read_json(folder / MARKER), {**inputs, "seed": seed}
+        known = {marker["fingerprint"], marker.get("kept", {}).get("fingerprint")}
+        if on_change == "stop" and fingerprint(now) not in known:
+            raise InputError(changed_message(folder, marker["inputs"], now, explained=False))
+    made_alike(list(done.values()))
+    for folder in done.values():
+        if len(done) < len(seeds) and (found := changes(_but_seed(read_json(folder / MARKER)["inputs"]), inputs)):
+            raise InputError(f"{folder} was trained with other settings than the seeds that are still to be trained "
+                             f"would be ({'; '.join(found[:3])}), so that they must not be averaged. Use --discard to "
+                             "train all anew, or --run NAME for a new run.")
+
+
+def _but_seed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in inputs.items() if key != "seed"}
 
 
 def _settings(config: EncoderConfig) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def label_texts(
 
     Raises:
         InputError: the teacher cannot be loaded.
-        RunError: its process died.
+        ProcessDiedError: its process died, or it did not label some texts for reasons that may pass.
     """
     words = words_of(config, names)
     pool = demonstration_pool(config, sentences, len(names))
@@ -101,8 +101,9 @@ def label_texts(
         ledger, details = _account(config, names, texts, answers, folder)
         return [*before, ledger], details
 
-    inputs = {"teacher": decisive(config), "decides": decides, "prompts": fingerprint(prompts)}
-    return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
+    inputs = {"teacher": decisive(config), "decides": decides, "prompts": fingerprint(prompts),
+              "gold": fingerprint([[text.id, text.gold] for text in texts])}  # how often it agrees depends on them
+    return run_stage(run / FOLDER, inputs, work, on_change, resumable=True, explained=False)
 
 
 def read_labels(folder: Path) -> dict[str, list[float]]:

@@ -104,6 +104,24 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 2)}
 
 
+def refuse_backbone(spec: dict[str, Any]) -> dict[str, Any]:
+    """Load what a training would begin with, but no rows: ``spec`` has ``config`` and ``backbone`` (folder).
+
+    Raises:
+        InputError: the backbone cannot be used with this config.
+    """
+    prepare_environment()
+    config, folder = EncoderConfig.model_validate(spec["config"]), Path(spec["backbone"])
+    tokenizer, backbone = load_tokenizer(folder), load_backbone(folder)
+    encode(tokenizer, ["a text"], task_prompt(config), min(config.max_length, most_tokens(backbone, tokenizer)))
+    _count_layers(config, backbone)
+    return {}
+
+
+def _count_layers(config: EncoderConfig, backbone: torch.nn.Module) -> int:
+    return len(layers_of(backbone)) if config.unfreeze.strategy == "layerwise" else layer_count(backbone)
+
+
 def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple[Job, Any]:
     tokenizer, backbone = load_tokenizer(folder), load_backbone(folder)
     if "rows" in spec:
@@ -112,7 +130,7 @@ def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple
         sentences = load_sentences(config.data)
         sentences["train"], targets = training_rows(config, sentences["train"], [], None)
     limit, prompt = min(config.max_length, most_tokens(backbone, tokenizer)), task_prompt(config)
-    layers = len(layers_of(backbone)) if config.unfreeze.strategy == "layerwise" else layer_count(backbone)
+    layers = _count_layers(config, backbone)
     model = Classifier(backbone, config.head, len(config.data.names))
     on_gpu = torch.cuda.is_available()
     texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], prompt, limit)

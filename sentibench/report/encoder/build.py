@@ -9,10 +9,10 @@ import yaml
 
 from distill.config.load import read_yaml, validate
 from distill.config.sections.encoder import RUN_FILE, SST5, EncoderConfig
-from distill.encoder.stage import RESULT, mean_and_deviation
+from distill.encoder.stage import RESULT, made_alike, mean_and_deviation, model_folder
 from distill.encoder.teacher import FOLDER
 from distill.errors import InputError
-from distill.stage import MARKER, changes
+from distill.stage import MARKER
 from distill.storage import read_json, write_text
 from sentibench.report.encoder import pictures
 
@@ -44,12 +44,12 @@ def _section(run: Path) -> dict[str, Any]:
         raise InputError(f"{run} is no run of an encoder student: it holds no {RUN_FILE}. Name a folder that "
                          "'distill encoder train' made, such as runs/sst5-after-n.")
     config = validate(read_yaml(run / RUN_FILE), str(run / RUN_FILE), EncoderConfig)
-    wanted = [run / "models" / f"seed{seed}" for seed in config.seeds]
+    wanted = [model_folder(run, seed) for seed in config.seeds]
     done = [folder for folder in wanted if (folder / MARKER).exists()]
     results = [read_json(folder / RESULT) for folder in done]
     if not results:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
-    _refuse_mixtures(run, done)
+    made_alike(done)
     # Models that were kept were made with the settings that stand beside them, not with those asked for later.
     config = validate(results[0].get("config", config.model_dump()), str(done[0] / RESULT), EncoderConfig)
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
@@ -73,16 +73,6 @@ def _labelled(run: Path, config: EncoderConfig) -> dict[str, Any] | None:
     account = next(one for one in done["ledgers"] if one["stage"] == "encoder/labels")
     return {**account, "dropped": ", ".join(f"{count:,} {reason}" for reason, count in account["dropped"].items()),
             **done["details"]}
-
-
-def _refuse_mixtures(run: Path, done: Sequence[Path]) -> None:
-    """Refuse to average models that were made with different settings, as an interrupted run can leave them."""
-    made = [{key: value for key, value in read_json(folder / MARKER)["inputs"].items() if key != "seed"}
-            for folder in done]
-    for folder, one in zip(done, made, strict=True):
-        if found := changes(made[0], one):
-            raise InputError(f"{folder} was trained with other settings than {done[0]} ({'; '.join(found[:3])}), so "
-                             f"that they must not be averaged. Go on with the training of {run} first.")
 
 
 def _side_by_side(sections: Sequence[dict[str, Any]]) -> None:
