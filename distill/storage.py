@@ -64,18 +64,28 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON ({where}). Is the file complete?") from error
 
 
-def read_lines(path: Path, hint: str) -> list[str]:
-    """Return the lines of a UTF-8 text file, but for blank ones at its end; a byte-order mark is no part of them.
+def lines_of(path: Path, hint: str) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text file, or of the input stream (``-``); a byte-order mark is no part of them.
 
     Raises:
         InputError: there is no such file (``hint`` says what it should be), or it is not UTF-8.
     """
+    number = 0
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with open(0 if str(path) == "-" else path, encoding="utf-8-sig", newline="\n",
+                  closefd=str(path) != "-") as stream:
+            for line in stream:
+                number += 1
+                yield line.removesuffix("\n")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise InputError(f"There is no file {path}. {hint}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+        raise InputError(f"{path} is not UTF-8 text (after line {number}). Save it as UTF-8.") from error
+
+
+def read_lines(path: Path, hint: str) -> list[str]:
+    """Return the lines of a UTF-8 text file, but for blank ones at its end. Raises as :func:`lines_of`."""
+    lines = list(lines_of(path, hint))
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

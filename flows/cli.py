@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flows import commands
 
         getattr(commands, f"{arguments.action}_command")(arguments)
+    except BrokenPipeError:  # `distill encoder predict … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         _fail(str(error), 2)
     except RunError as error:

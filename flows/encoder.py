@@ -1,21 +1,24 @@
 """The commands ``distill encoder``: train, evaluate and use a small classifier."""
 
 import argparse
+import itertools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from distill.config.sections.encoder import EncoderConfig, EncoderData
+from distill.encoder.classify import BLOCK, classifier
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.stage import spread
 from distill.errors import InputError
 from distill.process import call_in_process
 from distill.resources import shipped
 from distill.stage import Outcome
-from distill.storage import read_lines
+from distill.storage import lines_of
 from flows.encoder_run import load_encoder_config, train_run
 from flows.run import folder_of
 
@@ -49,16 +52,21 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Classify each line of a file, one JSON line each on the output stream."""
-    texts, n_blank = _texts_in(arguments.file)
-    found = call_in_process("distill.encoder.predict:predict", {
-        "model": str(arguments.model.resolve()), "texts": texts}, arguments.model / "error.log")
-    for line, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
-        print(json.dumps({"text": line, "label": label,
-                          "probabilities": dict(zip(found["names"], shares, strict=True))}, ensure_ascii=False))
-    if n_blank:
-        print(f"{n_blank:,} lines were blank, and have no row here.", file=sys.stderr)
-    if found["cut"]:
-        print(f"{found['cut']:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
+    lines = _Lines(arguments.file)
+    blocks = lines.blocks()
+    first, n_cut = next(blocks), 0
+    with classifier(arguments.model) as ask:
+        for texts in itertools.chain([first], blocks):
+            found = ask(texts)
+            n_cut += found["cut"]
+            for text, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
+                sys.stdout.write(json.dumps({"text": text, "label": label, "probabilities": dict(
+                    zip(found["names"], shares, strict=True))}, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+    if lines.n_blank:
+        print(f"{lines.n_blank:,} lines were blank, and have no row here.", file=sys.stderr)
+    if n_cut:
+        print(f"{n_cut:,} texts were longer than the model takes; their beginning was read.", file=sys.stderr)
 
 
 def export_command(arguments: argparse.Namespace) -> None:
@@ -66,7 +74,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     if arguments.out.exists() and any(arguments.out.iterdir() if arguments.out.is_dir() else [arguments.out]):
         raise InputError(f"{arguments.out} is there already. Name a folder that does not exist yet.")
     if arguments.check:
-        texts, _ = _texts_in(arguments.check)
+        texts = [text for block in _Lines(arguments.check).blocks() for text in block]
     else:
         ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
         texts = [one.text for split in SPLITS for one in read_split(ours, split)]
@@ -79,14 +87,35 @@ def export_command(arguments: argparse.Namespace) -> None:
           f"{arguments.out} FILE")
 
 
-def _texts_in(file: Path) -> tuple[list[str], int]:
-    """Return the lines of a file, or of the input stream, that are not blank, and how many before the last were."""
-    lines = read_lines(Path("/dev/stdin") if str(file) == "-" else file,
-                       "Name one with a text on each line, or - for the input stream.")
-    texts = [line for line in lines if line.strip()]
-    if not texts:
-        raise InputError(f"{file} holds no text. It should hold one on each line.")
-    return texts, len(lines) - len(texts)
+class _Lines:
+    """The lines of a file, or of the input stream, that are not blank; ``n_blank`` of those before the last were."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.n_blank = 0
+
+    def blocks(self) -> Iterator[list[str]]:
+        """Yield some at a time, as they come.
+
+        Raises:
+            InputError: there is no such file, it is not UTF-8, or it holds no text.
+        """
+        block: list[str] = []
+        empty, n_blank = True, 0
+        for line in lines_of(self._file, "Name one with a text on each line, or - for the input stream."):
+            if not line.strip():
+                n_blank += 1  # and none of those that end a file
+                continue
+            self.n_blank += n_blank
+            empty, n_blank = False, 0
+            block.append(line)
+            if len(block) == BLOCK:
+                yield block
+                block = []
+        if block:
+            yield block
+        if empty:
+            raise InputError(f"{self._file} holds no text. It should hold one on each line.")
 
 
 def report_command(arguments: argparse.Namespace) -> None:

@@ -146,19 +146,19 @@ def test_what_is_saved_says_the_same_when_it_is_loaded(
         encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.encoder import predict as module
     from distill.encoder.batches import encode
-    from distill.encoder.predict import evaluate, predict
+    from distill.encoder.predict import answer_texts, evaluate, load
 
     result = trained(encoders, tmp_path / "out", triplet={"draw": "batch"})
     found = evaluate({"model": str(tmp_path / "out"), "data": str(encoders / "data"), "split": "test"})
     assert found["scores"] == result["test"] and found["confusion"] == result["confusion"]
     lines = ["a great film", "great [SEP] film", "an awful plot " * 20]
-    said = predict({"model": str(tmp_path / "out"), "texts": lines})
+    said = answer_texts(load(tmp_path / "out"), lines)
     assert said["cut"] == 1 and set(said["labels"]) <= set(NAMES)
     assert all(sum(shares) == pytest.approx(1, abs=1e-3) for shares in said["probabilities"])
     asked: list[str] = []
     monkeypatch.setattr(module, "encode", lambda tokenizer, texts, *more: (
         asked.extend(texts), encode(tokenizer, texts, *more))[1])
-    predict({"model": str(tmp_path / "out"), "texts": ["  a great film\r"]})
+    answer_texts(load(tmp_path / "out"), ["  a great film\r"])
     assert asked == ["a great film"], "as in training, where a byte-level tokenizer would see the blanks"
 
 
@@ -180,14 +180,13 @@ def test_a_data_set_on_the_hub_is_read_before_the_hub_is_taken_away(
 
 def test_the_exported_model_says_the_same(encoders: Path, tmp_path: Path) -> None:
     from distill.encoder.onnx import export
-    from distill.encoder.predict import evaluate, predict
+    from distill.encoder.predict import answer_texts, evaluate, load
 
     trained(encoders, tmp_path / "out", epochs=3)
     lines = ["a great film", "the plot was bad and " * 6, "an awful actor", "music"]
     told = export({"model": str(tmp_path / "out"), "out": str(tmp_path / "onnx"), "texts": lines})
     assert told["texts"] == 4 and told["difference"] < 1e-4
-    asked = [{"model": str(tmp_path / folder), "texts": lines} for folder in ("out", "onnx")]
-    ours, theirs = (predict(one) for one in asked)
+    ours, theirs = (answer_texts(load(tmp_path / folder), lines) for folder in ("out", "onnx"))
     assert ours["labels"] == theirs["labels"] and ours["cut"] == theirs["cut"]
     for one, other in zip(ours["probabilities"], theirs["probabilities"], strict=True):
         assert one == pytest.approx(other, abs=2e-4)
@@ -196,7 +195,7 @@ def test_the_exported_model_says_the_same(encoders: Path, tmp_path: Path) -> Non
     assert scored[0] == scored[1]
     (tmp_path / "onnx" / "model.onnx").write_bytes(b"torn")
     with pytest.raises(InputError, match=r"cannot be loaded.*Export it again"):
-        predict(asked[1])
+        load(tmp_path / "onnx")
 
 
 def test_a_finished_seed_is_not_trained_again_and_other_settings_are_refused(

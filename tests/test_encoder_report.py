@@ -84,11 +84,12 @@ def test_the_commands_train_score_and_classify(encoders: Path, tmp_path: Path) -
     model = "runs/mine/models/seed2"
     done = distill("encoder", "evaluate", model, "--data", str(encoders / "data"), cwd=tmp_path)
     assert done.returncode == 0 and "40 sentences of test: accuracy" in done.stdout, done.stderr
-    (tmp_path / "texts.txt").write_text("a great film\n\nan awful plot\n")
+    (tmp_path / "texts.txt").write_bytes("\ufeffa great film\n\nan awful plot\n".encode() * 600 + b"\n\n")
     done = distill("encoder", "predict", model, "texts.txt", cwd=tmp_path)
-    assert "1 lines were blank" in done.stderr
+    assert "600 lines were blank" in done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["text"] for row in rows] == ["a great film", "an awful plot"] and set(rows[0]["probabilities"]) == set(
+    assert [row["text"].lstrip("\ufeff") for row in rows] == ["a great film", "an awful plot"] * 600
+    assert rows[0]["text"] == "a great film" and set(rows[0]["probabilities"]) == set(
         NAMES)
     assert distill("encoder", "predict", model, "none.txt", cwd=tmp_path).returncode == 2
     done = distill("encoder", "report", "mine", cwd=tmp_path)

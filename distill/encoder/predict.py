@@ -1,6 +1,7 @@
 """What a trained encoder student says of texts, its folder being one of PyTorch or of ONNX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,38 @@ from distill.encoder.onnx import OnnxClassifier, is_exported
 from distill.encoder.scores import confusion, scores
 from distill.training.arguments import in_bfloat16
 
+Loaded = tuple[Callable[[Encoded], Any], Any, dict[str, Any]]
+"""What gives logits of texts, the tokenizer, and how to ask."""
 
-def predict(spec: dict[str, Any]) -> dict[str, Any]:
-    """Classify texts: ``spec`` has ``model`` (folder) and ``texts``; returns a name and probabilities for each.
+
+def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
+    """Answer lists of texts as they come through the channel, until its other end is closed.
+
+    ``spec``: ``model`` (folder). Each answer is that of :func:`answer_texts`.
+    """
+    from distill.training.worker import prepare_environment
+
+    prepare_environment()
+    loaded = load(Path(spec["model"]))
+    while True:
+        try:
+            texts = channel.recv()
+        except EOFError:
+            return {}
+        channel.send(answer_texts(loaded, texts))
+
+
+def answer_texts(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``labels`` and ``probabilities`` of texts, the ``names`` of the classes, and how many texts were ``cut``.
 
     As in training, blanks around a text are no part of it.
     """
     import torch
 
-    from distill.training.worker import prepare_environment
-
-    prepare_environment()
-    ask, tokenizer, settings = _load(Path(spec["model"]))
-    texts = encode(tokenizer, [text.strip() for text in spec["texts"]], settings["prompt"], settings["max_length"])
-    shares = torch.softmax(ask(texts), -1)
-    return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": texts.cut,
+    ask, tokenizer, settings = loaded
+    encoded = encode(tokenizer, [text.strip() for text in texts], settings["prompt"], settings["max_length"])
+    shares = torch.softmax(ask(encoded), -1)
+    return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": encoded.cut,
             "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
             "names": settings["names"]}
 
@@ -42,7 +60,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     names = settings_of(Path(spec["model"]))["names"]
     rows = read_split(EncoderData(path=spec["data"], names=names), spec["split"])
     prepare_environment()  # not before: it takes the Hub away
-    ask, tokenizer, settings = _load(Path(spec["model"]))
+    ask, tokenizer, settings = load(Path(spec["model"]))
     texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
     logits = ask(texts)
     gold = [row.label for row in rows]
@@ -50,8 +68,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
             "confusion": confusion(logits, gold)}
 
 
-def _load(folder: Path) -> tuple[Callable[[Encoded], Any], Any, dict[str, Any]]:
-    """Return what gives logits of texts, the tokenizer, and how to ask."""
+def load(folder: Path) -> Loaded:
     import torch
 
     if is_exported(folder):

@@ -1,0 +1,38 @@
+"""A classifier in a process of its own, which is asked block by block. Needs no torch itself."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distill.process import Child
+
+BLOCK = 1024
+"""Texts that are asked together: enough that those of like length share batches."""
+_TICK_SECONDS = 0.02
+
+
+@contextmanager
+def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]]]:
+    """Load a classifier and yield what answers texts, as :func:`distill.encoder.predict.answer_texts` does.
+
+    Raises:
+        InputError: the folder holds none.
+        ProcessDiedError: its process was killed or crashed.
+    """
+    log = model / "error.log"
+    with Child("distill.encoder.predict:serve", {"model": str(model.resolve())}, channel=True) as child:
+        while not child.connected() and child.status is None:
+            time.sleep(_TICK_SECONDS)
+
+        def ask(texts: Sequence[str]) -> dict[str, Any]:
+            try:
+                assert child.connection is not None
+                child.connection.send(list(texts))
+                return child.connection.recv()
+            except (AssertionError, EOFError, OSError):
+                child.result(log)  # raises what ended it
+                raise
+
+        yield ask
