@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distill.errors import ProcessDiedError
 from distill.process import Child
 
 BLOCK = 1024
@@ -25,13 +26,16 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
     with Child("distill.encoder.predict:serve", {"model": str(model.resolve())}, channel=True) as child:
         while not child.connected() and child.status is None:
             time.sleep(_TICK_SECONDS)
+        connection = child.connection
+        if connection is None:
+            child.result(log)  # raises what ended it
+            raise ProcessDiedError("The classifier's process ended before it could be asked. Run the command again.")
 
         def ask(texts: Sequence[str]) -> dict[str, Any]:
             try:
-                assert child.connection is not None
-                child.connection.send(list(texts))
-                return child.connection.recv()
-            except (AssertionError, EOFError, OSError):
+                connection.send(list(texts))
+                return connection.recv()
+            except (EOFError, OSError):
                 child.result(log)  # raises what ended it
                 raise
 

@@ -69,6 +69,11 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Loaded:
+    """Load a trained or exported classifier.
+
+    Raises:
+        InputError: the folder holds none, or it is damaged.
+    """
     import torch
 
     if is_exported(folder):

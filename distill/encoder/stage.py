@@ -76,7 +76,7 @@ def model_folder(run: Path, seed: int) -> Path:
     return run / "models" / f"seed{seed}"
 
 
-def made_alike(folders: Sequence[Path]) -> None:
+def refuse_mixtures(folders: Sequence[Path]) -> None:
     """Refuse finished models whose settings differ by more than the seed: their mean would say nothing.
 
     Raises:
@@ -100,9 +100,10 @@ def _refuse_changes(run: Path, seeds: Sequence[int], inputs: dict[str, Any], on_
         known = {marker["fingerprint"], marker.get("kept", {}).get("fingerprint")}
         if on_change == "stop" and fingerprint(now) not in known:
             raise InputError(changed_message(folder, marker["inputs"], now, explained=False))
-    made_alike(list(done.values()))
-    for folder in done.values():
-        if len(done) < len(seeds) and (found := changes(_but_seed(read_json(folder / MARKER)["inputs"]), inputs)):
+    refuse_mixtures(list(done.values()))
+    if done and len(done) < len(seeds):
+        folder = next(iter(done.values()))  # all are alike
+        if found := changes(_but_seed(read_json(folder / MARKER)["inputs"]), inputs):
             raise InputError(f"{folder} was trained with other settings than the seeds that are still to be trained "
                              f"would be ({'; '.join(found[:3])}), so that they must not be averaged. Use --discard to "
                              "train all anew, or --run NAME for a new run.")

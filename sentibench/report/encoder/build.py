@@ -9,7 +9,7 @@ import yaml
 
 from distill.config.load import read_yaml, validate
 from distill.config.sections.encoder import RUN_FILE, SST5, EncoderConfig
-from distill.encoder.stage import RESULT, made_alike, mean_and_deviation, model_folder
+from distill.encoder.stage import RESULT, mean_and_deviation, model_folder, refuse_mixtures
 from distill.encoder.teacher import FOLDER
 from distill.errors import InputError
 from distill.stage import MARKER
@@ -49,7 +49,7 @@ def _section(run: Path) -> dict[str, Any]:
     results = [read_json(folder / RESULT) for folder in done]
     if not results:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
-    made_alike(done)
+    refuse_mixtures(done)
     # Models that were kept were made with the settings that stand beside them, not with those asked for later.
     config = validate(results[0].get("config", config.model_dump()), str(done[0] / RESULT), EncoderConfig)
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
