@@ -22,11 +22,31 @@ def write_task(path: Path, **fields) -> Path:
     return path
 
 
-def test_of_the_shared_tasks_exactly_the_sentiment_task_is_left_out(shared_dir):
+def test_of_the_shared_tasks_sentiment_and_translation_are_left_out(shared_dir):
     folder = shared_dir / "natural_tasks"
     chosen = choose_tasks(General(path=str(folder)), 42)
-    assert chosen.left_out == {"sentiment.json": "category says 'sentiment'"}
-    assert {task.name for task in chosen.tasks} == {path.stem for path in folder.glob("*.json")} - {"sentiment"}
+    translations = {f"translation_en-{code}.json": "file name says 'translation'" for code in ("de", "es", "fr")}
+    assert chosen.left_out == {"sentiment.json": "category says 'sentiment'", **translations}
+    assert {task.name for task in chosen.tasks} == {path.stem for path in folder.glob("*.json")} - {
+        Path(name).stem for name in chosen.left_out}
+
+
+@pytest.mark.parametrize(("fields", "out"), [
+    ({"Input_language": ["English"], "Output_language": ["Hindi"]}, "it is in Hindi"),
+    ({"Input_language": ["Spanish", "English"]}, "it is in Spanish"),
+    ({"Instruction_language": ["Farsi"]}, "it is in Farsi"),
+    ({"Input_language": ["english "], "Output_language": "English"}, None),
+    ({"Categories": ["Program Execution"]}, "its category is Program Execution"),
+    ({"Categories": ["Textual Entailment", "Text to Code"]}, "its category is Text to Code"),
+    ({"Categories": ["Textual Entailment"], "Input_language": ["English"]}, None)])
+def test_a_task_is_english_language_understanding_or_left_out_with_the_reason(tmp_path, fields, out):
+    write_task(tmp_path / "one.json", **fields)
+    write_task(tmp_path / "other.json")
+    write_task(tmp_path / "task1353_hind_translation_en_hi.json")
+    assert choose_tasks(General(path=str(tmp_path)), 1).left_out == {
+        **({"one.json": out} if out else {}), "task1353_hind_translation_en_hi.json": "file name says 'translation'"}
+    anything = General(path=str(tmp_path), languages=[], left_out_categories=[])
+    assert choose_tasks(anything, 1).left_out == {}
 
 
 @pytest.mark.parametrize(("name", "fields", "out"), [

@@ -22,15 +22,20 @@ from distill.storage import read_json
 
 STRATEGY = "td"
 """Task diversification, as Table 6 calls it."""
+_LANGUAGES = ("Input_language", "Output_language", "Instruction_language")
 
 
 @dataclass(frozen=True)
 class NaturalTask:
-    """One task: its definition, positive examples (input, output), and the inputs of its instances."""
+    """One task: its definition, positive examples (input, output), and the inputs of its instances.
+
+    ``languages`` are those of its inputs, outputs and instruction, as far as the file says them.
+    """
 
     name: str
     definition: str
     categories: tuple[str, ...]
+    languages: tuple[str, ...]
     examples: tuple[tuple[str, str], ...]
     inputs: tuple[str, ...]
 
@@ -50,7 +55,7 @@ def task_files(config: General) -> list[Path]:
         InputError: the folder is missing or holds no JSON files.
     """
     folder = locate(config.path)
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("._")) if folder.is_dir() else []
     if not files:
         raise InputError(f"There are no Super-NaturalInstructions task files (*.json) in {folder}. Name their folder "
                          "as prompts.general.path, or set prompts.general.enabled to false.")
@@ -69,6 +74,7 @@ def load_task(path: Path) -> NaturalTask:
             name=path.stem,
             definition="\n".join(_strings(data["Definition"])),
             categories=tuple(_strings(data.get("Categories", []))),
+            languages=tuple(dict.fromkeys(name for key in _LANGUAGES for name in _strings(data.get(key, [])))),
             examples=tuple((_string(item["input"]), _strings(item["output"])[0])
                            for item in data.get("Positive Examples", [])),
             inputs=tuple(_string(item["input"]) for item in data["Instances"]))
@@ -90,15 +96,28 @@ def _strings(value: Any) -> list[str]:
     return [_string(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def why_left_out(task: NaturalTask) -> str | None:
-    """Return why a task counts as a sentiment task and is left out (Section 2.2), or None if it does not."""
+def why_left_out(task: NaturalTask, config: General) -> str | None:
+    """Return why a task is left out, or None if it is not.
+
+    Left out are sentiment tasks, tasks that are no language understanding, and those in other languages (Section 2.2).
+    """
+    file_name = re.sub(r"[_-]+", " ", task.name).lower()
     words = "|".join(re.escape(word) for word in general_file().left_out_keywords)
     pattern = re.compile(rf"(?<![a-z])(?:{words})")
-    named = {"category": " / ".join(task.categories), "file name": re.sub(r"[_-]+", " ", task.name),
-             "definition": task.definition}
+    named = {"category": " / ".join(task.categories), "file name": file_name, "definition": task.definition}
     for where, text in named.items():
         if match := pattern.search(text.lower()):
             return f"{where} says '{match[0]}'"
+    out = {name.casefold(): name for name in config.left_out_categories}
+    for category in task.categories:
+        if category.strip().casefold() in out:
+            return f"its category is {category}"
+    if found := next((name for low, name in out.items() if re.search(rf"(?<![a-z]){re.escape(low)}(?![a-z])",
+                                                                     file_name)), None):
+        return f"file name says '{found.lower()}'"
+    allowed = {name.casefold() for name in config.languages}
+    if other := [name for name in task.languages if allowed and name.strip().casefold() not in allowed]:
+        return f"it is in {', '.join(other)}"
     return None if task.inputs else "it has no instances"
 
 
@@ -114,13 +133,15 @@ def choose_tasks(config: General, seed: int) -> ChosenTasks:
         if len(chosen.tasks) == config.max_tasks:
             break
         task = load_task(path)
-        if reason := why_left_out(task):
+        if reason := why_left_out(task, config):
             chosen.left_out[path.name] = reason
         else:
             chosen.tasks.append(task)
     if not chosen.tasks:
-        raise InputError(f"All {len(files)} task files in {files[0].parent} are left out as sentiment tasks or have no "
-                         "instances. Add other tasks, or set prompts.general.enabled to false.")
+        raise InputError(f"All {len(files)} task files in {files[0].parent} are left out as sentiment tasks, as no "
+                         "language understanding, for their languages, or have no instances (the first: "
+                         f"{next(iter(chosen.left_out.values()))}). Add other tasks, or change "
+                         "prompts.general.languages and left_out_categories, or set prompts.general.enabled to false.")
     return chosen
 
 

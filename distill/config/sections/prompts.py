@@ -99,13 +99,32 @@ class IclDist(Section):
         return self
 
 
+# Section 2.2 asks for "natural language understanding tasks" and lists none. Our reading: of the categories of
+# Super-NaturalInstructions, those are out whose answer is a text to be written, a translation, a program or what one
+# would return, a sum, or nothing that the category's name says.
+NO_UNDERSTANDING = (
+    "Code to Text", "Data to Text", "Dialogue Generation", "Entity Generation", "Explanation",
+    "Grammar Error Correction", "Mathematics", "Misc.", "Number Conversion", "Paraphrasing", "Poem Generation",
+    "Program Execution", "Question Decomposition", "Question Generation", "Question Rewriting", "Sentence Composition",
+    "Sentence Compression", "Sentence Expansion", "Sentence Perturbation", "Story Composition", "Style Transfer",
+    "Summarization", "Text Completion", "Text Simplification", "Text to Code", "Title Generation", "Translation",
+    "Wrong Candidate Generation")
+
+
 class General(Section):
-    """General tasks of stage 2, from Super-NaturalInstructions files (task diversification, TD in Table 6)."""
+    """General tasks of stage 2, from Super-NaturalInstructions files (task diversification, TD in Table 6).
+
+    A file that does not say its languages or categories is not left out for them.
+    """
 
     enabled: bool = True
     samples: int = Field(100_000, ge=0, description="prompts to ask (Section 4.1)")
     path: str = Field("shipped:data/natural_tasks", description="folder of Super-NaturalInstructions task files")
     max_tasks: int = Field(100, ge=1, description="tasks to use, about 100 (Section 2.2)")
+    languages: list[str] = Field(["English"], description="ours: languages that a task's input, output and instruction "
+                                                          "may be in; []: any")
+    left_out_categories: list[str] = Field(
+        list(NO_UNDERSTANDING), description="ours: categories that are no language understanding (Section 2.2)")
     max_examples: int = Field(4, ge=0, description="ours: positive examples shown, drawn from 0 to this many")
 
 
