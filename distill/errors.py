@@ -2,15 +2,24 @@
 
 import errno
 
+from distill.secrets import without_secrets
 
-class InputError(Exception):
+
+class _Paragraph(Exception):
+    """An error whose message is for people. Of addresses in it, the secret parts are left out."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
+
+
+class InputError(_Paragraph):
     """The user's input (config, file, model name, flag) is at fault; commands exit with status 2.
 
     The message is one paragraph: what is wrong, where, and what to do next.
     """
 
 
-class RunError(Exception):
+class RunError(_Paragraph):
     """The input was acceptable but the run could not be completed; commands exit with status 1."""
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, ProcessDiedError, RunError
+from distill.secrets import without_secrets
 
 _LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
 
@@ -105,7 +106,7 @@ class Child:
         kind = ProcessDiedError if result["kind"] == "died" else RunError
         if result["traceback"] and log:
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(result["traceback"], encoding="utf-8", errors="backslashreplace")
+            log.write_text(without_secrets(result["traceback"]), encoding="utf-8", errors="backslashreplace")
             raise kind(f"{result['error']} (The traceback is in {log}.)")
         raise kind(result["error"])
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from distill.secrets import without_secrets
+
 LOGGER = "sentidistill"
 _where: ContextVar[tuple[str, ...]] = ContextVar("where", default=())
 
@@ -25,7 +27,7 @@ def install() -> None:
 
     It is done where records are made, as they go to handlers that are not ours (Prefect's) in formats that are not.
     Other libraries wrap the making of records too, so that ours may be there and not be seen: a record is marked,
-    and never said twice where it is from.
+    and never said twice where it is from. Of addresses in any library's record or traceback, the secret parts go.
     """
     make = logging.getLogRecordFactory()
     if getattr(make, "says_where", False):
@@ -33,6 +35,7 @@ def install() -> None:
 
     def record_of(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
+        _hide_secrets(record)
         parts = _where.get()
         if parts and record.name.split(".")[0] == LOGGER and not hasattr(record, "says_where"):
             record.says_where = True
@@ -42,3 +45,16 @@ def install() -> None:
 
     record_of.says_where = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(record_of)
+
+
+def _hide_secrets(record: logging.LogRecord) -> None:
+    try:
+        said = record.getMessage()
+    except Exception:  # a library's own mistake, which logging reports when the record is written
+        return
+    if "://" in said and (clean := without_secrets(said)) != said:
+        record.msg, record.args = clean, ()
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = logging.Formatter().formatException(record.exc_info)
+        if "://" in trace:
+            record.exc_text = without_secrets(trace)

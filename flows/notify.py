@@ -12,6 +12,7 @@ import time
 import urllib.request
 from typing import Any
 
+from distill.secrets import without_secrets
 from flows.logs import LOGGER
 
 VARIABLE = "SENTIDISTILL_WEBHOOK"
@@ -22,6 +23,7 @@ log = logging.getLogger(LOGGER)
 
 def payload(flow: str, run: str, state: str, message: str, url: str = "") -> dict[str, str]:
     """Return what is sent. ``run`` is the run folder's name, ``state`` Prefect's: Completed, Failed, Crashed."""
+    run, message = without_secrets(run), without_secrets(message)
     text = f"sentidistill: {flow} of {run} {state.lower()}. {message}".strip()
     return {"text": f"{text} {url}".strip(), "flow": flow, "run": run, "state": state, "message": message, "url": url}
 

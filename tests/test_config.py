@@ -50,7 +50,7 @@ def test_urls_of_sources_stay_as_they_are(minimal: Path) -> None:
     urls = ["s3://bucket/*.jsonl.zst", "https://example.org/a.csv"]
     sources = ", ".join(f"{{kind: jsonl, path: '{url}'}}" for url in urls)
     config = load_config(minimal, [f"corpus.sources=[{sources}]"])
-    assert [source.path for source in config.corpus.sources] == urls
+    assert [str(source.path) for source in config.corpus.sources] == urls
 
 
 def test_names_of_models_are_not_taken_for_paths(minimal: Path) -> None:

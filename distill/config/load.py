@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from distill.address import VARIABLE, Expanded
 from distill.config.schema import Config
 from distill.config.sections.base import Section
 from distill.errors import InputError
 from distill.resources import PREFIX
+from distill.secrets import has_secrets, is_address
 from distill.storage import write_text
 
 # Config keys that hold a path; relative ones are meant relative to the config file.
@@ -33,7 +35,6 @@ _PATHS = (
 _NAMES = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
           ("train", "launch"), ("backbone", "name"))
 T = TypeVar("T", bound=BaseModel)
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config) -> T:  # type: ignore[assignment]
@@ -160,7 +161,10 @@ def _expand(value: Any, path: Path) -> Any:
         value = os.environ[match[1]]
         return os.path.abspath(value) if value.startswith(".") else value
 
-    return _VARIABLE.sub(replace, value)
+    expanded = VARIABLE.sub(replace, value)
+    # What a variable holds of an address may be a secret: it is read when the address is opened (`Address`).
+    keeps = is_address(expanded) and (is_address(value) or has_secrets(expanded))
+    return Expanded(expanded, value) if expanded != value and keeps else expanded
 
 
 def _absolute(node: Any, keys: Sequence[str], base: Path, only_paths: bool) -> None:

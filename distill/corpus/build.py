@@ -31,8 +31,8 @@ from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.ledger import Ledger
 from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import write_json
+from distill.stage import MARKER, OnChange, Outcome, run_stage
+from distill.storage import read_json, write_json
 
 FOLDER = "corpus"
 VERSION = 2
@@ -74,7 +74,7 @@ def build_corpus(
         InputError: a source cannot be used, no text is left, or the folder was made from other inputs.
     """
     inputs = {
-        "version": VERSION, "sources": source_inputs(config),
+        "version": VERSION, "sources": source_inputs(config, _done_sources(run / FOLDER)),
         "settings": config.model_dump(mode="json", exclude={"sources", "workers"}),
         "seed": seed,
         "benchmark": benchmark_id if config.decontaminate.enabled else None,
@@ -86,6 +86,15 @@ def build_corpus(
         return _work(folder, config, seed, benchmark_texts)
 
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
+
+
+def _done_sources(folder: Path) -> list[dict[str, Any]]:
+    """Return what a finished corpus was made of, where there is one that says so."""
+    try:
+        found = read_json(folder / MARKER)["inputs"]["sources"]
+    except (InputError, KeyError, TypeError):
+        return []
+    return [source for source in found if isinstance(source, dict)] if isinstance(found, list) else []
 
 
 def texts_file(run: Path) -> Path:

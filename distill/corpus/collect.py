@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.address import Address
 from distill.config.schema import Corpus, FileSource, HubSource
 from distill.corpus import presets
 from distill.corpus.files import SourceFile, opened, readable, source_files
@@ -85,19 +86,25 @@ def _workers(asked: int | None, files: list[SourceFile | None]) -> int:
     return min(asked or os.cpu_count() or 1, len(files))
 
 
-def source_inputs(config: Corpus) -> list[dict[str, Any]]:
+def source_inputs(config: Corpus, done: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return what determines each source's texts: its settings, and names and digests of its files (no folders).
 
     A Hub data set is known by its name and revision, a file behind a URL by what its file system says of its version;
-    their content is not looked at.
+    their content is not looked at. A source whose address has lost its secret part, as in a run that is gone on with,
+    is as it was among those that are ``done``.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing, or a secret that was never needed before.
     """
     inputs = []
-    for source in config.sources:
+    for place, source in enumerate(config.sources):
         values = source.model_dump(mode="json", exclude={"path"})
-        if isinstance(source, FileSource):
+        before = done[place] if place < len(done) else {}
+        lost = isinstance(source, FileSource) and isinstance(source.path, Address) and source.path.is_lost
+        if lost and {key: value for key, value in before.items() if key != "files"} == values:
+            logger.info("%s is not looked at again: its secret part is not known here.", source.path)
+            values["files"] = before["files"]
+        elif isinstance(source, FileSource):
             values["files"] = sorted([file.name, file.version()] for file in source_files(source))
         inputs.append(values)
     return inputs
@@ -239,7 +246,7 @@ def _rows(source: FileSource | HubSource, file: SourceFile | None, columns: Colu
         for row in read_hub(source, columns):
             yield label, row
         return
-    with readable(file.place), opened(file) as streams:
+    with readable(file.place, file.address), opened(file) as streams:
         for name, stream in streams:
             if name != file.name and not _is_of_kind(name, source.kind):
                 yield name, Row(0, problem="other_file", detail=f"a member of an archive of {source.kind} files")

@@ -7,18 +7,20 @@ import glob
 import gzip
 import io
 import logging
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
+from distill.address import Address
 from distill.config.schema import FileSource
 from distill.errors import InputError
 from distill.hashing import file_digest, fingerprint
 from distill.resources import PREFIX, shipped
+from distill.secrets import address_without_secrets
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
 _BUFFER = 1 << 20
@@ -32,15 +34,20 @@ logger = logging.getLogger("sentidistill.corpus")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: where it is (a path, or a URL), and its name in messages."""
+    """One file of a source: where it is (a path, or a URL without its secrets), and its name in messages.
+
+    ``address`` is that of the source, where it is a URL, and ``inner`` the file's path in the file system behind it.
+    """
 
     place: str
     name: str
+    address: Address | None = None
+    inner: str = field(default="", repr=False)
 
     @property
     def is_url(self) -> bool:
         """Say whether it lies behind a URL."""
-        return _is_url(self.place)
+        return self.address is not None
 
     def size(self) -> int:
         """Return its bytes, as stored; 0 where that is not known at once."""
@@ -52,16 +59,17 @@ class SourceFile:
         Raises:
             InputError: it cannot be read.
         """
-        with readable(self.place):
-            if not self.is_url:
+        with readable(self.place, self.address):
+            if self.address is None:
                 return file_digest(Path(self.place))
-            system, path = _file_system(self.place)
-            facts = system.info(path)
+            system, _ = _file_system(self.address)
+            facts = system.info(self.inner)
             known = {key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None}
             if not known:
                 logger.warning("%s: its file system says nothing of its version but the size; if the content has "
                                "changed and the size has not, use --discard", self.place)
-            return fingerprint({**known, "size": str(facts.get("size")), "place": self.place})
+            return fingerprint({**known, "size": str(facts.get("size")),
+                                "place": address_without_secrets(self.place, "")})
 
 
 def source_files(source: FileSource) -> list[SourceFile]:
@@ -70,7 +78,7 @@ def source_files(source: FileSource) -> list[SourceFile]:
     Raises:
         InputError: there is no such file; the message lists near names.
     """
-    if _is_url(source.path):
+    if isinstance(source.path, Address):
         return _url_files(source.path)
     path = _resolved(source.path)
     if path.is_file():
@@ -85,8 +93,8 @@ def source_files(source: FileSource) -> list[SourceFile]:
 
 
 @contextlib.contextmanager
-def readable(place: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a paragraph.
+def readable(place: str, address: Address | None = None) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a paragraph, without the secrets of its ``address``.
 
     Raises:
         InputError: the file is cut off, damaged, not allowed or not there.
@@ -95,25 +103,33 @@ def readable(place: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
-        raise _damaged(place, error) from error
-    except PermissionError as error:
-        raise InputError(f"{place} cannot be read: there is no right to. Ask for it, or leave it out.") from error
-    except OSError as error:
-        # What decompressors raise has no error number.
-        if error.errno is None:
-            raise _damaged(place, error) from error
-        raise InputError(f"{place} cannot be read ({error.strerror or error}).") from error
     except Exception as error:
-        if not _is_url(place):
+        problem = _problem(place, address, error)
+        if problem is None:
             raise
-        # Each file system behind fsspec has exceptions of its own.
-        raise InputError(f"{place} cannot be read ({type(error).__name__}: {str(error)[:300]}). Check the address, and "
-                         "the credentials that its file system takes from the environment.") from error
+        # What a file system says of an address may hold its secrets, and would be shown with the traceback.
+        raise problem from (None if address else error)
 
 
-def _damaged(place: str, error: Exception) -> InputError:
-    return InputError(f"{place} is cut off or damaged ({error}). Fetch it again; nothing of it was taken.")
+def _problem(place: str, address: Address | None, error: Exception) -> InputError | None:
+    said = address.hide(str(error)) if address else str(error)
+    if isinstance(error, PermissionError):
+        return InputError(f"{place} cannot be read: there is no right to. Ask for it, or leave it out.")
+    # What decompressors raise has no error number.
+    damaged = isinstance(error, OSError) and error.errno is None and not isinstance(error, FileNotFoundError)
+    if damaged or isinstance(error, EOFError | zlib.error | gzip.BadGzipFile | tarfile.TarError):
+        return _damaged(place, said)
+    if isinstance(error, OSError):
+        return InputError(f"{place} cannot be read ({error.strerror or said}).")
+    if address is None:
+        return None
+    # Each file system behind fsspec has exceptions of its own.
+    return InputError(f"{place} cannot be read ({type(error).__name__}: {said[:300]}). Check the address, and the "
+                      "credentials that its file system takes from the environment.")
+
+
+def _damaged(place: str, said: str) -> InputError:
+    return InputError(f"{place} is cut off or damaged ({said}). Fetch it again; nothing of it was taken.")
 
 
 @contextlib.contextmanager
@@ -192,29 +208,26 @@ def _open(file: SourceFile) -> Iterator[Any]:
         with Path(file.place).open("rb") as stream:
             yield stream
         return
-    system, path = _file_system(file.place)
-    with system.open(path, "rb") as stream:
+    system, _ = _file_system(file.address)
+    with system.open(file.inner, "rb") as stream:
         yield stream
 
 
-def _is_url(path: str) -> bool:
-    return "://" in path
-
-
-def _file_system(url: str) -> tuple[Any, str]:
+def _file_system(address: Address) -> tuple[Any, str]:
     import fsspec
 
+    url = address.reveal()
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise InputError(f"{url} cannot be read: {error}. For s3:// install sentidistill[s3]; for others the package "
-                         "that fsspec names.") from error
+        raise InputError(f"{address} cannot be read: {address.hide(str(error))}. For s3:// install sentidistill[s3]; "
+                         "for others the package that fsspec names.") from None
     return system, path
 
 
-def _url_files(url: str) -> list[SourceFile]:
-    with readable(url):
-        system, path = _file_system(url)
+def _url_files(address: Address) -> list[SourceFile]:
+    with readable(str(address), address):
+        system, path = _file_system(address)
         why = ""
         if glob.has_magic(path):
             files = [found for found in sorted(system.glob(path)) if system.isfile(found)]
@@ -224,15 +237,19 @@ def _url_files(url: str) -> list[SourceFile]:
             except FileNotFoundError as error:
                 files, why = [], f" ({' '.join(str(error.__cause__).split())[:200]})" if error.__cause__ else ""
         if not files:
-            raise InputError(f"There is no file {url}{why}, which the config names as a corpus source. Check the "
-                             "address.")
-        return [SourceFile(system.unstrip_protocol(found), _name(found)) for found in files]
+            raise InputError(f"There is no file {address}{address.hide(why)}, which the config names as a corpus "
+                             "source. Check the address.")
+        # A chain of file systems, and one with a user, are known by the address alone, and not by the path in them.
+        alone = str(address) if address.is_secret and not glob.has_magic(path) else ""
+        places = [alone or address.hide(system.unstrip_protocol(found)) for found in files]
+        return [SourceFile(place, _name(address.hide(found)), address, found)
+                for place, found in zip(places, files, strict=True)]
 
 
 def _name(path: str) -> str:
-    """Return the name of a file, without the query of a web address, which may hold a key."""
+    """Return the name of a file, without the query of a web address."""
     if path.startswith(("http://", "https://")):
-        path = urlsplit(path).path
+        path = re.split("[?#]", path, maxsplit=1)[0]
     return path.rstrip("/").rpartition("/")[2]
 
 

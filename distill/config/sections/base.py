@@ -1,8 +1,11 @@
 """What every part of the config is built on."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from distill.address import Address
+from distill.secrets import has_secrets
 
 
 class Section(BaseModel):
@@ -10,6 +13,16 @@ class Section(BaseModel):
 
     # Defaults are validated, too: a 4 for a float would be 4.0 once it was saved and read again: another print.
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True)
+
+    @model_validator(mode="after")
+    def _no_secrets_in_plain_text(self) -> Self:
+        for name, value in self:
+            items = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
+            if any(isinstance(item, str) and has_secrets(item) for item in items):
+                raise ValueError(f"'{name}' holds an address with a password, token or signature, which would be kept "
+                                 "in the run's files. Only the paths of corpus.sources may have one; elsewhere take it "
+                                 "out, and fetch the file first")
+        return self
 
 
 class HubDataset(Section):
@@ -51,6 +64,8 @@ def decisive(part: Section) -> dict[str, Any]:
 def _decisive(value: Any, plain: Any) -> Any:
     if isinstance(value, Section):
         return decisive(value)
+    if isinstance(value, Address):
+        return value.identity
     if isinstance(value, list | tuple):
         return [_decisive(item, other) for item, other in zip(value, plain, strict=True)]
     return plain

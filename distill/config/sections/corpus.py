@@ -1,9 +1,10 @@
 """The part ``corpus``: texts, and what is done to them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from distill.address import Address, Place
 from distill.config.sections.base import HubDataset, Section, operational
 
 
@@ -28,7 +29,7 @@ class FileSource(SourceBase):
     """
 
     kind: Literal["csv", "jsonl", "parquet", "text"]
-    path: str
+    path: Place
 
 
 class HubSource(SourceBase, HubDataset):
@@ -77,3 +78,15 @@ class Corpus(Section):
         {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
     limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
     workers: int | None = operational(None, ge=1, description="processes that read large files; default: one a core")
+
+    @model_validator(mode="after")
+    def _every_address_is_another(self) -> Self:
+        seen: dict[Address, Address] = {}
+        for source in self.sources:
+            address = getattr(source, "path", None)
+            if not isinstance(address, Address):
+                continue
+            if seen.setdefault(address, address).is_secret | address.is_secret and seen[address] is not address:
+                raise ValueError(f"sources names {address} twice: two addresses that differ in nothing but a user, a "
+                                 "password, a signature or a token are taken for one")
+        return self
