@@ -165,7 +165,7 @@ def test_a_run_reads_a_signed_address_and_goes_on_without_it(
         return "mine.yaml"
 
     with open_run(written(address + "planted9"), overrides=settings) as run:
-        with pytest.raises(InputError, match="reviews.jsonl") as error:
+        with pytest.raises(InputError, match=r"reviews\.jsonl") as error:
             collect(run)
         assert "planted" not in "".join(traceback.format_exception(error.value)) + _everything_in(run.folder)
     with open_run(written(address + "planted0"), overrides=settings) as run:
