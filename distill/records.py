@@ -68,7 +68,8 @@ class Response:
     """What became of one prompt: the teacher's answer, or the reason there is none.
 
     ``failure`` is empty for an answer, else the reason (then ``output`` is empty). Token counts are
-    those of the teacher's tokenizer.
+    those of the teacher's tokenizer; ``counts_estimated`` says that its server did not tell them, and they were
+    reckoned here.
     """
 
     prompt_id: str
@@ -77,6 +78,7 @@ class Response:
     n_prompt_tokens: int
     n_output_tokens: int
     failure: str = ""
+    counts_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

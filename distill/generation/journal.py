@@ -1,57 +1,63 @@
 """What a running shard has so far: on disk as its answers end."""
 
-import json
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.generation.markers import marker_path
+from distill.generation.portions import Portion, encoded, line_of, lines, portion_of
 from distill.hashing import fingerprint
 from distill.records import Response
-from distill.storage import sync_folder
+from distill.storage import atomic_path, sync_folder
 
 JOURNAL = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
 """How often the journal is forced to disk: a machine that loses power loses no more than this; a process that is
 killed loses nothing that was written."""
 
+log = logging.getLogger("sentidistill.generation")
+
 
 class Journal:
     """Answers of a shard that is still running, so that a crash loses at most the requests in flight.
 
     A JSON line each: first what determines the shard's responses, with its fingerprint, then the answers in portions
-    as they ended. A last line torn by a crash is cut off; a journal of another fingerprint is thrown away
-    (:func:`journal_inputs` tells before whether it is one).
+    as they ended. A last line torn by a crash is cut off. What else is no answer to a prompt of this shard (a damaged
+    line, counts that can be none, an unknown prompt) is left out with a warning, and the rest stays. A journal of
+    another fingerprint is thrown away (:func:`journal_inputs` tells before whether it is one).
 
     ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
     of their prompts that the engine did not have to compute.
     """
 
-    def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
-        """Open the journal of shard ``name``, with what an earlier process left in it."""
-        mark = fingerprint(inputs)
+    def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any],
+                 prompts: Collection[str] | None = None) -> None:
+        """Open the journal of shard ``name``, with what an earlier process left in it.
+
+        ``prompts``: the ids of the shard's prompts; None takes whatever is there for one.
+        """
+        self._header = encoded({"fingerprint": fingerprint(inputs), "inputs": dict(inputs)})
         self.path = folder / f"{name}{JOURNAL}"
         self.responses: dict[str, Response] = {}
         self.seconds, self.n_cached_tokens = 0.0, 0
         self._dirty = False
         self._synced = time.monotonic()
-        whole = self._recover(mark)
+        whole = self._recover(fingerprint(inputs), prompts)
         self._stream = self.path.open("r+b" if whole else "wb")
         if whole:
             self._stream.truncate(whole)
             self._stream.seek(whole)
         else:
-            self._append({"fingerprint": mark, "inputs": dict(inputs)})
+            self._append(self._header)
             self.sync()
             sync_folder(folder)
 
     def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
         """Write answers down."""
-        self._append({"seconds": round(seconds, 6), "cached": n_cached_tokens,
-                      "responses": [asdict(item) for item in responses]})
+        self._append(line_of(Portion(tuple(responses), seconds, n_cached_tokens)))
         self._count(responses, seconds, n_cached_tokens)
 
     def sync(self) -> None:
@@ -73,8 +79,8 @@ class Journal:
         """Close the file; what it holds is there for the next run."""
         self._stream.close()
 
-    def _append(self, value: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(value, ensure_ascii=True).encode() + b"\n")
+    def _append(self, line: bytes) -> None:
+        self._stream.write(line)
         self._stream.flush()
         self._dirty = True
         self.sync_if_due()
@@ -85,44 +91,54 @@ class Journal:
         self.seconds += seconds
         self.n_cached_tokens += n_cached_tokens
 
-    def _recover(self, mark: str) -> int:
-        whole = 0
-        for number, (end, value) in enumerate(journal_lines(self.path)):
-            if number == 0:
-                if value.get("fingerprint") != mark:
-                    return 0
-            else:
-                self._count([Response(**item) for item in value["responses"]], value["seconds"], value["cached"])
+    def _recover(self, mark: str, prompts: Collection[str] | None) -> int:
+        """Take over what is there, mended where need be; return how many bytes of the file stay."""
+        whole, n_damaged, n_foreign = 0, 0, 0
+        for number, (end, value) in enumerate(lines(self.path)):
             whole = end
+            if number == 0:
+                if value is None or value.get("fingerprint") != mark:
+                    self._throw_away(value)
+                    return 0
+                continue
+            found = portion_of(value)
+            known = [item for item in found.responses if prompts is None or item.prompt_id in prompts]
+            n_damaged += found.n_damaged
+            n_foreign += len(found.responses) - len(known)
+            self._count(known, found.seconds, found.n_cached_tokens)
+        if n_damaged or n_foreign:
+            log.warning("Of the answers in %s, %d could be read; %d were damaged, and %d were to prompts that are not "
+                        "of this shard. These are left out, and prompts without an answer are asked again.", self.path,
+                        len(self.responses), n_damaged, n_foreign)
+            line = line_of(Portion(tuple(self.responses.values()), self.seconds, self.n_cached_tokens))
+            with atomic_path(self.path) as temporary:
+                temporary.write_bytes(self._header + line)
+            whole = len(self._header) + len(line)
         return whole
+
+    def _throw_away(self, header: dict[str, Any] | None) -> None:
+        if any(portion_of(value).responses for _, value in lines(self.path)):
+            why = "its first line is damaged" if header is None else "they were made from other settings"
+            log.warning("The answers in %s are not used (%s). Their prompts are asked again.", self.path, why)
 
 
 def journalled(folder: Path) -> int:
     """Return how many prompts of shards still running have their answers in a journal."""
     running = [path for path in folder.glob(f"*{JOURNAL}")
                if not marker_path(folder, path.name.removesuffix(JOURNAL)).exists()]
-    return sum(len(value.get("responses", ())) for path in running for _, value in journal_lines(path))
+    return sum(len({item.prompt_id for _, value in lines(path) for item in portion_of(value).responses})
+               for path in running)
 
 
 def journal_inputs(folder: Path, name: str) -> dict[str, Any] | None:
     """Return what determined the answers in a shard's journal; None where there is none, or none of them."""
-    lines = journal_lines(folder / f"{name}{JOURNAL}")
-    _, first = next(lines, (0, {}))
-    return first.get("inputs") if next(lines, None) else None
+    found = lines(folder / f"{name}{JOURNAL}")
+    _, first = next(found, (0, None))
+    inputs = first.get("inputs") if first else None
+    return inputs if isinstance(inputs, dict) and next(found, None) else None
 
 
-def journal_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (offset of its end, value) of every whole line of a journal, up to the first damaged one."""
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        end = 0
-        for line in stream:
-            end += len(line)
-            try:
-                value = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                return
-            if not isinstance(value, dict):
-                return
-            yield end, value
+def is_damaged(folder: Path, name: str) -> bool:
+    """Say whether a shard's journal holds anything that is neither its first line nor an answer."""
+    return any(value is None if number == 0 else portion_of(value).n_damaged
+               for number, (_, value) in enumerate(lines(folder / f"{name}{JOURNAL}")))

@@ -1,5 +1,6 @@
 """The stages ``knowdist`` and ``icldist``: ask the teacher every prompt, once, whatever happens meanwhile."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from distill.config.sections.base import decisive
 from distill.errors import InputError, RunError
 from distill.generation.answer import Job, answer, refuse_overspent
 from distill.generation.forecast import Forecast
-from distill.generation.journal import JOURNAL, journal_inputs
+from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
 from distill.generation.retry import reopen_failed
-from distill.generation.shards import Shard, plan_shards, shard_inputs
+from distill.generation.shards import PromptFile, Shard, plan_shards, shard_inputs
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
 from distill.gpus import has_gpus
 from distill.hashing import fingerprint
@@ -65,6 +66,7 @@ def generate(
         if pending:
             spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                     "engine": teacher.engine.model_dump(mode="json"), "settings": settings}
+            _mend_journals(responses, prompts_path, pending, settings)
             answer(Job(stage, teacher, run, plan, spec, show), pending)
             _remove_leftovers(responses, set())  # of processes that died meanwhile
         ledgers, details = totals(stage, responses, plan.rows)
@@ -134,13 +136,28 @@ def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[s
 def _see_to_journal(responses: Path, shard: Shard, settings: Mapping[str, Any], on_change: OnChange) -> None:
     """Delete the journal of an unfinished shard that other settings made, or say so."""
     inputs, now = journal_inputs(responses, shard.name), shard_inputs(shard, dict(settings))
+    path = responses / f"{shard.name}{JOURNAL}"
+    if on_change == "discard" and is_damaged(responses, shard.name):
+        log.warning("The answers in %s are partly damaged; none of them is kept (--discard).", path)
+        path.unlink()
+        return
     if inputs is None or fingerprint(inputs) == fingerprint(now):
         return
-    path = responses / f"{shard.name}{JOURNAL}"
     if on_change == "stop":
         raise InputError(changed_message(path, inputs, now))
     log.warning("The answers in %s are of other settings; of an unfinished shard they are not kept.", path)
     path.unlink()
+
+
+def _mend_journals(responses: Path, prompts_path: Path, pending: Sequence[Shard], settings: dict[str, Any]) -> None:
+    """Leave out of journals what is no answer to a prompt of its shard, before it is counted."""
+    begun = [shard for shard in pending if (responses / f"{shard.name}{JOURNAL}").exists()]
+    if not begun:
+        return
+    with contextlib.closing(PromptFile(prompts_path)) as prompts:
+        for shard in begun:
+            known = {prompt.id for prompt in prompts.load(shard.first, shard.count)}
+            Journal(responses, shard.name, shard_inputs(shard, settings), known).close()
 
 
 def _n_kept(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any]) -> int:

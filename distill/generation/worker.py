@@ -139,7 +139,8 @@ class Worker:
         inputs = shard_inputs(order.shard, self._settings)
         prompts = self._prompts.load(order.shard.first, order.shard.count)
         with storage(self._folder):
-            shard = OpenShard(order, Journal(self._folder, order.shard.name, inputs), prompts)
+            known = {prompt.id for prompt in prompts}
+            shard = OpenShard(order, Journal(self._folder, order.shard.name, inputs, known), prompts)
             if is_committed(self._folder, order.shard.name, inputs):  # by a process that died before it could say so
                 shard.journal.delete()
                 shard.waiting, shard.ended = [], True

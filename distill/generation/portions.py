@@ -1,0 +1,88 @@
+"""The lines of a journal: what a line must be to be believed. A journal may be torn, damaged, or somebody else's."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distill.records import Response
+
+MOST_TOKENS = 1 << 40
+"""Of one answer or portion. More is no count, but a mistake, which no sum and no file should have to hold."""
+_MOST_SECONDS = 1e12
+_FINISH_REASONS = ("stop", "length", "error")
+_TYPES = {field.name: field.type for field in fields(Response)}
+_NEEDED = {field.name for field in fields(Response)} - {"failure", "counts_estimated"}
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Answers that ended together, the engine's seconds on them, and the tokens that it did not have to compute.
+
+    ``n_damaged`` counts what stood beside them and can be no answer.
+    """
+
+    responses: tuple[Response, ...]
+    seconds: float = 0.0
+    n_cached_tokens: int = 0
+    n_damaged: int = 0
+
+
+def line_of(portion: Portion) -> bytes:
+    """Return a portion as a line."""
+    return encoded({"seconds": round(portion.seconds, 6), "cached": portion.n_cached_tokens,
+                    "responses": [asdict(item) for item in portion.responses]})
+
+
+def encoded(value: dict[str, Any]) -> bytes:
+    """Return a JSON object as a line."""
+    return json.dumps(value, ensure_ascii=True).encode() + b"\n"
+
+
+def lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield (offset of its end, value) of each line that was written to its end; None for one that is no object."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        end = 0
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return  # torn by a crash
+            end += len(line)
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            yield end, value if isinstance(value, dict) else None
+
+
+def portion_of(value: dict[str, Any] | None) -> Portion:
+    """Return what a line holds; of what is of another form, nothing but the number."""
+    found = value.get("responses") if value else None
+    if not isinstance(found, list):
+        return Portion((), n_damaged=1)
+    read = [_response(item) for item in found]
+    seconds, cached = value.get("seconds"), value.get("cached")  # type: ignore[union-attr]
+    right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
+    return Portion(tuple(item for item in read if item), float(seconds) if right else 0.0,  # type: ignore[arg-type]
+                   cached if is_count(cached) else 0, read.count(None) + (not right) + (not is_count(cached)))
+
+
+def is_count(value: Any) -> bool:
+    """Say whether a value can be a number of tokens."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
+
+
+def _response(item: Any) -> Response | None:
+    if not (isinstance(item, dict) and item.keys() >= _NEEDED and item.keys() <= _TYPES.keys()):
+        return None
+    right = all(is_count(value) if _TYPES[key] is int else isinstance(value, _TYPES[key])
+                for key, value in item.items())
+    if not right or item["finish_reason"] not in _FINISH_REASONS:
+        return None
+    try:
+        "".join(value for value in item.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:  # lone surrogates, which no file of answers can hold
+        return None
+    return Response(**item)
