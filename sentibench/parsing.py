@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from distill.engines.lines import REASONING
+from distill import reasoning
+from distill.reading import parse_answer
 from sentibench.gold import NULL
 
 MAX_DEPTH = 16
@@ -41,36 +42,18 @@ class ParsedTuples:
 
 
 def answer_text(raw: str) -> str:
-    """Return the answer in raw output: reasoning in ``<think>`` taken off, and a next question the model made up."""
-    text = REASONING.sub("", raw) if "<think>" in raw else raw
-    if "</think>" in text:  # the opening tag can stand in the prompt
-        text = text.rpartition("</think>")[2]
-    return text.partition("Sentence:")[0].strip()
+    """Return the answer in raw output, without reasoning (:mod:`distill.reasoning`) and a next question it made up."""
+    return reasoning.split(raw).answer.partition("Sentence:")[0].strip()
 
 
 def first_line(raw: str) -> str:
-    """Return the first line of the answer that is not blank, as the authors' scripts cut it."""
+    """Return the first line of the answer that is not blank, as the answer is kept."""
     return answer_text(raw).partition("\n")[0].strip()
 
 
 def read_label(raw: str, labels: Sequence[str]) -> str | None:
-    """Return the label in an answer's first line, or None.
-
-    It is the whole line, else what the line begins with, else the only label that stands in it; case and
-    surrounding punctuation do not count, and of labels inside each other the longest is meant.
-    """
-    line = first_line(raw).lower()[:1000].strip(" \t'\"`*.,:;!()[]{}")
-    if line.startswith("label:"):
-        line = line.removeprefix("label:").strip(" \t'\"`*.,:;!()[]{}")
-    written = {label.lower(): label for label in labels}
-    if line in written:
-        return written[line]
-    ordered = "|".join(re.escape(label) for label in sorted(written, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w-])(?:{ordered})(?![\w-])")
-    if match := pattern.match(line):
-        return written[match.group()]
-    found = set(pattern.findall(line))
-    return written[found.pop()] if len(found) == 1 else None
+    """Return the label that an answer is, by the rule of :mod:`distill.reading`, or None."""
+    return parse_answer(answer_text(raw), labels, multi_label=False)
 
 
 def read_tuples(text: str, arity: int) -> ParsedTuples:

@@ -11,9 +11,9 @@ from distill.config.load import load_config
 from distill.config.schema import Filters
 from distill.errors import InputError
 from distill.prompting.labels import python_list
+from distill.reading import canonical, normalise, parse_answer
 from distill.records import Prompt
 from distill.sft.filters import completion_of, filters_of
-from distill.sft.labels import canonical, normalise, parse_answer
 from tests.filter_helpers import ALL_OFF, EMOTIONS, POLARITY, TEXT, answer, asked, icldist, knowdist, reason
 
 
@@ -47,7 +47,7 @@ def test_a_single_label_is_the_first_line_and_one_of_the_list(output: str, label
     ("The final answer is ['anger', 'disgust']", None),
     ("['sad', 'sadness', 'sad']", "['sad']"),
     ("['anger', 'joy']", None),
-    ("[]", None),
+    ("[]", "[]"),
     ("['anger'", None),
     ("anger", None),
     ("['anger'] and also hope", None),

@@ -84,8 +84,8 @@ def test_the_next_question_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize(("raw", "label"), [
-    (" irony", "irony"), ("Non-Irony.", "non-irony"), ("'irony'", "irony"), ("irony, because", "irony"),
-    ("The answer is non-irony", "non-irony"), ("irony or non-irony?", "irony"), ("maybe irony or non-irony", None),
+    (" irony", "irony"), ("Non-Irony.", "non-irony"), ("'irony'", "irony"), ("irony, because", None),
+    ("The answer is non-irony", "non-irony"), ("irony or non-irony?", None), ("maybe irony or non-irony", None),
     ("Label: irony", "irony"), ("ironyx", None), ("", None), ("sarcasm\nirony", None),
 ])
 def test_labels_in_free_text(raw: str, label: str | None) -> None:
@@ -95,4 +95,4 @@ def test_labels_in_free_text(raw: str, label: str | None) -> None:
 def test_labels_are_read_whatever_their_case() -> None:
     labels = ("Positive", "Very negative", "negative")
     assert read_label(" positive.", labels) == "Positive"
-    assert read_label("It is VERY NEGATIVE", labels) == "Very negative"
+    assert read_label("Label: VERY NEGATIVE", labels) == "Very negative"

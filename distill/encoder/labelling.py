@@ -12,19 +12,18 @@ import torch
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
+from distill import reasoning
 from distill.answers import Answers
 from distill.config.schema import TeacherEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.errors import ProcessDiedError
-from distill.sft.labels import parse_answer
+from distill.reading import parse_answer
 from distill.storage import lock, write_text
 
 UNREADABLE = "unreadable_answer"
 _FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt"}
 """What would be said of a text again. Whatever else goes wrong may pass: those texts are asked once more."""
-_TOKENS = 16
-"""Tokens that a written label may take: the longest, and a few words around it."""
 _AT_ONCE = 1024
 
 
@@ -32,7 +31,8 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
     """Write the answer to each prompt to ``out``: ``{"probabilities"}`` of the words, or ``{"error"}``.
 
     ``spec``: ``folder`` of the model (None behind an endpoint), ``engine``, ``chat``, ``prompts`` (a file of JSON),
-    ``words``, ``soft``, ``kept`` (the file of answers), ``decides`` (what they depend on), ``out``.
+    ``words``, ``soft``, ``max_tokens`` (of a written one), ``kept`` (the file of answers), ``decides`` (what they
+    depend on), ``out``.
 
     Raises:
         InputError, RunError: as :func:`distill.engines.open_engine`.
@@ -76,12 +76,13 @@ def _ask_all(spec: dict[str, Any], asked: dict[str, str], words: Sequence[str], 
             bar.update(len(results))
 
         for start in range(0, len(items), _AT_ONCE):
-            _put(engine, items[start:start + _AT_ONCE], words, spec["chat"], scores, keep)
+            _put(engine, items[start:start + _AT_ONCE], words, spec, scores, keep)
 
 
-def _put(engine: Engine, items: Sequence[tuple[str, str]], words: Sequence[str], chat: bool, scores: bool,
-         keep: Any) -> None:
-    sampling = Sampling(max_tokens=_TOKENS, first_line=True)
+def _put(engine: Engine, items: Sequence[tuple[str, str]], words: Sequence[str], spec: dict[str, Any],
+         scores: bool, keep: Any) -> None:
+    chat = spec["chat"]
+    sampling = Sampling(max_tokens=spec["max_tokens"], first_line=True)
     requests = [Request(key, prompt, sampling, chat) for key, prompt in items]
     if scores:
         continuations = [word if chat else f" {word}" for word in words]
@@ -98,5 +99,6 @@ def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
             return {"error": "not_a_number"}
         return {"probabilities": torch.softmax(torch.tensor(answer["scores"], dtype=torch.float64), 0).tolist()}
     label = parse_answer(answer["raw"], list(words), False)
-    return {"error": UNREADABLE} if label is None else {
+    why = reasoning.TRUNCATED if reasoning.split(answer["raw"]).cut_off else UNREADABLE
+    return {"error": why} if label is None else {
         "probabilities": [float(word == label) for word in words]}

@@ -24,6 +24,7 @@ from distill.process import call_in_process
 from distill.prompting.labels import python_list
 from distill.prompting.library import icldist_file
 from distill.prompting.template import fill
+from distill.reading import VERSION as READER
 from distill.resources import default_cache
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_text
@@ -88,20 +89,21 @@ def label_texts(
     prompts = [prompt_for(config, words, pool, text) for text in texts]
     weights = weights_of(config.model, config.engine)
     decides = {"model": weights.identity, "engine": decisive(config.engine), "chat": config.chat_template,
-               "words": words, "soft": config.soft}
+               "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         write_text(folder / "prompts.json", json.dumps(prompts))
         call_in_process("distill.encoder.labelling:ask", {
             "folder": str(weights.folder) if weights.folder else None, "prompts": str(folder / "prompts.json"),
             "engine": config.engine.model_dump(mode="json"), "chat": config.chat_template, "words": words,
-            "soft": config.soft, "decides": decides, "out": str(folder / "answers.json"),
+            "soft": config.soft, "max_tokens": config.max_tokens, "decides": decides,
+            "out": str(folder / "answers.json"),
             "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}, folder / "error.log")
         answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
         ledger, details = _account(config, names, texts, answers, folder)
         return [*before, ledger], details
 
-    inputs = {"teacher": decisive(config), "decides": decides, "prompts": fingerprint(prompts),
+    inputs = {"teacher": decisive(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
               "gold": fingerprint([[text.id, text.gold] for text in texts])}  # how often it agrees depends on them
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True, explained=False)
 

@@ -14,6 +14,7 @@ from distill.heldout.rows import HeldOutRow
 from distill.heldout.stage import held_out_of, rows_with_labels
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
+from distill.reading import VERSION as READER
 from distill.records import SftRow, read_records
 from distill.stage import Outcome, run_stage
 from distill.storage import write_json
@@ -24,7 +25,7 @@ log = logging.getLogger("sentidistill.gate")
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
-VERSION = 2
+VERSION = 3
 """Raised when rows are chosen, asked or measured in another way."""
 _NGRAM = 4
 _ENOUGH = 8  # fewer rows say nothing of a model
@@ -46,7 +47,7 @@ def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: 
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
-    inputs = {"version": VERSION, "model": model_fingerprint(model), **asking.inputs(rows)}
+    inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **asking.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         if not rows:

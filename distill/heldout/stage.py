@@ -11,6 +11,7 @@ from distill.heldout.asking import Asking
 from distill.heldout.rows import HeldOutRow
 from distill.ledger import Ledger
 from distill.models import model_fingerprint
+from distill.reading import VERSION as READER
 from distill.records import Drop, Prompt, SftRow, read_records
 from distill.sft.elsewhere import LABELS
 from distill.sft.filters import has_closed_labels
@@ -18,7 +19,7 @@ from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 from distill.training.dataset import HELD_OUT
 
-VERSION = 2
+VERSION = 3
 """Raised when rows are chosen, asked or measured in another way."""
 
 
@@ -41,7 +42,7 @@ def check_models(
     """
     rows, ledger = choose_rows(config, trained, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
-    inputs = {"version": VERSION, "models": identities, **asking.inputs(rows)}
+    inputs = {"version": VERSION, "reader": READER, "models": identities, **asking.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         measured: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from distill.config.schema import EngineConfig
 from distill.engines import open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.heldout.rows import HeldOutRow
-from distill.sft.labels import parse_answer
+from distill.reading import parse_answer
 
 _BATCH = 8
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distill import reasoning
 from distill.config.schema import IclDist
 from distill.engines.base import Output
 from distill.hashing import content_id, derived_rng, derived_seed, hash_order
@@ -20,8 +21,8 @@ from distill.prompting.library import icldist_file
 from distill.prompting.template import fill
 from distill.quality.records import GoldAnswer, GoldQuestion
 from distill.quality.rubric import UNREADABLE
+from distill.reading import parse_answer
 from distill.records import Prompt
-from distill.sft.labels import parse_answer
 
 FORMAT = "basic"
 
@@ -74,19 +75,23 @@ def _answer(item: Demonstration, labels: LabelSet, multi_label: bool) -> str:
 
 
 def read_answers(questions: Sequence[GoldQuestion], outputs: Sequence[Output]) -> list[GoldAnswer]:
-    """Return what each answer says, read as the answers that are trained on (:func:`distill.sft.labels.parse_answer`).
+    """Return what each answer says, read as the answers that are trained on (:mod:`distill.reading`).
 
-    An answer that cannot be read, or is missing, names no label, and counts as wrong.
+    An answer that cannot be read, or is missing, names no label, and counts as wrong. An empty list can be read.
     """
     answers = []
     for question, output in zip(questions, outputs, strict=True):
         prompt = question.prompt
         read = parse_answer(output.text, prompt.labels, prompt.multi_label)
         parsed = [] if read is None else _named(read, prompt)
-        problem = "" if parsed else output.error or UNREADABLE
+        problem = "" if read is not None else output.error or _why_not(output)
         answers.append(GoldAnswer(prompt.id, question.task, question.text, prompt.prompt, question.gold, output.text,
-                                  parsed, set(parsed) == set(question.gold), problem))
+                                  parsed, read is not None and set(parsed) == set(question.gold), problem))
     return answers
+
+
+def _why_not(output: Output) -> str:
+    return reasoning.TRUNCATED if reasoning.split(output.text).cut_off else UNREADABLE
 
 
 def _named(read: str, prompt: Prompt) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distill import reasoning
 from distill.engines.base import Output
 from distill.generation.markers import read_responses
 from distill.hashing import content_rank
@@ -27,12 +28,14 @@ def choose_analyses(prompts: Path, responses: Path, per_perspective: int, seed: 
     """Return up to ``per_perspective`` of the teacher's analyses from each perspective, chosen by hash.
 
     All answers of finished shards can be chosen, those that the quality filters drop, too: what is measured is the
-    teacher. Rewritings are not marked. Memory holds the ids of failures, and what is chosen.
+    teacher. What it thought before it answered is no part of them. Rewritings are not marked. Memory holds the ids of
+    failures, and what is chosen.
 
     Raises:
         RunError: the prompts or a shard are missing or damaged.
     """
-    failed = {response.prompt_id for response in read_responses(responses) if response.failure}
+    failed = {response.prompt_id for response in read_responses(responses)
+              if response.failure or reasoning.split(response.output).cut_off}
     # The heap's first is the one to go: ranks are kept as negative numbers.
     chosen: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
     for prompt in read_records(prompts, Prompt):
@@ -43,7 +46,8 @@ def choose_analyses(prompts: Path, responses: Path, per_perspective: int, seed: 
             if len(heap) > per_perspective:
                 heapq.heappop(heap)
     wanted = {key for heap in chosen.values() for _, key, _ in heap}
-    answers = {item.prompt_id: item.output for item in read_responses(responses) if item.prompt_id in wanted}
+    answers = {item.prompt_id: reasoning.split(item.output).answer.strip() for item in read_responses(responses)
+               if item.prompt_id in wanted}
     return [Analysis(key, perspective, task, answers[key]) for perspective in PERSPECTIVES
             for _, key, task in sorted(chosen[perspective], reverse=True) if key in answers]
 

@@ -21,10 +21,10 @@ class GoldQuestion:
 
 @dataclass(frozen=True, slots=True)
 class GoldAnswer:
-    """``parsed`` are the labels read from the answer; where there are none, ``problem`` says why.
+    """``parsed`` are the labels read from the answer; where it could not be read, ``problem`` says why.
 
-    ``problem``: empty, ``unreadable``, or the engine's reason. ``right``: the labels are those of ``gold``, no more and
-    no fewer.
+    ``problem``: empty, ``unreadable``, ``truncated_reasoning``, or the engine's reason. ``right``: the labels are those
+    of ``gold``, no more and no fewer.
     """
 
     id: str

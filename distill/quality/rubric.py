@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from distill import reasoning
 from distill.config.schema import Section
-from distill.engines.lines import REASONING
 from distill.errors import InputError
 from distill.hashing import content_id
 from distill.prompting.template import fill
@@ -59,9 +59,9 @@ def read_verdict(verdict: str) -> tuple[tuple[float, ...], str]:
     """Return the five marks in the rubric's order and "", or no marks and why: ``unreadable`` or ``out_of_range``.
 
     A verdict is one JSON object with the rubric's five keys, each once and a number, and nothing else; it may stand in
-    a Markdown code block, and after reasoning in ``<think>``. Marks are numbers from 0 to 5.
+    a Markdown code block, and after reasoning (:mod:`distill.reasoning`). Marks are numbers from 0 to 5.
     """
-    body = REASONING.sub("", verdict).rpartition("</think>")[2].strip()
+    body = reasoning.split(verdict).answer.strip()
     if fenced := _FENCED.fullmatch(body):
         body = fenced[1]
     try:

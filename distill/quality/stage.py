@@ -20,6 +20,7 @@ from distill.quality.judge import choose_analyses, read_verdicts, score_verdicts
 from distill.quality.records import GoldAnswer, Verdict
 from distill.quality.respondent import Question, Respondent
 from distill.quality.rubric import RUBRIC, judge_prompt
+from distill.reading import VERSION as READER
 from distill.records import Prompt, write_records
 from distill.resources import shipped
 from distill.stage import MARKER, OnChange, Outcome, run_stage
@@ -27,7 +28,7 @@ from distill.storage import read_json, write_json
 
 FOLDER = "quality"
 PARTS = ("gold", "judge")
-VERSION = 1
+VERSION = 2
 """Raised when questions, prompts or scores are made in another way."""
 _SCORES = "scores.json"
 _ANSWERS = "answers.parquet"
@@ -57,7 +58,7 @@ def check_gold(
     questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
     asked = Respondent(weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
     inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
-              "structured": teacher.structured, **asked.to_json()}
+              "structured": teacher.structured, "reader": READER, **asked.to_json()}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         outputs = asked.answers([_asked(item.prompt, teacher) for item in questions],

@@ -3,28 +3,30 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distill import reasoning
 from distill.config.schema import Filters, Train
 from distill.errors import InputError
 from distill.generation.markers import read_markers, responses_digest
 from distill.hashing import file_digest
 from distill.ledger import Ledger
 from distill.models import load_tokenizer
+from distill.reading import VERSION as READER
+from distill.reading import parse_answer
 from distill.records import Drop, Prompt, RecordWriter, Response, SftRow
 from distill.sft import agreement
 from distill.sft.filters import Filter, completion_of, filters_of, first_finding
 from distill.sft.join import joined
-from distill.sft.labels import parse_answer
 from distill.stage import OnChange, Outcome, run_stage
 from distill.tokenization import encode_pairs
 
 STAGES = ("knowdist", "icldist")
 FOLDER = "sft"
 DROPPED = "dropped.parquet"
-VERSION = 3
+VERSION = 4
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
 TOO_LONG = "too_long_student"
 _CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
@@ -41,6 +43,7 @@ class _Account:
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_by_kind: dict[str, Counter[str]] = field(default_factory=dict)
     completion_tokens: int = 0
+    reasoned: int = 0
 
     def drop(self, kind: str, reason: str) -> None:
         self.dropped[reason] += 1
@@ -65,7 +68,8 @@ def build_sft(
 
     Rows stand in the order of the prompts, under their ids. The accounts ``sft/knowdist`` and ``sft/icldist`` count
     prompts; what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
-    drops by reason, by kind, and the mean number of completion tokens, end token included.
+    drops by reason, by kind, from how many answers reasoning was taken off, and the mean number of completion tokens,
+    end token included.
 
     Raises:
         InputError: prompts were asked but no answer is left to train on; or the tokenizer does not load, or
@@ -73,7 +77,7 @@ def build_sft(
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
-        "version": VERSION, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
+        "version": VERSION, "reader": READER, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "max_length": train.max_length, "prompt_format": train.prompt_format,
         "tokenizer": _tokenizer_digests(tokenizer_folder),
@@ -104,6 +108,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
     with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:
         for some in _chunks(joined(run, stage)):
+            account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
             verdicts |= {prompt_id: (agreement.REASON, objections[prompt_id]) for prompt_id, (reason, _) in
                          verdicts.items() if not reason and prompt_id in objections}
@@ -132,10 +137,16 @@ def _chunks(pairs: Iterator[tuple[Prompt, Response]]) -> Iterator[list[tuple[Pro
 
 
 def verdict(active: list[Filter], prompt: Prompt, response: Response) -> tuple[str, str]:
-    """Return (reason, detail) for which an answer by itself is not trained on; two empty strings for none."""
+    """Return (reason, detail) for which an answer by itself is not trained on; two empty strings for none.
+
+    What a teacher thought before it answered is no part of its answer (:mod:`distill.reasoning`).
+    """
     if response.failure:
         return f"teacher_failed:{response.failure}", response.finish_reason
-    return first_finding(active, prompt, response) or ("", "")
+    said = reasoning.split(response.output)
+    if said.cut_off:
+        return reasoning.TRUNCATED, f"cut off after {response.n_output_tokens} tokens, before it answered"
+    return first_finding(active, prompt, replace(response, output=said.answer)) or ("", "")
 
 
 def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]) -> dict[str, str]:
@@ -167,12 +178,13 @@ def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:
     raise InputError(
         f"None of the teacher's {account.dropped.total()} answers of stage {stage} is left to train on ({reasons}). "
         f"They are listed in {folder / DROPPED}; 'distill show RUN --rejected' shows some. Use a more capable teacher, "
-        "raise its max_tokens (truncated) or train.max_length (too_long_student), or switch single filters off under "
-        "'filters'.")
+        "raise its max_tokens (truncated, truncated_reasoning) or train.max_length (too_long_student), or switch "
+        "single filters off under 'filters'.")
 
 
 def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
     return {
+        "reasoning_taken_off": {stage: account.reasoned for stage, account in accounts.items()},
         "kept_by_kind": {stage: dict(sorted(account.kept.items())) for stage, account in accounts.items()},
         "dropped_by_kind": {stage: {kind: dict(sorted(reasons.items()))
                                     for kind, reasons in sorted(account.dropped_by_kind.items())}

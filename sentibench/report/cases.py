@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distill import reasoning
 from distill.heldout.stage import read_answers
 from distill.records import Prompt, Response, SftRow, read_records
 from distill.storage import read_json
@@ -27,7 +28,7 @@ def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
             if shown.get(prompt.kind, 0) < _EXAMPLES_A_KIND:
                 shown[prompt.kind] = shown.get(prompt.kind, 0) + 1
                 yield {"family": prompt.family, "kind": prompt.kind, "prompt": prompt.prompt,
-                       "answer": answers[prompt.id].output}
+                       "answer": reasoning.split(answers[prompt.id].output).answer.strip()}
 
 
 def case_study(run: Path) -> list[dict[str, Any]]:

@@ -43,6 +43,8 @@ class TeacherLabels(Section):
     pool: int = Field(50, ge=1, description="sentences with gold labels from which demonstrations are drawn")
     soft: bool = Field(True, description="train on the probabilities of the labels, where the engine scores them")
     calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
+    max_tokens: int = Field(16, ge=1, description="tokens of a label that is written, where the engine does not score "
+                                                  "labels; a teacher that reasons first needs thousands")
     weight: float = Field(0.5, gt=0, lt=1, description="the teacher's share where both labels are trained on")
 
     @model_validator(mode="after")

@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
+from distill import reasoning
+from distill.reading import parse_answer
 from distill.records import Prompt, Response
-from distill.sft.labels import parse_answer
 
 
 class Filter(Protocol):
@@ -27,10 +28,10 @@ def completion_of(prompt: Prompt, response: Response) -> str:
     To an ICLDist prompt: the label, or list of labels, in the spelling of the prompt (' Positive.' becomes
     'positive', '[anger, "Joy"]' becomes "['anger', 'joy']"), so that the student learns one form for each;
     what the teacher went on to say is left out. To any other prompt, and where ``off_list`` is switched off
-    and the answer is no label: the answer, without the white space around it.
+    and the answer is no label: the answer, without the white space around it. Reasoning is never learned.
     """
     if has_closed_labels(prompt):
         parsed = parse_answer(response.output, prompt.labels, prompt.multi_label)
         if parsed is not None:
             return parsed
-    return response.output.strip()
+    return reasoning.split(response.output).answer.strip()

@@ -1,8 +1,8 @@
 """Whether there is a whole answer at all, and of the form that was asked for."""
 
+from distill.reading import answer_is_closed, parse_answer
 from distill.records import Prompt, Response
 from distill.sft.filters.base import has_closed_labels
-from distill.sft.labels import answer_is_closed, parse_answer
 
 
 class Empty:
