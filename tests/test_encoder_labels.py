@@ -88,7 +88,8 @@ def test_the_probabilities_are_those_the_engine_scores_and_nothing_is_asked_twic
     from distill.engines.base import Request
 
     spec = {"folder": str(tiny_model), "engine": {"kind": "transformers", "dtype": "float32"}, "chat": False,
-            "prompts": str(tmp_path / "prompts.json"), "words": WORDS, "soft": True, "max_tokens": 16, "decides": {"a": 1},
+            "prompts": str(tmp_path / "prompts.json"), "words": WORDS, "soft": True, "max_tokens": 16,
+            "decides": {"a": 1},
             "kept": str(tmp_path / "kept.jsonl"), "out": str(tmp_path / "out.json")}
     prompts = ["Sentence: a film\nOutput:", "Sentence: a plot\nOutput:", "Sentence: a film\nOutput:"]
     Path(spec["prompts"]).write_text(json.dumps(prompts))

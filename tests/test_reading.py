@@ -68,7 +68,8 @@ def test_a_label_is_read_whatever_is_put_around_it(answer: str) -> None:
 def test_signs_are_labels() -> None:
     signs = ["+1", "-1", "0"]
     for answer, label in (("Sentiment: +1", "+1"), ("Sentiment: −1", "-1"), ("+1.", "+1"), ("**-1**", "-1"),
-                          ("1", None),                          ('{"label": -1}', "-1"), ('{"label": 1}', None), ("Label - 1", None), ("+1 or -1", None)):
+                          ("1", None), ('{"label": -1}', "-1"), ('{"label": 1}', None), ("Label - 1", None),
+                          ("+1 or -1", None)):
         assert parse_answer(answer, signs, multi_label=False) == label
     assert parse_answer("Label - 1", ["1", "-1"], multi_label=False) is None  # which of both it is, nobody knows
     for label in (":)", ":("):
@@ -141,7 +142,8 @@ def test_reasoning_is_told_from_the_answer(text: str, answer: str, cut_off: bool
     assert reasoning.split(found.answer).answer == found.answer
 
 
-@given(st.text(max_size=50), st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", " "]), max_size=8).map("".join))
+@given(st.text(max_size=50),
+       st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", " "]), max_size=8).map("".join))
 def test_an_answer_behind_the_last_closing_mark_holds_no_thoughts(thoughts: str, marks: str) -> None:
     assert reasoning.split(f"<think>{thoughts}{marks}</think>positive").answer == "positive"
     plain = thoughts.replace("<", "").replace("[", "").replace("◁", "")
