@@ -47,7 +47,8 @@ class Output:
     """The answer to one request. ``finish_reason``: ``stop`` (ended by itself), ``length``, or ``error``.
 
     With ``error``, ``text`` is empty and ``error`` says why (for example ``prompt_too_long``). ``n_cached_tokens`` of
-    the prompt were not computed again, because an earlier prompt began with them.
+    the prompt were not computed again, because an earlier prompt began with them. ``counts_estimated``: a server did
+    not say how many tokens it took.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Output:
     n_output_tokens: int
     error: str = ""
     n_cached_tokens: int = 0
+    counts_estimated: bool = False
 
 
 @dataclass(frozen=True)

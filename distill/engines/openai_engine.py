@@ -10,16 +10,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from distill.config import schema
-from distill.engines.base import Done, LabelScores, Output, Request, in_order
+from distill.engines.base import Done, LabelScores, Output, Request, Sampling, in_order
 from distill.engines.encoding import answer_end_ids, encode_request, failed_output
-from distill.engines.endpoints.client import Client, Fault, Refused
+from distill.engines.endpoints.client import Client
+from distill.engines.endpoints.counts import Counts
 from distill.engines.endpoints.descriptors import allow_connections
 from distill.engines.endpoints.doubt import ENOUGH, Doubt
 from distill.engines.endpoints.endpoint import Endpoint
+from distill.engines.endpoints.faults import Fault, Refused
 from distill.engines.endpoints.key import Key
-from distill.engines.endpoints.messages import Answer, Dialect, read_answer
+from distill.engines.endpoints.messages import Dialect
 from distill.engines.endpoints.pace import Pace
 from distill.engines.endpoints.pool import Pool
+from distill.engines.endpoints.wire import Answer, listed, read_answer
 from distill.engines.lines import line_end
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
@@ -60,12 +63,13 @@ class OpenAIEngine:
             self.close()
             raise
         entries = self._pool.entries()
-        self._others = sorted({str(entry.get("owned_by")) for entry in entries} - {"vllm"})
+        self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
         self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else ())
-        limits = [config.max_model_len, *(entry.get("max_model_len") for entry in entries)]
-        self.max_model_len: int | None = min((limit for limit in limits if isinstance(limit, int)), default=None)
+        limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
+        self.max_model_len: int | None = min((limit for limit in limits if limit), default=None)
         """Tokens of prompt and answer together, as the config or the servers say; None where neither does."""
         self._doubt = Doubt()
+        self._counts = Counts(self._tokenizer)
 
     def answer(self, requests: Iterable[Request], done: Done) -> None:
         """Answer a stream of requests; see :class:`distill.engines.base.Engine`.
@@ -130,6 +134,21 @@ class OpenAIEngine:
                              "one, by its name or folder.")
         return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
 
+    def see_that_tokens_are_counted(self, sampling: Sampling, chat: bool) -> None:
+        """Ask a word, and see that the tokens it takes can be told, where a budget depends on them.
+
+        Raises:
+            InputError: neither does the server tell them, nor is a tokenizer named.
+        """
+        if self._tokenizer is not None:
+            return
+        few = replace(sampling, max_tokens=min(16, sampling.max_tokens))
+        output = self.generate([Request("probe", "Hello", few, chat=chat)])[0]
+        if output.counts_estimated:
+            raise InputError("The endpoint does not say how many tokens an answer takes ('usage'), and no tokenizer is "
+                             "named that could tell, so that teacher.budget.max_cost could not be kept. Set the "
+                             "engine's 'tokenizer' to a model with the same one, or teacher.budget.max_cost to null.")
+
     def close(self) -> None:
         """Close the connections."""
         if self._loop.is_closed():
@@ -160,10 +179,11 @@ class OpenAIEngine:
         """Return the work that a request is, or the output of one that cannot be asked."""
         if (request.choices or request.pattern) and self._others:
             raise InputError("Only 'vllm serve' can be told what an answer may look like; these endpoints are served "
-                             f"by {', '.join(self._others)}. Set structured to false, or serve the model with vLLM.")
+                             f"by {listed(self._others)}. Set structured to false, or serve the model with vLLM.")
         if self._sends_tokens:
-            encoded = encode_request(
-                self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
+            with self._counts.lock:
+                encoded = encode_request(
+                    self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
             return failed_output(request, encoded) if encoded.error else self._answer(request, encoded.ids)
         try:
             request.prompt.encode()
@@ -175,21 +195,26 @@ class OpenAIEngine:
         failed = Output(request.id, "", "error", len(ids or ()), 0)
         try:
             answer = await self._ask(request, ids, request.sampling.first_line)
+            used = self._counts.used(request, ids, answer)
             if request.sampling.first_line and self._may_go_on(answer):
                 answer = await self._ask(request, ids, with_line=False)
+                used += self._counts.used(request, ids, answer)
         except (Refused, Fault) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
                 self._doubt.because(request, str(error))
             return replace(failed, error=error.reason)
         text, reason = self._key.hidden_in_answer(answer.text), answer.finish_reason
+        counts = {"n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,
+                  "n_cached_tokens": used.n_cached_tokens, "counts_estimated": used.estimated}
         if reason == "content_filter":
-            return replace(failed, error=reason)
+            return replace(failed, error=reason, **counts)
+        if not reason:  # the server does not say why it ended
+            reason = "length" if used.n_output_tokens >= request.sampling.max_tokens else "stop"
         if request.sampling.first_line and (end := line_end(text)) is not None:
             text, reason = text[:end], "stop"
         if reason == "length":  # a character of several tokens, cut in the middle
             text = text.rstrip("\ufffd")
-        return Output(request.id, text, reason, answer.n_prompt_tokens or len(ids or ()), answer.n_output_tokens,
-                      n_cached_tokens=answer.n_cached_tokens)
+        return Output(request.id, text, reason, **counts)
 
     async def _ask(self, request: Request, ids: list[int] | None, with_line: bool) -> Answer:
         path, body = self._dialect.body(request, ids, with_line)
@@ -198,7 +223,7 @@ class OpenAIEngine:
     def _may_go_on(self, answer: Answer) -> bool:
         """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""
         at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
-        return answer.finish_reason == "stop" and at_newline and line_end(f"{answer.text}\n") is None
+        return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{answer.text}\n") is None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -19,6 +19,7 @@ class Marker:
     ``n_out`` + ``n_failed`` prompts; ``sha256`` is that of the Parquet file. Token counts are the teacher's, and
     ``n_cached_tokens`` are those of prompts that an engine with a prefix cache did not compute again. ``seconds`` is
     the engine's time on this shard: of shards that ran at once, each has the time up to the ends of its own answers.
+    Of ``n_estimated`` answers a server did not tell the tokens.
     """
 
     fingerprint: str
@@ -33,6 +34,7 @@ class Marker:
     n_output_tokens: int
     seconds: float
     n_cached_tokens: int = 0
+    n_estimated: int = 0
 
 
 def parquet_path(folder: Path, name: str) -> Path:
@@ -66,7 +68,7 @@ def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], respons
         n_out=len(responses) - n_failed, n_failed=n_failed, failures=failures, sha256=file_digest(path),
         n_prompt_tokens=sum(item.n_prompt_tokens for item in responses),
         n_output_tokens=sum(item.n_output_tokens for item in responses), seconds=round(seconds, 3),
-        n_cached_tokens=n_cached_tokens)
+        n_cached_tokens=n_cached_tokens, n_estimated=sum(item.counts_estimated for item in responses))
     write_json(marker_path(folder, name), asdict(marker))
     return marker
 

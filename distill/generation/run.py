@@ -9,7 +9,7 @@ from typing import Any
 from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
 from distill.errors import InputError, RunError
-from distill.generation.answer import Job, answer, refuse_overspent
+from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
 from distill.generation.forecast import Forecast
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
@@ -65,7 +65,8 @@ def generate(
         _remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
             spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
-                    "engine": teacher.engine.model_dump(mode="json"), "settings": settings}
+                    "engine": teacher.engine.model_dump(mode="json"), "settings": settings,
+                    "counts_decide": counts_decide(teacher)}
             _mend_journals(responses, prompts_path, pending, settings)
             answer(Job(stage, teacher, run, plan, spec, show), pending)
             _remove_leftovers(responses, set())  # of processes that died meanwhile

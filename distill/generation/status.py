@@ -27,7 +27,8 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     shards, ``in_progress`` those answered in shards still running, ``left`` the rest. ``tokens_per_second`` counts
     output tokens: of the session that runs now, else over all of them; ``seconds_left`` is reckoned from the rows an
     hour of the same (None where nothing tells). ``gpu_hours`` and, where ``teacher`` has prices, ``cost`` are what was
-    spent so far; ``running`` says whether generation runs now.
+    spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
+    tokens.
     """
     all_sessions = sessions(run)
     found: dict[str, dict[str, Any]] = {}
@@ -44,7 +45,8 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "prompts": n_prompts, "done": total["n_out"], "failed": total["n_failed"], "in_progress": in_progress,
             "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
             "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
-            "n_output_tokens": total["n_output_tokens"], "seconds": total["seconds"],
+            "n_output_tokens": total["n_output_tokens"], "n_estimated": total["n_estimated"],
+            "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),
             "running": bool(live), "sessions": len(own),
@@ -60,7 +62,7 @@ def add_up(markers: Iterable[Marker]) -> dict[str, Any]:
     failures: Counter[str] = Counter()
     for marker in listed:
         failures.update(marker.failures)
-    numbers = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens")
+    numbers = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "n_estimated")
     total: dict[str, Any] = {key: sum(getattr(marker, key) for marker in listed) for key in numbers}
     seconds = round(sum(marker.seconds for marker in listed), 3)
     speed = round(total["n_output_tokens"] / seconds, 1) if seconds else 0.0

@@ -33,7 +33,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
 
     ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder, or empty), ``engine``,
     ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``cpus`` (which this
-    process may use; empty: all).
+    process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells).
 
     Raises:
         InputError: the engine cannot be opened with these settings.
@@ -45,6 +45,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     with engines.open_engine(config, Path(spec["model"])) as engine, \
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
+        if spec["counts_decide"]:
+            _see_that_tokens_are_counted(engine, spec["settings"])
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
     return {}
 
@@ -245,6 +247,13 @@ class Worker:
         return self._stopping
 
 
+def _see_that_tokens_are_counted(engine: Any, settings: dict[str, Any]) -> None:
+    family = next(iter(settings["sampling"]))
+    sampling = settings["sampling"][family]
+    engine.see_that_tokens_are_counted(Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+                                       settings["chat_template"][family])
+
+
 def _use_only(cpus: list[int]) -> None:
     """Keep to some of the machine's processors; torch has counted all of them already."""
     import torch
@@ -262,7 +271,7 @@ def _structure(prompt: Prompt, chat: bool) -> tuple[tuple[str, ...], str]:
 def _response(output: Output) -> Response:
     failure = (output.error or "error") if output.finish_reason == "error" else _unwritable(output.text)
     return Response(output.id, "" if failure else output.text, output.finish_reason, output.n_prompt_tokens,
-                    output.n_output_tokens, failure)
+                    output.n_output_tokens, failure, output.counts_estimated)
 
 
 def _unwritable(text: str) -> str:

@@ -16,13 +16,21 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _no_secrets_in_plain_text(self) -> Self:
+        self.refuse_secrets()
+        return self
+
+    def refuse_secrets(self) -> None:
+        """Refuse an address with a secret part where it would be kept as it is.
+
+        Raises:
+            ValueError: there is one; it is not said.
+        """
         for name, value in self:
             items = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
             if any(isinstance(item, str) and has_secrets(item) for item in items):
                 raise ValueError(f"'{name}' holds an address with a password, token or signature, which would be kept "
                                  "in the run's files. Only the paths of corpus.sources may have one; elsewhere take it "
                                  "out, and fetch the file first")
-        return self
 
 
 class HubDataset(Section):

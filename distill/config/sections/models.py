@@ -94,7 +94,7 @@ class OpenAIEngine(Section):
         600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
 
     @model_validator(mode="after")
-    def _no_secrets(self) -> Self:
+    def _no_secrets_in_plain_text(self) -> Self:  # in place of the one that every section has
         # Checked here and not at the fields, so that no error message shows what was written there.
         if not re.fullmatch("[A-Z_][A-Z0-9_]*", self.api_key_variable):
             raise ValueError("api_key_variable must be the name of an environment variable, in capitals; the key "
@@ -103,6 +103,7 @@ class OpenAIEngine(Section):
             _check_address(url)
         if len(set(self.base_urls)) < len(self.base_urls):
             raise ValueError("base_urls names an endpoint twice")
+        self.refuse_secrets()
         return self
 
     def serving(self, model: Model) -> Self:

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from distill.engines.endpoints.client import Client, Fault, Refused
+from distill.engines.endpoints.client import Client
+from distill.engines.endpoints.faults import Fault, Refused
+from distill.engines.endpoints.wire import Served, listed
 
 T = TypeVar("T")
 _PROBE_SECONDS = 60.0
@@ -27,7 +29,7 @@ class Endpoint:
         self.busy_until = 0.0
         self.heard = 0.0
         """When it last said anything, or began to have something to do."""
-        self.models: dict[str, dict[str, Any]] | None = None
+        self.models: dict[str, Served] | None = None
         """What it says of the models it serves, by name; None until it has said so."""
         self._at_work: set[asyncio.Task[Any]] = set()
         self._checks: dict[str, asyncio.Task[str]] = {}
@@ -79,7 +81,7 @@ class Endpoint:
         try:
             self.models = await self.client.models()
             if self.model not in self.models:
-                return f"it serves {', '.join(self.models) or 'no model'}, not {self.model}"
+                return f"it serves {listed(self.models) or 'no model'}, not {self.model}"
             await self.client.check_health()
             if path:
                 asked = {"messages": [{"role": "user", "content": "Hello"}]} if "chat" in path else {"prompt": "Hello"}

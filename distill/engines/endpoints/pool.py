@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from distill.engines.endpoints.client import Fault, Refused
 from distill.engines.endpoints.endpoint import Endpoint
+from distill.engines.endpoints.faults import Fault, Refused
 from distill.engines.endpoints.pace import Pace
 from distill.engines.endpoints.watch import Watch
+from distill.engines.endpoints.wire import Served
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Pool:
         """Return how many requests all endpoints together take at once."""
         return sum(endpoint.concurrency for endpoint in self.endpoints)
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Served]:
         """Return what each endpoint says of the model, where it has said anything."""
         return [endpoint.models[endpoint.model] for endpoint in self.endpoints
                 if endpoint.models and endpoint.model in endpoint.models]

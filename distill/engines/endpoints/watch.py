@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from distill.engines.endpoints.client import Fault
 from distill.engines.endpoints.endpoint import Endpoint
+from distill.engines.endpoints.faults import Fault
 from distill.engines.endpoints.pace import Pace
 from distill.errors import InputError, ProcessDiedError
 
