@@ -1,9 +1,10 @@
 """Servers that speak just enough of OpenAI's protocol to misbehave on demand."""
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from distill.config.schema import OpenAIEngine as Config
 from distill.engines.base import Output, Request, Sampling
 from distill.engines.endpoints.pace import Pace
 
-Reply = tuple[int, bytes, dict[str, str]]
+Reply = tuple[int, bytes | Iterable[bytes], dict[str, str]]
 PACE = Pace(first=0.01, most=0.05, silence=0.2, start=0.3, look=0.02)
 KEY = "planted-key-0123456789"
 HALF = b'{"choices": half'
@@ -59,18 +60,32 @@ class _Handler(BaseHTTPRequestHandler):
         return {"choices": [{**choice, "finish_reason": "content_filter" if "filter" in prompt else "length"}],
                 "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
 
-    def reply(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    def reply(self, status: int, body: bytes | Iterable[bytes],
+              headers: Mapping[str, str] = MappingProxyType({})) -> None:
         if self.server.owner.dead:
             self.close_connection = True
             return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if not isinstance(body, bytes):
+            self.stream(body)
+            return
         self.send_header("Content-Length", str(len(body) + (10 if body == HALF else 0)))
         self.end_headers()
         self.wfile.write(body)
         if body == HALF:
             self.close_connection = True
+
+    def stream(self, parts: Iterable[bytes]) -> None:
+        """Send a body of unknown length, until whoever asked has had enough of it."""
+        self.close_connection = True
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for part in parts:
+                self.wfile.write(part)
+                self.server.owner.n_sent += len(part)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -96,6 +111,7 @@ class Server:
         self.models = models or ("tiny",)
         self.forbidden = "forbidden"
         self.hangs, self.ill, self.dead, self.most_at_once, self.at_once = False, False, False, 0, 0
+        self.n_sent = 0
         self.seen: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._server = _Listener(port, self)
