@@ -131,3 +131,26 @@ def test_an_approval_is_of_one_teacher_and_not_of_the_next(tmp_path: Path, fake:
     with pytest.raises(ApprovalNeeded):
         made(tmp_path, 400, teacher, model="model-b", on_change="discard")
     assert len(fake.asked) == 20
+
+
+WRONG = ["[]", "null", "7", "{", '{"stage": 1}', '{"stage": "knowdist", "devices": "many"}', '{"stage": "knowdist"}',
+         '{"stage": "knowdist", "devices": 1, "seconds": 1e400}', '{"stage": "knowdist", "devices": -1}',
+         '{"stage": "knowdist", "devices": 1, "n_output_tokens": 1' + "0" * 40 + "}"]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_files_of_what_was_spent_and_forecast_that_say_nothing_stop_nothing(
+    tmp_path: Path, fake: FakeEngine, wrong: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "usage").mkdir()
+    (tmp_path / "usage" / "knowdist-x.json").write_text(wrong)
+    (tmp_path / "knowdist").mkdir()
+    for name in ("forecast.json", "approved.json"):
+        (tmp_path / "knowdist" / name).write_text(wrong)
+    teacher = TEACHER.model_copy(update={"price_per_gpu_hour": 1.0, "pilot_rows": 10,
+                                         "budget": Budget(max_cost=1e6, approve=True)})
+    with pytest.raises(ApprovalNeeded):
+        made(tmp_path, 40, teacher)
+    assert approve("knowdist", tmp_path) and made(tmp_path, 40, teacher).ledgers[0].n_in == 40
+    assert caplog.text.count("what was spent in the time that it was of is not counted") == 1
+    assert status(tmp_path, teacher)["knowdist"]["cost"] >= 0

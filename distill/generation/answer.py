@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from distill.config.schema import Teacher
-from distill.errors import RunError
+from distill.errors import InputError, RunError
 from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.journal import journalled
@@ -163,7 +163,10 @@ def _known(job: Job) -> Forecast | None:
 
 def _is_approved(job: Job) -> bool:
     path = job.folder / APPROVED
-    return path.exists() and read_json(path).get("made_for") == job.key
+    try:
+        return bool(read_json(path)["made_for"] == job.key)
+    except (InputError, KeyError, TypeError):
+        return False
 
 
 def _waiting(job: Job, forecast: Forecast) -> ApprovalNeeded:

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from distill.config.schema import Teacher
+from distill.errors import InputError
 from distill.generation.usage import Session, Spent, cost_of
 from distill.storage import read_json, write_json
 
@@ -90,5 +93,12 @@ def save(forecast: Forecast, path: Path) -> None:
 
 
 def load(path: Path) -> Forecast | None:
-    """Return the forecast that was written down, if there is one."""
-    return Forecast(**read_json(path)) if path.exists() else None
+    """Return the forecast that was written down, if there is one that can be read."""
+    if not path.exists():
+        return None
+    try:
+        found: Forecast = TypeAdapter(Forecast).validate_python(read_json(path))
+    except (InputError, ValueError):  # the pilot is asked for again, and what it had answered is there
+        return None
+    numbers = [value for value in asdict(found).values() if isinstance(value, int | float)]
+    return found if all(0 <= number < math.inf for number in numbers) else None

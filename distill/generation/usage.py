@@ -1,11 +1,15 @@
 """What the teacher's time has cost so far: a small file for each time that generation ran, kept up while it runs."""
 
 import contextlib
+import functools
+import logging
 import time
 import uuid
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from distill.config.schema import Teacher
 from distill.errors import InputError
@@ -15,6 +19,9 @@ from distill.storage import read_json, write_json
 FOLDER = "usage"
 _WRITE_SECONDS = 5.0
 _STALE_SECONDS = 30.0
+_MOST = 1e15
+
+log = logging.getLogger("sentidistill.generation")
 
 
 @dataclass
@@ -86,12 +93,31 @@ class Meter:
 
 
 def sessions(run: Path) -> list[Session]:
-    """Return all sessions of a run whose files can be read, in the order in which they began."""
-    names, found = {item.name for item in fields(Session)}, []
-    for path in (run / FOLDER).glob("*.json"):
-        with contextlib.suppress(InputError, TypeError, AttributeError, OSError):
-            found.append(Session(**{key: value for key, value in read_json(path).items() if key in names}))
+    """Return all sessions of a run whose files can be read, in the order in which they began.
+
+    A warning names those that cannot, once: what they have spent is not counted.
+    """
+    found = []
+    for path in sorted((run / FOLDER).glob("*.json")):
+        try:
+            found.append(_session(read_json(path)))
+        except (InputError, ValueError, TypeError, OSError):
+            _say_unread(path)
     return sorted(found, key=lambda item: item.started_at)
+
+
+def _session(value: Any) -> Session:
+    names = {item.name for item in fields(Session)}
+    known = {key: item for key, item in value.items() if key in names} if isinstance(value, dict) else value
+    session: Session = TypeAdapter(Session).validate_python(known)
+    if not all(0 <= item < _MOST for item in asdict(session).values() if isinstance(item, int | float)):
+        raise ValueError("a number that can be none of time, rows or tokens")
+    return session
+
+
+@functools.cache
+def _say_unread(path: Path) -> None:
+    log.warning("%s cannot be read; what was spent in the time that it was of is not counted.", path)
 
 
 @dataclass(frozen=True)
