@@ -1,6 +1,7 @@
 """Endpoints that answer what they should not: whatever it is, it is typed, bounded, and said truly or not at all."""
 
 import asyncio
+import contextlib
 import datetime
 import gzip
 import itertools
@@ -8,10 +9,12 @@ import json
 import math
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,7 +168,7 @@ def test_an_answer_whose_end_has_no_known_reason_is_cut_off_where_it_is_as_long_
     assert long.finish_reason == ("stop" if reason == "eos" else "length")
 
 
-def asked_once(server: Server, **more: Any) -> dict[str, Any]:
+def asked_once(server: Any, **more: Any) -> dict[str, Any]:
     """Ask without the pool, which would ask again."""
     async def ask() -> dict[str, Any]:
         client = Client(server.url, Key("NO_KEY"), more.get("timeout", 60.0), 1)
@@ -290,6 +293,11 @@ def test_a_proxys_password_stands_in_no_error(
     monkeypatch.setenv("https_proxy", f"http://me:planted@127.0.0.1:{server.port}")  # knows no CONNECT
     refused = _problem("https://h.invalid/v1")
     assert f"the proxy 127.0.0.1:{server.port} let no connection pass (status 501)" in refused
+    monkeypatch.setenv("http_proxy", f"http://me:planted@127.0.0.1:{server.port}")
+    server.always = (407, b"", {})
+    with pytest.raises(InputError, match="This is what a proxy says") as error:
+        asked_once(server)
+    said += str(error.value)
     for wrong in ("socks5://me:planted@host:1", "http://me:planted@host:port", "http://me:planted@"):
         monkeypatch.setenv("http_proxy", wrong)
         with pytest.raises(InputError, match="HTTP_PROXY") as error:
@@ -335,6 +343,26 @@ def test_usage_that_stops_coming_does_not_make_a_budget_void(
         asked_of(server, tmp_path, monkeypatch, engine={"tokenizer": None}, price_per_million_output_tokens=1e6 / 5,
                  budget=Budget(max_cost=10.0))
     assert len(server.seen) < 30
+
+
+@pytest.mark.parametrize("said", [
+    b"\x00\xff garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 60, b""],
+    ids=["garbage", "length", "header", "chunk", "nothing"])
+def test_what_is_no_http_is_a_fault_that_passes(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        with pytest.raises(Fault, match="is no HTTP" if said else "Server disconnected") as error:
+            asked_once(address)
+    assert error.value.reason == "server_error" and str(error.value).isprintable()
 
 
 def test_an_answer_that_a_filter_of_the_server_ended_is_counted(opened: Any, server: Server) -> None:

@@ -180,7 +180,7 @@ def test_a_run_reads_a_signed_address_and_goes_on_without_it(
     with open_run(run="runs/run") as run, pytest.raises(InputError, match="environment variable"):
         collect(run)
     monkeypatch.setenv("MY_ADDRESS", address + "planted1")
-    with open_run(run="runs/run", overrides=["corpus.sources.0.path=${MY_ADDRESS}"], on_change="discard") as run:
+    with open_run(run="runs/run", overrides=["corpus.sources.0.path=${MY_ADDRESS}"]) as run:
         assert collect(run).details["texts"] == len(REVIEWS)
         assert "${MY_ADDRESS}" in (run.folder / "config.yaml").read_text()
     guarded.signature = "planted2"  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ _ABOUT_THE_REQUEST = {400, 413, 422}
 _BYTES, _BYTES_A_TOKEN = 1 << 20, 256
 """An answer's body may have so many bytes, and so many for each token that was asked for: many times what is usual."""
 _LIST_BYTES = 8 << 20
+_LONGEST_WAIT = 86_400.0
 
 
 class Client:
@@ -115,6 +116,9 @@ class Client:
         if status in (401, 403):
             what = "does not take the key in" if key.headers() else "wants a key, and there is none in"
             return f"{begin} It {what} the environment variable {key.variable}: set that, and run the command again."
+        if status == 407:
+            return (f"{begin} This is what a proxy says that wants a user and a password: the environment variable "
+                    "http_proxy (https_proxy) can have them, as in http://user:password@host:3128.")
         if status == 404:
             return (f"{begin} Is the address up to and with /v1, and is the model served there under the name that the "
                     "engine's 'model' has?")
@@ -128,7 +132,8 @@ class Client:
 def _seconds(value: str) -> float | None:
     """Return the seconds, or the seconds until the date, that a header Retry-After names; None where it does not."""
     try:
-        return max(0.0, float(value) if value.strip().replace(".", "", 1).isdigit()
-                   else parsedate_to_datetime(value).timestamp() - time.time())
+        asked = (float(value) if value.strip().replace(".", "", 1).isdigit()
+                 else parsedate_to_datetime(value).timestamp() - time.time())
+        return min(max(0.0, asked), _LONGEST_WAIT)
     except (ValueError, TypeError, OverflowError):
         return None

@@ -80,6 +80,8 @@ class Transport:
             raise Fault("unreachable", self._no_connection(error)) from None
         except TimeoutError:
             raise Fault("timeout", f"no answer within {timeout:g} seconds") from None
+        except aiohttp.ClientResponseError as error:  # whose status is aiohttp's, and not the server's
+            raise Fault("server_error", f"what it sends is no HTTP ({self._words(error.message, '')})") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Fault("server_error", self._words(error, "the connection broke off")) from None
 
@@ -128,7 +130,7 @@ class Transport:
             return os.strerror(number)
         return self._words(getattr(error, "os_error", None) or error, "no connection")
 
-    def _words(self, error: Exception, otherwise: str) -> str:
+    def _words(self, error: object, otherwise: str) -> str:
         return printable(self._key.hidden_in(str(error))) or otherwise
 
 
