@@ -24,5 +24,5 @@ def literal(text: str) -> Any:
         with warnings.catch_warnings():  # "\d" in a string is worth a warning to who wrote it as code
             warnings.simplefilter("ignore")
             return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+    except Exception as error:  # whatever the parser says of a text, it is no literal
         raise NoLiteral from error

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from sentibench import released
 from sentibench.data import Item
-from sentibench.gold import Tuples
+from sentibench.gold import TUPLE_READERS, Tuples
 from sentibench.metrics import Scored, bootstrap_interval, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
 from sentibench.parsing import answer_text, read_label, read_tuples
 from sentibench.task import Task
+
+Reading = Literal["released", "paper"]
+"""As the authors' scorers read answers (:mod:`sentibench.released`), or as this project does."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,17 @@ class Answer:
 UNREADABLE = "unreadable_answer"
 
 
-def read_answer(task: Task, raw: str) -> Answer:
-    """Return the label or tuples in raw model output (:mod:`sentibench.parsing`)."""
+def reading_of(task: Task, reading: Reading) -> Reading:
+    """Return how the answers to a task can be read: the authors have scorers for their own tuples only."""
+    return reading if task.gold in TUPLE_READERS else "paper"
+
+
+def read_answer(task: Task, raw: str, sentence: str = "", reading: Reading = "paper") -> Answer:
+    """Return the label or tuples in an answer, by :mod:`sentibench.released` or :mod:`sentibench.parsing`."""
+    if reading_of(task, reading) == "released":
+        read = released.read_tuples(task.gold, raw, sentence)
+        n_wrong = sum(one == released.WRONG for one in read.tuples)
+        return Answer(read.tuples, "", n_wrong) if read.valid else Answer(None, UNREADABLE)
     if task.answer == "label":
         label = read_label(raw, task.labels)
         return Answer(label, "" if label else UNREADABLE)
