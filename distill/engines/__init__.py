@@ -12,9 +12,10 @@ from distill.engines.base import Engine
 
 
 @contextmanager
-def open_engine(config: TeacherEngine, model_folder: Path | None) -> Iterator[Engine]:
+def open_engine(config: TeacherEngine, model_folder: Path | None, processed_scores: bool = False) -> Iterator[Engine]:
     """Load the model in ``model_folder`` (see :func:`distill.models.resolve_model`) and close it at the end.
 
+    ``processed_scores``: label scores are wanted after a repetition penalty, too (which vLLM must know at its start).
     With the engine ``openai``, servers have the model already, and no folder is needed.
 
     Raises:
@@ -29,7 +30,7 @@ def open_engine(config: TeacherEngine, model_folder: Path | None) -> Iterator[En
     elif config.kind == "vllm":
         from distill.engines.vllm_engine import VllmEngine as Vllm
 
-        engine = Vllm(config, model_folder)
+        engine = Vllm(config, model_folder, processed_scores)
     else:
         from distill.engines.transformers_engine import TransformersEngine as Transformers
 

@@ -13,7 +13,9 @@ Done = Callable[[Sequence[Any]], None]
 class Sampling:
     """How to decode. ``temperature`` 0 is greedy; ``stop`` strings end the answer and are not part of it.
 
-    With ``first_line``, so does the end of the first line that is not blank; reasoning in ``<think>`` is no line.
+    With ``first_line``, so does the end of the first line that is not blank; reasoning is no line
+    (:mod:`distill.reasoning`). ``repetition_penalty`` (1: none; :mod:`distill.engines.penalty`) counts the prompt's
+    tokens, too; None leaves it to a server's own settings.
     """
 
     temperature: float = 0.0
@@ -21,6 +23,7 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     first_line: bool = False
+    repetition_penalty: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Request:
 
     The answer is one of ``choices`` where there are any, and matches all of the regular expression ``pattern`` where
     there is one: engines that cannot see to it raise InputError.
+
+    ``first_tokens``: labels are scored by their first token as well, as it would be chosen: after the repetition penalty.
     """
 
     id: str
@@ -40,6 +45,7 @@ class Request:
     seed: int = 0
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    first_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Output:
 class LabelScores:
     """Log-probabilities (natural log) of each label of one request, in the order of the labels asked.
 
-    ``rule`` is ``first_token`` when labels differ in their first token, else ``full_likelihood``.
+    ``rule`` is ``first_token`` when labels differ in their first token, else ``full_likelihood``. ``first_tokens`` are
+    those of each label's first token after the repetition penalty, where the request wants them; equal for labels that
+    begin with the same.
     """
 
     id: str
@@ -73,6 +81,7 @@ class LabelScores:
     n_prompt_tokens: int
     rule: str
     error: str = ""
+    first_tokens: tuple[float, ...] = ()
 
 
 class Engine(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from distill.engines.penalty import penalised
 from distill.engines.rows import Row
 
 _NUCLEUS = 256  # candidates that are looked at first; sorting a whole vocabulary each step is slow
@@ -11,6 +12,9 @@ _NUCLEUS = 256  # candidates that are looked at first; sorting a whole vocabular
 
 def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     """Return one token a row from logits of shape (rows, vocabulary): the likeliest, or a draw."""
+    for index, row in enumerate(rows):
+        if row.sampling.repetition_penalty not in (None, 1):
+            logits[index] = penalised(logits[index], [*row.prompt, *row.tokens], row.sampling.repetition_penalty)
     tokens = logits.argmax(-1).tolist()
     drawn = [index for index, row in enumerate(rows) if row.generator is not None]
     if not drawn:

@@ -24,6 +24,7 @@ from distill.engines.encoding import (
     failed_scores,
 )
 from distill.engines.packing import pack
+from distill.engines.penalty import penalised
 from distill.engines.rows import Row
 from distill.engines.slots import Slots, can_use_slots, ending_logits, last_logits
 from distill.errors import InputError, RunError
@@ -101,17 +102,25 @@ class TransformersEngine:
         scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
         _report(done, list(scores.values()))
 
-        def keep(i: int, found: Sequence[float]) -> None:
-            scores[i] = LabelScores(requests[i].id, tuple(found), len(encoded[i].ids), asked[i][1])
+        def keep(i: int, found: Sequence[float], first_tokens: Sequence[float]) -> None:
+            scores[i] = LabelScores(requests[i].id, tuple(found), len(encoded[i].ids), asked[i][1],
+                                    first_tokens=tuple(first_tokens))
             _report(done, [scores[i]])
 
-        by_rule = {rule: [i for i in range(len(requests)) if i not in scores and asked[i][1] == rule]
-                   for rule in (FIRST_TOKEN, FULL_LIKELIHOOD)}
-        firsts = by_rule[FIRST_TOKEN]
-        for place, logs in self._after([encoded[i].ids for i in firsts]):
-            keep(firsts[place], logs[[ids[0] for ids in asked[firsts[place]][0]]].tolist())
-        for i in by_rule[FULL_LIKELIHOOD]:
-            keep(i, self._likelihoods(encoded[i].ids, asked[i][0], self._batch_tokens))
+        firsts = [i for i in range(len(requests))
+                  if i not in scores and (asked[i][1] == FIRST_TOKEN or requests[i].first_tokens)]
+        whole = {i: [] for i in range(len(requests)) if i not in scores and asked[i][1] == FULL_LIKELIHOOD}
+        for place, logits in self._after([encoded[i].ids for i in firsts]):
+            i = firsts[place]
+            labels_first = [ids[0] for ids in asked[i][0]]
+            chosen = penalised(logits, encoded[i].ids, requests[i].sampling.repetition_penalty or 1.0)
+            first_tokens = chosen.log_softmax(-1)[labels_first].tolist() if requests[i].first_tokens else []
+            if i in whole:
+                whole[i] = first_tokens
+            else:
+                keep(i, logits.log_softmax(-1)[labels_first].tolist(), first_tokens)
+        for i, first_tokens in whole.items():
+            keep(i, self._likelihoods(encoded[i].ids, asked[i][0], self._batch_tokens), first_tokens)
         return [scores[i] for i in range(len(requests))]
 
     def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
@@ -146,7 +155,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _after(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield each sequence's place and the log-probabilities of the token after it, longest sequences first."""
+        """Yield each sequence's place and the logits of the token after it, longest sequences first."""
         if not sequences:
             return
         order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
@@ -170,7 +179,7 @@ class TransformersEngine:
                 size = len(batch) * (longest - start) // 2
                 continue
             del order[:len(batch)]
-            yield from zip(batch, logits.log_softmax(-1), strict=True)
+            yield from zip(batch, logits, strict=True)
 
     @torch.inference_mode()
     def _likelihoods(self, prompt: list[int], labels: Sequence[list[int]], tokens: int) -> list[float]:

@@ -36,8 +36,10 @@ _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 class VllmEngine:
     """See :class:`distill.engines.base.Engine`."""
 
-    def __init__(self, config: schema.VllmEngine, folder: Path) -> None:
+    def __init__(self, config: schema.VllmEngine, folder: Path, processed_scores: bool = False) -> None:
         """Start vLLM on the model in ``folder``. Sets vLLM's environment variables where they are unset.
+
+        ``processed_scores``: label scores are wanted after a repetition penalty, too.
 
         Raises:
             InputError: vLLM is not installed, or the tokenizer cannot be loaded.
@@ -50,7 +52,7 @@ class VllmEngine:
                              "'transformers'.")
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
-        self._llm: Any = start(config, folder)
+        self._llm: Any = start(config, folder, processed_scores)
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
         self._window = 2 * config.max_num_seqs
 
@@ -111,7 +113,7 @@ class VllmEngine:
         scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
         _report(done, list(scores.values()))
         questions = [question for i, (item, (ids, rule)) in enumerate(zip(encoded, asked, strict=True))
-                     if i not in scores for question in _label_questions(i, item.ids, ids, rule)]
+                     if i not in scores for question in _label_questions(i, item.ids, ids, rule, requests[i])]
         found: dict[int, dict[int, list[float]]] = {question.owner: {} for question in questions}
         expected = Counter(question.owner for question in questions)
 
@@ -119,8 +121,11 @@ class VllmEngine:
             owner = questions[at].owner
             found[owner][at] = questions[at].scores(result)
             if len(found[owner]) == expected[owner]:
-                joined = tuple(score for _, part in sorted(found[owner].items()) for score in part)
-                scores[owner] = LabelScores(requests[owner].id, joined, len(encoded[owner].ids), asked[owner][1])
+                plain, first = (tuple(score for place, part in sorted(found[owner].items()) for score in part
+                                      if questions[place].as_chosen == which) for which in (False, True))
+                scores[owner] = LabelScores(
+                    requests[owner].id, plain, len(encoded[owner].ids), asked[owner][1],
+                    first_tokens=first or (plain if requests[owner].first_tokens else ()))
                 _report(done, [scores[owner]])
 
         self._ask([(question.prompt, question.parameters()) for question in questions], keep)
@@ -175,7 +180,8 @@ class VllmEngine:
         stop = [*sampling.stop, *(["\n"] if sampling.first_line and with_line else [])]
         return SamplingParams(
             max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
-            seed=request.seed if sampling.temperature > 0 else None, stop=stop, stop_token_ids=self._end_ids,
+            seed=request.seed if sampling.temperature > 0 else None, stop=stop,
+            repetition_penalty=sampling.repetition_penalty or 1.0, stop_token_ids=self._end_ids,
             detokenize=bool(stop), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY)
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
@@ -212,20 +218,23 @@ class _Question:
     """What vLLM is asked for label scores of request ``owner``.
 
     With ``first_token``: the log-probabilities of the tokens ``label`` after ``prompt``. Else: the likelihood of
-    ``label``, which ends ``prompt``.
+    ``label``, which ends ``prompt``. ``as_chosen``: after the repetition ``penalty``, which takes an engine that shows
+    processed log-probabilities.
     """
 
     owner: int
     prompt: list[int]
     label: list[int]
     rule: str
+    penalty: float = 1.0
+    as_chosen: bool = False
 
     def parameters(self) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
-        return SamplingParams(max_tokens=1, temperature=0, detokenize=False,
+        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, repetition_penalty=self.penalty,
                               output_kind=RequestOutputKind.FINAL_ONLY, **wanted)
 
     def scores(self, result: Any) -> list[float]:
@@ -235,12 +244,16 @@ class _Question:
         return [sum(logs[token].logprob for logs, token in zip(at_label, self.label, strict=True))]
 
 
-def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rule: str) -> list[_Question]:
-    if rule == FIRST_TOKEN:
-        firsts = [label[0] for label in labels]
-        parts = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
-        return [_Question(owner, prompt, part, rule) for part in parts]
-    return [_Question(owner, [*prompt, *label], label, rule) for label in labels]
+def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rule: str,
+                     request: Request) -> list[_Question]:
+    firsts = [label[0] for label in labels]
+    parts = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
+    questions = [_Question(owner, prompt, part, rule) for part in parts] if rule == FIRST_TOKEN else [
+        _Question(owner, [*prompt, *label], label, rule) for label in labels]
+    penalty = request.sampling.repetition_penalty or 1.0
+    if request.first_tokens and (penalty != 1 or rule != FIRST_TOKEN):
+        questions += [_Question(owner, prompt, part, FIRST_TOKEN, penalty, as_chosen=True) for part in parts]
+    return questions
 
 
 def _report(done: Done | None, results: Sequence[Any]) -> None:
