@@ -14,7 +14,8 @@ from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.grammar import tuples_pattern
 from sentibench.gold import NULL
 from sentibench.parsing import first_line
-from sentibench.scoring import Answer, read_answer
+from sentibench.released import answer_of
+from sentibench.scoring import Answer, Reading, read_answer, reading_of
 from sentibench.task import Task
 
 Trace = dict[str, Any]
@@ -31,11 +32,19 @@ class Method:
     """How answers are made. ``max_tokens`` replaces what the task allows a generated answer (reasoning takes more).
 
     With ``structured``, the engine lets the model write nothing but a label, or a list of tuples, of the task.
+
+    ``penalty`` is the repetition penalty that the model ships (None: a server's own); labels are scored without it and
+    with it, and with ``penalised`` answers are generated with it, as the authors' are. ``reading``: how answers are
+    read (default: as the protocol is called); ``cleaned``: :func:`sentibench.released.answer_of`.
     """
 
     classify: Classify = "score"
     max_tokens: int | None = None
     structured: bool = False
+    reading: Reading | None = None
+    penalty: float | None = 1.0
+    penalised: bool = False
+    cleaned: bool = False
 
     def scores(self, task: Task) -> bool:
         """Say whether the task's labels are scored; else the answer is generated."""
@@ -44,15 +53,22 @@ class Method:
     def decoding(self, task: Task) -> dict[str, Any]:
         """Return how the task's answers are made, as JSON values: part of what a result depends on."""
         if self.scores(task):
-            return {"answers": "label scores", "continuations": _continuations(task)}
+            return {"answers": "label scores", "continuations": _continuations(task),
+                    "first_tokens_after_penalty": self.penalty}
         choices, pattern = self.structure(task)
         held = {"choices": choices, "pattern": pattern} if self.structured else {}
+        penalty = self._generation_penalty
         return {"answers": "generated", "temperature": 0.0, "max_tokens": self._tokens(task), "read": "first line",
-                **held}
+                **held, **({} if penalty == 1 else {"repetition_penalty": penalty or "the server's own"})}
+
+    @property
+    def _generation_penalty(self) -> float | None:
+        return self.penalty if self.penalised else 1.0
 
     def sampling(self, task: Task) -> Sampling:
         """Return how the task's answers are generated: greedily, to the end of the first line."""
-        return Sampling(temperature=0.0, max_tokens=self._tokens(task), first_line=True)
+        return Sampling(temperature=0.0, max_tokens=self._tokens(task), first_line=True,
+                        repetition_penalty=self._generation_penalty)
 
     def structure(self, task: Task) -> tuple[tuple[str, ...], str]:
         """Return what a generated answer may be: one of some choices, or what matches a pattern; or anything."""
@@ -70,7 +86,8 @@ class Method:
 def ask(engine: Engine, task: Task, prompts: Sequence[str], method: Method, keep: Callable[[int, Trace], None]) -> None:
     """Put prompts to a model; ``keep`` is told the place and the trace of each as it is answered, in any order."""
     if method.scores(task):
-        requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
+        sampling = Sampling(repetition_penalty=method.penalty)
+        requests = [Request(str(place), prompt, sampling, first_tokens=True) for place, prompt in enumerate(prompts)]
         engine.score_labels(requests, [_continuations(task)] * len(requests), _told(keep, _scored))
     else:
         sampling = method.sampling(task)
@@ -80,15 +97,27 @@ def ask(engine: Engine, task: Task, prompts: Sequence[str], method: Method, keep
         engine.generate(requests, _told(keep, _written))
 
 
-def read(task: Task, trace: Trace) -> Answer:
-    """Return the answer in a trace: of scored labels the likeliest, and of equal ones the first listed."""
+def reading_for(task: Task, method: Method, reading: Reading) -> Reading:
+    """Return how answers that were made by a method can be read: no script of the authors' reads written labels."""
+    return "paper" if task.answer == "label" and not method.scores(task) else reading_of(task, reading)
+
+
+def read(task: Task, trace: Trace, sentence: str = "", reading: Reading = "paper", cleaned: bool = False) -> Answer:
+    """Return the answer in a trace: of scored labels the likeliest, and of equal ones the first listed.
+
+    ``released``: by their first tokens, after the repetition penalty that the model ships; tuples as
+    :mod:`sentibench.released` has it. ``paper``: by their likelihood, without a penalty; all else by
+    :mod:`sentibench.parsing`.
+    """
     if "error" in trace:
         return Answer(None, trace["error"])
     if "scores" in trace:
-        scores = trace["scores"]
+        scores = trace["scores"] if reading == "paper" else trace.get("first_tokens", trace["scores"])
         if not all(map(math.isfinite, scores)):
             return Answer(None, "not_a_number")
         return Answer(task.labels[max(range(len(scores)), key=scores.__getitem__)])
+    if reading == "released" and task.answer == "tuples":
+        return read_answer(task, answer_of(trace["raw"], cleaned), sentence, reading)
     return read_answer(task, first_line(trace["raw"]))
 
 
@@ -105,7 +134,8 @@ def _told(keep: Callable[[int, Trace], None], trace: Callable[[Any], Trace]) -> 
 
 
 def _scored(result: LabelScores) -> Trace:
-    return {"scores": list(result.scores), "rule": result.rule}
+    first = {"first_tokens": list(result.first_tokens)} if result.first_tokens not in ((), result.scores) else {}
+    return {"scores": list(result.scores), "rule": result.rule, **first}
 
 
 def _written(output: Output) -> Trace:

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="score each label, or let the model write one, as a reasoning model must (default: score)")
     run.add_argument("--max-tokens", type=_positive, metavar="N",
                      help="tokens of a written answer (default: 150 for tuples, 16 for a label)")
+    _reading(run, "as the protocol is called")
     _data(run)
     run.add_argument("--out", required=True, metavar="DIR", help="folder for the results; those there are reused")
 
@@ -68,12 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("task", metavar="TASK")
     score.add_argument("--predictions", required=True, metavar="FILE.jsonl",
                        help='lines {"index", "prediction"}, one for each example of the test split')
+    _reading(score, "released")
     _data(score)
     score.add_argument("--json", action="store_true", help='one line {"task", "metric", "value", "n", "invalid"}')
 
     compare = commands.add_parser("compare", help="results side by side")
     compare.add_argument("results", nargs="+", metavar="DIR",
                          help="folders that 'sentibench run --out' wrote; differences are to the first")
+    compare.add_argument("--reading", choices=("released", "paper", "both"),
+                         help="scores by the authors' way of reading the same answers, by ours, or by both side "
+                              "by side (default: as each result was read)")
     compare.add_argument("--with-paper", action="store_true", help="with the rows of the paper's Table 2")
     compare.add_argument("--format", choices=("table", "markdown", "csv", "latex"), default="table")
 
@@ -98,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
 def _protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=("released", "paper"), default="released",
                         help="the authors' scripts, or the paper (default: released)")
+
+
+def _reading(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--reading", choices=("released", "paper"),
+                        help="how answers are read: as the authors' scorers do, or by our own rule, which knows "
+                             f"reasoning and repairs what is malformed (default: {default})")
 
 
 def _limit(parser: argparse.ArgumentParser) -> None:

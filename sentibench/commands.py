@@ -48,7 +48,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_id,
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
-        "classify": arguments.classify, "max_tokens": arguments.max_tokens, "out_dir": str(out)}
+        "classify": arguments.classify, "max_tokens": arguments.max_tokens,
+        "reading": arguments.reading, "out_dir": str(out)}
     results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",
@@ -78,21 +79,24 @@ def score_command(arguments: argparse.Namespace) -> None:
     from sentibench.details import details
     from sentibench.predictions import read_predictions
     from sentibench.registry import get_task
-    from sentibench.scoring import read_answer, summary
+    from sentibench.scoring import read_answer, reading_of, summary
 
     task = get_task(arguments.task)
     items = load_split(task, arguments.data_dir, "test")
-    answers = [read_answer(task, raw) for raw in read_predictions(Path(arguments.predictions), len(items))]
+    reading = reading_of(task, arguments.reading or "released") if task.answer == "tuples" else "paper"
+    answers = [read_answer(task, raw, item.sentence, reading)
+               for item, raw in zip(items, read_predictions(Path(arguments.predictions), len(items)), strict=True)]
     found = summary(task, items, answers, 0)
     accuracy = {"accuracy": found["accuracy"]} if "accuracy" in found else {}
     if arguments.json:
         _line({"task": task.name, "metric": task.metric, "value": found["value"], **accuracy, "n": found["n"],
-               "invalid": found["n_invalid"]})
+               "invalid": found["n_invalid"], "reading": reading})
     else:
         low, high = (_percent(bound) for bound in found["interval_95"])
         sys.stdout.write(f"{task.name} {task.metric} {_percent(found['value'])} % (95% interval {low} to {high}), "
                          f"{'accuracy ' + _percent(found['accuracy']) + ' %, ' if accuracy else ''}"
-                         f"{found['n']} examples, {found['n_invalid']} invalid answers scored as wrong\n")
+                         f"{found['n']} examples, {found['n_invalid']} invalid answers scored as wrong; "
+                         f"reading {reading}\n")
         _print_details(details(task, items, answers))
 
 
@@ -101,8 +105,11 @@ def compare_command(arguments: argparse.Namespace) -> None:
     from sentibench.compare import load, paper_rows, versus
     from sentibench.tables import FORMATS, by_model, by_task, notes
 
-    models = [load(Path(folder), name) for folder, name in _named(arguments.results)]
-    found = [versus(models[0], model) for model in models[1:]]
+    readings = {"both": ("released", "paper")}.get(arguments.reading, (arguments.reading,))
+    models = [load(Path(folder), f"{name} ({reading})" if arguments.reading == "both" else name, reading)
+              for folder, name in _named(arguments.results) for reading in readings]
+    n_readings = len(readings)  # a difference is one of models, not of readings
+    found = [versus(models[place % n_readings], model) for place, model in enumerate(models) if place >= n_readings]
     shown = [*(paper_rows() if arguments.with_paper else ()), *models]
     if arguments.format in FORMATS:
         sys.stdout.write(FORMATS[arguments.format](shown, found))
@@ -112,9 +119,10 @@ def compare_command(arguments: argparse.Namespace) -> None:
     for note in notes(models):
         sys.stdout.write(f"{note}\n")
     protocols = {score.protocol for model in models for score in model.scores.values()}
-    sys.stdout.write(f"Protocol {', '.join(sorted(protocols))}; means over seeds, ± their standard deviation "
-                     "where there are several. Differences: 95% intervals of a paired bootstrap over examples; * where "
-                     "0 lies outside.\n")
+    read = {reading for model in models for score in model.scores.values() for reading in score.readings}
+    sys.stdout.write(f"Protocol {', '.join(sorted(protocols))}; answers read as {', '.join(sorted(read))}; means over "
+                     "seeds, ± their standard deviation where there are several. Differences: 95% intervals of a "
+                     "paired bootstrap over examples; * where 0 lies outside.\n")
     if arguments.with_paper:
         sys.stdout.write("The paper's rows are on its whole data with three seeds: compare with results on the same.\n")
 

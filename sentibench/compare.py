@@ -13,6 +13,8 @@ from distill.storage import read_json
 from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
+from sentibench.runner import as_read
+from sentibench.scoring import Reading
 from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results, spreads
 
 COLUMNS: tuple[str, ...] = (*ORDER, *GROUPS)
@@ -59,22 +61,25 @@ class Evaluated:
     spreads: Mapping[str, float] = field(default_factory=dict)
     scores: Scores = field(default_factory=dict)
     folder: Path | None = None
+    reading: Reading | None = None
 
 
-def load(folder: Path, name: str | None = None) -> Evaluated:
+def load(folder: Path, name: str | None = None, reading: Reading | None = None) -> Evaluated:
     """Return the results in a folder that ``sentibench run`` wrote (or of one model of a run's ``sentibench/``).
+
+    With ``reading``, the scores are those by that reading of the same answers.
 
     Raises:
         InputError: as :func:`sentibench.summary.load_model_results`.
     """
-    scores = load_model_results(folder)
+    scores = load_model_results(folder, reading)
     values = {task: score.value for task, score in scores.items()}
     means = averages(values)
     groups = {group: average.value for group, average in means.items()}
     incomplete = {group: average.missing for group, average in means.items() if average.missing}
     extra = {task: value for task, value in values.items() if task not in all_tasks()}
     return Evaluated(name or folder.name, {**{task: values.get(task) for task in ORDER}, **extra, **groups},
-                     incomplete, spreads(scores), scores, folder)
+                     incomplete, spreads(scores), scores, folder, reading)
 
 
 def paper_rows() -> list[Evaluated]:
@@ -118,6 +123,12 @@ def _difference(value: float, sample: np.ndarray) -> Difference:
 
 def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -> tuple[float, np.ndarray]:
     """Return the difference of two models on a task, and the differences on resampled examples."""
+    read = [model.scores[task].readings for model in (first, second)]
+    if read[0] != read[1]:
+        ways = [" and ".join(sorted(one)) for one in read]
+        raise InputError(f"The answers of {first.name} and {second.name} to {task} were read in different ways "
+                         f"({ways[0]}, {ways[1]}), so their difference would mean nothing. Name one with --reading; "
+                         "results of older versions must be made again, for which kept answers are not asked again.")
     seeds = sorted(set(first.scores[task].by_seed) & set(second.scores[task].by_seed))
     if not seeds:
         raise InputError(f"{first.name} and {second.name} have no seed in common on {task}, so their difference "
@@ -141,7 +152,7 @@ def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -
 def _statistics(model: Evaluated, task: str, seed: int) -> tuple[str, np.ndarray]:
     assert model.folder is not None
     path = model.folder / f"{task}.seed{seed}.json"
-    result: dict[str, Any] = read_json(path)
+    result: dict[str, Any] = as_read(read_json(path), model.reading, path)
     if "statistics" not in result:
         raise InputError(f"{path} holds no statistics of its examples; it was made by an older version. Run the "
                          "evaluation again: only such files are made anew.")

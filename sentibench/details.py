@@ -31,11 +31,12 @@ def elements(
 ) -> dict[str, Mapping[str, float]]:
     """Return precision, recall and F1 (0 to 1) of each field alone: its different values in an example, as a set.
 
-    Where nothing was predicted, precision is 0, and so is recall where there is nothing to find.
+    What is predicted and is no such tuple is left out. Where nothing was predicted, precision is 0, and so is recall
+    where there is nothing to find.
     """
     found = {}
     for number, field in enumerate(fields):
-        pairs = [({one[number] for one in right}, {one[number] for one in answer})
+        pairs = [({one[number] for one in right}, {one[number] for one in answer if len(one) == len(fields)})
                  for right, answer in zip(gold, predicted, strict=True)]
         hits = sum(len(right & answer) for right, answer in pairs)
         n_gold, n_predicted = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))

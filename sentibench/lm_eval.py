@@ -2,8 +2,8 @@
 
 ``lm-eval run --include_path DIR --tasks sentibench`` runs what :func:`export` wrote. Prompts are ours, demonstrations
 and all; answers are read and scored by the same functions as in ``sentibench run``. One thing differs: lm-eval scores
-a label by its whole likelihood, ``sentibench run`` by its first token, as released; where every label is one token,
-they are the same.
+a label by its whole likelihood, ``sentibench run`` by its first token, as released; where every label is one token, and
+the model ships no repetition penalty, they are the same.
 """
 
 import json
@@ -18,7 +18,8 @@ from sentibench.metrics import VALUES, macro_f1, micro_f1, predicted_graphs, sen
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data
 from sentibench.registry import select_tasks
-from sentibench.scoring import read_answer
+from sentibench.released import answer_of
+from sentibench.scoring import read_answer, reading_of
 from sentibench.task import Task
 
 _UTILS = '''"""Called by lm-eval for the tasks in this folder; sentidistill must be installed beside it."""
@@ -47,7 +48,7 @@ def export(
         examples = build_examples(task, load_task_data(task, data_dir, protocol), protocol, seed, limit)
         data = (out / f"{task.name}.jsonl").resolve()
         # ASCII escapes: a prompt can hold a line separator.
-        data.write_text("".join(json.dumps(_document(task, example)) + "\n" for example in examples))
+        data.write_text("".join(json.dumps(_document(task, example, protocol)) + "\n" for example in examples))
         names.append(f"sentibench_{task.name}")
         (out / f"{names[-1]}.yaml").write_text(_dump(_task(task, names[-1], data)))
     (out / "sentibench.yaml").write_text(_dump({"group": "sentibench", "task": names}))
@@ -55,10 +56,11 @@ def export(
     return names
 
 
-def _document(task: Task, example: Example) -> dict[str, Any]:
+def _document(task: Task, example: Example, protocol: Protocol) -> dict[str, Any]:
     item = example.item
     return {
-        "index": example.index, "task": task.ref, "prompt": example.prompt, "sentence": item.sentence,
+        "index": example.index, "task": task.ref, "reading": protocol, "prompt": example.prompt,
+        "sentence": item.sentence,
         "labels": list(task.labels), "label": item.gold if isinstance(item.gold, str) else "",
         # As text: columns of nested lists of different kinds are not for Arrow.
         "gold": json.dumps(item.gold), "graphs": json.dumps([[*(sorted(span) for span in one[:3]), one[3]]
@@ -99,7 +101,9 @@ def process_label(document: Mapping[str, Any], results: Sequence[tuple[float, bo
 def process_tuples(document: Mapping[str, Any], results: Sequence[str]) -> dict[str, list[float]]:
     """Return the statistics of one example from what was generated."""
     (task,) = select_tasks([document["task"]])
-    answer = read_answer(task, first_line(results[0])).value
+    released = document.get("reading") == "released" and reading_of(task, "released") == "released"
+    answer = (read_answer(task, answer_of(results[0]), document["sentence"], "released") if released else
+              read_answer(task, first_line(results[0]))).value
     predicted = answer if isinstance(answer, tuple) else ()
     if task.metric == "sentiment_graph_f1":
         graphs = [(frozenset(one[0]), frozenset(one[1]), frozenset(one[2]), one[3])

@@ -15,18 +15,23 @@ from distill.answers import Answers
 from distill.engines.base import Engine
 from distill.errors import InputError, RunError
 from distill.hashing import fingerprint
+from distill.reading import VERSION as READER
 from distill.storage import read_json, write_json
-from sentibench.answering import Method, Trace, ask, read
+from sentibench.answering import Method, Trace, ask, read, reading_for
+from sentibench.data import Item
 from sentibench.details import details
 from sentibench.gold import Graph
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
 from sentibench.registry import select_tasks
-from sentibench.scoring import Answer, is_correct, summary
+from sentibench.scoring import Answer, Reading, is_correct, summary
 from sentibench.task import Task
 
-SCORER = 3
+SCORER = 4
 """Raised when parsing or a metric changes, so that no result of the old way is reused."""
+_EXCERPT = 300
+OF_A_READING = ("value", "interval_95", "accuracy", "n_invalid", "invalid_rate", "n_unread_tuples", "statistics")
+"""What of a result depends on how its answers are read, and is there for both readings."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ def plan(
             depends_on = {
                 "model": model_id, "protocol": protocol, "prompts_sha256": prompts_sha256(examples),
                 "gold": fingerprint([[example.item.id, _plain(example.item.graphs)] for example in examples]),
-                "decoding": method.decoding(task), "engine": engine_identity, "scorer": SCORER}
+                "decoding": method.decoding(task), "engine": engine_identity, "scorer": SCORER, "reader": READER,
+                "reading": reading_for(task, method, method.reading or protocol), "cleaned": method.cleaned}
             jobs.append(Job(task, seed, protocol, limit, method, examples, data.pool_source, depends_on,
                             out_dir / result_name(task.name, seed)))
     return jobs
@@ -137,12 +143,13 @@ def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
 
 
 def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[str, Any]:
-    answers = [read(job.task, trace) for trace in traces]
     items = [example.item for example in job.examples]
+    reading = job.depends_on["reading"]
+    answers = _read(job, items, traces, reading)
     return {
         "task": job.task.name, "title": job.task.title, "dataset": job.task.dataset, "category": job.task.category,
         "seen": job.task.seen, **summary(job.task, items, answers, job.seed),
-        **details(job.task, items, answers),
+        **details(job.task, items, answers), "reading": reading, **_other_reading(job, items, traces),
         "invalid": dict(sorted(Counter(answer.reason for answer in answers if not answer.valid).items())),
         "protocol": job.protocol, "limit": job.limit, "demonstrations_from": job.pool_source, "seed": job.seed,
         "prompts_sha256": job.depends_on["prompts_sha256"],
@@ -155,11 +162,45 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[
     }
 
 
+def _read(job: Job, items: Sequence[Item], traces: Sequence[Trace], reading: Reading) -> list[Answer]:
+    return [read(job.task, trace, item.sentence, reading, job.method.cleaned)
+            for item, trace in zip(items, traces, strict=True)]
+
+
+def _other_reading(job: Job, items: Sequence[Item], traces: Sequence[Trace]) -> dict[str, Any]:
+    """Return what the same answers score by the other reading, where there is one, under ``other_reading``."""
+    other: Reading = "paper" if job.depends_on["reading"] == "released" else "released"
+    if reading_for(job.task, job.method, other) != other:
+        return {}
+    found = summary(job.task, items, _read(job, items, traces, other), job.seed)
+    return {"other_reading": {"reading": other, **{key: found[key] for key in OF_A_READING if key in found}}}
+
+
+def as_read(result: dict[str, Any], reading: Reading | None, path: Path) -> dict[str, Any]:
+    """Return a result as another reading of the same answers has it; as it is where there is none, or none is asked.
+
+    Raises:
+        InputError: it was made by a version that had one reading only.
+    """
+    if reading is not None and "reading" not in result:
+        raise InputError(f"{path} does not say how its answers were read: it was made by an older version. Run the "
+                         "evaluation again: kept answers are not asked again.")
+    other = result.get("other_reading") or {}
+    if reading is None or other.get("reading") != reading:
+        return result
+    return {**{key: value for key, value in result.items() if key not in OF_A_READING}, **other}
+
+
+def reading_in(result: dict[str, Any]) -> str:
+    """Return how the answers of a result were read."""
+    return result.get("reading", "an older version")
+
+
 def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict[str, Any]:
     row = {"index": example.index, "text": example.item.sentence, "target": example.item.target,
            "gold": example.item.gold, "prediction": answer.value, "correct": is_correct(example.item, answer), **trace}
     if "raw" in row:
-        row["raw"] = first_line(row["raw"])
+        row["raw"] = first_line(row["raw"]) or row["raw"][:_EXCERPT]
     return row if answer.valid else {**row, "invalid": answer.reason}
 
 
@@ -194,6 +235,7 @@ def manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a result of SentiBench. Name a folder that 'sentibench run' wrote.")
     for bulk in ("predictions", "statistics"):
         result.pop(bulk, None)
+        result.get("other_reading", {}).pop(bulk, None)
     return result
 
 

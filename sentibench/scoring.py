@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from sentibench import released
 from sentibench.data import Item
-from sentibench.gold import TUPLE_READERS, Tuples
+from sentibench.gold import Tuples
 from sentibench.metrics import Scored, bootstrap_interval, macro_f1, micro_f1, predicted_graphs, sentiment_graph_f1
 from sentibench.parsing import answer_text, read_label, read_tuples
-from sentibench.task import Task
+from sentibench.task import CATEGORIES, Task
 
 Reading = Literal["released", "paper"]
 """As the authors' scorers read answers (:mod:`sentibench.released`), or as this project does."""
@@ -33,13 +33,13 @@ UNREADABLE = "unreadable_answer"
 
 
 def reading_of(task: Task, reading: Reading) -> Reading:
-    """Return how the answers to a task can be read: the authors have scorers for their own tuples only."""
-    return reading if task.gold in TUPLE_READERS else "paper"
+    """Return how the answers to a task can be read: the authors have scripts for the tasks of Table 1 only."""
+    return reading if task.category in CATEGORIES else "paper"
 
 
 def read_answer(task: Task, raw: str, sentence: str = "", reading: Reading = "paper") -> Answer:
     """Return the label or tuples in an answer, by :mod:`sentibench.released` or :mod:`sentibench.parsing`."""
-    if reading_of(task, reading) == "released":
+    if task.answer == "tuples" and reading_of(task, reading) == "released":
         read = released.read_tuples(task.gold, raw, sentence)
         n_wrong = sum(one == released.WRONG for one in read.tuples)
         return Answer(read.tuples, "", n_wrong) if read.valid else Answer(None, UNREADABLE)

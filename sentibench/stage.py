@@ -11,6 +11,7 @@ from distill.errors import InputError
 from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
+from distill.reading import VERSION as READER
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 from sentibench.data import data_id
@@ -18,7 +19,7 @@ from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
 
-_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured"}
+_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured", "reading"}
 
 
 def evaluate_models(
@@ -43,7 +44,7 @@ def evaluate_models(
     engines = {name: decisive(_engine(config, name)) for name in models}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
-        "texts": texts_id(selected), "scorer": SCORER,
+        "texts": texts_id(selected), "scorer": SCORER, "reader": READER,
         "engines": engines, **config.model_dump(mode="json", include=_SETTINGS)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:

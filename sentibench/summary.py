@@ -8,7 +8,8 @@ from typing import Any
 
 from distill.errors import InputError
 from sentibench.registry import all_tasks
-from sentibench.runner import manifest
+from sentibench.runner import as_read, manifest, reading_in
+from sentibench.scoring import Reading
 from sentibench.task import CATEGORIES
 
 GROUPS: tuple[str, ...] = (*CATEGORIES, "seen", "unseen", "all")
@@ -25,6 +26,11 @@ class TaskScore:
     metric: str
     protocol: str
     by_seed: Mapping[int, dict[str, Any]] = field(repr=False)
+
+    @property
+    def readings(self) -> set[str]:
+        """How the answers were read."""
+        return {reading_in(result) for result in self.by_seed.values()}
 
     @property
     def value(self) -> float:
@@ -61,15 +67,16 @@ Scores = dict[str, TaskScore]
 """One model's scores by task name, in the order of Table 1."""
 
 
-def load_model_results(folder: Path) -> Scores:
-    """Return the scores in a folder of result files.
+def load_model_results(folder: Path, reading: Reading | None = None) -> Scores:
+    """Return the scores in a folder of result files; with ``reading``, those by that reading of the same answers.
 
     Raises:
-        InputError: there are none, one is damaged, or they are of different models or protocols.
+        InputError: there are none, one is damaged, or they are of different models, protocols or readings; or one is of
+            a version that did not keep the scores by ``reading``.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.seed*.json")):
-        result = manifest(path)
+        result = as_read(manifest(path), reading, path)
         found.setdefault(result["task"], {})[result["seed"]] = result
     if not found:
         raise InputError(f"{folder} holds no results of SentiBench (files such as sst2.seed42.json). Name a folder "
@@ -82,6 +89,11 @@ def load_model_results(folder: Path) -> Scores:
     if len(protocols) > 1:
         raise InputError(f"{folder} mixes results of the protocols {' and '.join(sorted(protocols))}, which must not "
                          "be averaged. Keep them in folders of their own.")
+    for name, seeds in found.items():
+        if len(read := {reading_in(result) for result in seeds.values()}) > 1:
+            raise InputError(f"{folder} mixes results of {name} whose answers were read in different ways "
+                             f"({' and '.join(sorted(read))}), which must not be averaged. Run the evaluation again: "
+                             "kept answers are read anew.")
     order = [*all_tasks(), *sorted(set(found) - set(all_tasks()))]
     return {name: _task_score(name, dict(sorted(found[name].items()))) for name in order if name in found}
 

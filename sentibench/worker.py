@@ -1,13 +1,16 @@
 """What runs in the process of its own: open the engine once, evaluate one model on all tasks and seeds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from distill.config.schema import TeacherEngine
+from distill.storage import read_json
 from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
+from sentibench.scoring import Reading
 
 
 class Spec(BaseModel):
@@ -27,7 +30,26 @@ class Spec(BaseModel):
     classify: Classify = "score"
     max_tokens: int | None = None
     structured: bool = False
+    reading: Reading | None = None
     out_dir: str
+
+
+def method_of(asked: Spec) -> Method:
+    """Return how a model is asked, with what the protocol takes from the model's folder.
+
+    Raises:
+        InputError: the folder's settings cannot be used.
+    """
+    from distill.engines.penalty import shipped_penalty
+
+    method = Method(asked.classify, asked.max_tokens, asked.structured, asked.reading,
+                    penalised=asked.protocol == "released")
+    if not asked.model_folder:  # behind an endpoint, which has the settings
+        return replace(method, penalty=None)
+    folder = Path(asked.model_folder)
+    settings = folder / "tokenizer_config.json"
+    cleaned = read_json(settings).get("clean_up_tokenization_spaces", True) if settings.is_file() else True
+    return replace(method, penalty=shipped_penalty(folder), cleaned=bool(cleaned))
 
 
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
@@ -44,10 +66,12 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     from sentibench.runner import manifest, plan, run_jobs
 
     asked = Spec.model_validate(spec)
+    method = method_of(asked)
     jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
-                identity(asked.engine), Path(asked.out_dir), Method(asked.classify, asked.max_tokens, asked.structured))
+                identity(asked.engine), Path(asked.out_dir), method)
     pending = [job for job in jobs if not job.finished()]
     if pending:
-        with run_lock(Path(asked.out_dir)), open_engine(asked.engine, Path(asked.model_folder)) as engine:
+        processed = {"processed_scores": True} if method.penalty not in (None, 1) else {}
+        with run_lock(Path(asked.out_dir)), open_engine(asked.engine, Path(asked.model_folder), **processed) as engine:
             run_jobs(engine, asked.name, pending)
     return {"results": [manifest(job.path) for job in jobs]}

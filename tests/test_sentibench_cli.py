@@ -52,7 +52,8 @@ def test_prompts_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_score_prints_one_line(tmp_path: Path, capsys, gold: list[str]) -> None:
     assert main(predictions(tmp_path / "p.jsonl", gold)) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "task": "sst2", "metric": "macro_f1", "value": 1.0, "accuracy": 1.0, "n": len(gold), "invalid": 0}
+        "task": "sst2", "metric": "macro_f1", "value": 1.0, "accuracy": 1.0, "n": len(gold), "invalid": 0,
+        "reading": "paper"}
 
 
 def test_score_takes_lines_in_any_order_and_counts_empty_predictions(tmp_path: Path, capsys, gold: list[str]) -> None:

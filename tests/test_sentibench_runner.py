@@ -228,7 +228,7 @@ def test_what_cannot_be_read_or_asked_is_counted_and_scored_as_wrong(tmp_path: P
 def test_the_first_line_that_is_not_blank_is_the_answer(text: str, tmp_path: Path) -> None:
     evaluate(HashEngine(text), tmp_path, "atsa")
     rows = read_json(tmp_path / "atsa.seed42.json")["predictions"]
-    assert all(row["prediction"] == [["x", "positive"]] for row in rows)
+    assert all(row["raw"] == "[('x', 'positive')]" for row in rows)
 
 
 def test_averages_never_count_a_missing_task_as_0() -> None:

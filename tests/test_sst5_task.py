@@ -65,7 +65,7 @@ def test_prompts_show_and_answers_are_read_as_the_five_labels() -> None:
     assert "['very negative', 'negative', 'neutral', 'positive', 'very positive']" in example.prompt
     assert example.prompt.count("Label: ") == 4 and example.prompt.endswith("Label:")
     for raw, label in ((" very positive.", "very positive"), ("positive", "positive"), ("Label: Very Negative", "very "
-                       "negative"), ("it is negative", "negative"), ("great", None)):
+                       "negative"), ("it is negative", None), ("great", None)):
         assert read_answer(SST5, raw).value == label
 
 

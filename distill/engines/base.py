@@ -35,7 +35,7 @@ class Request:
     The answer is one of ``choices`` where there are any, and matches all of the regular expression ``pattern`` where
     there is one: engines that cannot see to it raise InputError.
 
-    ``first_tokens``: labels are scored by their first token as well, as it would be chosen: after the repetition penalty.
+    ``first_tokens``: labels are scored by their first token as well, after the repetition penalty.
     """
 
     id: str

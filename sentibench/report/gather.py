@@ -14,7 +14,7 @@ from distill.quality.stage import read_scores, wanted_parts
 from distill.stage import MARKER, kept_changes
 from distill.storage import read_json
 from sentibench.report.cases import case_study, contrasts, prompt_examples
-from sentibench.summary import Scores, averages, load_results
+from sentibench.summary import Scores, TaskScore, averages, load_results
 
 SCHEMA_VERSION = 1
 RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "quality/gold", "quality/judge", "sft", "models/knowdist",
@@ -74,10 +74,21 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
                 "invalid_rate": score.invalid_rate,
                 "interval_95": [statistics.fmean(one["interval_95"][end] for one in seeds) for end in (0, 1)]}
     return {
-        "models": list(results), "same_weights": same, "tasks": list(tasks.values()),
+        "models": list(results), "same_weights": same, "readings": {
+            model: {reading: averages({name: _by(score, reading) for name, score in scores.items()})["all"].value
+                    for reading in ("released", "paper")} for model, scores in results.items()},
+        "read_as": sorted({reading for scores in results.values() for s in scores.values() for reading in s.readings}),
+        "tasks": list(tasks.values()),
         "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
                              for group, average in averages({name: s.value for name, s in scores.items()}).items()}
                      for model, scores in results.items()}}
+
+
+def _by(score: TaskScore, reading: str) -> float:
+    """Return a score by a reading of the answers, or by the only one that there is."""
+    return statistics.fmean((one.get("other_reading") or {}).get("value", one["value"])
+                            if (one.get("other_reading") or {}).get("reading") == reading else one["value"]
+                            for one in score.by_seed.values())
 
 
 def environment() -> dict[str, Any]:

@@ -221,6 +221,13 @@ def _notes(results: dict[str, Any]) -> Any:
                "width of the intervals before you compare.")
     if "random-tiny" in [config[role]["model"]["name"] for role in ("teacher", "student") if config[role]]:
         yield "Models with random weights took part in this run: its scores mean nothing."
+    bench = results["sentibench"]
+    if bench.get("readings"):
+        both = {reading: ", ".join(f"{model} {100 * values[reading]:.1f}" for model, values in bench["readings"].items()
+                                   if values[reading] is not None) for reading in ("released", "paper")}
+        yield (f"Answers are read as '{' and '.join(bench['read_as'])}'. Mean F1 over all tasks, of the same answers "
+               f"as the authors' scorers read them (released): {both['released']}; by this project's rule (paper): "
+               f"{both['paper']}.")
     twins = {model: twin for model, twin in results["sentibench"]["same_weights"].items() if twin}
     for model, twin in twins.items():
         yield f"'{model}' and '{twin}' are the same weights here, so they were evaluated once and share their scores."

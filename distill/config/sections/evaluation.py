@@ -27,6 +27,9 @@ class Evaluate(Section):
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
     classify: Literal["score", "generate"] = Field(
         "score", description="score each label, or let the model write one (reasoning models)")
+    reading: Literal["released", "paper"] | None = Field(
+        None, description="how answers are read: as the authors' scorers do, or by our own rule, which knows "
+                          "reasoning; default: as the protocol is called. Results hold the scores by both")
     max_tokens: int | None = Field(None, ge=1, description="tokens of a written answer; default: as the task has it")
     structured: bool = Field(
         False, description="let models write nothing but labels, or lists of tuples, of the task (vllm, openai). Ours: "
