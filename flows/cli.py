@@ -1,16 +1,15 @@
-"""The ``distill`` command. Exit status: 0 done, 1 the run failed, 2 bad input."""
+"""The ``distill`` command. Exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted."""
 
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distill import __version__
-from distill.errors import InputError, RunError
+from distill.terminal import STOPPED, run_command
 
 STAGE_COMMANDS = {
     "collect": "collect, clean, decontaminate and deduplicate the texts",
@@ -22,6 +21,8 @@ STAGE_COMMANDS = {
     "report": "write report.html, report.md and results.json",
 }
 
+_STOPPED = dict.fromkeys(("ui", "worker"), "Stopped.") | {
+    "dedup": "Stopped. Nothing was written; the same command begins anew."}
 _CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
 _RUN_HELP = "a run folder, or a name under runs/"
 
@@ -29,24 +30,16 @@ _RUN_HELP = "a run folder, or a name under runs/"
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     arguments = build_parser().parse_args(argv)
-    if arguments.action not in ("worker", "ui"):  # which see to it themselves
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is temporary is put away
     _prepare(arguments.verbose or arguments.action in ("worker", "ui"))  # what these two are for is Prefect's log
-    try:
+
+    def work() -> None:
         from flows import commands
 
         getattr(commands, f"{arguments.action}_command")(arguments)
-    except BrokenPipeError:  # `distill encoder predict … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except InputError as error:
-        _fail(str(error), 2)
-    except RunError as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("Stopped. Finished work is kept; the same command goes on from it.", 1)
-    except OSError as error:
-        _fail(f"The operating system refused a file operation: {error}. Finished work is kept; mend the cause and run "
-              "the same command again.", 1)
+
+    status = run_command("error", work, _STOPPED.get(arguments.action, STOPPED))
+    if status:
+        raise SystemExit(status)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -239,11 +232,6 @@ def _prepare(verbose: bool) -> None:
         handler.addFilter(lambda record: not record.name.endswith(".shards"))
     log.addHandler(handler)
     log.propagate = False
-
-
-def _fail(message: str, status: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

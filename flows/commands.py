@@ -1,22 +1,35 @@
 """What the commands of ``distill`` do. Each takes the parsed arguments; heavy modules are imported inside."""
 
 import argparse
-import json
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.process import warm_up
+from distill.terminal import json_text
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the whole way."""
     _check_early(arguments)
-    warm_up()
-    from flows.distill import distill
+    with _server(arguments) as ready:
+        from flows.distill import distill
 
-    _finish(distill(arguments.config, arguments.run, arguments.overrides, arguments.on_change))
+        ready()
+        report = distill(arguments.config, arguments.run, arguments.overrides, arguments.on_change)
+    _finish(report)
+
+
+@contextlib.contextmanager
+def _server(arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """Start what a flow needs: processes that compute, and a Prefect server; yield what waits for the latter."""
+    from flows.own_server import server_for_command
+
+    warm_up()
+    with server_for_command(arguments.verbose) as server:
+        yield server.wait if server else lambda: None
 
 
 def _check_early(arguments: argparse.Namespace) -> None:
@@ -59,11 +72,13 @@ def resume_command(arguments: argparse.Namespace) -> None:
     folder = find_run(arguments.run)
     if arguments.approve:
         _approve(folder)
-    warm_up()
-    from flows.distill import distill
+    with _server(arguments) as ready:
+        from flows.distill import distill
 
-    _finish(distill(run=str(folder), overrides=arguments.overrides, on_change=arguments.on_change,
-                    retry_failed=arguments.retry_failed))
+        ready()
+        report = distill(run=str(folder), overrides=arguments.overrides, on_change=arguments.on_change,
+                         retry_failed=arguments.retry_failed)
+    _finish(report)
 
 
 def _approve(folder: Path) -> None:
@@ -201,10 +216,11 @@ def show_command(arguments: argparse.Namespace) -> None:
 
 def nightly_command(arguments: argparse.Namespace) -> None:
     """Evaluate, add to the history, and hold against the accepted result."""
-    warm_up()
-    from flows.nightly import evaluate
+    with _server(arguments) as ready:
+        from flows.nightly import evaluate
 
-    done = evaluate(arguments.models, arguments.config, arguments.overrides, arguments.runs_dir, arguments.history)
+        ready()
+        done = evaluate(arguments.models, arguments.config, arguments.overrides, arguments.runs_dir, arguments.history)
     for one in done:
         print(f"{one['model']}: {one['new']} new results in {one['results']}")
 
@@ -244,4 +260,4 @@ def config_command(arguments: argparse.Namespace) -> None:
     from flows.run import find_config
 
     config = load_config(find_config(arguments.config), arguments.overrides)
-    print(json.dumps(config.to_json(), indent=2, ensure_ascii=False))
+    print(json_text(config.to_json(), indent=2))

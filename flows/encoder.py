@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from distill.process import call_in_process
 from distill.resources import shipped
 from distill.stage import Outcome
 from distill.storage import lines_of
+from distill.terminal import json_text
 from flows.encoder_run import load_encoder_config, train_run
 from flows.run import folder_of
 
@@ -60,8 +60,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
             found = ask(texts)
             n_cut += found["cut"]
             for text, label, shares in zip(texts, found["labels"], found["probabilities"], strict=True):
-                sys.stdout.write(json.dumps({"text": text, "label": label, "probabilities": dict(
-                    zip(found["names"], shares, strict=True))}, ensure_ascii=False) + "\n")
+                sys.stdout.write(json_text({"text": text, "label": label, "probabilities": dict(
+                    zip(found["names"], shares, strict=True))}) + "\n")
             sys.stdout.flush()
     if lines.n_blank:
         print(f"{lines.n_blank:,} lines were blank, and have no row here.", file=sys.stderr)

@@ -1,11 +1,10 @@
-"""The command ``sentibench``. Exit status 0; 1 for a failed run; 2 for bad input."""
+"""The command ``sentibench``. Exit status 0; 1 for a failed run; 2 for bad input; 130 where it was interrupted."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from distill.errors import InputError, RunError
+from distill.terminal import run_command
 
 DEFAULT_DATA = "shipped:data/sentibench"
 DEFAULT_SEEDS = "42,52,62"
@@ -14,21 +13,14 @@ DEFAULT_SEEDS = "42,52,62"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; problems are one paragraph on the error stream."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         # Imported here, so that --help need not wait for what a command needs.
         from sentibench import commands
 
         getattr(commands, f"{arguments.command}_command")(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `sentibench prompts … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (InputError, RunError) as error:
-        sys.stderr.write(f"sentibench: {error}\n")
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        sys.stderr.write("sentibench: stopped. Finished results are kept: run the same command again to go on.\n")
-        return 1
-    return 0
+
+    return run_command("sentibench", work)
 
 
 def _parser() -> argparse.ArgumentParser:
