@@ -5,7 +5,6 @@ import datetime
 import json
 import logging
 import os
-import re
 import select
 import signal
 import sys
@@ -17,13 +16,13 @@ from typing import Any
 
 from distill.errors import InputError, ProcessDiedError, RunError, may_pass
 from distill.resources import default_cache
+from distill.secrets import without_secrets
 
 STOPPED = "Stopped. Finished work is kept; the same command goes on from it."
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 4.0
 """How long a command that was told to stop may take to put things away."""
 _LONGEST = 600  # characters of a foreign error's message
-_SECRETS = re.compile(r"(?<=://)[^/\s@]*@")
 _KNOWN = (
     (("safetensors",), "A file of model weights (safetensors) is damaged, cut off, or something else"),
     (("pyarrow",), "A table (Parquet) is damaged, cut off, or not of the form that is expected"),
@@ -74,7 +73,7 @@ def explain(error: BaseException, folder: Path | None = None) -> str:
 
 
 def _what(error: BaseException) -> str:
-    said = " ".join(_SECRETS.sub("***@", str(error)).split())
+    said = " ".join(without_secrets(str(error)).split())
     said = f"{said[:_LONGEST]}…" if len(said) > _LONGEST else said.rstrip(".")
     name = type(error).__name__
     told = f"{name}: {said}" if said else name
@@ -105,11 +104,6 @@ def explained(folder: Path | None = None) -> Iterator[None]:
         raise (ProcessDiedError if may_pass(error) else RunError)(explain(error, folder)) from error
 
 
-def without_password(url: str) -> str:
-    """Return an address without the user and the password that it may hold."""
-    return _SECRETS.sub("", url)
-
-
 def write_anything() -> None:
     """Have the output streams write characters that their encoding has not as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
@@ -129,12 +123,14 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 def _say(program: str, message: str, status: int) -> int:
     with contextlib.suppress(OSError, ValueError):  # nobody is left to read it
-        print(f"{program}: {message}", file=sys.stderr, flush=True)
+        # What a file or a server is called could move the cursor, or colour what follows.
+        shown = "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in message)
+        print(f"{program}: {shown}", file=sys.stderr, flush=True)
     return status
 
 
 def _keep(error: BaseException, folder: Path) -> Path | None:
-    text = _SECRETS.sub("***@", "".join(traceback.format_exception(error)))
+    text = without_secrets("".join(traceback.format_exception(error)))
     path = folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}-{type(error).__name__}.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.errors import InputError, RunError
 from distill.gpus import gpus_here
+from distill.secrets import without_secrets
 from flows.gpus import LIMIT
 from flows.notify import VARIABLE
 from flows.server import needs_server
@@ -47,7 +48,7 @@ def deploy(gpus: int | None = None, silent_seconds: int = SILENT_SECONDS, folder
         raise InputError(f"--gpus {gpus} leaves no slot, so that every step on a GPU would wait for ever. Give the "
                          "number of GPUs, 1 or more.")
     api = needs_server()
-    said = [f"server: {api}"]
+    said = [f"server: {without_secrets(api)}"]
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -14,6 +14,7 @@ from distill.errors import may_pass
 from distill.generation.answer import ApprovalNeeded
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange
+from distill.terminal import explained
 from distill.training.stages import MODELS
 from flows import artifacts
 from flows.approval import wait_for_approval
@@ -38,7 +39,7 @@ def try_again(task_: Any, run: Any, state: Any) -> bool:
 def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
     progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()
-    with gpu_slots(gpus_needed(name, run)), progress:
+    with explained(run.folder / "logs"), gpu_slots(gpus_needed(name, run)), progress:
         done = watched(name, run, stage)
     if name == "train":
         artifacts.show_losses(run, MODELS[str(stage)])
@@ -46,6 +47,7 @@ def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
 
 
 @flow(name="distill", validate_parameters=False, on_completion=[tell], on_failure=[tell])
+@explained()
 def distill(
     config: str | None = None,
     run: str | None = None,
@@ -96,6 +98,7 @@ def teacher_answers(run: Run) -> list[dict[str, Any]]:
 
 
 @flow(name="generate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
+@explained()
 def generate(run: str, on_change: OnChange = "stop", retry_failed: bool = False) -> list[dict[str, Any]]:
     """Go on with a run's teacher generation: only the shards without a marker.
 

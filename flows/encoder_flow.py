@@ -12,6 +12,7 @@ from distill.encoder.stage import spread
 from distill.generation.usage import devices_of_engine
 from distill.stage import OnChange
 from distill.storage import read_json
+from distill.terminal import explained
 from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
 from flows.encoder_run import load_encoder_config, train_run
@@ -22,6 +23,7 @@ from flows.run import folder_of
 
 
 @flow(name="encoder", validate_parameters=False, on_completion=[tell], on_failure=[tell])
+@explained()
 def encoder(
     config: str = "after-n",
     run: str | None = None,
@@ -49,7 +51,7 @@ def encoder(
       retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def train(config: EncoderConfig, folder: Path, on_change: OnChange) -> dict[str, Any]:
     """Train every seed, labelling texts first where a teacher is to; return scores by seed, mean and spread."""
-    with within(folder.name, "encoder"), gpu_slots(_gpus(config)):
+    with explained(folder / "logs"), within(folder.name, "encoder"), gpu_slots(_gpus(config)):
         outcomes = train_run(config, folder, on_change)
     return {"seeds": {str(seed): outcome.details for seed, outcome in zip(config.seeds, outcomes, strict=True)},
             "mean and spread": {name: list(values) for name, values in spread(outcomes).items()}}
@@ -60,7 +62,8 @@ def report(folder: Path) -> Path:
     """Write the page on the run."""
     from sentibench.report.encoder.build import build_encoder_report
 
-    return build_encoder_report([folder], folder / "report" / "report.html")
+    with explained(folder / "logs"):
+        return build_encoder_report([folder], folder / "report" / "report.html")
 
 
 def _gpus(config: EncoderConfig) -> int:

@@ -15,6 +15,7 @@ from distill.config.schema import Evaluate
 from distill.errors import InputError, RunError
 from distill.stage import MARKER
 from distill.storage import run_lock
+from distill.terminal import explained
 from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
 from flows.gpus import gpu_slots
@@ -46,6 +47,7 @@ class Evaluation:
 
 
 @flow(name="evaluate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
+@explained()
 def evaluate(
     models: list[str] | None = None,
     config: str | None = None,
@@ -101,7 +103,7 @@ def evaluate(
 def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
     """Evaluate one subject and return the folder of its results."""
     gpus = 0 if subject.endpoint else getattr(settings.engine, "tensor_parallel_size", 1)
-    with within(subject.name, "SentiBench"), gpu_slots(gpus):
+    with explained(root / "logs"), within(subject.name, "SentiBench"), gpu_slots(gpus):
         log.info("begins (%s)", subject.source)
         results = evaluate_subject(subject, settings, root)
         log.info("done; results in %s", results)

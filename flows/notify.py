@@ -63,4 +63,8 @@ def _page(flow_run: Any) -> str:
     """Return the address of the flow run's page, where there is a server with pages."""
     from prefect.utilities.urls import url_for
 
+    from flows import own_server
+
+    if own_server.running is not None:  # it ends with the command, and has no pages
+        return ""
     return url_for("flow-run", obj_id=flow_run.id) or ""

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.errors import InputError, RunError
 from flows.server import needs_server
@@ -104,16 +105,13 @@ def server_for_command(loud: bool = False) -> Iterator[OwnServer | None]:
         InputError: the server in use does not answer, or PREFECT_HOME cannot be written.
     """
     global running
-    # Not more of Prefect than this: the rest is imported while the server starts.
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings
-
-    if running is not None or PREFECT_API_URL.value():
+    settings = _settings()
+    if running is not None or settings.api.url:
         if running is None:
             needs_server(_PATIENCE_SECONDS)
         yield None
         return
-    seconds = get_current_settings().server.ephemeral.startup_timeout_seconds
-    running = OwnServer(Path(PREFECT_HOME.value()), seconds, loud)
+    running = OwnServer(settings.home, settings.server.ephemeral.startup_timeout_seconds, loud)
     try:
         _set_address(running.api)
         yield running
@@ -121,6 +119,20 @@ def server_for_command(loud: bool = False) -> Iterator[OwnServer | None]:
         running.close()
         running = None
         _set_address(None)
+
+
+def _settings() -> Any:
+    # Not more of Prefect than this: the rest is imported while the server starts.
+    from prefect.settings import get_current_settings
+    from pydantic import ValidationError
+
+    try:
+        return get_current_settings()
+    except ValidationError as error:  # whose text shows the values
+        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'an address'}: {one['msg']}"
+                             for one in error.errors())
+        raise InputError(f"Prefect's settings cannot be used ({problems}). Look at the environment variables that "
+                         "begin with PREFECT_, and at 'prefect config view'.") from None
 
 
 def _set_address(api: str | None) -> None:

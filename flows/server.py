@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import webbrowser
 from typing import NoReturn
 
 from distill.errors import InputError, RunError
+from distill.nursery import die_with
+from distill.secrets import without_secrets
 
 PORT = 4200
 _START_SECONDS = 180
@@ -26,12 +26,13 @@ def api_url(port: int = PORT) -> str:
     return PREFECT_API_URL.value() or f"http://127.0.0.1:{port}/api"
 
 
-def answers(api: str) -> bool:
-    """Say whether a server answers at an API address."""
+def answers(api: str, timeout: float = 5) -> bool:
+    """Say whether a server answers at an API address, which may hold a user and a password, within some seconds."""
+    import httpx
+
     try:
-        with urllib.request.urlopen(f"{api}/health", timeout=5) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError, ValueError):
+        return httpx.get(f"{api}/health", timeout=timeout, follow_redirects=True).status_code == 200
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
         return False
 
 
@@ -56,8 +57,8 @@ def _answers_within(api: str, seconds: float) -> bool:
         if waited > seconds:
             return False
         if waited < _POLL_SECONDS:
-            print(f"No Prefect server answers at {api} yet; waiting for it. If that is the wrong address, set "
-                  "PREFECT_API_URL.", file=sys.stderr, flush=True)
+            print(f"No Prefect server answers at {without_secrets(api)} yet; waiting for it. If that is the wrong "
+                  "address, set PREFECT_API_URL.", file=sys.stderr, flush=True)
         time.sleep(_POLL_SECONDS)
     return True
 
@@ -77,9 +78,10 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
     if f"127.0.0.1:{port}" not in api and f"localhost:{port}" not in api:
         raise InputError(f"PREFECT_API_URL is {api}, where no server answers, and which is not on this machine at port "
                          f"{port}. Start that server, or unset the variable to have one started here.")
+    parent = os.getpid()
     process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends the server, too
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        start_new_session=True, preexec_fn=lambda: die_with(parent, signal.SIGTERM))
     try:
         begun = time.monotonic()
         while not answers(api):
@@ -94,7 +96,11 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 PATIENCE = {
@@ -109,13 +115,14 @@ def work(pool: str, health_port: int | None = None) -> NoReturn:
     """Become a worker of a pool, until it is stopped.
 
     It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
-    the server's database is away for a moment. At ``health_port`` of this machine, /health says whether it is well.
+    the server's database is away for a moment. Told to stop, it ends within seconds where the server is away
+    (:mod:`flows.worker`). At ``health_port`` of this machine, /health says whether it is well.
 
     A server that does not answer yet is waited for, as after a machine's start, when all begins at once.
     """
     api = needs_server(math.inf)
     environment = {**PATIENCE, **os.environ, "PREFECT_API_URL": api}
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", pool]
+    command = [sys.executable, "-m", "flows.worker", "worker", "start", "--type", "process", "--pool", pool]
     if health_port:
         command.append("--with-healthcheck")
         environment |= {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(health_port)}
@@ -123,6 +130,6 @@ def work(pool: str, health_port: int | None = None) -> NoReturn:
 
 
 def _open(page: str, browser: bool) -> None:
-    print(f"The pages of Prefect: {page}", flush=True)
+    print(f"The pages of Prefect: {without_secrets(page)}", flush=True)
     if browser and not webbrowser.open(page):
         print("No browser could be opened here; open the address yourself.", flush=True)

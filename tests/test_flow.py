@@ -1,14 +1,13 @@
 """The whole way with flows/configs/ci.yaml, as a user runs it: real processes, Prefect's embedded server."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -72,8 +71,11 @@ def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> N
     while not list(run.glob("knowdist/responses/*.json")):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
+    assert len(started) > 2, "a server, a nursery, an engine"
+    assert not psutil.wait_procs(started, timeout=30)[1], "something outlived the run"
     finished = mtimes(run / "corpus") | mtimes(run / "prompts")
     done = distill("resume", "killed", cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
