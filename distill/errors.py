@@ -23,7 +23,8 @@ class RunError(_Paragraph):
     """The input was acceptable but the run could not be completed; commands exit with status 1."""
 
 
-_STAY = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
+_STAY = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
+         errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.ENODEV}
 
 
 def may_pass(error: object) -> bool:

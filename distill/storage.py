@@ -2,14 +2,17 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import re
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import InputError
+from distill.errors import InputError, may_pass
 
 
 @contextlib.contextmanager
@@ -37,50 +40,106 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all. Half a character, as in a file name that is no UTF-8, is written escaped.
+
+    So what took hours is not lost to a name in it.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.isascii() and _SURROGATE.search(text):  # of a file name that is no UTF-8: it reads back as it was
+        text = json.dumps(value, indent=2)
+    write_text(path, text + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file, tolerating a UTF-8 byte-order mark.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def regular_file(path: Path, hint: str = "Check the path.") -> Path:
+    """Return the path of a file that a user named: of one that ends, not of a device, a pipe or a socket.
 
     Raises:
-        InputError: the file is missing, is not UTF-8, or is not JSON (with the line).
+        InputError: it is something else, or there is none (``hint`` says what it should be).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}. Check the path.") from error
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"There is no file {path}. {hint}") from error
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a NUL in it
+        if may_pass(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"The file {str(path)!r} cannot be looked at ({why}). {hint}") from error
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+             stat.S_IFBLK: "a device"}
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'something else')}, where a file is needed. {hint}")
+    return path
+
+
+def read_text(path: Path, most: int, hint: str = "Check the path.") -> str:
+    """Return the text of a UTF-8 file of at most so many bytes; a byte-order mark is no part of it.
+
+    Raises:
+        InputError: it is no regular file, cannot be read, is larger, or is not UTF-8.
+    """
+    try:
+        with regular_file(path, hint).open("rb") as stream:
+            too_large = os.fstat(stream.fileno()).st_size > most
+            data = b"" if too_large else stream.read(most + 1)
+    except OSError as error:
+        if may_pass(error):
+            raise
+        raise InputError(f"The file {path} cannot be read ({error.strerror}). {hint}") from error
+    if too_large or len(data) > most:
+        raise InputError(f"{path} is larger than {most:,} bytes, which nothing of its kind needs. {hint}")
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+
+
+def read_json(path: Path, most: int = 1 << 31) -> Any:
+    """Read a JSON file of at most so many bytes, tolerating a UTF-8 byte-order mark.
+
+    Raises:
+        InputError: the file is missing or no regular file, too large, not UTF-8, or not JSON (with the line).
+    """
+    try:
+        return json.loads(read_text(path, most))
+    except (ValueError, RecursionError) as error:
+        where = (f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else
+                 "nested too deeply" if isinstance(error, RecursionError) else "a number has thousands of digits")
         raise InputError(f"{path} is not valid JSON ({where}). Is the file complete?") from error
+
+
+_LONGEST_LINE = 1 << 26
 
 
 def lines_of(path: Path, hint: str) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file, or of the input stream (``-``); a byte-order mark is no part of them.
 
     Raises:
-        InputError: there is no such file (``hint`` says what it should be), or it is not UTF-8.
+        InputError: there is no such file (``hint`` says what it should be), or it is not UTF-8, or a line has no end.
     """
-    number = 0
-    try:
-        with open(0 if str(path) == "-" else path, encoding="utf-8-sig", newline="\n",
-                  closefd=str(path) != "-") as stream:
-            for line in stream:
-                number += 1
-                yield line.removesuffix("\n")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"There is no file {path}. {hint}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (after line {number}). Save it as UTF-8.") from error
+    if str(path) != "-":
+        regular_file(path, hint)
+    with open(0 if str(path) == "-" else path, "rb", closefd=str(path) != "-") as stream:
+        for number in itertools.count(1):
+            line = stream.readline(_LONGEST_LINE)
+            if not line:
+                return
+            if len(line) == _LONGEST_LINE:
+                raise InputError(f"{path} line {number} is longer than {_LONGEST_LINE:,} bytes. Is it a text file? "
+                                 f"{hint}")
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path} line {number} is not UTF-8 text. Save the file as UTF-8.") from error
 
 
 def read_lines(path: Path, hint: str) -> list[str]:

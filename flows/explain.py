@@ -28,7 +28,7 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
 
     stored = stored_config(folder)
     asked = load_config(find_config(config), overrides) if config else (
-        load_config(folder / CONFIG, overrides) if overrides else stored)
+        load_config(folder / CONFIG, overrides, resolved=True) if overrides else stored)
     decides = {key for key, *_ in differences(decisive(stored), decisive(asked))}
     rows = [{"where": "config", "key": key, "then": then, "now": now,
              "what": "decides results" if key in decides else "decides nothing that is made"}

@@ -110,7 +110,7 @@ def open_run(
         folder = find_run(str(run))
         resolved = stored_config(folder)
         if overrides:
-            resolved = load_config(folder / CONFIG, overrides)
+            resolved = load_config(folder / CONFIG, overrides, resolved=True)
     else:
         resolved = load_config(find_config(config), overrides)
         folder = folder_of(resolved, run)

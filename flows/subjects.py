@@ -23,7 +23,7 @@ def settings_for(config: str | None, overrides: list[str], runs_dir: Path) -> Ev
         InputError: the config cannot be used, or there is no finished run to take it from.
     """
     path = find_config(config) if config else newest_run(runs_dir) / CONFIG
-    return load_config(path, overrides).evaluate
+    return load_config(path, overrides, resolved=not config).evaluate
 
 
 def newest_run(runs_dir: Path) -> Path:

@@ -3,9 +3,8 @@
 import difflib
 import os
 import re
-import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,43 +12,34 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distill.address import VARIABLE, Expanded
+from distill.config.paths import at_key, models_of, resolve_paths
 from distill.config.schema import Config
 from distill.config.sections.base import Section
+from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
-from distill.resources import PREFIX
 from distill.secrets import has_secrets, is_address
-from distill.storage import write_text
+from distill.storage import read_text, write_text
 
-# Config keys that hold a path; relative ones are meant relative to the config file.
-_PATHS = (
-    ("corpus", "sources", "*", "path"),
-    ("prompts", "icldist", "demonstrations"),
-    ("prompts", "general", "path"),
-    ("evaluate", "data_dir"),
-    ("rows", "knowdist", "*", "path"),
-    ("rows", "icldist", "*", "path"),
-    ("data", "path"),
-    ("data", "texts"),
-)
-# Those that hold a name or a path.
-_NAMES = (("teacher", "model", "name"), ("student", "model", "name"), ("quality", "judge", "model", "name"),
-          ("train", "launch"), ("backbone", "name"))
+_DEEPEST = 32
 T = TypeVar("T", bound=BaseModel)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config) -> T:  # type: ignore[assignment]
+def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config,  # type: ignore[assignment]
+                resolved: bool = False) -> T:
     """Return the resolved config of a YAML file with ``a.b=c`` overrides applied; ``kind`` says of what.
+
+    Its relative paths are meant from its folder, those of overrides from here. With ``resolved`` it is one that
+    :func:`save_config` wrote, whose paths lead from anywhere.
 
     Raises:
         InputError: the file is missing or no YAML mapping, a key is unknown (names the nearest), a value is
             wrong, or an environment variable is unset.
     """
     values = read_yaml(path)
+    if not resolved:
+        values = resolve_paths(_expand(values, path), kind, path.resolve().parent)
     for override in overrides:
-        _apply_override(values, override)
-    values = _expand(values, path)
-    for keys in (*_PATHS, *_NAMES):
-        _absolute(values, keys, path.resolve().parent, only_paths=keys in _NAMES)
+        _apply_override(values, override, kind, path)
     return validate(values, str(path), kind)
 
 
@@ -69,7 +59,10 @@ def validate(values: dict[str, Any], origin: str, kind: type[T] = Config) -> T: 
 
 def save_config(config: Section, path: Path) -> None:
     """Write the resolved config as YAML."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    # Where it was left out it means from here, and written down it would mean from the file.
+    left_out = {"runs_dir"} - config.model_fields_set
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json", exclude=left_out), sort_keys=False,
+                                    allow_unicode=True))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -78,18 +71,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none; the message names the file, and the line where YAML is at fault.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no config file {path}{_nearby(path)}.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder; name the YAML file of a config.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The config {path} is not UTF-8 text. Save it as UTF-8.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"The config {path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from error
+    if not os.path.exists(path):  # which says so also of names that no file can have
+        raise InputError(f"There is no config file {path}{_nearby(path)}.")
+    values = parse_yaml(read_text(path, MOST_BYTES, "Name the YAML file of a config."), f"The config {path}")
     if not isinstance(values, dict):
         raise InputError(f"The config {path} must be a mapping of keys to values, as in 'name: my-run'.")
     return values
@@ -101,34 +85,24 @@ def _nearby(path: Path) -> str:
     return f"; did you mean {folder / close[0]}?" if close else ""
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str, kind: type[BaseModel], path: Path) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set takes KEY=VALUE with dots between the parts of KEY, as in "
                          f"--set train.max_length=1024; '{override}' is not of that form.")
     *parents, last = key.split(".")
+    if len(parents) > _DEEPEST:
+        raise InputError(f"--set names a key of {len(parents) + 1} parts, deeper than any config is.")
     node: Any = values
     for part in parents:
         node = _descend(node, part, override)
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"The value in --set {override} is not valid YAML.") from error
-    value = _from_here(key, value)
+    value = _expand(parse_yaml(text, f"The value in --set {override}"), path)
+    for annotation, marks in at_key([*parents, last], kind):
+        value = resolve_paths(value, annotation, Path.cwd(), marks)
     if isinstance(node, list):
         node[_index(node, last, override)] = value
     else:
         node[last] = value
-
-
-def _from_here(key: str, value: Any) -> Any:
-    """Return an override's value with its relative paths made absolute: the command line means them from here."""
-    parts = tuple("*" if part.isdecimal() else part for part in key.split("."))
-    box = {"value": value}
-    for keys in (*_PATHS, *_NAMES):
-        if keys[:len(parts)] == parts:
-            _absolute(box, ("value", *keys[len(parts):]), Path.cwd(), only_paths=keys in _NAMES)
-    return box["value"]
 
 
 def _descend(node: Any, part: str, override: str) -> Any:
@@ -141,7 +115,7 @@ def _descend(node: Any, part: str, override: str) -> Any:
 
 
 def _index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
+    if not part.isdecimal() or len(part) > 9 or int(part) >= len(node):
         raise InputError(f"In --set {override}, '{part}' should be a position from 0 to {len(node) - 1}.")
     return int(part)
 
@@ -165,22 +139,6 @@ def _expand(value: Any, path: Path) -> Any:
     # What a variable holds of an address may be a secret: it is read when the address is opened (`Address`).
     keeps = is_address(expanded) and (is_address(value) or has_secrets(expanded))
     return Expanded(expanded, value) if expanded != value and keeps else expanded
-
-
-def _absolute(node: Any, keys: Sequence[str], base: Path, only_paths: bool) -> None:
-    *parents, last = keys
-    for part in parents:
-        if part == "*":
-            for item in node if isinstance(node, list) else ():
-                _absolute(item, keys[keys.index("*") + 1:], base, only_paths)
-            return
-        node = node.get(part) if isinstance(node, dict) else None
-    value = node.get(last) if isinstance(node, dict) else None
-    if not isinstance(value, str) or value.startswith((PREFIX, "hub:", "${")) or "://" in value:
-        return
-    if only_paths and not value.startswith((".", "/", "~")):
-        return
-    node[last] = str(Path(os.path.normpath(base / Path(value).expanduser())))
 
 
 def _explain(error: Any, kind: type[BaseModel]) -> str:
@@ -212,11 +170,5 @@ def _walk(location: Sequence[Any], kind: type[BaseModel]) -> tuple[list[str], li
                   and part in typing.get_args(model.model_fields["kind"].annotation)]
         if fields or not tagged:
             shown.append(str(part))
-        candidates = [model for item in fields or tagged or candidates for model in _models(item)]
+        candidates = [model for item in fields or tagged or candidates for model in models_of(item)]
     return shown, candidates
-
-
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for item in typing.get_args(annotation) for model in _models(item)]

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import LocalPath, Section, Seed, operational
 from distill.config.sections.corpus import (
     Clean,
     Corpus,
@@ -94,8 +94,8 @@ class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 42
-    runs_dir: str = "runs"
+    seed: Seed = 42
+    runs_dir: LocalPath = operational("runs", description="from here where left out, else from the config's folder")
     corpus: Corpus | None = None
     prompts: Prompts = Prompts()
     teacher: Teacher | None = None

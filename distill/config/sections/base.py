@@ -1,18 +1,63 @@
 """What every part of the config is built on."""
 
-from typing import Any, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from distill.address import Address
 from distill.secrets import has_secrets
 
+_LARGEST_INT = 2**53
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class PathMark:
+    """What a string of the config may be: a path (``always``), or a name that may be the path of a model's folder.
+
+    ``file``: a name that may be a file's path. ``task``: one that ends in .yaml, or the name of a task.
+    """
+
+    means: Literal["always", "folder", "file", "task"]
+
+    def means_path(self, written: str, path: Path) -> bool:
+        """Say whether what was ``written`` is a path, which leads to ``path``."""
+        if self.means == "task":
+            return written.endswith((".yaml", ".yml"))
+        if self.means == "always" or written.startswith(("./", "../", "/", "~")) or written in (".", ".."):
+            return True
+        return path.is_dir() if self.means == "folder" else path.is_file()
+
+
+LocalPath = Annotated[str, PathMark("always")]
+ModelName = Annotated[str, PathMark("folder")]
+FileName = Annotated[str, PathMark("file")]
+TaskName = Annotated[str, PathMark("task")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seconds = Annotated[float, Field(le=1e9)]
+Processes = Annotated[int, Field(ge=1, le=4096)]
+
 
 class Section(BaseModel):
     """Base of every part of the config."""
 
     # Defaults are validated, too: a 4 for a float would be 4.0 once it was saved and read again: another print.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True)
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _numbers_that_can_be_reckoned_with(self) -> Self:
+        for name, value in self:
+            items = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
+            for item in items:
+                if isinstance(item, int) and abs(item) > _LARGEST_INT:
+                    raise ValueError(f"'{name}' is an integer of {len(hex(item)) - 2} hexadecimal digits; the largest "
+                                     "that is taken is 2 to the power of 53")
+                if isinstance(item, float) and item and not _SMALLEST <= abs(item) <= 1 / _SMALLEST:
+                    raise ValueError(f"'{name}' is {item:g}, but a number other than 0 must lie between {_SMALLEST:g} "
+                                     f"and {1 / _SMALLEST:g}")
+        return self
 
     @model_validator(mode="after")
     def _no_secrets_in_plain_text(self) -> Self:

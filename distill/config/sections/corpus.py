@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from distill.address import Address, Place
-from distill.config.sections.base import HubDataset, Section, operational
+from distill.config.sections.base import HubDataset, PathMark, Processes, Section, operational
 
 
 class SourceBase(Section):
@@ -29,7 +29,7 @@ class FileSource(SourceBase):
     """
 
     kind: Literal["csv", "jsonl", "parquet", "text"]
-    path: Place
+    path: Annotated[Place, PathMark("always")]
 
 
 class HubSource(SourceBase, HubDataset):
@@ -74,10 +74,10 @@ class Corpus(Section):
     clean: Clean = Clean()
     decontaminate: Decontaminate = Decontaminate()
     dedup: Dedup = Dedup()
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    weights: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] = Field(
         {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
     limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
-    workers: int | None = operational(None, ge=1, description="processes that read large files; default: one a core")
+    workers: Processes | None = operational(None, description="processes that read large files; default: one a core")
 
     @model_validator(mode="after")
     def _every_address_is_another(self) -> Self:

@@ -1,10 +1,10 @@
 """The config of an encoder student: a small classifier (Shishaev, 2025)."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section, operational
+from distill.config.sections.base import LocalPath, Processes, Section, Seed, operational
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 RUN_FILE = "encoder.yaml"
@@ -18,8 +18,8 @@ class EncoderData(Section):
     Or ``hub:NAME``, a data set on the Hub with the splits train, validation and test and the columns text and label.
     """
 
-    path: str
-    texts: str | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
+    path: LocalPath
+    texts: LocalPath | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
     names: list[str] = Field(list(SST5), min_length=2)
 
     @model_validator(mode="after")
@@ -103,8 +103,8 @@ class EncoderConfig(Section):
     """A whole run of an encoder student."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    runs_dir: str = "runs"
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([42], min_length=1, description="one model each")
+    runs_dir: LocalPath = operational("runs", description="from here where left out, else from the config's folder")
+    seeds: list[Seed] = Field([42], min_length=1, description="one model each")
     data: EncoderData
     backbone: Model
     labels: Literal["gold", "teacher", "both"] = Field("gold", description="what the train split is trained on")
@@ -119,8 +119,8 @@ class EncoderConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better one on dev, once all is unfrozen")
     batch_size: int = Field(32, ge=1)
-    at_once: int | None = operational(
-        None, ge=1, description="seeds trained at the same time; default: one on each GPU, or else on each core")
+    at_once: Processes | None = operational(
+        None, description="seeds trained at the same time; default: one on each GPU, or else on each core")
     dtype: Literal["auto", "float32", "bfloat16"] = operational(
         "auto", description="what is computed in; auto: bfloat16 on GPUs and on CPUs with AMX")
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import LocalPath, Section, Seed, TaskName
 from distill.config.sections.models import EngineConfig, TeacherEngine, TransformersEngine
 
 
@@ -18,12 +18,12 @@ class HeldOut(Section):
 class Evaluate(Section):
     """SentiBench (Section 3, Table 1)."""
 
-    data_dir: str = Field(
+    data_dir: LocalPath = Field(
         "shipped:data/sentibench",
         description="folder in the layout in which the authors released the 12 data sets; default: our miniature")
-    tasks: list[str] | Literal["all"] = "all"
+    tasks: list[TaskName] | Literal["all"] = "all"
     protocol: Literal["released", "paper"] = "released"
-    seeds: list[int] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
+    seeds: list[Seed] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
     classify: Literal["score", "generate"] = Field(
         "score", description="score each label, or let the model write one (reasoning models)")

@@ -6,7 +6,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distill.config.sections.base import Section, default_kind, operational
+from distill.config.sections.base import (
+    ModelName,
+    PathMark,
+    Processes,
+    Seconds,
+    Section,
+    default_kind,
+    operational,
+)
 
 
 class Model(Section):
@@ -16,7 +24,7 @@ class Model(Section):
     random-weight Llama of under 1M parameters with SmolLM2's tokenizer, for tests of the machinery).
     """
 
-    name: str
+    name: ModelName
     revision: str | None = None
 
 
@@ -56,8 +64,8 @@ class VllmEngine(Section):
 
     kind: Literal["vllm"]
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    tensor_parallel_size: int = operational(1, ge=1)
-    pipeline_parallel_size: int = operational(1, ge=1)
+    tensor_parallel_size: Processes = operational(1)
+    pipeline_parallel_size: Processes = operational(1)
     max_model_len: int | None = Field(None, ge=16)
     max_num_seqs: int = operational(64, ge=1)
     block_size: int | None = operational(
@@ -79,7 +87,7 @@ class OpenAIEngine(Section):
         ..., min_length=1, description="each up to and with /v1; all must serve the same model")
     model: str | None = Field(
         None, min_length=1, description="the name it is served under; default: the name of the teacher's model")
-    tokenizer: Annotated[Model | None, BeforeValidator(_named)] = Field(
+    tokenizer: Annotated[Model | None, BeforeValidator(_named), PathMark("folder")] = Field(
         None, description="counts and encodes the prompts here; default: the teacher's model; null where it cannot be "
                           "had: the student's tokenizer then estimates lengths, and prompts are sent as text")
     send_tokens: bool = Field(
@@ -87,10 +95,11 @@ class OpenAIEngine(Section):
                           "own chat template counts; false: as text, for servers that take no ids")
     max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
     api_key_variable: str = operational("SENTIDISTILL_ENDPOINT_KEY")
-    concurrency: int = operational(64, ge=1, description="requests at once, at each endpoint")
-    timeout: float = operational(600.0, gt=0, description="seconds that one answer may take")
+    concurrency: Annotated[int, Field(ge=1, le=65_536)] = operational(
+        64, description="requests at once, at each endpoint")
+    timeout: Seconds = operational(600.0, gt=0, description="seconds that one answer may take")
     gpus: int = operational(0, ge=0, description="GPUs behind the addresses, for the account of GPU hours and cost")
-    patience: float = operational(
+    patience: Seconds = operational(
         600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
 
     @model_validator(mode="after")

@@ -2,11 +2,18 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from distill.config.sections.base import Section, operational
+from distill.config.sections.base import LocalPath, Processes, Section, operational
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _weighty(weight: float) -> float:
+    if weight and not 1e-6 <= weight <= 1e6:
+        raise ValueError("a weight is 0, or from 0.000001 to 1,000,000")
+    return weight
+
+
+Weight = Annotated[float, Field(ge=0), AfterValidator(_weighty)]
 
 
 class KnowDistWeights(Section):
@@ -75,7 +82,7 @@ class IclDist(Section):
     minimized_instructions: bool = True
     min_demonstrations: int = Field(1, ge=0, le=55)
     max_demonstrations: int = Field(16, ge=0, le=55)
-    demonstrations: str = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
+    demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
     weights: IclDistWeights = IclDistWeights()
 
     @model_validator(mode="after")
@@ -119,7 +126,7 @@ class General(Section):
 
     enabled: bool = True
     samples: int = Field(100_000, ge=0, description="prompts to ask (Section 4.1)")
-    path: str = Field("shipped:data/natural_tasks", description="folder of Super-NaturalInstructions task files")
+    path: LocalPath = Field("shipped:data/natural_tasks", description="folder of Super-NaturalInstructions task files")
     max_tasks: int = Field(100, ge=1, description="tasks to use, about 100 (Section 2.2)")
     languages: list[str] = Field(["English"], description="ours: languages that a task's input, output and instruction "
                                                           "may be in; []: any")
@@ -134,4 +141,4 @@ class Prompts(Section):
     knowdist: KnowDist = KnowDist()
     icldist: IclDist = IclDist()
     general: General = General()
-    workers: int | None = operational(None, ge=1, description="processes that build prompts; default: one a core")
+    workers: Processes | None = operational(None, description="processes that build prompts; default: one a core")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import HubDataset, Section, operational
+from distill.config.sections.base import HubDataset, LocalPath, ModelName, Section, TaskName, operational
 from distill.config.sections.corpus import Decontaminate
 
 
@@ -31,7 +31,7 @@ class FileRows(RowsForm):
     """Files: ``path`` is a file or a glob pattern; ``json`` is a file that holds one list (as Alpaca's)."""
 
     kind: Literal["json", "jsonl", "csv", "parquet"]
-    path: str
+    path: LocalPath
 
 
 class HubRows(RowsForm, HubDataset):
@@ -44,7 +44,7 @@ class SentiBenchRows(Section):
     """SentiBench's own train splits, asked as the evaluation asks them (Table 3), without what a test split holds."""
 
     kind: Literal["sentibench"]
-    tasks: list[str] = Field([], description="tasks by name; default: those of 'categories'")
+    tasks: list[TaskName] = Field([], description="tasks by name; default: those of 'categories'")
     categories: list[Literal["BSA", "MSA", "FSA"]] = Field(["BSA", "MSA", "FSA"])
     demonstrations: int = Field(4, ge=0, description="other train examples shown; the evaluation shows 4")
     limit: int | None = Field(None, ge=1, description="at most this many rows of each task, chosen by hash")
@@ -62,7 +62,7 @@ class Rows(Section):
     knowdist: list[RowSource] = Field([])
     icldist: list[RowSource] = Field([])
     decontaminate: Decontaminate = Decontaminate()
-    teacher: str | None = operational(
+    teacher: ModelName | None = operational(
         None, description="the model that gave the answers, whose licence the model card names")
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section, operational
+from distill.config.sections.base import Processes, Seconds, Section, operational
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 
@@ -63,9 +63,9 @@ class Teacher(Section):
     structured: bool = Field(
         False, description="let the engine write nothing but labels of the prompt's list (vllm, openai). Ours")
     shard_size: int = Field(2000, ge=1, description="ours: prompts in a shard, about; never more than twice this")
-    data_parallel: int = operational(
-        1, ge=1, description="engine processes, each on GPUs of its own, fed from one queue of shards")
-    stall_seconds: float = operational(
+    data_parallel: Processes = operational(
+        1, description="engine processes, each on GPUs of its own, fed from one queue of shards")
+    stall_seconds: Seconds = operational(
         900.0, gt=0, description="an engine process without a sign of life for so long is replaced")
     pilot_rows: int | float = operational(
         0.01, gt=0, description="rows (below 1: their share; at least 64) after which the cost is forecast")

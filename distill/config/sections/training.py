@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section, default_kind, operational
+from distill.config.sections.base import FileName, Seconds, Section, default_kind, operational
 from distill.config.sections.models import Model
 
 
@@ -97,12 +97,12 @@ class Train(Section):
     attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention"] = operational(
         "auto", description="auto: flash_attention_2 where it is installed and a GPU is there, else sdpa")
     gradient_checkpointing: bool = operational(False)
-    launch: str | None = operational(
+    launch: FileName | None = operational(
         None, description="several processes: the name of an accelerate config that ships (8gpu-zero2, ...), or the "
                           "path of one; default: one process, one device")
     eval_fraction: float = Field(0.05, ge=0, lt=0.5, description="ours: rows held out for the loss curve, by hash")
     save_steps: int = operational(500, ge=1, description="optimiser steps between checkpoints, at most")
-    save_minutes: float | None = operational(30, gt=0, description="minutes between checkpoints, at most")
+    save_minutes: Seconds | None = operational(30, gt=0, description="minutes between checkpoints, at most")
     gate: Gate = operational(Gate(), description="decides whether a run goes on, nothing of its models")
     knowdist: StageTraining = StageTraining()
     icldist: StageTraining = StageTraining(**_TABLE_17)

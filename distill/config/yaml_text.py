@@ -1,0 +1,85 @@
+"""YAML from unknown hands: one value for each key; no aliases without end, no depth, no number that costs minutes."""
+
+from typing import Any
+
+import yaml
+
+from distill.errors import InputError
+
+MOST_BYTES = 1 << 20
+_MOST_NODES = 200_000
+_DEEPEST = 64
+_LONGEST_NUMBER = 400
+
+
+class _RefusedError(Exception):
+    def __init__(self, problem: str, node: yaml.Node) -> None:
+        super().__init__(problem)
+        self.problem, self.problem_mark = problem, node.start_mark
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Return what a YAML document holds. ``origin`` is named in errors, as in "The config x.yaml".
+
+    Raises:
+        InputError: it is no YAML; a key stands twice in a mapping; aliases hold themselves, or unfold to more than
+            200,000 values; it is nested more than 64 deep. The message names the line.
+    """
+    try:
+        loader = yaml.SafeLoader(text)  # looks at the characters at once
+    except yaml.YAMLError as error:
+        raise InputError(f"{origin} is not valid YAML: {' '.join(str(error).split())}.") from error
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _unfolded(node, 0, {})
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, _RefusedError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "problem", error)
+        raise InputError(f"{origin} is not valid YAML{where}: {what}.") from error
+    finally:
+        loader.dispose()
+
+
+def _unfolded(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+    """Return how many values a node has once its aliases are written out; 0 in ``known`` is one that is being counted.
+
+    Raises:
+        _RefusedError: they are too many, or too deep, or have no end; or a key stands twice.
+    """
+    if depth > _DEEPEST:
+        raise _RefusedError(f"it is nested more than {_DEEPEST} deep", node)
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise _RefusedError(f"a number has {len(node.value):,} digits", node)
+        return 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _RefusedError("an alias stands inside what it stands for", node)
+        return known[id(node)]
+    known[id(node)] = 0
+    parts = node.value
+    if isinstance(node, yaml.MappingNode):
+        _refuse_doubled(node)
+        parts = [part for pair in node.value for part in pair]
+    count = 1
+    for part in parts:
+        count += _unfolded(part, depth + 1, known)
+        if count > _MOST_NODES:
+            raise _RefusedError(f"its aliases unfold to more than {_MOST_NODES:,} values", node)
+    known[id(node)] = count
+    return count
+
+
+def _refuse_doubled(node: yaml.MappingNode) -> None:
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if key.value in seen:
+            raise _RefusedError(f"the key '{key.value}' stands here and in line {seen[key.value]}; keep one of them",
+                                key)
+        seen[key.value] = key.start_mark.line + 1
