@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 from distill.config.sections.encoder import EncoderConfig, EncoderData
 from distill.encoder.classify import BLOCK, classifier
 from distill.encoder.data import SPLITS, read_split
+from distill.encoder.settings import settings_of
 from distill.encoder.stage import spread
 from distill.errors import InputError
 from distill.process import call_in_process
@@ -35,8 +37,9 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Score a model and print its confusion matrix."""
+    settings_of(arguments.model)  # before a process is begun to find that there is none
     found = call_in_process("distill.encoder.predict:evaluate", {
-        "model": str(arguments.model.resolve()), "data": arguments.data, "split": arguments.split},
+        "model": os.path.abspath(arguments.model), "data": arguments.data, "split": arguments.split},
         arguments.model / "error.log")
     scores = found["scores"]
     cut = f"; {found['cut']:,} were longer than the model takes" if found["cut"] else ""
@@ -52,6 +55,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Classify each line of a file, one JSON line each on the output stream."""
+    settings_of(arguments.model)
     lines = _Lines(arguments.file)
     blocks = lines.blocks()
     first, n_cut = next(blocks), 0
@@ -71,7 +75,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Write a classifier for ONNX Runtime, and say how near its answers are."""
-    if arguments.out.exists() and any(arguments.out.iterdir() if arguments.out.is_dir() else [arguments.out]):
+    settings_of(arguments.model)
+    if os.path.lexists(arguments.out) and any(arguments.out.iterdir() if arguments.out.is_dir() else [arguments.out]):
         raise InputError(f"{arguments.out} is there already. Name a folder that does not exist yet.")
     if arguments.check:
         texts = [text for block in _Lines(arguments.check).blocks() for text in block]
@@ -79,7 +84,7 @@ def export_command(arguments: argparse.Namespace) -> None:
         ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
         texts = [one.text for split in SPLITS for one in read_split(ours, split)]
     found = call_in_process("distill.encoder.onnx:export", {
-        "model": str(arguments.model.resolve()), "out": str(arguments.out.resolve()), "texts": texts},
+        "model": os.path.abspath(arguments.model), "out": os.path.abspath(arguments.out), "texts": texts},
         arguments.model / "error.log")
     print(f"{arguments.out / 'model.onnx'} ({found['bytes'] / 2 ** 20:.0f} MiB) says the same of {found['texts']:,} "
           f"texts in float32 (PyTorch computes in bfloat16 where that is fast); logits differ by at most "

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def paper_command(arguments: argparse.Namespace) -> None:
 
 def _named(folders: Sequence[str]) -> list[tuple[str, str]]:
     """Return each folder with a short name of its own: its last part, with more of the path where those repeat."""
-    parts = [Path(folder).resolve().parts for folder in folders]
+    parts = [Path(os.path.realpath(folder)).parts for folder in folders]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(one[-length:]) for one in parts]
         if len(set(names)) == len(names):

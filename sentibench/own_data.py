@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from distill.storage import read_text
 from sentibench.gold import GoldError, Tuples
 from sentibench.task import Task
+
+MOST_BYTES = 1 << 30
 
 
 def own_rows(task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the lines of a user's own data with their numbers, from 1."""
     try:
-        text = Path(task.file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The data of the task '{task.name}', {task.file}, cannot be read ({error}). Its task file "
+        text = read_text(Path(task.file), MOST_BYTES)
+    except InputError as error:
+        raise InputError(f"The data of the task '{task.name}', {task.file}, cannot be read: {error} Its task file "
                          f"{task.own} names it under 'data', relative to itself.") from error
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): U+2028 may stand in a JSON string
         if line.strip():
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 raise InputError(f"{task.file}, line {number}, is not JSON ({error}).") from error
             if not isinstance(row, dict):
                 raise InputError(f"{task.file}, line {number}, is not a JSON object.")

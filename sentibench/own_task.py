@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
+from distill.storage import read_text
 from sentibench.task import Closed, PromptTexts, Task
 
 
@@ -41,12 +42,9 @@ def load_task_file(path: Path) -> Task:
     Raises:
         InputError: there is no such file, or it does not describe a task; the message names the key.
     """
+    values = parse_yaml(read_text(path, MOST_BYTES, "A task that cannot be read is not run."), f"The task file {path}")
     try:
-        own = OwnTask.model_validate(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise InputError(f"The task file {path} cannot be read ({error.strerror}). Name a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The task file {path} is not YAML: {' '.join(str(error).split())[:300]}.") from error
+        own = OwnTask.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -57,5 +55,5 @@ def load_task_file(path: Path) -> Task:
         splits=("train", "test"), gold="label" if own.labels else "tuples", labels=own.labels, fields=own.fields,
         answer="label" if own.labels else "tuples", max_tokens=None if own.labels else own.max_tokens,
         metric="macro_f1" if own.labels else "micro_f1", own=str(path.resolve()),
-        file=str((path.parent / own.data).resolve()), texts=PromptTexts(
+        file=str((path.parent / Path(own.data).expanduser()).resolve()), texts=PromptTexts(
             source=str(path), instruction=own.instruction, demonstration=own.demonstration, question=own.question))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from distill.errors import InputError
+from distill.storage import read_text
 
 
 def read_predictions(path: Path, n: int) -> list[str]:
@@ -14,11 +15,7 @@ def read_predictions(path: Path, n: int) -> list[str]:
     Raises:
         InputError: the file cannot be read, or a line is malformed, doubled, out of range or missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The predictions file {path} cannot be read ({error}). Check that it is there and is "
-                         "UTF-8 text.") from error
+    text = read_text(path, 1 << 30, "--predictions names a JSON Lines file.")
     found: dict[int, tuple[str, int]] = {}
     # Not splitlines(): a line separator may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -41,7 +38,7 @@ def read_predictions(path: Path, n: int) -> list[str]:
 def _line(path: Path, number: int, line: str) -> tuple[int, str]:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"{path}, line {number}, is not JSON ({error}). Each line is one object such as "
                          '{"index": 0, "prediction": "positive"}.') from error
     index = row.get("index") if isinstance(row, dict) else None

@@ -1,5 +1,6 @@
 """A classifier in a process of its own, which is asked block by block. Needs no torch itself."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
         ProcessDiedError: its process was killed or crashed.
     """
     log = model / "error.log"
-    with Child("distill.encoder.predict:serve", {"model": str(model.resolve())}, channel=True) as child:
+    with Child("distill.encoder.predict:serve", {"model": os.path.abspath(model)}, channel=True) as child:
         while not child.connected() and child.status is None:
             time.sleep(_TICK_SECONDS)
         connection = child.connection

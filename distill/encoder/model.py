@@ -10,12 +10,13 @@ from torch import nn
 
 from distill.config.load import read_yaml
 from distill.config.sections.encoder import EncoderConfig, Head
+from distill.encoder.settings import SETTINGS, settings_of
 from distill.errors import InputError
 from distill.models.folder import load_tokenizer, quiet_transformers
 from distill.resources import shipped
-from distill.storage import read_json, write_json
+from distill.storage import write_json
 
-_HEAD, SETTINGS = "head.safetensors", "classifier.json"
+_HEAD = "head.safetensors"
 
 
 class Classifier(nn.Module):
@@ -129,18 +130,6 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
     write_json(folder / SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
                                     "prompt": task_prompt(config), "bfloat16": bfloat16,
                                     "max_length": min(config.max_length, most_tokens(model.backbone, tokenizer))})
-
-
-def settings_of(folder: Path) -> dict[str, Any]:
-    """Return how a saved or exported classifier is asked, and what its classes are called.
-
-    Raises:
-        InputError: the folder holds none.
-    """
-    if not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder} holds no encoder classifier: {SETTINGS} is missing. Name a folder that "
-                         "'distill encoder train' or 'distill encoder export' made, such as runs/<name>/models/seed42.")
-    return read_json(folder / SETTINGS)
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from distill.config.yaml_text import parse_yaml
+from distill.errors import InputError
+from distill.storage import read_text
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,14 @@ def licence_of(name: str, folder: Path | None = None) -> Licence:
     return same or Licence(said, said, "" if said in ("apache-2.0", "mit", "bsd-3-clause") else UNKNOWN.warning)
 
 
+_MOST_BYTES = 1 << 22
+
+
 def _said(folder: Path) -> str:
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
+        text = read_text(folder / "README.md", _MOST_BYTES)
+        head = parse_yaml(text.split("---")[1], "Its head") if text.startswith("---") else {}
+    except (InputError, OSError, IndexError):
         return ""
     if not isinstance(head, dict):
         return ""

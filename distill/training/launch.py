@@ -17,13 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distill.config.schema import Train
+from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.gpus import visible_gpus
 from distill.nursery import die_with
-from distill.storage import read_json, write_json
+from distill.storage import read_json, read_text, write_json
 from distill.training.arguments import batch_plan
 from distill.training.checkpoints import FOLDER
 
@@ -64,13 +63,14 @@ def cluster_of(name: str) -> Cluster:
     """
     shipped = {path.stem: path for path in sorted((Path(str(files("distill.training"))) / "accelerate").glob("*.yaml"))}
     path = shipped.get(name, Path(name))
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-        processes, machines = int(said["num_processes"]), int(said.get("num_machines", 1))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise InputError(f"train.launch names '{name}', but there is no such accelerate config. Give the path of one, "
-                         f"or the name of one that ships: {', '.join(shipped)}.") from error
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+                         f"or the name of one that ships: {', '.join(shipped)}.")
+    said = parse_yaml(read_text(path, MOST_BYTES, "train.launch names an accelerate config."),
+                      f"The accelerate config {path}")
+    try:
+        processes, machines = int(said["num_processes"]), int(said.get("num_machines", 1))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(f"train.launch names {path}, which is no accelerate config: it needs num_processes, and "
                          "distributed_type. 'accelerate config' writes one.") from error
     kind = str(said.get("distributed_type") or "NO")  # YAML reads a bare NO as false
