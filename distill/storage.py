@@ -117,7 +117,7 @@ def read_json(path: Path, most: int = 1 << 31) -> Any:
         raise InputError(f"{path} is not valid JSON ({where}). Is the file complete?") from error
 
 
-_LONGEST_LINE = 1 << 26
+_LONGEST_LINE = 1 << 24
 
 
 def lines_of(path: Path, hint: str) -> Iterator[str]:

@@ -64,6 +64,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SENTIDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(own_server, "OwnServer", no_server)
     monkeypatch.setattr("flows.commands.warm_up", lambda: None)
+    monkeypatch.setattr("distill.process.call_in_process", no_server)
     monkeypatch.setattr(deploy, "needs_server", no_server)
     return tmp_path
 
@@ -85,7 +86,7 @@ COMMANDS = [("distill", words) for words, _ in leaves(flows.cli.build_parser()) 
     ("sentibench", words) for words, _ in leaves(sentibench.cli._parser())]
 
 
-@pytest.mark.parametrize(("program", "words"), COMMANDS, ids=lambda part: "-".join([part] if str(part) == part else part))
+@pytest.mark.parametrize(("program", "words"), COMMANDS, ids=["-".join([first, *words]) for first, words in COMMANDS])
 def test_no_broken_input_of_any_command_ends_in_a_traceback(
         program: str, words: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = dict(leaves(flows.cli.build_parser() if program == "distill" else sentibench.cli._parser()))[words]
