@@ -69,6 +69,11 @@ def _without_blocks(text: str) -> Answer:
     return Answer(answer, position > 0)
 
 
+def marked(thoughts: str, answer: str) -> str:
+    """Return one text of both, where a server tells them apart; without an answer, the reasoning did not end in one."""
+    return f"<think>{thoughts}</think>{answer}" if answer.strip() else f"<think>{thoughts}"
+
+
 def begins_within(text: str) -> str:
     """Return the mark with which a prompt opens the reasoning that the model goes on with; empty where it does not.
 

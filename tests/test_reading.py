@@ -2,12 +2,18 @@
 
 import json
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import reasoning
+from distill.engines.base import Request, Sampling
+from distill.engines.encoding import answer_text, encode_request
+from distill.engines.endpoints.wire import read_answer
+from distill.engines.rows import Row
+from distill.models import load_tokenizer
 from distill.prompting.labels import python_list
 from distill.reading import canonical, fold, parse_answer
 from sentibench.parsing import read_label
@@ -157,3 +163,29 @@ def test_huge_answers_are_read_in_no_time(text: str) -> None:
     assert parse_answer(text, POLARITY, multi_label=False) is None
     assert canonical(text, POLARITY) is None
     parse_answer(text, EKMAN, multi_label=True)
+
+
+def test_a_servers_reasoning_is_told_from_its_answer() -> None:
+    def reply(**message: object) -> dict[str, object]:
+        return {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": "stop"}]}
+
+    for key in ("reasoning_content", "reasoning"):
+        assert reasoning.split(read_answer(reply(content="positive", **{key: "Is it?"})).text).answer == "positive"
+        assert reasoning.split(read_answer(reply(content=None, **{key: "Is it?"})).text).cut_off
+    assert read_answer(reply(content=None)).text == ""
+    assert read_answer(reply(content="positive", reasoning_content=None)).text == "positive"
+
+
+def test_reasoning_that_the_chat_template_opens_is_never_an_answer(tiny_model: Path) -> None:
+    """The closing mark alone, or none at all, comes from models whose template ends with the opening one."""
+    tokenizer = load_tokenizer(tiny_model)
+    plain = encode_request(tokenizer, Request("a", "Is it good? <think>", chat=True), 500, 5)
+    turn = "<|im_start|>assistant\n"
+    tokenizer.chat_template = tokenizer.chat_template.replace(turn, f"{turn}<think>\n")
+    opened = encode_request(tokenizer, Request("a", "Is it good?", chat=True), 500, 5)
+    raw = encode_request(tokenizer, Request("a", "Is it good? <think>"), 500, 5)
+    assert (plain.opening, opened.opening, raw.opening) == ("", "<think>", "")
+    ids = tokenizer("They like it.", add_special_tokens=False)["input_ids"]
+    text, _ = answer_text(tokenizer, ids, "length", [], Sampling(), opened.opening)
+    assert reasoning.split(text).cut_off
+    assert not Row([1], Sampling(first_line=True), 0, opening="<think>")._stopped(tokenizer)

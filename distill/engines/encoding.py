@@ -8,18 +8,25 @@ from typing import Any
 from distill.engines.base import LabelScores, Output, Request, Sampling
 from distill.engines.lines import line_end
 from distill.errors import InputError
+from distill.reasoning import begins_within
 from distill.storage import read_json
 from distill.tokenization import encode_prompt, stop_token_ids
 
 FIRST_TOKEN, FULL_LIKELIHOOD = "first_token", "full_likelihood"
+_TAIL = 16  # tokens of a prompt in which a mark that ends it stands
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt's token ids, or the reason why it cannot be asked (``error``)."""
+    """A prompt's token ids, or the reason why it cannot be asked (``error``).
+
+    ``opening`` is the mark with which its chat template opens the model's reasoning (:mod:`distill.reasoning`), where
+    it does: it belongs to the answer.
+    """
 
     ids: list[int]
     error: str = ""
+    opening: str = ""
 
 
 def encode_request(tokenizer: Any, request: Request, limit: int, room: int) -> Encoded:
@@ -39,7 +46,9 @@ def encode_request(tokenizer: Any, request: Request, limit: int, room: int) -> E
         return Encoded([], "not_encodable")
     if not ids:
         return Encoded(ids, "empty_prompt")
-    return Encoded(ids, "prompt_too_long" if len(ids) + room > limit else "")
+    if len(ids) + room > limit:
+        return Encoded(ids, "prompt_too_long")
+    return Encoded(ids, opening=begins_within(tokenizer.decode(ids[-_TAIL:])) if request.chat else "")
 
 
 def encode_labels(tokenizer: Any, labels: Sequence[str]) -> tuple[list[list[int]], str]:
@@ -66,13 +75,13 @@ def answer_end_ids(tokenizer: Any, folder: Path) -> list[int]:
 
 
 def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Sequence[int],
-                sampling: Sampling) -> tuple[str, str]:
-    """Return an answer's text, without what ended it, and the finish reason.
+                sampling: Sampling, opening: str = "") -> tuple[str, str]:
+    """Return an answer's text behind its ``opening``, without what ended it, and the finish reason.
 
     A character of several tokens that ``max_tokens`` cut in the middle is left out.
     """
     kept = list(tokens[:-1]) if tokens and tokens[-1] in end_ids else list(tokens)
-    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text = opening + tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     ends = [text.find(string) for string in sampling.stop if string in text]
     if sampling.first_line and (end := line_end(text)) is not None:
         ends.append(end)

@@ -184,26 +184,28 @@ class OpenAIEngine:
             with self._counts.lock:
                 encoded = encode_request(
                     self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
-            return failed_output(request, encoded) if encoded.error else self._answer(request, encoded.ids)
+            if encoded.error:
+                return failed_output(request, encoded)
+            return self._answer(request, encoded.ids, encoded.opening)
         try:
             request.prompt.encode()
         except UnicodeEncodeError:
             return Output(request.id, "", "error", 0, 0, "not_encodable")
         return self._answer(request, None) if request.prompt else Output(request.id, "", "error", 0, 0, "empty_prompt")
 
-    async def _answer(self, request: Request, ids: list[int] | None) -> Output:
+    async def _answer(self, request: Request, ids: list[int] | None, opening: str = "") -> Output:
         failed = Output(request.id, "", "error", len(ids or ()), 0)
         try:
             answer = await self._ask(request, ids, request.sampling.first_line)
             used = self._counts.used(request, ids, answer)
-            if request.sampling.first_line and self._may_go_on(answer):
+            if request.sampling.first_line and self._may_go_on(answer, opening):
                 answer = await self._ask(request, ids, with_line=False)
                 used += self._counts.used(request, ids, answer)
         except (Refused, Fault) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
                 self._doubt.because(request, str(error))
             return replace(failed, error=error.reason)
-        text, reason = self._key.hidden_in_answer(answer.text), answer.finish_reason
+        text, reason = opening + self._key.hidden_in_answer(answer.text), answer.finish_reason
         counts = {"n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,
                   "n_cached_tokens": used.n_cached_tokens, "counts_estimated": used.estimated}
         if reason == "content_filter":
@@ -220,10 +222,10 @@ class OpenAIEngine:
         path, body = self._dialect.body(request, ids, with_line)
         return await self._pool.ask(path, body, read_answer)
 
-    def _may_go_on(self, answer: Answer) -> bool:
+    def _may_go_on(self, answer: Answer, opening: str) -> bool:
         """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""
         at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
-        return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{answer.text}\n") is None
+        return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{opening}{answer.text}\n") is None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

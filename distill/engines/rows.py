@@ -12,12 +12,16 @@ from distill.engines.lines import line_end
 
 @dataclass
 class Row:
-    """One answer in the making. ``tokens`` includes the token that ended it; ``reason`` is empty while it runs."""
+    """One answer in the making. ``tokens`` includes the token that ended it; ``reason`` is empty while it runs.
+
+    ``opening``: what of the prompt belongs to the answer (:class:`distill.engines.encoding.Encoded`).
+    """
 
     prompt: list[int]
     sampling: Sampling
     seed: int
     index: int = 0
+    opening: str = ""
     tokens: list[int] = field(default_factory=list)
     reason: str = ""
     generator: torch.Generator | None = None
@@ -57,7 +61,9 @@ class Row:
         tail = _text(tokenizer, self.tokens[-4 * max(map(len, stop)) - 4:])
         if any(string in tail for string in self.sampling.stop):
             return True
-        return self.sampling.first_line and "\n" in tail and line_end(_text(tokenizer, self.tokens)) is not None
+        if not self.sampling.first_line or "\n" not in tail:
+            return False
+        return line_end(self.opening + _text(tokenizer, self.tokens)) is not None
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:

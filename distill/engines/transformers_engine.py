@@ -81,12 +81,13 @@ class TransformersEngine:
         _report(done, list(outputs.values()))
 
         def leave(row: Row) -> None:
-            text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling)
+            text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling,
+                                       row.opening)
             output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens))
             outputs[row.index] = output
             _report(done, [output])
 
-        rows = [Row(encoded[i].ids, request.sampling, request.seed, i)
+        rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening)
                 for i, request in enumerate(requests) if i not in outputs]
         for group in _of_similar_length(sorted(rows, key=lambda row: (-row.most, row.index))):
             self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].most)), leave)

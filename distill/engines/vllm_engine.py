@@ -188,7 +188,7 @@ class VllmEngine:
         answer = result.outputs[0]
         tokens = list(answer.token_ids)
         text, reason = answer_text(
-            self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling)
+            self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling, item.opening)
         return Output(request.id, text, reason, len(item.ids), len(tokens),
                       n_cached_tokens=result.num_cached_tokens or 0)
 

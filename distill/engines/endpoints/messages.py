@@ -6,7 +6,7 @@ from typing import Any
 from distill.engines.base import Request
 
 # What the model's folder may set on the server's side, and no other engine obeys.
-_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Dialect:
             "top_p": sampling.top_p, **({"stop": stop} if stop else {}),
             **({"seed": request.seed} if sampling.temperature > 0 else {})}
         if self.is_vllm:
+            if sampling.repetition_penalty is not None:  # else the server's own counts
+                body["repetition_penalty"] = sampling.repetition_penalty
             body |= _PLAIN_SAMPLING | ({"stop_token_ids": list(self.end_ids)} if self.end_ids else {})
             if request.choices:
                 body["structured_outputs"] = {"choice": list(request.choices)}

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from distill import reasoning
 from distill.engines.endpoints.faults import Fault
 from distill.secrets import without_secrets
 
@@ -147,6 +148,10 @@ def _text(choice: dict[str, Any]) -> str:
             raise Fault("bad_answer", "an answer of another form than the protocol's (neither message nor text)")
         return choice["text"]  # type: ignore[no-any-return]
     content = message.get("content")
+    thoughts = next((said for key in ("reasoning_content", "reasoning") if isinstance(said := message.get(key), str)
+                     and said.strip()), "")
+    if thoughts and (content is None or isinstance(content, str)):
+        return reasoning.marked(thoughts, content or "")
     if isinstance(content, str):
         return content
     if isinstance(content, list):
