@@ -44,7 +44,7 @@ def main() -> None:
 def _one(seed: int, blows: int, model: Path, folder: Path) -> bool:
     greedy = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=32))
     teacher = Teacher(model=Model(name="random-tiny"), engine=TransformersEngine(dtype="float32"), sampling=greedy,
-                      shard_size=8)
+                      shard_size=8, max_unusable=1)
     begun, endpoints = time.monotonic(), list[ServedModel]()
     with contextlib.ExitStack() as stack:
         if seed % 3 == 0:

@@ -117,6 +117,7 @@ def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace,
     write_records(path, Prompt, sorted(prompts, key=lambda item: (id_hash(item.id), item.id)), chunk=1000)
     teacher = Teacher(
         model=Model(name=arguments.model), engine=VllmEngine(kind="vllm"), shard_size=arguments.shard_size,
+        max_unusable=1,
         chat_template=False, sampling=TeacherSampling(  # type: ignore[arg-type]
             knowdist=SamplingConfig(temperature=0, max_tokens=arguments.max_tokens)))
     weights = Weights(model, model_fingerprint(model))

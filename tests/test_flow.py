@@ -193,7 +193,7 @@ def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_
     """The shipped config, vLLM included; only the models and the sizes are small."""
     sizes = ["prompts.knowdist.samples=8", "prompts.icldist.samples=9", "prompts.general.samples=6",
              "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
-             "student.model.name=random-tiny",
+             "teacher.max_unusable=1", "student.model.name=random-tiny",
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
              "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2",
              "quality.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]

@@ -13,7 +13,7 @@ GREEDY = TeacherSampling(knowdist=SamplingConfig(temperature=0.0, max_tokens=32)
 
 def teacher(**more: Any) -> Teacher:
     return Teacher(**{"model": Model(name="random-tiny"), "engine": TransformersEngine(dtype="float32"),
-                      "sampling": GREEDY, "shard_size": 8} | more)
+                      "sampling": GREEDY, "shard_size": 8, "max_unusable": 1} | more)
 
 
 def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_model: Path) -> None:

@@ -1,5 +1,6 @@
 """Pending shards through a pool of engines, within the budget, with a forecast of their cost after a pilot."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from distill.generation.orders import orders_of
 from distill.generation.pool import Pool, Progress, processes_for
 from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
+from distill.generation.usable import BAD, summary, too_many, unusable
 from distill.generation.usage import Meter, Session, devices_of, sessions, spent
 from distill.hashing import fingerprint
 from distill.storage import read_json, write_json
 
 FORECAST, APPROVED = "forecast.json", "approved.json"
+log = logging.getLogger("sentidistill.generation")
 
 
 class BudgetError(RunError):
@@ -68,6 +71,7 @@ def answer(job: Job, pending: list[Shard]) -> None:
 
     Raises:
         BudgetError: as :func:`distill.generation.run.generate`.
+        RunError: of the pilot, nothing can be learned from more than ``teacher.max_unusable``.
     """
     before = sessions(job.run)
     done_before = job.plan.rows - sum(shard.count for shard in pending) + journalled(job.folder / RESPONSES)
@@ -81,10 +85,11 @@ def answer(job: Job, pending: list[Shard]) -> None:
     orders = orders_of(pending, pilot_rows, only_pilot=not approved)
     meter = Meter(job.run, job.stage, devices_of(job.teacher, processes_for(job.teacher, len(orders))))
     devices = devices_of(job.teacher, processes_for(job.teacher, len(pending)))
-    cap = ""
+    cap, warned, refused = "", 0, None
+    most = job.teacher.max_unusable
 
     def look(progress: Progress) -> bool:
-        nonlocal pilot_rows, known, cap
+        nonlocal pilot_rows, known, cap, warned, refused
         bar.update(done_before + progress.n_rows - bar.n)
         session = meter.session
         if session.ready_seconds:
@@ -92,9 +97,15 @@ def answer(job: Job, pending: list[Shard]) -> None:
         if pilot_rows and progress.pilot["n_rows"] >= pilot_rows:
             pilot_rows = 0
             meter.update()
+            if refused := _refused(job, progress):
+                return True
             known = _forecast(job, devices, [*before, session], progress, done_before)
+        if progress.n_rows >= 2 * warned and too_many(progress.bad, progress.n_rows, most):
+            warned = progress.n_rows
+            log.warning("%s At most %.0f%% may be so (teacher.max_unusable).",
+                        summary(job.stage, progress.bad, progress.n_rows), 100 * most)
         cap = cap or _reaches_cap(job, meter, before, progress)
-        return bool(cap)
+        return bool(cap or refused)
 
     pool = Pool(job.teacher, job.spec, meter, job.run / "logs" / f"{job.stage}.log")
     with tqdm(total=job.plan.rows, initial=done_before, unit="prompt", desc=job.stage, disable=None,
@@ -102,16 +113,25 @@ def answer(job: Job, pending: list[Shard]) -> None:
         try:
             finished = pool.run(orders, look)
             look(pool.progress)
-            if finished and pilot_rows:  # what a process answered just before it died was not counted
+            if finished and pilot_rows and not (refused := _refused(job, pool.progress)):
+                # what a process answered just before it died was not counted
                 known = _forecast(job, devices, [*before, meter.session], pool.progress, done_before)
         finally:
             meter.update(ended=True)
+    if refused:
+        raise refused
     if finished and (approved or _all_done(job, pending)):
         return
     if finished and known:
         raise _waiting(job, known)
     raise BudgetError(_used_up(job.teacher, job.run, cap) + f" {job.plan.rows - done_before - pool.progress.n_rows:,} "
                       f"of {job.plan.rows:,} prompts of stage {job.stage} are left.")
+
+
+def _refused(job: Job, progress: Progress) -> RunError | None:
+    bad = {key.removeprefix(BAD): count for key, count in progress.pilot.items() if key.startswith(BAD)}
+    rows, most = progress.pilot["n_rows"], job.teacher.max_unusable
+    return unusable(job.stage, bad, rows, most, progress.examples, job.run) if too_many(bad, rows, most) else None
 
 
 def approve(stage: Stage, run: Path) -> bool:

@@ -1,7 +1,7 @@
 """Finished shards: a Parquet file of responses, and the marker, written last, that says it is whole."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ class Marker:
     ``n_out`` + ``n_failed`` prompts; ``sha256`` is that of the Parquet file. Token counts are the teacher's, and
     ``n_cached_tokens`` are those of prompts that an engine with a prefix cache did not compute again. ``seconds`` is
     the engine's time on this shard: of shards that ran at once, each has the time up to the ends of its own answers.
-    Of ``n_estimated`` answers a server did not tell the tokens.
+    Of ``n_estimated`` answers a server did not tell the tokens. ``unusable``: how many responses nothing can be learned
+    from, by reason (:mod:`distill.generation.usable`).
     """
 
     fingerprint: str
@@ -35,6 +36,7 @@ class Marker:
     seconds: float
     n_cached_tokens: int = 0
     n_estimated: int = 0
+    unusable: dict[str, int] = field(default_factory=dict)
 
 
 def parquet_path(folder: Path, name: str) -> Path:
@@ -48,7 +50,7 @@ def marker_path(folder: Path, name: str) -> Path:
 
 
 def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], responses: Iterable[Response],
-           seconds: float, n_cached_tokens: int = 0) -> Marker:
+           seconds: float, n_cached_tokens: int = 0, unusable: Mapping[str, int] | None = None) -> Marker:
     """Write a shard's responses, sorted by prompt id, and then its marker; return the marker.
 
     A shard that was committed before from the same inputs, by another process, stays as it is.
@@ -68,7 +70,8 @@ def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], respons
         n_out=len(responses) - n_failed, n_failed=n_failed, failures=failures, sha256=file_digest(path),
         n_prompt_tokens=sum(item.n_prompt_tokens for item in responses),
         n_output_tokens=sum(item.n_output_tokens for item in responses), seconds=round(seconds, 3),
-        n_cached_tokens=n_cached_tokens, n_estimated=sum(item.counts_estimated for item in responses))
+        n_cached_tokens=n_cached_tokens, unusable=dict(unusable or {}),
+        n_estimated=sum(item.counts_estimated for item in responses))
     write_json(marker_path(folder, name), asdict(marker))
     return marker
 

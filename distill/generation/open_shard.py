@@ -24,6 +24,7 @@ class OpenShard:
 
     def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
         self.order, self.journal = order, journal
+        self.prompts = {prompt.id: prompt for prompt in prompts}
         self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
         left = [prompt for prompt in prompts if prompt.id not in journal.responses]
         rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]

@@ -24,13 +24,19 @@ class Order:
 
 @dataclass
 class Gain:
-    """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them."""
+    """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them.
+
+    ``bad`` counts by reason the rows that nothing can be learned from (:mod:`distill.generation.usable`), of which
+    ``examples`` shows some; in ``pilot`` they stand under ``bad:`` and the reason.
+    """
 
     n_rows: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_output_tokens: int = 0
     pilot: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
 
 def orders_of(shards: Sequence[Shard], pilot_rows: int, *, only_pilot: bool) -> list[Order]:

@@ -26,6 +26,7 @@ from distill.process import Child
 
 WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2
+_EXAMPLES = 3
 _START_FACTOR = 4
 """An engine may take so many times ``stall_seconds`` to start: large models take long to load."""
 _MOST_DEATHS = 12
@@ -54,6 +55,8 @@ class Progress:
     in_flight: int = 0
     pilot: Counter[str] = field(default_factory=Counter)
     shards: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -213,6 +216,8 @@ class Pool:
         for name, gain in gains.items():
             self._meter.add(gain.n_rows, gain.n_prompt_tokens, gain.n_cached_tokens, gain.n_output_tokens)
             self.progress.n_rows += gain.n_rows
+            self.progress.bad.update(gain.bad)
+            self.progress.examples += gain.examples[:_EXAMPLES - len(self.progress.examples)]
             if name in self._pilots:
                 self._pilots[name].update(gain.pilot)
             if gain.n_rows:

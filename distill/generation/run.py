@@ -16,6 +16,7 @@ from distill.generation.markers import is_intact, marker_path, read_marker, read
 from distill.generation.retry import reopen_failed
 from distill.generation.shards import PromptFile, Shard, plan_shards, shard_inputs
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
+from distill.generation.usable import too_many, unusable
 from distill.gpus import has_gpus
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
@@ -52,7 +53,8 @@ def generate(
             the engine refuses its settings; or ``on_change`` is ``keep`` but the prompts themselves have changed.
         ProcessDiedError: the engine kept dying; the same command again goes on from there.
         BudgetError: a cap of the budget was reached, or (ApprovalNeeded) the forecast is to be approved.
-        RunError: answers could not be written down.
+        RunError: answers could not be written down; or nothing can be learned from more of them than
+            ``teacher.max_unusable``: of the pilot, or of all.
     """
     folder = run / stage
     plan = plan_shards(prompts_path, teacher.shard_size)
@@ -71,6 +73,8 @@ def generate(
             answer(Job(stage, teacher, run, plan, spec, show), pending)
             _remove_leftovers(responses, set())  # of processes that died meanwhile
         ledgers, details = totals(stage, responses, plan.rows)
+        if too_many(details["unusable"], plan.rows, teacher.max_unusable):
+            raise unusable(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
         return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings)}
 
     _reopen_if_damaged(folder)
@@ -209,4 +213,4 @@ def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], d
                        "command again; if that does not help, delete the folder.")
     ledger = Ledger(stage, "prompts", n_in=total["n_in"], n_out=total["n_out"], dropped=total["failures"])
     return [ledger], {"responses": responses_digest(markers.values()), **{key: total[key] for key in (
-        "shards", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "seconds", "tokens_per_second")}}
+        "shards", "unusable", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "seconds", "tokens_per_second")}}

@@ -60,13 +60,16 @@ def add_up(markers: Iterable[Marker]) -> dict[str, Any]:
     """Return the sums of shards' markers: prompts, failures by reason, tokens, the engine's seconds."""
     listed = list(markers)
     failures: Counter[str] = Counter()
+    unusable: Counter[str] = Counter()
     for marker in listed:
         failures.update(marker.failures)
+        unusable.update(marker.unusable)
     numbers = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "n_estimated")
     total: dict[str, Any] = {key: sum(getattr(marker, key) for marker in listed) for key in numbers}
     seconds = round(sum(marker.seconds for marker in listed), 3)
     speed = round(total["n_output_tokens"] / seconds, 1) if seconds else 0.0
-    return total | {"shards": len(listed), "failures": failures, "seconds": seconds, "tokens_per_second": speed}
+    return total | {"shards": len(listed), "failures": failures, "unusable": unusable, "seconds": seconds,
+                    "tokens_per_second": speed}
 
 
 def _rate(sessions_: list[Session], what: str) -> float:

@@ -20,10 +20,12 @@ from distill.generation.markers import commit, is_committed, parquet_path
 from distill.generation.open_shard import OpenShard, storage
 from distill.generation.orders import Gain, Order
 from distill.generation.shards import PromptFile, shard_inputs
+from distill.generation.usable import BAD, example, problem, problems
 from distill.records import Prompt, Response, read_records
 
 _SAY_SECONDS = 0.5
 ENGINE_DIED = "engine_died"
+_EXAMPLES = 3
 ALONE_DEATHS = 3
 """How often an engine dies of a prompt with no other beside it before that counts as what kills it."""
 
@@ -203,9 +205,14 @@ class Worker:
             # What was refused before it was sent (too long, empty) has cost nothing.
             n_prompt_tokens = 0 if item.failure and not item.n_output_tokens else item.n_prompt_tokens
             tokens = {"n_rows": 1, "n_prompt_tokens": n_prompt_tokens, "n_output_tokens": item.n_output_tokens}
+            prompt = shard.prompts[item.prompt_id]
+            bad = problem(prompt, item)
+            if bad and len(gain.examples) < _EXAMPLES:
+                gain.examples.append(example(prompt, item))
             if item.prompt_id in shard.pilot:
-                gain.pilot.update(tokens)
+                gain.pilot.update({**tokens, f"{BAD}{bad}": 1} if bad else tokens)
             if not only_pilot:
+                gain.bad.update([bad] if bad else [])
                 gain.n_rows += 1
                 gain.n_prompt_tokens += n_prompt_tokens
                 gain.n_output_tokens += item.n_output_tokens
@@ -221,7 +228,8 @@ class Worker:
                 journal.close()  # the rest is asked another time
             else:
                 commit(self._folder, name, shard.order.shard.prefix, shard_inputs(shard.order.shard, self._settings),
-                       journal.responses.values(), journal.seconds, journal.n_cached_tokens)
+                       journal.responses.values(), journal.seconds, journal.n_cached_tokens,
+                       problems(shard.prompts, journal.responses.values()))
                 journal.delete()
         self._say()
         self._channel.send(("done", name))

@@ -69,6 +69,9 @@ class Teacher(Section):
         900.0, gt=0, description="an engine process without a sign of life for so long is replaced")
     pilot_rows: int | float = operational(
         0.01, gt=0, description="rows (below 1: their share; at least 64) after which the cost is forecast")
+    max_unusable: float = operational(
+        0.5, ge=0, le=1, description="share of a stage's answers that may be empty, cut off, off their list of labels "
+                                     "or failed: above it the stage warns, and stops after the pilot. Ours")
     price_per_gpu_hour: float | None = operational(None, ge=0)
     price_per_million_prompt_tokens: float | None = operational(None, ge=0)
     price_per_million_output_tokens: float | None = operational(None, ge=0)
