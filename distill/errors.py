@@ -6,10 +6,13 @@ from distill.secrets import without_secrets
 
 
 class _Paragraph(Exception):
-    """An error whose message is for people. Of addresses in it, the secret parts are left out."""
+    """An error whose message is for people. Of addresses in it, the secret parts are left out.
+
+    Half characters, as in the name of a file that is no UTF-8, are written as escapes, so that it can be sent and kept.
+    """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(without_secrets(str(message)))
+        super().__init__(without_secrets(str(message)).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 class InputError(_Paragraph):

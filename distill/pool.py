@@ -31,7 +31,10 @@ def processes(n: int) -> Iterator[Callable[[Callable[..., Any], list[tuple[Any, 
     pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), die_with, (os.getpid(),))
     try:
         yield lambda function, arguments: [
-            future.result() for future in [pool.submit(function, *one) for one in arguments]]
+            future.result() for future in [_submit(pool, function, *one) for one in arguments]]
+    except KeyboardInterrupt:
+        _kill()
+        raise
     except BrokenProcessPool as error:
         raise ProcessDiedError("A process that read files died; it may have been killed or run out of memory. Finished "
                                "work is kept: run the same command again to go on.") from error
@@ -62,7 +65,7 @@ def workers(
         waiting: deque[Any] = deque()
         try:
             for one in stream:
-                waiting.append(pool.submit(_work, *one))
+                waiting.append(_submit(pool, _work, *one))
                 if len(waiting) > 2 * n + _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -72,13 +75,34 @@ def workers(
                 future.cancel()
 
     try:
-        pool.submit(os.getpid)  # they begin now, beside what the caller does first
+        _submit(pool, os.getpid)  # they begin now, beside what the caller does first
         yield mapped
+    except KeyboardInterrupt:
+        _kill()
+        raise
     except BrokenProcessPool as error:
         raise ProcessDiedError("A process that worked on a part of the data died; it may have been killed or run out "
                                "of memory. Run the same command again to go on.") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Submit a call; a process that is begun for it never hears of Ctrl-C, not even while it starts.
+
+    The one that asked is interrupted, too, and ends it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a new process inherits
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill() -> None:
+    """Have nobody wait for what is being worked on: the command was told to stop."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 _worker: Callable[..., Any]
@@ -87,7 +111,6 @@ _worker: Callable[..., Any]
 def _become_worker(parent: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
     global _worker
     die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
     _worker = make(*arguments)
 
 

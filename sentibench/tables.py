@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from sentibench.compare import Difference, Evaluated, Versus, columns_of
@@ -38,8 +40,8 @@ def markdown(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
     """Return a Markdown table."""
     head, rows = by_model(models, found)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([*table, *(f"\n{note}" for note in notes(models))]) + "\n"
+    table = ["| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines]
+    return "\n".join([*table, *(f"\n{_in_markdown(note)}" for note in notes(models))]) + "\n"
 
 
 def latex(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
@@ -55,7 +57,7 @@ def latex(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
              *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[:len(models)]),
              *(["\\midrule"] if found else []),
              *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[len(models):]), "\\bottomrule", "\\end{tabular}",
-             *(f"% {note}" for note in notes(models))]
+             *(f"% {_one_line(note)}" for note in notes(models))]
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +74,15 @@ def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str
                 continue
             difference = by_name.get(model.name, {}).get(column)
             rest = [] if difference is None else [difference.value, *difference.interval, difference.p_value]
-            writer.writerow([model.name, column, value, model.spreads.get(column, ""), *(rest or [""] * 4)])
+            writer.writerow([_no_formula(model.name), column, value, model.spreads.get(column, ""),
+                             *(rest or [""] * 4)])
     return text.getvalue()
 
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$", "*": r"$^{*}$",
+_LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+          "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+          "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "–": "--", "−": "$-$",
+          "*": r"$^{*}$",
           "†": r"$^{\dagger}$", "±": r"$\pm$"}
 FORMATS: dict[str, Callable[..., str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
 
@@ -109,4 +115,18 @@ def _signed(value: float) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"([\\|`<])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """Return a text without characters that end a line or a cell, or are half of one."""
+    return "".join(" " if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in text)
+
+
+def _no_formula(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula and runs."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -176,3 +176,31 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_a_terminal_that_knows_ascii_alone_is_enough(command: str) -> None:
     done = shell(f"$PYTHON -m {command}", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.isascii() and done.stdout
+
+
+POOL = """
+import os, signal, sys, time
+from distill.pool import processes
+from distill.terminal import run_command
+
+def work():
+    with processes(2) as each:
+        os.write(1, b"begins")
+        each(time.sleep, [(60,), (60,)])
+
+if __name__ == "__main__":
+    sys.exit(run_command("error", work, "Stopped."))
+"""
+
+
+@pytest.mark.parametrize("wait", [0.05, 1.5])
+def test_processes_that_help_say_nothing_of_ctrl_c_not_even_while_they_start(tmp_path: Path, wait: float) -> None:
+    (tmp_path / "command.py").write_text(POOL)
+    process = subprocess.Popen([sys.executable, tmp_path / "command.py"], stdout=subprocess.PIPE, text=True,
+                               stderr=subprocess.PIPE, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.stdout and process.stdout.read(6) == "begins"
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "error: Stopped.\n")

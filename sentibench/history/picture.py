@@ -9,7 +9,7 @@ from typing import Any
 from distill.storage import atomic_path
 from sentibench.compare import load
 from sentibench.history.store import History
-from sentibench.report.pictures import STYLE
+from sentibench.report.pictures import STYLE, shown
 from sentibench.summary import averages
 
 GROUPS = {"all": ("#000000", "o", 2.0), "BSA": ("#0072B2", "s", 1.0), "MSA": ("#E69F00", "^", 1.0),
@@ -41,8 +41,8 @@ def draw(history: History) -> Path:
             means = averages({name: score.value for name, score in load(accepted.folder).scores.items()})
             if means["all"].value is not None:
                 axes.axhline(100 * means["all"].value, color="#000000", ls="--", lw=1,
-                             label=f"accepted: {accepted.model}, mean all")
-        axes.set_xticks(list(places), [f"{point['model']}\n{point['at']:%Y-%m-%d}" for point in points],
+                             label=f"accepted: {shown(accepted.model)}, mean all")
+        axes.set_xticks(list(places), [f"{shown(point['model'])}\n{point['at']:%Y-%m-%d}" for point in points],
                         rotation=30 if len(points) > 6 else 0, ha="right" if len(points) > 6 else "center")
         axes.set_ylabel("F1 (%)")
         axes.set_title("SentiBench over time")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,18 @@ _OTHER_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
 _LABEL_PLACES = {"Llama-3-1.2B": (-6, 0), "TinyLlama-1.1B": (-6, 0), "Llama-3-70B": (-6, 0), "Qwen-2.5-1.5B": (5, -8)}
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
+STYLE = {"text.parse_math": False,  # a dollar sign in the name of a class or a run is one
+         "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
+
+
+def shown(name: str) -> str:
+    """Return a name as a picture takes it literally: a legend leaves out what begins with an underscore.
+
+    Half characters and control characters, which no font has, are written as escapes.
+    """
+    literal = "".join(repr(char)[1:-1] if unicodedata.category(char) in ("Cc", "Cs") else char for char in name)
+    return f"\u200b{literal}" if literal.startswith("_") else literal
 
 
 def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
@@ -34,6 +45,7 @@ def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xscale("log")
         axes.set_xlim(1, max(row["n_in"] for row in rows) * 8)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
         axes.grid(axis="y", visible=False)
         return svg_of(figure)
@@ -79,8 +91,9 @@ def scores_figure(tasks: Sequence[Mapping[str, Any]], models: Sequence[str]) -> 
                 x = position + (number - (len(models) - 1) / 2) * step
                 axes.errorbar(x, 100 * value["value"], yerr=_error(value), ms=5, capsize=2, color=colour, elinewidth=1,
                               fmt=_MARKERS.get(model, _OTHER_MARKERS[number % len(_OTHER_MARKERS)]))
-        axes.plot([], [], _MARKERS.get(model, _OTHER_MARKERS[number % len(_OTHER_MARKERS)]), color=colour, label=model)
-    axes.set_xticks(range(len(tasks)), [task["task"] for task in tasks], rotation=35, ha="right")
+        axes.plot([], [], _MARKERS.get(model, _OTHER_MARKERS[number % len(_OTHER_MARKERS)]), color=colour,
+                  label=shown(model))
+    axes.set_xticks(range(len(tasks)), [shown(task["task"]) for task in tasks], rotation=35, ha="right")
     axes.set_ylabel("F1 (%)")
     axes.set_ylim(0, 100)
     axes.grid(axis="x", visible=False)

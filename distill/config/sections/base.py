@@ -1,5 +1,6 @@
 """What every part of the config is built on."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from distill.address import Address
 from distill.secrets import has_secrets
 
+_UNWRITTEN = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes in names of files
 _LARGEST_INT = 2**53
 _SMALLEST = 1e-12
 
@@ -47,10 +49,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _numbers_that_can_be_reckoned_with(self) -> Self:
+    def _what_can_be_written_and_reckoned_with(self) -> Self:
         for name, value in self:
             items = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
             for item in items:
+                if isinstance(item, str) and (wrong := _UNWRITTEN.search(item)):
+                    raise ValueError(f"'{name}' holds the character {wrong[0]!r}, which is none that can be written")
                 if isinstance(item, int) and abs(item) > _LARGEST_INT:
                     raise ValueError(f"'{name}' is an integer of {len(hex(item)) - 2} hexadecimal digits; the largest "
                                      "that is taken is 2 to the power of 53")

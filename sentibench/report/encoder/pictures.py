@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sentibench.report.pictures import STYLE, svg_of
+from sentibench.report.pictures import STYLE, shown, svg_of
 
 _CLASSES = ("#b2182b", "#ef8a62", "#777777", "#67a9cf", "#2166ac")
 _MARKERS = ("v", "o", "s", "o", "^")
@@ -20,7 +20,7 @@ def curves(results: Sequence[Mapping[str, Any]]) -> str:
             for number, result in enumerate(results):
                 epochs = [epoch["epoch"] + 1 for epoch in result["curve"]]
                 values = [100 * epoch["dev"][name] for epoch in result["curve"]]
-                axes.plot(epochs, values, line, color=colour, alpha=0.8, lw=1.3, label=None if number else title)
+                axes.plot(epochs, values, line, color=colour, alpha=0.8, lw=1.3, label=None if number else shown(title))
                 best = result["best_epoch"]
                 axes.plot(best + 1, values[best], "o", color=colour, ms=5)
         for number, (epoch, text) in enumerate(unfreezings(results[0]["curve"], results[0]["layers"])):
@@ -59,8 +59,8 @@ def confusion(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str
             for column in range(len(names)):
                 axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center",
                           color="white" if shares[row, column] > 55 else "black")
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), [*map(shown, names)], rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), [*map(shown, names)])
         axes.set_xlabel("said")
         axes.set_ylabel("gold")
         for side in axes.spines.values():
@@ -80,8 +80,8 @@ def embeddings(panels: Sequence[tuple[str, Sequence[Sequence[float]]]], gold: Se
                 chosen = [point for point, right in zip(points, gold, strict=True) if right == label]
                 if chosen:
                     axes.plot(*zip(*chosen, strict=True), _MARKERS[label % len(_MARKERS)], ms=2.5, alpha=0.6, lw=0,
-                              color=_CLASSES[label % len(_CLASSES)], label=name)
-            axes.set_title(title)
+                              color=_CLASSES[label % len(_CLASSES)], label=shown(name))
+            axes.set_title(shown(title))
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(visible=False)
