@@ -33,6 +33,11 @@ _TOKEN = re.compile(
     r"|sk-[\w\-]{16,}|A[KS]IA[A-Z0-9]{16}|eyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?)")
 _OWNER_AND_NAME = ("github", "git")
 """Schemes that name a repository or a branch where others have a password."""
+_CONTAINER = ("abfs", "abfss", "wasb", "wasbs", "hdfs")
+"""Schemes that name a container where others have a user."""
+# A signature where anything else of the address is secret (nginx: md5 and expires), else what says which object.
+_MAYBE_SIGNATURE = re.compile("md5|sha(1|256)?|hash|checksum|h|s|e|st")
+_PATH_PARAMETER = re.compile(r";([^/;=]+)=([^/;]*)")
 
 
 def is_address(text: str) -> bool:
@@ -72,6 +77,9 @@ def secrets_of(address: str) -> list[str]:
             elif is_secret:
                 found.add(name)
         found.update(_TOKEN.findall(rest))
+        path = re.split(r"[?#]", rest, maxsplit=1)[0]
+        found.update(value for name, value in _PATH_PARAMETER.findall(path) if _is_secret(
+            name, _words(name), value, False))
     return sorted(found - {"", HIDDEN}, key=len, reverse=True)
 
 
@@ -103,7 +111,11 @@ def _single(part: str, mark: str) -> str:
     query = "".join(shown)
     if query[:1] == "&":
         query = f"?{query[1:]}"
-    path = _TOKEN.sub(mark, rest[:ends])
+    path = _PATH_PARAMETER.sub(
+        lambda found: f";{HIDDEN}" if _is_secret(found[1], _words(found[1]), found[2], False) else found[0],
+        _TOKEN.sub(HIDDEN, rest[:ends]))
+    if not mark:
+        path = path.replace(f";{HIDDEN}", "").replace(HIDDEN, "")
     return f"{scheme}://{user}{'@' if user else ''}{path}{query}"
 
 
@@ -128,7 +140,9 @@ def _secret_user(scheme: str, user: str) -> list[str]:
         return []
     if scheme.lower() in ("http", "https"):
         return [user]
-    password = user.partition(":")[2]
+    name, _, password = user.partition(":")
+    if not password and scheme.lower() not in _CONTAINER and _NOT_TYPED.fullmatch(name):
+        return [name]
     return [password] if password else []
 
 
@@ -141,8 +155,11 @@ def _parameters(rest: str) -> list[tuple[str, str, str | None, bool]]:
         words = _words(unquote_plus(name))
         signed |= bool(words & {"sig", "signature"})
         found.append((sign, name, value if equals else None, words))
-    return [(sign, name, value, _is_secret(unquote_plus(name), words, value, signed))
-            for sign, name, value, words in found]
+    judged = [(sign, name, value, _is_secret(unquote_plus(name), words, value, signed))
+              for sign, name, value, words in found]
+    some = any(is_secret for *_, is_secret in judged)
+    return [(sign, name, value, is_secret or (some and bool(_MAYBE_SIGNATURE.fullmatch(name.lower()))))
+            for sign, name, value, is_secret in judged]
 
 
 def _words(name: str) -> set[str]:

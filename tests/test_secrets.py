@@ -42,6 +42,7 @@ FORMS = [
     *(f"https://h/a.csv?page=2&{name}={{}}" for name in (
         "key", "api_key", "apikey", "access_token", "auth", "password", "pwd", "secret", "client_secret", "sessionid",
         "jwt", "code", "authToken", "x-api-key", "refresh-token", "Signature", "hmac", "private_token")),
+    "https://h/a.csv?md5={}&expires=5", "https://h/a;jsessionid={}?x=1", "HTTPS://me:{}@h/a",
     "https://h/a.csv?a=1#access_token={}", "https://h/go?next=https%3A%2F%2Fme%3A{}%40other%2F"]
 
 
@@ -66,6 +67,16 @@ def test_no_text_made_of_an_address_holds_its_secret(form: str, secret: str, mar
         assert again == config and again.to_json() == config.to_json()  # as it is read from the run's folder
         with pytest.raises(InputError, match="lost its secret part"):
             again.corpus.sources[0].path.reveal()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("address", [
+    "https://me:p@planted@h/a", "https://me:x/planted@h/a", "https://me:x?planted@h/a", "https://me:x#planted@h/a",
+    "ftp://me:x/planted@h/a", "https://me:a planted@h/a", "https://me:a'planted\"@h/a"])
+def test_a_password_with_signs_that_should_have_been_escaped_is_not_shown(address: str) -> None:
+    held = Address(address)
+    config = validate(config_of(address), "x")
+    assert "planted" not in f"{held}{held!r}{held.identity}{config}{config.to_json()}{decisive(config)}"
+    assert "planted" not in held.hide(f"no file at {address}, or '{address}'")
 
 
 @given(st.sampled_from(FORMS), SECRETS, SECRETS)

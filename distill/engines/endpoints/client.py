@@ -108,7 +108,9 @@ class Client:
 
     def _said(self, response: Received) -> str:
         """Return the server's message, without the key."""
-        return self._key.hidden_in(said_in(response.body)) or "without a word"
+        # The key goes first: of a long message only the beginning is said, which might end within it.
+        body = self._key.hidden_in(response.body.decode(errors="replace"))
+        return self._key.hidden_in(said_in(body)) or "without a word"
 
     def _advice(self, response: Received, address: str, said: str) -> str:
         key, status = self._key, response.status

@@ -61,5 +61,6 @@ class Counts:
     def _count(self, text: str, *, chat: bool = False) -> int:
         if self._tokenizer is None:
             return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
+        chat = chat and bool(self._tokenizer.chat_template)  # else the server has one, of which nothing is known here
         with self.lock:
             return len(encode_prompt(self._tokenizer, text.encode("utf-8", "replace").decode(), chat))

@@ -50,7 +50,7 @@ class Served:
     max_model_len: int | None
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes | str) -> Any:
     """Return the JSON value of a body; numbers of more digits than any count has are infinite.
 
     Raises:
@@ -76,9 +76,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(printable(name, _NAME) for name in known[:_NAMES]) + more
 
 
-def said_in(body: bytes) -> str:
+def said_in(body: str) -> str:
     """Return the message of a body: that of its JSON where there is one, else its beginning."""
-    said: Any = body.decode(errors="replace")
+    said: Any = body
     try:
         found = parsed(body)
         inner = found.get("error", found.get("message", found.get("detail", said)))
