@@ -113,10 +113,26 @@ def test_addresses_of_other_objects_are_other_sources() -> None:
 def test_no_other_key_takes_an_address_with_a_secret(key: str, tmp_path: Path) -> None:
     values = config_of("a.jsonl")
     values["teacher"]["sampling"] = {"knowdist": {"temperature": 0, "max_tokens": 5, "stop": ["x"]}}
+    *parents, last = key.split(".")
+    node: Any = values
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    node[int(last) if isinstance(node, list) else last] = "https://me:planted@host/x"
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(InputError) as error:
-        load_config(tmp_path / "c.yaml", [f"{key}=https://me:planted@host/x"])
+        load_config(tmp_path / "c.yaml")
+    assert "planted" not in str(error.value) and f"'{key.removesuffix('.0').split('.')[-1]}' holds" in str(error.value)
+
+
+def test_a_secret_on_the_command_line_is_refused_and_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config_of("a.jsonl")))
+    with pytest.raises(InputError, match=r"a command line is kept.*corpus.sources.0.path=\$\{MY_ADDRESS\}") as error:
+        load_config(tmp_path / "c.yaml", ["corpus.sources.0.path=https://me:planted@host/x"])
     assert "planted" not in str(error.value)
+    monkeypatch.setenv("MY_ADDRESS", "https://me:planted@host/x")
+    config = load_config(tmp_path / "c.yaml", ["corpus.sources.0.path=${MY_ADDRESS}"])
+    assert config.corpus.sources[0].path.reveal() == "https://me:planted@host/x"  # type: ignore[union-attr]
+    assert "planted" not in json.dumps(config.to_json())
 
 
 def test_a_library_s_log_line_and_traceback_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,7 +40,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Confi
         values = resolve_paths(_expand(values, path), kind, path.resolve().parent)
     for override in overrides:
         _apply_override(values, override, kind, path)
-    return validate(values, str(path), kind)
+    config = validate(values, str(path), kind)
+    if told := next((override for override in overrides if has_secrets(override)), None):
+        raise InputError(f"--set {told} holds a password, a token or a signature, and a command line is kept: by the "
+                         "shell, and by Prefect. Put the address into an environment variable and name that, as in "
+                         f"--set '{told.partition('=')[0]}=${{MY_ADDRESS}}'.")
+    return config
 
 
 def validate(values: dict[str, Any], origin: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
@@ -137,8 +142,7 @@ def _expand(value: Any, path: Path) -> Any:
 
     expanded = VARIABLE.sub(replace, value)
     # What a variable holds of an address may be a secret: it is read when the address is opened (`Address`).
-    keeps = is_address(expanded) and (is_address(value) or has_secrets(expanded))
-    return Expanded(expanded, value) if expanded != value and keeps else expanded
+    return Expanded(expanded, value) if expanded != value and is_address(expanded) else expanded
 
 
 def _explain(error: Any, kind: type[BaseModel]) -> str:
