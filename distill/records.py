@@ -166,12 +166,14 @@ class RecordWriter:
         self._file.__exit__(kind, error, trace)
 
 
-def open_parquet(source: Any) -> pq.ParquetFile:
+def open_parquet(source: Any, indexed: list[str] | None = None) -> pq.ParquetFile:
     """Open a Parquet file (a path, or a seekable stream) to be read a batch at a time.
+
+    The columns ``indexed`` are read as dictionaries and indices.
 
     By default pyarrow fetches the whole file ahead of the first batch and holds it: memory would grow with the file.
     """
-    return pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AHEAD)
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AHEAD, read_dictionary=indexed)
 
 
 def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:

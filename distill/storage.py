@@ -81,14 +81,49 @@ def regular_file(path: Path, hint: str = "Check the path.") -> Path:
     return path
 
 
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written to or replaced: inode, bytes, times in ns; None of what is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextlib.contextmanager
+def unchanged(path: Path, since: tuple[int, ...] | None = None) -> Iterator[None]:
+    """See to it that a file is the same when the context ends as when it began (or ``since``), however it ends.
+
+    Raises:
+        InputError: the file was written to, replaced or deleted meanwhile, so that what was read may be parts of two.
+    """
+    before = since or file_state(path)
+    try:
+        yield
+    except Exception as error:
+        if file_state(path) != before:
+            raise changed_meanwhile(path) from error
+        raise
+    if file_state(path) != before:
+        raise changed_meanwhile(path)
+
+
+def changed_meanwhile(name: object) -> InputError:
+    """Return the error of a file that changed while it was read."""
+    return InputError(f"{name} was changed while it was read, so nothing that was read of it is used. Wait until "
+                      "whatever writes it is done, then run the same command again.")
+
+
 def read_text(path: Path, most: int, hint: str = "Check the path.") -> str:
     """Return the text of a UTF-8 file of at most so many bytes; a byte-order mark is no part of it.
 
     Raises:
-        InputError: it is no regular file, cannot be read, is larger, or is not UTF-8.
+        InputError: it is no regular file, cannot be read, is larger, is not UTF-8, or changed while it was read.
     """
     try:
-        with regular_file(path, hint).open("rb") as stream:
+        with unchanged(regular_file(path, hint)), path.open("rb") as stream:
             too_large = os.fstat(stream.fileno()).st_size > most
             data = b"" if too_large else stream.read(most + 1)
     except OSError as error:
@@ -100,7 +135,9 @@ def read_text(path: Path, most: int, hint: str = "Check the path.") -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path} is not UTF-8 text (line {line}, byte {error.start} of the file). Save it as "
+                         "UTF-8.") from error
 
 
 def read_json(path: Path, most: int = 1 << 31) -> Any:
@@ -124,11 +161,14 @@ def lines_of(path: Path, hint: str) -> Iterator[str]:
     """Yield the lines of a UTF-8 text file, or of the input stream (``-``); a byte-order mark is no part of them.
 
     Raises:
-        InputError: there is no such file (``hint`` says what it should be), or it is not UTF-8, or a line has no end.
+        InputError: there is no such file (``hint`` says what it should be), it is not UTF-8, a line has no end, or
+            it changed while it was read.
     """
-    if str(path) != "-":
+    here = str(path) != "-"
+    if here:
         regular_file(path, hint)
-    with open(0 if str(path) == "-" else path, "rb", closefd=str(path) != "-") as stream:
+    with unchanged(path) if here else contextlib.nullcontext(), open(path if here else 0, "rb",
+                                                                     closefd=here) as stream:
         for number in itertools.count(1):
             line = stream.readline(_LONGEST_LINE)
             if not line:

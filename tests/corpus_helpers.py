@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -55,7 +56,7 @@ def jsonl(path: Path, texts: list, column: str = "text") -> dict:
     return write(path, "".join(json.dumps({column: text}) + "\n" for text in texts))
 
 
-COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress,
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
             ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True)}
 
 

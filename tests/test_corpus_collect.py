@@ -103,7 +103,7 @@ def test_urls_that_cannot_be_read_are_bad_input(tmp_path: Path, bucket: str) -> 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 5), st.integers(1, 60))
 def test_a_limit_picks_the_same_texts_however_they_are_spread(tmp_path_factory, random, n_files, limit) -> None:
-    from distill.corpus.collect import chosen
+    from distill.corpus.parts import chosen
 
     texts, picked = many(40) + many(10), []
     for spread in range(2):
@@ -129,8 +129,8 @@ def test_the_number_of_processes_that_read_changes_nothing(tmp_path: Path) -> No
     assert several[1] == one[1] and several[0].ledgers == one[0].ledgers
     assert build(tmp_path, corpus(source, workers=2))[0].reused
     write(tmp_path / "9.jsonl", "not json\n")
-    with pytest.raises(InputError, match=r"9\.jsonl line 1 is not a JSON object"):
-        build(tmp_path, corpus(source, workers=3), name="bad")
+    with pytest.raises(InputError, match=r"9\.jsonl line 1: Expecting value"):
+        build(tmp_path, corpus({**source, "on_error": "fail"}, workers=3), name="bad")
 
 
 def test_a_long_source_keeps_little_more_than_its_limit_on_disk(tmp_path: Path) -> None:
@@ -174,10 +174,11 @@ def test_files_that_were_read_before_a_crash_are_not_read_again(tmp_path: Path) 
     for n in range(3):
         jsonl(tmp_path / f"{n}.jsonl", many(50)[n * 10:n * 10 + 20])
     fifo = tmp_path / "3.jsonl"
-    code = ("import sys; from tests.corpus_helpers import build, corpus; from pathlib import Path; "
-            "build(Path(sys.argv[1]), corpus({'kind': 'jsonl', 'path': sys.argv[1] + '/*.jsonl'}))")
+    code = ("import sys; from tests.corpus_helpers import build, corpus; from pathlib import Path; build(Path("
+            "sys.argv[1]), corpus(*[{'kind': 'jsonl', 'path': f'{sys.argv[1]}/{n}.jsonl'} for n in range(4)]))")
     jsonl(fifo, many(60)[40:])
-    undisturbed = build(tmp_path, corpus({"kind": "jsonl", "path": str(tmp_path / "*.jsonl")}), name="other")
+    config = corpus(*[{"kind": "jsonl", "path": str(tmp_path / f"{n}.jsonl")} for n in range(4)])
+    undisturbed = build(tmp_path, config, name="other")
     whole = fifo.read_bytes()
     fifo.write_bytes(whole * 20_000)  # long enough to be killed in
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
@@ -191,7 +192,6 @@ def test_files_that_were_read_before_a_crash_are_not_read_again(tmp_path: Path) 
     done = {path: path.stat().st_mtime_ns for path in parts.glob("*.json")}
     assert len(done) == 3 and not (tmp_path / "run" / "corpus" / "_done.json").exists()
     fifo.write_bytes(whole)
-    config = corpus({"kind": "jsonl", "path": str(tmp_path / "*.jsonl")})
     collect_parts(config, 42, parts)
     assert all(path.stat().st_mtime_ns == when for path, when in done.items()), "a part was made again"
     assert not list(parts.glob(".*.tmp"))

@@ -59,9 +59,11 @@ def test_a_file_that_is_cut_off_is_refused_and_leaves_nothing(tmp_path: Path, en
     with pytest.raises(InputError, match=r"a\.jsonl.* is cut off or damaged"):
         build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}))
     assert not list((tmp_path / "run" / "corpus").rglob("*.parquet"))
-    path.write_bytes(b"no such compression at all")
-    with pytest.raises(InputError, match=r"a\.jsonl.* is cut off or damaged"):
-        build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}), name="b")
+    for damaged, words in ((b"\0\xffno such compression at all", "is cut off or damaged"), (b"", "is empty"),
+                           (b"unpacked, but no JSON", "line 1 is not a JSON object")):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"a\.jsonl.* {words}"):
+            build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}), name="b")
 
 
 def test_a_cut_off_archive_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.corpus.dedup_file import dedup_file
-from distill.corpus.files import SourceFile, opened
+from distill.corpus.files import SourceFile
 from distill.corpus.normalize import normal_form
+from distill.corpus.streams import opened_alone
 from distill.errors import InputError
 from tests.corpus_helpers import REVIEWS
 
@@ -50,14 +51,14 @@ def written(path: Path, rows: list[dict]) -> Path:
 def read(path: Path) -> list[dict]:
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pylist()
-    with opened(SourceFile(str(path), path.name)) as streams:
-        data = b"".join(stream.read() for _, stream in streams).decode()
+    with opened_alone(SourceFile.at(path)) as stream:
+        data = stream.read().decode()
     if ".jsonl" in path.name:
         return [json.loads(line) for line in data.splitlines()]
     return list(csv.DictReader(data.splitlines(keepends=True)))
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "jsonl.gz", "csv.bz2", "jsonl.zst"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "jsonl.gz", "csv.bz2", "jsonl.zst", "csv.xz"])
 def test_rows_order_and_other_columns_stay(tmp_path: Path, form: str) -> None:
     source, target = written(tmp_path / f"in.{form}", ROWS), tmp_path / f"out.{form}"
     done = dedup_file(source, target, dropped=tmp_path / "dropped.jsonl")

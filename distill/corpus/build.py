@@ -4,6 +4,7 @@ Texts go from file to file in batches; in memory are some 200 bytes of each text
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -18,12 +19,13 @@ from distill.corpus import presets
 from distill.corpus.arrays import text_array
 from distill.corpus.blocks import Blocks
 from distill.corpus.clean import clean, masked
-from distill.corpus.collect import BATCH, Part, chosen, collect_parts, source_inputs
+from distill.corpus.collect import FoundSource, check_same, collect_parts, find_sources
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
 from distill.corpus.dedup import Decision, decide
 from distill.corpus.language import check_languages
 from distill.corpus.mix import mix
 from distill.corpus.normalize import normal_forms
+from distill.corpus.parts import BATCH, Part, chosen
 from distill.corpus.personal import excerpt
 from distill.corpus.sketch import SketchBlocks, Sketches, sketch_normalized
 from distill.corpus.sorted import write_sorted
@@ -35,12 +37,13 @@ from distill.stage import MARKER, OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 
 FOLDER = "corpus"
-VERSION = 2
+VERSION = 3
 """Raised when texts are read, cleaned or compared in another way, so that no corpus of the old way is reused."""
 TEXTS = "texts.parquet"
 DROPPED = "dropped.parquet"
 CONTAMINATION = "contamination.json"
 _PARTS = ".parts"
+_NAMED_SOURCES = 100
 _CLEANED = ".cleaned.parquet"
 
 BenchmarkTexts = Iterable[BenchmarkText] | Callable[[], Iterable[BenchmarkText]]
@@ -73,8 +76,9 @@ def build_corpus(
     Raises:
         InputError: a source cannot be used, no text is left, or the folder was made from other inputs.
     """
+    found = find_sources(config, _done_sources(run / FOLDER))
     inputs = {
-        "version": VERSION, "sources": source_inputs(config, _done_sources(run / FOLDER)),
+        "version": VERSION, "sources": [one.inputs() for one in found],
         "settings": config.model_dump(mode="json", exclude={"sources", "workers"}),
         "seed": seed,
         "benchmark": benchmark_id if config.decontaminate.enabled else None,
@@ -83,7 +87,7 @@ def build_corpus(
         check_languages(config.clean.languages)
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        return _work(folder, config, seed, benchmark_texts)
+        return _work(folder, config, seed, benchmark_texts, found)
 
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
 
@@ -123,16 +127,16 @@ class _Known:
 
 
 def _work(
-    folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts
+    folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts, found: list[FoundSource]
 ) -> tuple[list[Ledger], dict[str, Any]]:
     for left in folder.iterdir():  # by a run that was killed, or that ended without a text
         if left.name != _PARTS:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-    parts = collect_parts(config, seed, folder / _PARTS)
+    parts = collect_parts(config, seed, folder / _PARTS, found)
     benchmark = None
     if config.decontaminate.enabled and any(part.ledger.n_out for part in parts):
-        found = benchmark_texts() if callable(benchmark_texts) else benchmark_texts
-        benchmark = BenchmarkIndex(found, config.decontaminate.max_distance)
+        held = benchmark_texts() if callable(benchmark_texts) else benchmark_texts
+        benchmark = BenchmarkIndex(held, config.decontaminate.max_distance)
     with RecordWriter(folder / DROPPED, Drop) as drops:
         for part in parts:
             with open_parquet(part.dropped) as listed:
@@ -148,6 +152,7 @@ def _work(
     ledgers = [step.ledger.check() for step in steps]
     if benchmark:
         write_json(folder / CONTAMINATION, benchmark.report())
+    check_same(found, find_sources(config, [one.inputs() for one in found]))
     if not keep.any():
         raise InputError(_empty_message(ledgers, folder / DROPPED))
     by_domain, by_source = write_sorted(folder / _CLEANED, keep, folder / TEXTS)
@@ -157,8 +162,8 @@ def _work(
     return ledgers, {
         "texts": int(keep.sum()),
         "by_domain": dict(sorted(by_domain.items())),
-        "by_source": dict(sorted(by_source.items())),
-        "not_read": [problem for part in parts for problem in part.problems],
+        "by_source": _largest(by_source),
+        "not_read": [problem for part in parts for problem in part.seen.problems],
         "not_listed": f"over_source_limit is counted in the ledger but not listed in {DROPPED}",
     }
 
@@ -279,6 +284,13 @@ def _same_id_once(ids: np.ndarray, sketches: Sketches, ranks: np.ndarray) -> Dec
 def _packed(ids: pa.ChunkedArray) -> np.ndarray:
     """Return hexadecimal ids as bytes: (n, 10) uint8."""
     return np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), np.uint8).reshape(-1, 10)
+
+
+def _largest(counts: Counter[str]) -> dict[str, int]:
+    """Return the counts by name; of very many names only the largest, the others together."""
+    named = dict(counts.most_common(_NAMED_SOURCES))
+    rest = sum(counts.values()) - sum(named.values())
+    return dict(sorted(named.items())) | ({f"{len(counts) - len(named):,} other files": rest} if rest else {})
 
 
 def _empty_message(ledgers: list[Ledger], dropped: Path) -> str:

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from distill.corpus.damage import Unfit
 from distill.corpus.lines import lines
 from distill.corpus.rows import Row
-from distill.errors import InputError
 
 _FIELD_BYTES = 1 << 28
 _MOST_LINES_AGAIN = 1000
+_MOST_LINES = 1_000_000  # of one record, all of which are held
 _ENDS = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
@@ -19,28 +20,28 @@ def csv_header(records: Iterator[tuple[int, list[str] | Row]], name: str) -> lis
     """Return the first record that is not empty, or None where there is none.
 
     Raises:
-        InputError: it cannot be read.
+        Unfit: it cannot be read.
     """
     for line, record in records:
         if isinstance(record, Row):
-            raise InputError(f"{name} line {line} cannot be read as CSV ({record.detail}), and it should name the "
-                             "columns. Look for a quotation mark that is never closed.")
+            raise Unfit(f"{name} line {line} cannot be read as CSV ({record.detail}), and it should name the "
+                        "columns. Look for a quotation mark that is never closed.")
         if record:
             return record
     return None
 
 
-def csv_records(stream: BinaryIO, name: str) -> Iterator[tuple[int, list[str] | Row]]:
+def csv_records(stream: BinaryIO, name: str, encoding: str = "utf-8") -> Iterator[tuple[int, list[str] | Row]]:
     """Yield each record of a CSV file with the line it begins at; for one that cannot be read, a row that says so.
 
     After such a record reading goes on at the next line. One whose quotation mark is never closed would otherwise
     swallow the rest of the file.
 
     Raises:
-        InputError: a quotation mark is open for more than a thousand lines.
+        Unfit: a quotation mark is open for more than a thousand lines.
     """
     csv.field_size_limit(_FIELD_BYTES)
-    source = _Lines(lines(stream, name))
+    source = _Lines(lines(stream, name, encoding))
     # Lax, a quotation mark in the wrong place would be taken for text without a word.
     reader = csv.reader(source, strict=True)
     while True:
@@ -50,8 +51,8 @@ def csv_records(stream: BinaryIO, name: str) -> Iterator[tuple[int, list[str] | 
         except csv.Error as error:
             taken = source.taken
             if len(taken) > _MOST_LINES_AGAIN:
-                raise InputError(f"{name} line {source.first} cannot be read as CSV ({error}, {len(taken):,} lines "
-                                 "later). Look for a quotation mark that is never closed.") from error
+                raise Unfit(f"{name} line {source.first} cannot be read as CSV ({error}, {len(taken):,} lines "
+                            "later). Look for a quotation mark that is never closed.") from error
             excerpt = taken[0][1][:1000].encode("utf-8", "surrogateescape").decode("utf-8", "replace") if taken else ""
             source.again(taken[1:])
             reader = csv.reader(source, strict=True)
@@ -92,6 +93,8 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
+        if len(self.taken) >= _MOST_LINES:
+            raise csv.Error(f"a record of more than {_MOST_LINES:,} lines")
         while not self._back:
             number, line = next(self._numbered)
             if isinstance(line, Row):

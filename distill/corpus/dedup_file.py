@@ -15,7 +15,7 @@ from distill.corpus.sketch import Sketches, concatenated, sketch_stream
 from distill.corpus.tables import Table, open_table, table_form
 from distill.errors import InputError
 from distill.ledger import Ledger
-from distill.storage import atomic_path
+from distill.storage import atomic_path, unchanged
 
 _SHOWN = 10
 
@@ -52,6 +52,12 @@ def dedup_file(source: Path, target: Path, text_field: str = "text", max_distanc
     if table_form(source) != table_form(target):
         raise InputError(f"{source.name} and {target.name} are of different forms. Give OUT the ending of IN.")
     _check_outputs(source, {"OUT": target, **({"--dropped": dropped} if dropped else {})})
+    with unchanged(source):
+        return _dedup(source, target, text_field, max_distance, keep, group, dropped, on_error)
+
+
+def _dedup(source: Path, target: Path, text_field: str, max_distance: int, keep: Keep, group: Group,
+           dropped: Path | None, on_error: str) -> Deduplicated:
     table, read = open_table(source, text_field), _Read()
     with tqdm(desc="read and sketch", unit="text", unit_scale=True, disable=None) as bar:
         sketches = concatenated(_watched(sketch_stream(_texts(table, read, source, on_error)), bar))

@@ -1,29 +1,24 @@
-"""From the ``path`` of a file source to files, here or behind a URL, and from a file to the streams of text in it."""
+"""From the ``path`` of a file source to files, here or behind a URL, and what tells one version from another."""
 
-import bz2
-import contextlib
 import difflib
 import glob
-import gzip
-import io
 import logging
+import os
 import re
-import tarfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from distill.address import Address
 from distill.config.schema import FileSource
+from distill.corpus.damage import readable
+from distill.digests import digests
 from distill.errors import InputError
-from distill.hashing import file_digest, fingerprint
+from distill.hashing import fingerprint
 from distill.resources import PREFIX, shipped
 from distill.secrets import address_without_secrets
 
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst")
-_BUFFER = 1 << 20
 # What tells one version of a file behind a URL from another, in the words of different file systems.
 _VERSION_FACTS = (
     "ETag", "etag", "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created", "md5", "md5Hash",
@@ -34,42 +29,55 @@ logger = logging.getLogger("sentidistill.corpus")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: where it is (a path, or a URL without its secrets), and its name in messages.
+    """One file of a source: where it is (a path, or a URL without its secrets), its name in messages, its bytes.
 
+    A name that is no UTF-8 is written with its odd bytes as ``\\xe9``; ``size`` is None where it is not known at once.
     ``address`` is that of the source, where it is a URL, and ``inner`` the file's path in the file system behind it.
     """
 
     place: str
     name: str
+    size: int | None = None
     address: Address | None = None
     inner: str = field(default="", repr=False)
+
+    @classmethod
+    def at(cls, path: Path) -> "SourceFile":
+        """Return the file of a path."""
+        return cls(str(path), utf8_name(path.name), path.stat().st_size if path.is_file() else None)
 
     @property
     def is_url(self) -> bool:
         """Say whether it lies behind a URL."""
         return self.address is not None
 
-    def size(self) -> int:
-        """Return its bytes, as stored; 0 where that is not known at once."""
-        return 0 if self.is_url or not Path(self.place).is_file() else Path(self.place).stat().st_size
 
-    def version(self) -> str:
-        """Return what changes when the content does: a digest of a local file, else what the file system says of it.
+def utf8_name(name: str) -> str:
+    """Return a name of the file system as text that can be written down."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
-        Raises:
-            InputError: it cannot be read.
-        """
-        with readable(self.place, self.address):
-            if self.address is None:
-                return file_digest(Path(self.place))
-            system, _ = _file_system(self.address)
-            facts = system.info(self.inner)
-            known = {key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None}
-            if not known:
-                logger.warning("%s: its file system says nothing of its version but the size; if the content has "
-                               "changed and the size has not, use --discard", self.place)
-            return fingerprint({**known, "size": str(facts.get("size")),
-                                "place": address_without_secrets(self.place, "")})
+
+def versions(files: Sequence[SourceFile]) -> list[str]:
+    """Return what changes when a file's content does: digests of local files, else what the file system says of each.
+
+    Raises:
+        InputError: one cannot be read, or changed while it was read.
+    """
+    here = [file for file in files if not file.is_url]
+    with readable(here[0].place if here else ""):
+        found = dict(zip(here, digests([Path(file.place) for file in here]), strict=True))
+    return [found.get(file) or _remote_version(file) for file in files]
+
+
+def _remote_version(file: SourceFile) -> str:
+    with readable(file.place, file.address):
+        system, _ = file_system(file.address)
+        facts = system.info(file.inner)
+        known = {key: str(facts[key]) for key in _VERSION_FACTS if facts.get(key) is not None}
+        if not known:
+            logger.warning("%s: its file system says nothing of its version but the size; if the content has "
+                           "changed and the size has not, use --discard", file.place)
+        return fingerprint({**known, "size": str(facts.get("size")), "place": address_without_secrets(file.place, "")})
 
 
 def source_files(source: FileSource) -> list[SourceFile]:
@@ -82,140 +90,25 @@ def source_files(source: FileSource) -> list[SourceFile]:
         return _url_files(source.path)
     path = _resolved(source.path)
     if path.is_file():
-        return [SourceFile(str(path), path.name)]
+        return [SourceFile.at(path)]
     if path.is_dir():
         raise InputError(f"The corpus source {source.path} is a folder. Name its files, for example {path / '*'}.")
     if glob.has_magic(str(path)):
         files = sorted(Path(found) for found in glob.glob(str(path), recursive=True) if Path(found).is_file())
         if files:
-            return [SourceFile(str(file), file.name) for file in files]
+            return [SourceFile.at(file) for file in files]
     raise InputError(_missing_message(source.path, path))
 
 
-@contextlib.contextmanager
-def readable(place: str, address: Address | None = None) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a paragraph, without the secrets of its ``address``.
+def file_system(address: Address | None) -> tuple[Any, str]:
+    """Return the file system behind a URL, and the path in it.
 
     Raises:
-        InputError: the file is cut off, damaged, not allowed or not there.
+        InputError: there is none of its kind, or its secret part is not known here.
     """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        problem = _problem(place, address, error)
-        if problem is None:
-            raise
-        # What a file system says of an address may hold its secrets, and would be shown with the traceback.
-        raise problem from (None if address else error)
-
-
-def _problem(place: str, address: Address | None, error: Exception) -> InputError | None:
-    said = address.hide(str(error)) if address else str(error)
-    if isinstance(error, PermissionError):
-        return InputError(f"{place} cannot be read: there is no right to. Ask for it, or leave it out.")
-    # What decompressors raise has no error number.
-    damaged = isinstance(error, OSError) and error.errno is None and not isinstance(error, FileNotFoundError)
-    if damaged or isinstance(error, EOFError | zlib.error | gzip.BadGzipFile | tarfile.TarError):
-        return _damaged(place, said)
-    if isinstance(error, OSError):
-        return InputError(f"{place} cannot be read ({error.strerror or said}).")
-    if address is None:
-        return None
-    # Each file system behind fsspec has exceptions of its own.
-    return InputError(f"{place} cannot be read ({type(error).__name__}: {said[:300]}). Check the address, and the "
-                      "credentials that its file system takes from the environment.")
-
-
-def _damaged(place: str, said: str) -> InputError:
-    return InputError(f"{place} is cut off or damaged ({said}). Fetch it again; nothing of it was taken.")
-
-
-@contextlib.contextmanager
-def opened(file: SourceFile) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
-    """Yield the streams of a file, each with its name: the file's own, or those of an archive's members, in turn.
-
-    Compressed files, archives and members are read as streams, never whole.
-    """
-    with contextlib.ExitStack() as stack:
-        raw: Any = stack.enter_context(_open(file))
-        if not file.name.lower().endswith(_TAR):
-            yield iter([(file.name, _decompressed(raw, file.name))])
-            return
-        whole = _Watched(_decompressed(raw, file.name))
-        archive = stack.enter_context(tarfile.open(fileobj=whole, mode="r|"))  # type: ignore[call-overload]
-        yield _members(archive, whole, file.name)
-
-
-class _Watched:
-    """A stream that remembers how it ended."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self.last = stream, b""
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self.last = (self.last + data)[-tarfile.BLOCKSIZE:]
-        return data
-
-
-def _members(archive: tarfile.TarFile, whole: _Watched, name: str) -> Iterator[tuple[str, BinaryIO]]:
-    for member in archive:
-        stream = archive.extractfile(member) if member.isfile() else None
-        if stream is not None:
-            yield f"{name}/{member.name}", _decompressed(stream, member.name)
-    # An archive ends with blocks of zeros; tarfile takes one that is cut off between two members for whole, and leaves
-    # out what follows the end.
-    if whole.last.strip(b"\0"):
-        raise tarfile.ReadError("it has no end")
-    while rest := archive.fileobj.read(_BUFFER):  # type: ignore[union-attr]
-        if rest.strip(b"\0"):
-            raise tarfile.ReadError("there is more after its end; give archives one by one")
-
-
-def _decompressed(raw: Any, name: str) -> BinaryIO:
-    name = name.lower()
-    if name.endswith((".gz", ".tgz")):
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER)  # type: ignore[arg-type]
-    if name.endswith(".bz2"):
-        return io.BufferedReader(bz2.BZ2File(raw), _BUFFER)  # type: ignore[arg-type]
-    if name.endswith((".zst", ".zstd")):
-        return io.BufferedReader(_Zstandard(raw), _BUFFER)  # type: ignore[arg-type]
-    return raw  # type: ignore[no-any-return]
-
-
-class _Zstandard(io.RawIOBase):
-    """A zstd stream through pyarrow, which raises an OSError where one is cut off."""
-
-    def __init__(self, raw: Any) -> None:
-        import pyarrow as pa
-
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[:len(data)] = data
-        return len(data)
-
-
-@contextlib.contextmanager
-def _open(file: SourceFile) -> Iterator[Any]:
-    if not file.is_url:
-        with Path(file.place).open("rb") as stream:
-            yield stream
-        return
-    system, _ = _file_system(file.address)
-    with system.open(file.inner, "rb") as stream:
-        yield stream
-
-
-def _file_system(address: Address) -> tuple[Any, str]:
     import fsspec
 
+    assert address is not None
     url = address.reveal()
     try:
         system, path = fsspec.core.url_to_fs(url)
@@ -227,10 +120,13 @@ def _file_system(address: Address) -> tuple[Any, str]:
 
 def _url_files(address: Address) -> list[SourceFile]:
     with readable(str(address), address):
-        system, path = _file_system(address)
+        system, path = file_system(address)
         why = ""
+        sizes: dict[str, int | None] = {}
         if glob.has_magic(path):
-            files = [found for found in sorted(system.glob(path)) if system.isfile(found)]
+            listed = system.glob(path, detail=True)
+            files = sorted(found for found in listed if listed[found].get("type") != "directory")
+            sizes = {found: listed[found].get("size") for found in files}
         else:
             try:  # not isfile, which takes every failure for a no
                 files = [path] if system.info(path)["type"] != "directory" else []
@@ -242,7 +138,7 @@ def _url_files(address: Address) -> list[SourceFile]:
         # A chain of file systems, and one with a user, are known by the address alone, and not by the path in them.
         alone = str(address) if address.is_secret and not glob.has_magic(path) else ""
         places = [alone or address.hide(system.unstrip_protocol(found)) for found in files]
-        return [SourceFile(place, _name(address.hide(found)), address, found)
+        return [SourceFile(place, _name(address.hide(found)), sizes.get(found), address, found)
                 for place, found in zip(places, files, strict=True)]
 
 

@@ -1,56 +1,92 @@
 """The lines of a stream, in bounded memory."""
 
+import codecs
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from distill.corpus.damage import Unfit
 from distill.corpus.rows import Row
-from distill.errors import InputError
+from distill.corpus.streams import After
 
-_LONGEST_LINE = 32 << 20
+LONGEST = 32 << 20
+"""Bytes of a line, or of a value of Parquet, that are still held in memory."""
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def after_bom(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the stream after its UTF-8 byte-order mark, where it begins with one.
+def after_bom(stream: BinaryIO, name: str, encoding: str = "utf-8") -> BinaryIO:
+    """Return the UTF-8 text of a stream, after its byte-order mark.
+
+    With ``encoding`` windows-1252 it is handed on as it is, and lines are decoded one by one (:func:`lines`).
 
     Raises:
-        InputError: it is UTF-16.
+        Unfit: it begins with UTF-16's mark, and ``encoding`` is another.
     """
     start = b""
     while len(start) < 3 and (more := stream.read(3 - len(start))):
         start += more
+    if encoding == "utf-16":
+        return io.BufferedReader(_Utf16(After(start, stream)), 1 << 20)  # type: ignore[arg-type]
     if start[:2] in _UTF16_BOMS:
-        raise InputError(f"{name} is UTF-16 text. Save it as UTF-8.")
-    return io.BufferedReader(_After(b"" if start == _BOM else start, stream), 1 << 20)  # type: ignore[arg-type]
+        raise Unfit(f"{name} is UTF-16 text. Save it as UTF-8, or set encoding of its source to utf-16.")
+    return io.BufferedReader(After(b"" if start == _BOM else start, stream), 1 << 20)  # type: ignore[arg-type]
 
 
-class _After(io.RawIOBase):
-    """Some bytes, and then a stream."""
+class _Utf16(io.RawIOBase):
+    """UTF-16 as UTF-8; what it cannot say is no UTF-8 either."""
 
-    def __init__(self, first: bytes, stream: BinaryIO) -> None:
-        self._first, self._stream = first, stream
+    def __init__(self, raw: Any) -> None:
+        self._raw, self._data = io.BufferedReader(raw), b""
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data, self._first = self._first or self._stream.read(len(buffer)), b""
+        while not self._data:
+            piece = self._raw.read(1 << 16)
+            try:
+                self._data = self._decoder.decode(piece, not piece).encode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:  # half a letter at its end
+                raise EOFError(f"as UTF-16: {error.reason}") from error
+            if not piece:
+                break
+        data, self._data = self._data[:len(buffer)], self._data[len(buffer):]
         buffer[:len(data)] = data
         return len(data)
 
 
-def lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes | Row]]:
-    """Yield the lines of a stream, numbered from 1; for one too long to be held, a row that says so."""
-    buffered = after_bom(stream, name)
+def _windows_1252(line: bytes) -> bytes:
+    """Return a line as UTF-8: it is that already, or all of it is Windows-1252; else it stays as it is."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        with contextlib.suppress(UnicodeDecodeError):  # five bytes stand for nothing there
+            return line.decode("cp1252").encode()
+    return line
+
+
+def lines(stream: BinaryIO, name: str, encoding: str = "utf-8") -> Iterator[tuple[int, bytes | Row]]:
+    """Yield the lines of a stream, numbered from 1; for one too long to be held, a row that says so.
+
+    Raises:
+        Unfit: as :func:`after_bom`.
+    """
+    buffered = after_bom(stream, name, encoding)
     number = 0
-    while line := buffered.readline(_LONGEST_LINE):
+    while line := buffered.readline(LONGEST):
         number += 1
-        if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
-            yield number, line
+        if len(line) < LONGEST or line.endswith(b"\n"):
+            yield number, _windows_1252(line) if encoding == "windows-1252" else line
             continue
         size = len(line)
-        while not line.endswith(b"\n") and (line := buffered.readline(_LONGEST_LINE)):
+        while not line.endswith(b"\n") and (line := buffered.readline(LONGEST)):
             size += len(line)
-        yield number, Row(number, problem="line_too_long", detail=f"{size:,} bytes, more than {_LONGEST_LINE:,}")
+        yield number, too_long(number, size)
+
+
+def too_long(number: int, size: int) -> Row:
+    """Return the row of a record that is too long to be held."""
+    return Row(number, problem="line_too_long", detail=f"{size:,} bytes, more than {LONGEST:,}")

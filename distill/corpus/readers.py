@@ -3,27 +3,31 @@
 Each takes a binary stream and its name in messages.
 """
 
-import bz2
-import gzip
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from distill.corpus.csv_records import csv_header, csv_records
-from distill.corpus.lines import lines
+from distill.corpus.damage import Unfit
+from distill.corpus.lines import LONGEST, lines, too_long
+from distill.corpus.parquet import batches, text_values, values
 from distill.corpus.rows import Columns, Row, check_columns, check_once, is_unicode
-from distill.errors import InputError
+from distill.corpus.streams import DECOMPRESSORS
 from distill.records import open_parquet
 
-_JSONL_ROWS_TO_FIND_COLUMN = 1000
+_JSONL_ROWS_TO_WARN = 1000
+_MOST_KEYS = 1000
 _PARQUET_BATCH = 256
+
+logger = logging.getLogger("sentidistill.corpus")
 
 
 def read_text(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the lines of a text file, one text a line."""
-    for number, line in lines(stream, name):
+    for number, line in lines(stream, name, columns.encoding):
         if isinstance(line, Row):
             yield line
             continue
@@ -38,11 +42,11 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the objects of a JSONL file.
 
     Raises:
-        InputError: no line is a JSON object, or no object has the column.
+        Unfit: no line is a JSON object, or no object has the column; known only when all have been read.
     """
     n_objects, missing, first_bad = 0, True, None
     seen: dict[str, None] = {}
-    for number, line in lines(stream, name):
+    for number, line in lines(stream, name, columns.encoding):
         if isinstance(line, Row):
             yield line
             continue
@@ -54,35 +58,48 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
             yield row
             continue
         value, error = _json_object(row.text)
+        error = error or _doubled_key(row.text, columns)
         if error:
             first_bad = first_bad or (number, error)
             yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
             continue
         n_objects += 1
         if missing:
-            seen.update(dict.fromkeys(list(value)[:100]))
+            if len(seen) < _MOST_KEYS:
+                seen.update(dict.fromkeys(list(value)[:100]))
             missing = columns.text not in seen or (columns.domain is not None and columns.domain not in seen)
-            if missing and n_objects >= _JSONL_ROWS_TO_FIND_COLUMN:
-                check_columns(name, columns, seen)
+            missing = missing and not (columns.text in value and (columns.domain is None or columns.domain in value))
+            if missing and n_objects == _JSONL_ROWS_TO_WARN:
+                _warn_of_columns(name, columns, seen)
         yield Row(number, value.get(columns.text), value.get(columns.domain) if columns.domain else None)
     if n_objects and missing:
         check_columns(name, columns, seen)
     if first_bad and not n_objects:
-        raise InputError(f"{name} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
-                         "JSONL holds one JSON object a line; if this is another format, set the source's kind.")
+        raise Unfit(f"{name} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
+                    "JSONL holds one JSON object a line; if this is another format, set the source's kind.")
+
+
+def _warn_of_columns(name: str, columns: Columns, seen: dict[str, None]) -> None:
+    try:
+        check_columns(f"{name}, of {_JSONL_ROWS_TO_WARN:,} objects so far,", columns, seen)
+    except Unfit as missing:
+        logger.warning("%s It is read on, as later ones may have it.", missing)
 
 
 def read_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """Yield the records of a CSV file with a header line.
 
     Raises:
-        InputError: a column is missing, or the file is no CSV.
+        Unfit: a column is missing, or the file is no CSV.
+        InputError: it has a column twice.
     """
-    records = csv_records(stream, name)
+    records = csv_records(stream, name, columns.encoding)
     header = csv_header(records, name)
     if header is None:
         return
     check_columns(name, columns, header)
+    for column in filter(None, (columns.text, columns.domain)):
+        check_once(name, column, header, nested=False)
     text_at = header.index(columns.text)
     domain_at = header.index(columns.domain) if columns.domain else None
     n_read, first_bad = 0, None
@@ -95,8 +112,8 @@ def read_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
         n_read += not row.problem
         yield row
     if first_bad and not n_read:
-        raise InputError(f"{name} line {first_bad.line} cannot be read as CSV ({first_bad.detail}), and no other "
-                         "record can. Look for a quotation mark that is never closed.")
+        raise Unfit(f"{name} line {first_bad.line} cannot be read as CSV ({first_bad.detail}), and no other "
+                    "record can. Look for a quotation mark that is never closed.")
 
 
 def _csv_row(line: int, record: list[str], width: int, text_at: int, domain_at: int | None) -> Row:
@@ -116,7 +133,8 @@ def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]
     """Yield the rows of a Parquet file.
 
     Raises:
-        InputError: a column is missing, or the file is no Parquet.
+        Unfit: a column is missing, or the file is no Parquet.
+        InputError: it has a column twice.
     """
     import pyarrow as pa
 
@@ -131,38 +149,29 @@ def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]
             check_columns(name, columns, parquet.schema_arrow.names)
             for column in names:
                 check_once(name, column, parquet.schema_arrow.names)
-            for batch in parquet.iter_batches(batch_size=_PARQUET_BATCH, columns=names):
-                values = [_parquet_values(batch.column(batch.schema.get_field_index(column))) for column in names]
-                for row in zip(*values, strict=True):
+            for batch in batches(parquet, stream, names, _PARQUET_BATCH):
+                text, *domain = [batch.column(batch.schema.get_field_index(column)) for column in names]
+                for row in zip(text_values(text), *map(values, domain), strict=True):
                     number += 1
                     yield _parquet_row(number, *row)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{name} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
-                         "right?") from error
+        raise Unfit(f"{name} cannot be read as Parquet ({error}). Is the file complete, and the source's kind "
+                    "right?") from error
 
 
 def _seekable(stream: BinaryIO) -> bool:
     try:
         # A compressed file says it is, and begins anew for each step back.
-        return stream.seekable() and not isinstance(getattr(stream, "raw", None), gzip.GzipFile | bz2.BZ2File)
+        return stream.seekable() and not isinstance(getattr(stream, "raw", None), DECOMPRESSORS)
     except AttributeError:
         return False
-
-
-def _parquet_values(column: Any) -> list[Any]:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    # Strings are taken as bytes: one that is not UTF-8 would otherwise fail the whole batch.
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        column = column.cast(pa.large_binary())
-    return column.to_pylist()
 
 
 def _parquet_row(number: int, text: Any, domain: Any = None) -> Row:
     if isinstance(domain, bytes):
         domain = domain.decode("utf-8", "replace")
+    if isinstance(text, bytes) and len(text) > LONGEST:
+        return too_long(number, len(text))
     return _decoded(number, text, domain) if isinstance(text, bytes) else Row(number, text, domain)
 
 
@@ -179,9 +188,30 @@ def _decoded(number: int, data: bytes, domain: Any = None) -> Row:
 
 def _json_object(text: str) -> tuple[dict[str, Any], str]:
     try:
-        value = json.loads(text)
+        value = _loaded(text)
     except json.JSONDecodeError as error:
         return {}, f"{error.msg} at character {error.colno}"
     except (ValueError, RecursionError) as error:
         return {}, f"{type(error).__name__}: {str(error)[:100]}"
     return (value, "") if isinstance(value, dict) else ({}, f"a {type(value).__name__}, not an object")
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number of more digits than Python turns into one; nobody asks for numbers
+        return json.loads(text, parse_int=lambda digits: float("inf") if len(digits) > 4000 else int(digits))
+
+
+def _doubled_key(text: str, columns: Columns) -> str:
+    """Say which of the columns an object has twice, of which JSON would give the last without a word."""
+    for column in filter(None, (columns.text, columns.domain)):
+        if text.count(json.dumps(column)) > 1 or text.count(json.dumps(column, ensure_ascii=False)) > 1:
+            outermost: list[list[str]] = []
+            json.loads(text, object_pairs_hook=lambda pairs: outermost.append([key for key, _ in pairs]),  # noqa: B023
+                       parse_int=float)
+            if outermost[-1].count(column) > 1:
+                return f"it has the key '{column}' twice"
+    return ""

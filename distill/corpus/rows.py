@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from distill.corpus.damage import Unfit
 from distill.corpus.step import printable
 from distill.errors import InputError
 
@@ -13,12 +14,13 @@ from distill.errors import InputError
 class Columns:
     """Which columns to read. ``domain`` is None where the domain does not stand in the data.
 
-    ``advice`` is what a message about a missing text column tells to do.
+    ``advice`` is what a message about a missing text column tells to do; ``encoding`` that of text files.
     """
 
     text: str
     domain: str | None = None
     advice: str = "Set text_column of this source"
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
     """Check that the columns asked for are there.
 
     Raises:
-        InputError: one is not; the message names the nearest and the available ones.
+        Unfit: one is not; the message names the nearest and the available ones.
     """
     names = list(available)
     for column, advice in ((columns.text, columns.advice), (columns.domain, "Set domain of this source")):
@@ -59,21 +61,22 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
             continue
         folded = {name.casefold(): name for name in reversed(names)}
         near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.5)
+        odd = "" if all(map(is_unicode, names)) else " Its names are not UTF-8: set encoding to windows-1252."
         hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
         listed = ", ".join(printable(name, 60) for name in names[:20])
         listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
-        raise InputError(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
-                         f"{advice}.")
+        raise Unfit(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
+                    f"{advice}.{odd}")
 
 
-def check_once(place: str, column: str, names: list[str]) -> None:
-    """Check that a Parquet file has one column of a name, and that the name cannot be taken for a nested field.
+def check_once(place: str, column: str, names: list[str], nested: bool = True) -> None:
+    """Check that a table has one column of a name, and that the name cannot be taken for a nested field of Parquet.
 
     Raises:
         InputError: it has several, or it can.
     """
     if names.count(column) > 1:
         raise InputError(f"{place} has {names.count(column)} columns called '{column}'. Rename all but one.")
-    if "." in column and column.split(".")[0] in names:
+    if nested and "." in column and column.split(".")[0] in names:
         raise InputError(f"{place} has a column '{column}' beside a column '{column.split('.')[0]}', of which it could "
                          "be a field. Rename it.")

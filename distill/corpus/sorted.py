@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from distill.buckets import MOST_BUCKETS, Buckets
-from distill.corpus.collect import BATCH
+from distill.corpus.parts import BATCH
 from distill.records import RecordWriter, Text, arrow_schema, open_parquet
 
 _BYTES_IN_MEMORY = 256 << 20

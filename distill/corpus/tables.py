@@ -5,8 +5,10 @@ import contextlib
 import csv
 import gzip
 import io
+import lzma
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -16,19 +18,22 @@ import pyarrow.parquet as pq
 
 from distill.corpus.arrays import text_array
 from distill.corpus.csv_records import csv_header, csv_records
-from distill.corpus.files import SourceFile, opened, readable
+from distill.corpus.damage import readable
+from distill.corpus.files import SourceFile
 from distill.corpus.lines import lines
+from distill.corpus.parquet import batches
 from distill.corpus.readers import read_csv, read_jsonl
 from distill.corpus.rows import Columns, Row, check_columns, check_once, is_unicode
+from distill.corpus.streams import COMPRESSIONS, opened_alone
 from distill.errors import InputError
 from distill.records import open_parquet
-from distill.storage import atomic_path
+from distill.storage import atomic_path, file_state, unchanged
 
 _BYTES_AT_ONCE = 16 << 20
 _ROWS_AT_ONCE = 1 << 16
 _PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _ADVICE = "Name it with --field"
-_COMPRESSED = (".gz", ".bz2", ".zst")
+_COMPRESSED = tuple(COMPRESSIONS)
 
 
 @dataclass(frozen=True)
@@ -86,26 +91,26 @@ class _Rows:
     """What JSON lines and CSV have in common: rows from a stream."""
 
     def __init__(self, path: Path, field: str, reader: Callable[[BinaryIO, str, Columns], Iterator[Row]]) -> None:
-        self._file, self._reader = SourceFile(str(path), path.name), reader
+        self._file, self._reader = SourceFile.at(path), reader
         self._columns = Columns(field, advice=_ADVICE)
+        self._still_the_same = partial(unchanged, path, file_state(path))
 
     def batches(self) -> Iterator[Batch]:
         texts: list[str] = []
         without: list[tuple[int, str, str]] = []
         rows = size = 0
-        with readable(self._file.place), opened(self._file) as streams:
-            for name, stream in streams:
-                for row in self._reader(stream, name, self._columns):
-                    reason, detail = _reason(row)
-                    if reason:
-                        without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
-                    else:
-                        texts.append(row.text)
-                        size += len(row.text)
-                    rows += 1
-                    if rows == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
-                        yield Batch(rows, text_array(texts), without)
-                        texts, without, rows, size = [], [], 0, 0
+        with readable(self._file.place), opened_alone(self._file) as stream:
+            for row in self._reader(stream, self._file.name, self._columns):
+                reason, detail = _reason(row)
+                if reason:
+                    without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
+                else:
+                    texts.append(row.text)
+                    size += len(row.text)
+                rows += 1
+                if rows == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
+                    yield Batch(rows, text_array(texts), without)
+                    texts, without, rows, size = [], [], 0, 0
         yield Batch(rows, text_array(texts), without)
 
 
@@ -116,11 +121,10 @@ class _Lines(_Rows):
         super().__init__(path, field, read_jsonl)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
-        with _written(target) as out, opened(self._file) as streams:
-            for name, stream in streams:
-                for place, (_, line) in enumerate(lines(stream, name)):
-                    if keep[place] and isinstance(line, bytes):
-                        out.write(line if line.endswith(b"\n") else line + b"\n")
+        with _written(target) as out, self._still_the_same(), opened_alone(self._file) as stream:
+            for place, (_, line) in enumerate(lines(stream, self._file.name)):
+                if keep[place] and isinstance(line, bytes):
+                    out.write(line if line.endswith(b"\n") else line + b"\n")
 
 
 class _Csv(_Rows):
@@ -130,16 +134,15 @@ class _Csv(_Rows):
         super().__init__(path, field, read_csv)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
-        with _written(target) as out, opened(self._file) as streams:
-            for name, stream in streams:
-                encoded = io.TextIOWrapper(out, "utf-8", "surrogateescape", newline="")
-                records = csv_records(stream, name)
-                _write_csv(encoded, csv_header(records, name) or [])
-                for place, (_, record) in enumerate(records):
-                    if keep[place] and isinstance(record, list):
-                        _write_csv(encoded, record)
-                encoded.flush()
-                encoded.detach()
+        with _written(target) as out, self._still_the_same(), opened_alone(self._file) as stream:
+            encoded = io.TextIOWrapper(out, "utf-8", "surrogateescape", newline="")
+            records = csv_records(stream, self._file.name)
+            _write_csv(encoded, csv_header(records, self._file.name) or [])
+            for place, (_, record) in enumerate(records):
+                if keep[place] and isinstance(record, list):
+                    _write_csv(encoded, record)
+            encoded.flush()
+            encoded.detach()
 
 
 def _write_csv(stream: io.TextIOWrapper, record: list[str]) -> None:
@@ -154,6 +157,7 @@ class _Parquet:
 
     def __init__(self, path: Path, field: str) -> None:
         self._path, self._field = path, field
+        self._still_the_same = partial(unchanged, path, file_state(path))
 
     def batches(self) -> Iterator[Batch]:
         with self._opened() as parquet:
@@ -162,17 +166,17 @@ class _Parquet:
             kind = parquet.schema_arrow.field(self._field).type
             if not _is_text(kind):
                 raise InputError(f"{self._path}: column '{self._field}' holds {kind}, not texts. Name another.")
-            for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet), columns=[self._field]):
+            for batch in batches(parquet, self._path, [self._field], self._rows_at_once(parquet)):
                 column = batch.column(batch.schema.get_field_index(self._field))
                 yield _texts_of(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
-        with self._opened() as parquet, atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, self._still_the_same(), self._opened() as parquet:
             codec = parquet.metadata.row_group(0).column(0).compression if parquet.metadata.num_row_groups else "snappy"
             codec = "none" if codec == "UNCOMPRESSED" else codec
             with pq.ParquetWriter(temporary, parquet.schema_arrow, compression=codec) as writer:
                 at = 0
-                for batch in parquet.iter_batches(batch_size=self._rows_at_once(parquet)):
+                for batch in batches(parquet, self._path, parquet.schema_arrow.names, self._rows_at_once(parquet)):
                     writer.write_batch(_filtered(batch, keep[at:at + len(batch)]))
                     at += len(batch)
 
@@ -240,7 +244,8 @@ def _reason(row: Row) -> tuple[str, str]:
 @contextlib.contextmanager
 def _written(target: Path) -> Iterator[BinaryIO]:
     """Yield a stream into a file that is there, compressed as its name says, when the context ends well."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _open_zstandard}
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open,
+                               ".zst": _open_zstandard}
     with atomic_path(target) as temporary, openers.get(target.suffix.lower(), open)(temporary, "wb") as stream:
         yield stream
 

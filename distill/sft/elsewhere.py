@@ -15,9 +15,11 @@ from distill.config.schema import Train
 from distill.config.sections.base import decisive
 from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
 from distill.corpus.decontaminate import BenchmarkIndex
+from distill.corpus.files import utf8_name
 from distill.corpus.step import printable
+from distill.digests import digests
 from distill.errors import InputError
-from distill.hashing import content_id, content_rank, file_digest
+from distill.hashing import content_id, content_rank
 from distill.ledger import Ledger
 from distill.models import load_tokenizer, model_fingerprint
 from distill.records import BenchmarkText, Drop, RecordWriter, SftRow
@@ -25,9 +27,9 @@ from distill.sft.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
 from distill.sft.forms import read_pairs, source_files
 from distill.sft.leaks import leaks
 from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import write_json
+from distill.storage import changed_meanwhile, write_json
 
-VERSION = 2
+VERSION = 3
 """Raised when rows are read or dropped in another way."""
 _CHUNK = 2000
 SentiBench = Callable[[SentiBenchRows], Iterator[tuple[str, str, str]]]
@@ -82,6 +84,9 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                     raise _none_left(ledger, folder)
                 accounts.append(ledger)
                 by_source[stage] = dict(sorted(kept.items()))
+        for path, digest in _digests(config).items():
+            if digest != inputs["files"].get(path):
+                raise changed_meanwhile(path)
         write_json(folder / LABELS, {f"sentibench/{task}": list(labels) for task, labels in benchmarks.labels.items()})
         return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {}}
 
@@ -169,10 +174,12 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Sft
 
 
 def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[SftRow, str]:
-    row = SftRow(content_id(stage, prompt, completion), family, kind, prompt.strip(), completion.strip())
+    prompt, completion = prompt.strip(), completion.strip()  # rows that differ in blanks around them are the same
+    row = SftRow(content_id(stage, prompt, completion), family, kind, prompt, completion)
     return row, "" if row.prompt and row.completion else "empty"
 
 
 def _digests(config: Rows) -> dict[str, str]:
-    return {str(path): file_digest(path) for source in (*config.knowdist, *config.icldist)
-            if isinstance(source, FileRows) for path in source_files(source)}
+    paths = list(dict.fromkeys(path for source in (*config.knowdist, *config.icldist)
+                               if isinstance(source, FileRows) for path in source_files(source)))
+    return {utf8_name(str(path)): digest for path, digest in zip(paths, digests(paths), strict=True)}

@@ -24,12 +24,17 @@ class SourceBase(Section):
 class FileSource(SourceBase):
     """Files: ``path`` is a file, a glob pattern, or a URL of either, such as "s3://bucket/*.jsonl.zst".
 
-    "${NAME}" is an environment variable, "shipped:" our data. Compressed files (.gz, .bz2, .zst) and tar archives of
-    files of the kind are read as they are.
+    "${NAME}" is an environment variable, "shipped:" our data. Compressed files (gz, bz2, xz, zst) and archives (tar,
+    zip) of files of the kind are read as they are.
     """
 
     kind: Literal["csv", "jsonl", "parquet", "text"]
     path: Annotated[Place, PathMark("always")]
+    members: str | None = Field(
+        None, description="pattern such as '*review*' for the members of archives; default: those of the kind's ending")
+    encoding: Literal["utf-8", "utf-16", "windows-1252"] | None = Field(
+        None, description="of text files; windows-1252: of what is no UTF-8; default: UTF-8, and an error where that "
+                          "would cost many records")
 
 
 class HubSource(SourceBase, HubDataset):
