@@ -130,7 +130,7 @@ def test_lines_and_json_of_a_file_that_changes_meanwhile_are_refused(
     with pytest.raises(InputError, match="was changed while it was read"):
         list(found)
     path.write_text('{"a": 1}')
-    meddled(monkeypatch, Path, "read_bytes", lambda: change(path))
+    meddled(monkeypatch, Path, "open", lambda: change(path))
     with pytest.raises(InputError, match="was changed while it was read"):
         read_json(path)
 
