@@ -35,7 +35,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
 
     ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder, or empty), ``engine``,
     ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``cpus`` (which this
-    process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells).
+    process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells;
+    may be left out: no).
 
     Raises:
         InputError: the engine cannot be opened with these settings.
@@ -47,7 +48,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     with engines.open_engine(config, Path(spec["model"])) as engine, \
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
-        if spec["counts_decide"]:
+        if spec.get("counts_decide"):
             _see_that_tokens_are_counted(engine, spec["settings"])
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
     return {}
