@@ -29,6 +29,9 @@ from distill.prompting.labels import python_list, respell
 VERSION = 1
 """Part of the inputs of every stage that reads answers: raised when the rule changes."""
 
+UNREADABLE = "unreadable_answer"
+"""Why there is no label where an answer is none."""
+
 _PAIRS = ('""', "''", "``", "**", "__", "“”", "„“", "”“", "‘’", "«»", "»«", "‹›", "「」", "『』", "()", "[]", "{}",
           "<>", "（）", "［］", "【】", "《》", "〈〉")
 _BEFORE = (" \t\r\n\v\f\"'`´‘’“”„«»‹›.,;:?¡¿*()[]{}<>_…•。、，；：？؟،؛।「」『』（）［］【】《》〈〉"

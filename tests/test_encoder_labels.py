@@ -19,7 +19,7 @@ from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.labelling import ask
 from distill.encoder.teacher import Unlabelled, calibrated, demonstration_pool, label_texts, prompt_for
 from distill.engines.base import Output
-from distill.errors import InputError, ProcessDiedError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.stage import Outcome
 from distill.storage import read_json
 from tests.encoder_helpers import small_data, tiny_encoder
@@ -156,6 +156,27 @@ def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkey
         label_texts(config, WORDS, known, texts, tmp_path / "run")
     done = label_texts(config, WORDS, known, texts, tmp_path / "run", on_change="discard")
     assert done.details["agrees_with_gold"] == 0.3 and len(Troubled.answers) == 2
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("not good", "unreadable_answer"), ("<think>Is it", "truncated_reasoning")])
+def test_labels_of_a_teacher_that_names_none_are_not_used(
+    text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unsure:
+        def generate(self, requests: list[Any], keep: Any) -> None:
+            keep([Output(request.id, text, "stop", 1, 1) for request in requests])
+
+    monkeypatch.setattr(labelling, "open_engine", lambda *_: contextlib.nullcontext(Unsure()))
+    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": text}))
+    texts = [Unlabelled(str(number), f"film {number}", 0) for number in range(20)]
+    config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 1, "soft": False})
+    with pytest.raises(RunError, match=rf"20 name no label \(20 {reason}\).*max_unusable.*{text[:5]}"):
+        label_texts(config, WORDS, sentences(*range(5)), texts, tmp_path / "run")
+    config = config.model_copy(update={"max_unusable": 1.0})
+    done = label_texts(config, WORDS, sentences(*range(5)), texts, tmp_path / "run")
+    assert dict(done.ledgers[0].dropped) == {reason: 20}
 
 
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=1, max_size=20))

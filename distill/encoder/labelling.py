@@ -18,10 +18,9 @@ from distill.config.schema import TeacherEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.errors import ProcessDiedError
-from distill.reading import parse_answer
+from distill.reading import UNREADABLE, parse_answer
 from distill.storage import lock, write_text
 
-UNREADABLE = "unreadable_answer"
 _FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt"}
 """What would be said of a text again. Whatever else goes wrong may pass: those texts are asked once more."""
 _AT_ONCE = 1024
@@ -100,5 +99,5 @@ def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
         return {"probabilities": torch.softmax(torch.tensor(answer["scores"], dtype=torch.float64), 0).tolist()}
     label = parse_answer(answer["raw"], list(words), False)
     why = reasoning.TRUNCATED if reasoning.split(answer["raw"]).cut_off else UNREADABLE
-    return {"error": why} if label is None else {
+    return {"error": why, "raw": answer["raw"]} if label is None else {
         "probabilities": [float(word == label) for word in words]}

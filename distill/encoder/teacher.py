@@ -17,6 +17,8 @@ import numpy as np
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import TeacherLabels
 from distill.encoder.data import Sentence
+from distill.errors import RunError
+from distill.generation.usable import too_many
 from distill.hashing import derived_rng, fingerprint, hash_order
 from distill.ledger import Ledger
 from distill.models.weights import weights_of
@@ -24,7 +26,9 @@ from distill.process import call_in_process
 from distill.prompting.labels import python_list
 from distill.prompting.library import icldist_file
 from distill.prompting.template import fill
+from distill.reading import UNREADABLE
 from distill.reading import VERSION as READER
+from distill.reasoning import TRUNCATED
 from distill.resources import default_cache
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_text
@@ -32,6 +36,7 @@ from distill.storage import write_text
 FOLDER, FILE = "labels", "labels.jsonl"
 _TASK = "sentiment"
 _SEED = 0
+_EXCERPT = 100
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def label_texts(
 
     Raises:
         InputError: the teacher cannot be loaded.
+        RunError: more of its answers than ``max_unusable`` name no label.
         ProcessDiedError: its process died, or it did not label some texts for reasons that may pass.
     """
     words = words_of(config, names)
@@ -101,6 +107,7 @@ def label_texts(
             "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}, folder / "error.log")
         answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
         ledger, details = _account(config, names, texts, answers, folder)
+        _refuse_unreadable(config, ledger, answers)
         return [*before, ledger], details
 
     inputs = {"teacher": decisive(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
@@ -134,6 +141,20 @@ def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabe
     return Ledger("encoder/labels", "texts", len(texts), len(found), dropped), {
         "agrees_with_gold": round(sum(gold == label for gold, label in known) / len(known), 4) if known else None,
         "n_with_gold": len(known), "said": {name: said[name] for name in names}}
+
+
+def _refuse_unreadable(config: TeacherLabels, ledger: Ledger, answers: Sequence[dict[str, Any]]) -> None:
+    bad = {reason: ledger.dropped[reason] for reason in (UNREADABLE, TRUNCATED) if ledger.dropped.get(reason)}
+    if not too_many(bad, ledger.n_in, config.max_unusable):
+        return
+    said = [repr(one["raw"][:_EXCERPT]) for one in answers if one.get("raw") and one.get("error") in bad][:3]
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in bad.items())
+    raise RunError(
+        f"Of the teacher's {ledger.n_in:,} answers, {sum(bad.values()):,} name no label ({reasons}); at most "
+        f"{config.max_unusable:.0%} may (teacher.max_unusable)."
+        + (f" For example {', '.join(said)}." if said else "") + " Raise teacher.max_tokens for one that reasons "
+        "first, see whether its chat template fits (teacher.chat_template), or take a more capable one. Its answers "
+        "are kept; with teacher.max_unusable=1 the same command goes on as it is.")
 
 
 def calibrated(rows: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -45,6 +45,8 @@ class TeacherLabels(Section):
     calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
     max_tokens: int = Field(16, ge=1, description="tokens of a label that is written, where the engine does not score "
                                                   "labels; a teacher that reasons first needs thousands")
+    max_unusable: float = operational(
+        0.5, ge=0, le=1, description="share of the texts whose answers may name no label; above it, none is used")
     weight: float = Field(0.5, gt=0, lt=1, description="the teacher's share where both labels are trained on")
 
     @model_validator(mode="after")
