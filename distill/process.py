@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from distill import temporary
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.secrets import without_secrets
 
@@ -56,9 +57,9 @@ class Child:
                  environment: Mapping[str, str] | None = None) -> None:
         self.target = target
         self.connection: Connection | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="sentidistill-")
+        self._folder = tempfile.TemporaryDirectory(prefix=temporary.prefix())
         if len(self._folder.name) > _LONGEST_ADDRESS:
-            self._folder = tempfile.TemporaryDirectory(prefix="sentidistill-", dir="/tmp")
+            self._folder = tempfile.TemporaryDirectory(prefix=temporary.prefix(), dir="/tmp")
         self._result = Path(self._folder.name) / "result.json"
         self._listener = _listen_at(Path(self._folder.name) / "channel") if channel else None
         self._call = _nursery.begin({

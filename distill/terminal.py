@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from distill import temporary
 from distill.errors import InputError, ProcessDiedError, RunError, may_pass
 from distill.resources import default_cache
 from distill.secrets import without_secrets
@@ -168,6 +169,7 @@ def _signals(program: str, stopped: str) -> Iterator[_Stopping]:
     def leave(number: int) -> None:
         if not stopping.said:
             _say(program, stopped, 0)
+        temporary.remove_of(os.getpid())
         os._exit(128 + number)  # what computes for us dies with us
 
     def stop(number: int, _: object) -> None:

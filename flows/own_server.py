@@ -1,7 +1,8 @@
 """The Prefect server of one command, where none is in use: a process of its own that ends with the command.
 
 It is no part of the command's process group, so that Ctrl-C in a terminal stops the command and leaves the server to
-hear of it. However the command ends, the pipe that it holds is closed by the kernel, and the server ends then.
+hear of it. However the command ends, the pipe that it holds is closed by the kernel, and the server ends then. What a
+killed command has left of temporary folders, the server removes.
 
 ``python -m flows.own_server SOCKET PARENT`` serves on a socket that is open already, says ``ready`` when it does, and
 ends when its input stream or the process PARENT does.
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distill import temporary
 from distill.errors import InputError, RunError
 from flows.server import needs_server
 
@@ -83,6 +85,7 @@ class OwnServer:
         """Let it write down what it has heard, and end it."""
         if self._process.stdin:
             with contextlib.suppress(OSError):
+                self._process.stdin.write(b"q")
                 self._process.stdin.close()
         try:
             self._process.wait(timeout=2 * _HURRY_SECONDS)
@@ -185,9 +188,16 @@ def serve(descriptor: int, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
+    told = b""
     # A fork of the parent could hold the pipe open.
-    while os.getppid() == parent and not (select.select([0], [], [], 1.0)[0] and not os.read(0, 4096)):
-        pass
+    while os.getppid() == parent and not told:
+        if select.select([0], [], [], 1.0)[0]:
+            told = os.read(0, 1)
+            break
+    if not told:  # it was killed, and could not put anything away
+        while os.getppid() == parent:
+            time.sleep(0.05)
+        temporary.remove_of(parent)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_HURRY_SECONDS + 1)
     os._exit(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from distill import temporary
 from distill.errors import InputError
 from distill.terminal import run_command
 from flows import own_server
@@ -19,12 +20,14 @@ from tests.flow_helpers import ENVIRONMENT, ROOT
 
 COMMAND = """
 import sys
+import tempfile
+from distill import temporary
 from pathlib import Path
 from distill.terminal import run_command
 from flows.own_server import server_for_command
 
 def work():
-    with server_for_command() as server:
+    with server_for_command() as server, tempfile.TemporaryDirectory(prefix=temporary.prefix()):
         print(server.api, server._process.pid, flush=True)
         server.wait()
         from prefect import flow, task
@@ -47,7 +50,8 @@ def begin(folder: Path) -> tuple["subprocess.Popen[str]", int, psutil.Process]:
         [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
         start_new_session=True, env={
             **{name: value for name, value in ENVIRONMENT.items() if name != "PREFECT_API_URL"},
-            "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOGGING_LEVEL": "CRITICAL"})
+            "PYTHONPATH": str(ROOT), "TMPDIR": str(folder),
+            "PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOGGING_LEVEL": "CRITICAL"})
     assert process.stdout
     api, pid = process.stdout.readline().split()
     return process, int(api.split(":")[2].split("/")[0]), psutil.Process(int(pid))
@@ -61,12 +65,13 @@ def gone(server: psutil.Process, port: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_no_server_outlives_the_command_that_started_it(number: int, tmp_path: Path) -> None:
+def test_no_server_and_no_temporary_folder_outlives_the_command_that_started_it(number: int, tmp_path: Path) -> None:
     process, port, server = begin(tmp_path)
     assert os.getsid(server.pid) != os.getsid(process.pid)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert gone(server, port)
+    assert not list(tmp_path.glob("sentidistill-*"))
 
 
 def test_ctrl_c_in_a_flow_is_one_sentence_and_ends_its_server(place: Path) -> None:
@@ -76,6 +81,7 @@ def test_ctrl_c_in_a_flow_is_one_sentence_and_ends_its_server(place: Path) -> No
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "error: Stopped.\n")
     assert gone(server, port)
+    assert not list(place.glob("sentidistill-*"))
 
 
 def test_a_folder_that_prefect_cannot_write_is_refused_at_once(tmp_path: Path) -> None:
@@ -126,3 +132,16 @@ def test_a_worker_ends_soon_after_sigterm_while_its_server_is_away() -> None:
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0 and said.count("\n") == 1
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_and_what_lives_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine, machine = tmp_path / f"{temporary.prefix()}x", temporary.prefix().split("-")[1]
+    folders = {mine: True, tmp_path / f"sentidistill-{machine}-{dead.pid}-y": False,
+               tmp_path / f"sentidistill-00000000-{dead.pid}-z": True, tmp_path / f"other-{machine}-{dead.pid}-y": True}
+    for folder in folders:
+        folder.mkdir()
+    subprocess.run([sys.executable, "-c", "from distill import temporary; temporary.prefix()"], check=True,
+                   env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)})
+    assert {folder: folder.exists() for folder in folders} == folders

@@ -27,7 +27,7 @@ from distill.corpus.rows import Columns, Row, check_columns, check_once, is_unic
 from distill.corpus.streams import COMPRESSIONS, opened_alone
 from distill.errors import InputError
 from distill.records import open_parquet
-from distill.storage import atomic_path, file_state, unchanged
+from distill.storage import atomic_path, file_state, regular_file, unchanged
 
 _BYTES_AT_ONCE = 16 << 20
 _ROWS_AT_ONCE = 1 << 16
@@ -64,8 +64,7 @@ def open_table(path: Path, field: str) -> Table:
         InputError: the name tells none, or there is no such file.
     """
     form = table_form(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}." if not path.exists() else f"{path} is a folder. Name a file.")
+    regular_file(path, "Name a file.")
     if form == ".parquet":
         return _Parquet(path, field)
     return _Lines(path, field) if form == ".jsonl" else _Csv(path, field)
