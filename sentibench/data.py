@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.corpus.rows import is_unicode
 from distill.errors import InputError
 from distill.hashing import content_id, file_digest, fingerprint
 from distill.records import BenchmarkText
@@ -150,6 +151,9 @@ def _item(task: Task, row: Any) -> Item:
     else:
         gold = TUPLE_READERS[task.gold](row, task.labels)
     graphs = ssa_graphs(row, task.labels) if task.gold == "ssa" else ()
+    parts = gold if isinstance(gold, str) else "".join(part for one in gold for part in one if isinstance(part, str))
+    if not is_unicode(sentence + target + parts):
+        raise GoldError("it holds half a character (a lone surrogate), which is no text")
     return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs)
 
 

@@ -79,6 +79,7 @@ def test_every_row_is_kept_or_dropped_with_a_reason(tiny_model: Path, tmp_path: 
         *({"messages": [{"role": "user", "content": f"Is {i} even?"}, {"role": "assistant", "content": "yes"}]}
           for i in range(20)),
         {"messages": [{"role": "user", "content": "Is 3 even?"}, {"role": "assistant", "content": "yes"}]},
+        {"messages": [{"role": "user", "content": " Is 4 even?\n"}, {"role": "assistant", "content": "yes "}]},
         {"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "yes"}]},
         {"messages": [{"role": "user", "content": "one"}]},
         {"messages": [{"role": "user", "content": "long " * 200}, {"role": "assistant", "content": "yes"}]},
@@ -86,10 +87,10 @@ def test_every_row_is_kept_or_dropped_with_a_reason(tiny_model: Path, tmp_path: 
     rows = Rows(icldist=[FileRows(kind="jsonl", path=path)])
     outcome, kept, drops = take_in(rows, tiny_model, tmp_path / "run", LEAK, max_length=100)
     (empty, ledger) = outcome.ledgers
-    assert (empty.n_in, ledger.n_in, ledger.n_out) == (0, 25, 20) and len(kept) == 20
-    assert ledger.dropped == {"duplicate": 1, "empty": 1, "several_turns": 1, "too_long_student": 1,
+    assert (empty.n_in, ledger.n_in, ledger.n_out) == (0, 26, 20) and len(kept) == 20
+    assert ledger.dropped == {"duplicate": 2, "empty": 1, "several_turns": 1, "too_long_student": 1,
                               "benchmark_contained": 1}
-    assert sorted(drops.values()) == sorted(ledger.dropped)
+    assert set(drops.values()) == set(ledger.dropped)
     assert {row.family for row in kept} == {"general"} and kept[0].prompt == "Is 0 even?"
 
 

@@ -16,6 +16,7 @@ from distill.config.sections.base import decisive
 from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
 from distill.corpus.decontaminate import BenchmarkIndex
 from distill.corpus.files import utf8_name
+from distill.corpus.rows import is_unicode
 from distill.corpus.step import printable
 from distill.digests import digests
 from distill.errors import InputError
@@ -58,9 +59,9 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
                 on_change: OnChange = "stop") -> Outcome:
     """Read the rows of both stages into ``run/sft``. The accounts ``sft/knowdist`` and ``sft/icldist`` count rows.
 
-    Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a list, true or false), ``several_turns`` (a
-    conversation that is not one question and its answer), ``duplicate``, the rules of decontamination,
-    ``too_long_student``, ``over_limit``.
+    Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a list, true or false), ``lone_surrogate`` (half
+    a character), ``several_turns`` (a conversation that is not one question and its answer), ``duplicate`` (but for
+    blanks around it), the rules of decontamination, ``too_long_student``, ``over_limit``.
 
     Raises:
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
@@ -176,7 +177,9 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Sft
 def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[SftRow, str]:
     prompt, completion = prompt.strip(), completion.strip()  # rows that differ in blanks around them are the same
     row = SftRow(content_id(stage, prompt, completion), family, kind, prompt, completion)
-    return row, "" if row.prompt and row.completion else "empty"
+    if not is_unicode(prompt + completion):
+        return row, "lone_surrogate"
+    return row, "" if prompt and completion else "empty"
 
 
 def _digests(config: Rows) -> dict[str, str]:

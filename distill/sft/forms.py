@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.sections.rows import FileRows, HubRows, RowsForm
+from distill.corpus.csv_records import csv_header, csv_records
+from distill.corpus.damage import readable
+from distill.corpus.files import SourceFile
+from distill.corpus.rows import check_once
+from distill.corpus.streams import opened_alone
 from distill.errors import InputError
 from distill.hub import stream_hub
+from distill.records import open_parquet
 
 log = logging.getLogger("sentidistill.sft")
 
@@ -35,6 +41,7 @@ def read_pairs(source: FileRows | HubRows) -> Iterator[tuple[str, Mapping[str, A
     for record in _records(source):
         if take is None:
             form, take, used = form_of(source, record)
+            _check_header(source, used)
             if unused := sorted(name for name in set(record) - used if isinstance(record[name], str)):
                 log.info("Of %s, the columns %s are not used.", _name(source), ", ".join(unused))
         yield form, record, take(record)
@@ -47,7 +54,9 @@ def source_files(source: FileRows) -> list[Path]:
         InputError: there is none.
     """
     place = Path(source.path)
-    found = sorted(place.parent.glob(place.name)) if any(sign in place.name for sign in "*?[") else [place]
+    found = [place]
+    if any(sign in place.name for sign in "*?["):
+        found = sorted(one for one in place.parent.glob(place.name) if not one.name.startswith("."))
     if not found or not all(one.is_file() for one in found):
         raise InputError(f"There is no file {source.path} to read training rows from. Check rows.<stage>[].path.")
     return found
@@ -126,14 +135,38 @@ def _records(source: FileRows | HubRows) -> Iterator[Mapping[str, Any]]:
         return
     files = [str(path) for path in source_files(source)]
     # In a CSV file 'None' and 'NA' are answers like any others.
-    options = {"keep_default_na": False} if source.kind == "csv" else {}
+    options: dict[str, Any] = {"keep_default_na": False} if source.kind == "csv" else {}
     try:
+        if source.kind == "parquet":  # a date of another column may be one that Python has no word for
+            with open_parquet(files[0]) as parquet:
+                names = parquet.schema_arrow.names
+            options = {"columns": sorted(form_of(source, dict.fromkeys(names))[2])}
         yield from datasets.load_dataset("json" if source.kind == "jsonl" else source.kind, data_files=files,
                                          split="train", streaming=True, **options)
+    except InputError:
+        raise
     except Exception as error:  # `datasets` raises whatever lies below it raises
-        raise InputError(f"{source.path} cannot be read as rows ({type(error).__name__}: "
-                         f"{' '.join(str(error).split())[:300]}). Is the file complete, and its kind '{source.kind}' "
-                         "right?") from error
+        said = " ".join(str(error).split())[:300]
+        encoding = (" If it was saved in Windows-1252, as Excel does, convert it: iconv -f WINDOWS-1252 -t UTF-8."
+                    if "utf-8" in said.lower() or "utf8" in said.lower() else "")
+        raise InputError(f"{source.path} cannot be read as rows ({type(error).__name__}: {said}). Is the file "
+                         f"complete, and its kind '{source.kind}' right?{encoding}") from error
+
+
+def _check_header(source: FileRows | HubRows, used: set[str]) -> None:
+    """Check that no column that is used stands twice in a CSV file, of which ``datasets`` would take the first.
+
+    Raises:
+        InputError: one does.
+    """
+    if not isinstance(source, FileRows) or source.kind != "csv":
+        return
+    for path in source_files(source):
+        file = SourceFile.at(path)
+        with readable(file.place), opened_alone(file) as stream:
+            header = csv_header(csv_records(stream, file.name), file.name) or []
+        for name in sorted(used):
+            check_once(file.name, name, header, nested=False)
 
 
 def _name(source: RowsForm) -> str:
