@@ -26,7 +26,7 @@ KINDS = {"Config": Config, "EncoderConfig": EncoderConfig}
 NO_PATHS = {
     "name", "seed", "dataset", "split", "revision", "text_column", "domain", "prompt_column", "completion_column",
     "languages", "left_out_categories", "stop", "phrases", "target_modules", "names", "words", "base_urls",
-    "api_key_variable", "model"}
+    "api_key_variable", "model", "members"}
 """Keys of strings that are no paths. A new one goes here, or gets a type that says what it is."""
 
 
