@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from distill.hashing import fingerprint
+from distill.storage import json_text
 
 
 class Answers:
@@ -51,6 +52,7 @@ class Answers:
 
     def add(self, key: str, trace: dict[str, Any]) -> None:
         """Keep a trace: from now on it outlives the process."""
+        line = json_text({"key": key, "trace": trace}, f"An answer in {self._path}")
         self._traces[key] = trace
-        self._file.write(json.dumps({"key": key, "trace": trace}) + "\n")
+        self._file.write(line + "\n")
         self._file.flush()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError, may_pass
-from distill.storage import write_text
+from distill.storage import json_text, write_text
 
 _PR_SET_PDEATHSIG = 1
 _PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
@@ -94,19 +94,20 @@ def _work(request: dict[str, Any]) -> None:
     try:
         channel = (Client(request["channel"], "AF_UNIX"),) if request["channel"] else ()
         value = getattr(importlib.import_module(module), name)(request["spec"], *channel)
-        result = {"value": value}
+        # ASCII: an answer or error may quote half a character.
+        text = json_text({"value": value}, f"What {request['target']} returns")
     except InputError as error:
-        result = {"error": str(error), "kind": "input", "traceback": ""}
+        text = json.dumps({"error": str(error), "kind": "input", "traceback": ""})
     except RunError as error:
         kind = "died" if may_pass(error) else "run"
         unforeseen = kind == "died" and error.__cause__ is not None and not isinstance(error.__cause__, OSError)
-        result = {"error": str(error), "kind": kind, "traceback": traceback.format_exc() if unforeseen else ""}
+        text = json.dumps({"error": str(error), "kind": kind,
+                           "traceback": traceback.format_exc() if unforeseen else ""})
     except (Exception, SystemExit) as error:
         kind = "died" if may_pass(error) else "run"
-        result = {"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
-                  "traceback": traceback.format_exc()}
-    # ASCII: an error may quote half a character.
-    write_text(Path(request["result"]), json.dumps(result))
+        text = json.dumps({"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
+                           "traceback": traceback.format_exc()})
+    write_text(Path(request["result"]), text)
     # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,15 +4,16 @@ import contextlib
 import fcntl
 import itertools
 import json
+import math
 import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.errors import InputError, may_pass
+from distill.errors import InputError, RunError, may_pass
 
 
 @contextlib.contextmanager
@@ -49,11 +50,43 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        RunError: as :func:`json_text`; nothing is written.
+    """
+    text = json_text(value, path, indent=2, ensure_ascii=False)
     if not text.isascii() and _SURROGATE.search(text):  # of a file name that is no UTF-8: it reads back as it was
-        text = json.dumps(value, indent=2)
+        text = json_text(value, path, indent=2)
     write_text(path, text + "\n")
+
+
+def json_text(value: Any, of: object, **options: Any) -> str:
+    """Return a value as JSON, which has no NaN and no infinity; ``of`` names it in the error.
+
+    Raises:
+        RunError: it holds such a number; the message says where.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError as error:
+        found = next(_not_finite(value, ""), None)
+        if found is None:
+            raise
+        raise RunError(f"{of} would hold {found[1]} at {found[0] or 'its top'}, which is no result, so it was not "
+                       "written. The model or engine computed it: with bfloat16 or float16 try float32, and look at "
+                       "the model's weights.") from error
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, inside in value.items():
+            yield from _not_finite(inside, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inside in enumerate(value):
+            yield from _not_finite(inside, f"{place}[{number}]")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from distill.storage import json_text
 
 
 def list_command(arguments: argparse.Namespace) -> None:
@@ -207,7 +208,7 @@ def _percent(value: float) -> str:
 
 def _line(value: Any) -> None:
     # A prompt can hold a line separator or half a character; ASCII escapes keep one object on one line.
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json_text(value, "A line of output") + "\n")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

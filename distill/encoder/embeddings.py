@@ -1,10 +1,12 @@
 """What a frozen backbone says of texts: computed once, and kept for every seed, head and run that asks the same."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from distill.encoder.batches import Encoded, batches_of, computing
@@ -21,7 +23,7 @@ def frozen_embeddings(model: Classifier, texts: Encoded, identity: dict[str, Any
     key = fingerprint([_VERSION, identity, model.pooling, bfloat16, texts.ids])
     path: Path = default_cache() / "embeddings" / f"{key}.safetensors"
     with lock(path):  # seeds that are trained at once compute it once
-        if path.is_file():
+        with contextlib.suppress(SafetensorError, KeyError, OSError):  # not there yet, or damaged: computed anew
             return load_file(path)["embeddings"]
         found = embed(model, texts, bfloat16)
         with atomic_path(path) as temporary:

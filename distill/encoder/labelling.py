@@ -17,11 +17,12 @@ from distill.answers import Answers
 from distill.config.schema import TeacherEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.engines.encoding import NOT_A_NUMBER
 from distill.errors import ProcessDiedError
 from distill.reading import UNREADABLE, parse_answer
-from distill.storage import lock, write_text
+from distill.storage import json_text, lock, write_text
 
-_FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt"}
+_FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER}
 """What would be said of a text again. Whatever else goes wrong may pass: those texts are asked once more."""
 _AT_ONCE = 1024
 
@@ -51,7 +52,7 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
                 f"({', '.join(f'{count:,} {reason}' for reason, count in passing.most_common())}). The other labels "
                 "are kept; the same command asks only for these.")
         found = [answers.get(key) or errors[key] for key in keys]
-    write_text(Path(spec["out"]), json.dumps([_read(one, words) for one in found]))
+    write_text(Path(spec["out"]), json_text([_read(one, words) for one in found], "The labels"))
     return {"asked": len(asked)}
 
 
@@ -95,7 +96,7 @@ def _read(answer: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
         return answer
     if "scores" in answer:
         if not all(map(math.isfinite, answer["scores"])):
-            return {"error": "not_a_number"}
+            return {"error": NOT_A_NUMBER}
         return {"probabilities": torch.softmax(torch.tensor(answer["scores"], dtype=torch.float64), 0).tolist()}
     label = parse_answer(answer["raw"], list(words), False)
     why = reasoning.TRUNCATED if reasoning.split(answer["raw"]).cut_off else UNREADABLE

@@ -12,7 +12,10 @@ from distill.config.load import read_yaml
 from distill.config.sections.encoder import EncoderConfig, Head
 from distill.encoder.settings import SETTINGS, settings_of
 from distill.errors import InputError
-from distill.models.folder import load_tokenizer, quiet_transformers
+from distill.models.finite import refuse_spoilt, refuse_to_save
+from distill.models.folder import load_tokenizer
+from distill.models.quiet import first_line, quiet_transformers
+from distill.models.whole import load_whole
 from distill.resources import shipped
 from distill.storage import write_json
 
@@ -67,31 +70,26 @@ def load_backbone(folder: Path) -> nn.Module:
     """Return an encoder in float32.
 
     Raises:
-        InputError: the folder holds no model that transformers knows, or one that is not an encoder.
+        InputError: the folder holds no model that transformers knows, or one that is not an encoder; or it is not
+            whole (:func:`distill.models.whole.load_whole`).
     """
     from transformers import AutoConfig, AutoModel
 
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            if getattr(config, "is_encoder_decoder", False) or _is_decoder(config):
-                raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder: its tokens see only "
-                                 "those before them, or it has a decoder. Take an encoder as backbone, such as "
-                                 "all-minilm-l6-v2 or a RoBERTa.")
-            if not isinstance(getattr(config, "hidden_size", None), int):
-                raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder of text alone. Take "
-                                 "one as backbone, such as all-minilm-l6-v2 or a RoBERTa.")
-            model, loaded = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"The backbone in {folder} cannot be loaded ({line[:200]}). Is the folder complete, and its "
-                         "architecture one that transformers knows?") from error
-    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
-        raise InputError(f"The weights in {folder} are not those of its config.json ({config.model_type}): "
-                         f"{len(missing)} are missing, such as {missing[0]}, and would be random. Is it a whole model, "
-                         "saved with save_pretrained of transformers?")
-    return model
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"The backbone in {folder} cannot be loaded ({first_line(error)}). Is the folder complete, "
+                         "and its architecture one that transformers knows?") from error
+    if getattr(config, "is_encoder_decoder", False) or _is_decoder(config):
+        raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder: its tokens see only "
+                         "those before them, or it has a decoder. Take an encoder as backbone, such as "
+                         "all-minilm-l6-v2 or a RoBERTa.")
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise InputError(f"The model in {folder} ({config.model_type}) is not an encoder of text alone. Take "
+                         "one as backbone, such as all-minilm-l6-v2 or a RoBERTa.")
+    # Pooling is ours, over the last states: a pooler, which models trained on words in gaps lack, is not used.
+    return load_whole(AutoModel, folder, may_lack=("pooler.",), dtype=torch.float32)
 
 
 def _is_decoder(config: Any) -> bool:
@@ -121,7 +119,12 @@ def most_tokens(backbone: nn.Module, tokenizer: Any) -> int:
 
 
 def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path, bfloat16: bool) -> None:
-    """Write backbone and tokenizer as transformers does, the head beside them, and how to ask and compute."""
+    """Write backbone and tokenizer as transformers does, the head beside them, and how to ask and compute.
+
+    Raises:
+        RunError: weights are no finite numbers.
+    """
+    refuse_to_save(model.named_parameters(), folder)
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.backbone.save_pretrained(folder)  # type: ignore[operator]
@@ -136,7 +139,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
     """Return a saved classifier in evaluation mode, its tokenizer, and its settings.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or not a whole one.
     """
     settings = settings_of(folder)
     if not (folder / _HEAD).is_file():
@@ -145,7 +148,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any, dict[str, Any]]:
     model = Classifier(load_backbone(folder), Head(**settings["head"]), len(settings["names"]))
     try:
         model.head.load_state_dict(load_file(folder / _HEAD))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, OSError) as error:
         raise InputError(f"{folder / _HEAD} is damaged ({str(error).splitlines()[0][:200]}). Copy the folder again, or "
                          "train the model again.") from error
+    refuse_spoilt(model.head.named_parameters(), folder / _HEAD)
     return model.eval(), load_tokenizer(folder), settings

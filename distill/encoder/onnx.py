@@ -14,7 +14,7 @@ from distill.encoder.batches import Encoded, batches_of, encode
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import SETTINGS, Classifier, load_classifier
 from distill.errors import InputError, RunError
-from distill.models.folder import quiet_transformers
+from distill.models.quiet import quiet_transformers
 from distill.storage import write_json
 
 FILE = "model.onnx"
@@ -82,7 +82,7 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
     texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
     ours, theirs = logits_of(model, texts, bfloat16=False), OnnxClassifier(out).logits_of(texts)
     difference = float((ours - theirs).abs().max())
-    if difference > _CLOSE or classes_of(ours) != classes_of(theirs):
+    if not difference <= _CLOSE or classes_of(ours) != classes_of(theirs):
         (out / FILE).unlink()
         raise RunError(f"The exported model does not say the same as {spec['model']} of {len(texts.ids)} texts (logits "
                        f"differ by up to {difference:.2g}). It was deleted; this is a defect of the exporter for this "

@@ -11,6 +11,7 @@ from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import load_classifier, settings_of
 from distill.encoder.onnx import OnnxClassifier, is_exported
 from distill.encoder.scores import confusion, scores
+from distill.errors import InputError, RunError
 from distill.training.arguments import in_bfloat16
 
 Loaded = tuple[Callable[[Encoded], Any], Any, dict[str, Any]]
@@ -38,21 +39,35 @@ def answer_texts(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     """Return ``labels`` and ``probabilities`` of texts, the ``names`` of the classes, and how many texts were ``cut``.
 
     As in training, blanks around a text are no part of it.
+
+    Raises:
+        RunError: the model computes no finite numbers.
     """
     import torch
 
     ask, tokenizer, settings = loaded
     encoded = encode(tokenizer, [text.strip() for text in texts], settings["prompt"], settings["max_length"])
-    shares = torch.softmax(ask(encoded), -1)
+    shares = torch.softmax(finite(ask(encoded)), -1)
     return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": encoded.cut,
             "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
             "names": settings["names"]}
 
 
+def finite(logits: Any) -> Any:
+    """Return logits, if they are finite numbers: of others, argmax would take the first class.
+
+    Raises:
+        RunError: some are not.
+    """
+    if not logits.isfinite().all():
+        raise RunError("The classifier gives NaN or infinity for some texts, so it says nothing of them. Its weights "
+                       "are damaged, or too large for the precision it computes in: train it anew with dtype float32.")
+    return logits
+
+
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """Score a model on a split: ``spec`` has ``model``, ``data`` (as in a config) and ``split``."""
     from distill.config.sections.encoder import EncoderData
-    from distill.errors import InputError
     from distill.training.worker import prepare_environment
 
     if spec["split"] not in SPLITS:
@@ -62,7 +77,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     prepare_environment()  # not before: it takes the Hub away
     ask, tokenizer, settings = load(Path(spec["model"]))
     texts = encode(tokenizer, [row.text for row in rows], settings["prompt"], settings["max_length"])
-    logits = ask(texts)
+    logits = finite(ask(texts))
     gold = [row.label for row in rows]
     return {"scores": scores(logits, gold), "n": len(rows), "cut": texts.cut, "names": settings["names"],
             "confusion": confusion(logits, gold)}

@@ -13,7 +13,7 @@ from distill.errors import InputError
 from distill.hashing import content_id
 from distill.ledger import Ledger
 from distill.stage import Outcome
-from distill.storage import read_lines, write_text
+from distill.storage import json_text, read_lines, write_text
 
 
 def unlabelled_texts(
@@ -52,8 +52,8 @@ def unlabelled_texts(
 
 def write_rows(path: Path, splits: Mapping[str, Sequence[Sentence]], targets: Sequence[Sequence[float]]) -> None:
     """Keep what all seeds are trained and measured on, so that each has the same, whatever becomes of its sources."""
-    write_text(path, json.dumps({"targets": targets, **{
-        split: [[one.id, one.text, one.label] for one in rows] for split, rows in splits.items()}}))
+    write_text(path, json_text({"targets": targets, **{
+        split: [[one.id, one.text, one.label] for one in rows] for split, rows in splits.items()}}, path))
 
 
 def read_rows(path: Path) -> tuple[dict[str, list[Sentence]], list[list[float]]]:

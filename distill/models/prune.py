@@ -4,7 +4,8 @@ from pathlib import Path
 
 from distill.errors import InputError
 from distill.models.cache import atomic_folder
-from distill.models.folder import load_model, load_tokenizer, quiet_transformers
+from distill.models.folder import load_model, load_tokenizer
+from distill.models.quiet import quiet_transformers
 
 
 def kept_layers(total: int, layers: int) -> list[int]:

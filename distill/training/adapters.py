@@ -75,7 +75,9 @@ def merged(model: Any, start_model: Path, adapters: dict[str, Any] | None = None
     plain = get_peft_model(load_model(start_model, "float32", "cpu"), model.peft_config["default"])
     found = adapters or {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     unrounded = {name: weight.detach().cpu().float() for name, weight in found.items()}
-    if strangers := plain.load_state_dict(unrounded, strict=False).unexpected_keys:
-        raise RunError(f"The adapters {', '.join(strangers[:3])} do not belong to the student, so they "
-                       "cannot be merged. This is a defect of sentidistill or of peft's version.")
+    result = plain.load_state_dict(unrounded, strict=False)
+    lacking = [name for name in result.missing_keys if "lora_" in name]
+    if strangers := [*result.unexpected_keys, *lacking]:
+        raise RunError(f"The adapters {', '.join(strangers[:3])} do not belong to the student, or were not trained, so "
+                       "they cannot be merged. This is a defect of sentidistill or of peft's version.")
     return plain.merge_and_unload()

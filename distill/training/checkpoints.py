@@ -37,6 +37,47 @@ def newest_whole(folder: Path, delete: bool = True) -> Path | None:
     return max(whole)[1] if whole else None
 
 
+def refuse_partial(folder: Path, model: Any) -> None:
+    """Refuse a checkpoint that does not hold every weight of ``model`` (of adapters, theirs), in its shape and finite.
+
+    Raises:
+        InputError: it does not.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from distill.models.files import weight_files
+    from distill.models.finite import refuse_spoilt
+
+    wanted, found = _wanted(model), {}
+    try:
+        for path in weight_files(folder):
+            with safe_open(path, framework="pt") as file:
+                refuse_spoilt(((name, file.get_tensor(name)) for name in file.keys()), path)  # noqa: SIM118
+                found.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or cut off ({error}). Remove the checkpoint {folder}; the same command "
+                         "then goes on from the one before it.") from error
+    absent = [names for names in wanted if not any(found.get(name) == shape for name, shape in names.items())]
+    if absent:
+        raise InputError(f"The checkpoint {folder} lacks {len(absent)} of {len(wanted)} weights, such as "
+                         f"{next(iter(absent[0]))}, or has them in another shape. Remove it; the same command then "
+                         "goes on from the one before it.")
+
+
+def _wanted(model: Any) -> list[dict[str, tuple[int, ...]]]:
+    """Return the names and shapes under which a checkpoint has the weights; tied ones have several names."""
+    if hasattr(model, "peft_config"):
+        from peft import get_peft_model_state_dict
+
+        weights = get_peft_model_state_dict(model)
+    else:
+        weights = model.state_dict()
+    tied: dict[Any, dict[str, tuple[int, ...]]] = {}
+    for name, weight in weights.items():
+        tied.setdefault(weight.data_ptr() or name, {})[name] = tuple(weight.shape)
+    return list(tied.values())
+
+
 def claim(folder: Path, inputs: Mapping[str, Any], on_change: OnChange) -> None:
     """Make ``folder`` the place for the checkpoints of a training with ``inputs``.
 

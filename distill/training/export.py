@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distill.models.folder import quiet_transformers
+from distill.models.finite import refuse_to_save
+from distill.models.quiet import quiet_transformers
 from distill.tokenization import stop_token_ids
 
 _LAST = "config.json"  # without it a folder is no model
@@ -16,6 +17,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path, bfloat16: bool, weights
 
     Everything is written to a temporary folder inside ``folder``, flushed, and moved into place, config.json last.
     ``weights`` are the model's by name, where it does not hold them itself.
+
+    Raises:
+        RunError: weights are no finite numbers.
     """
     import torch
 
@@ -25,6 +29,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, bfloat16: bool, weights
     else:
         weights = {name: weight.to(dtype) for name, weight in weights.items()}
         model.config.dtype = dtype
+    refuse_to_save(model.named_parameters() if weights is None else weights.items(), folder)
     model.generation_config._from_model_config = False  # else it may be derived from config.json again
     model.generation_config.eos_token_id = stop_token_ids(tokenizer)
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.errors import InputError, RunError
 from distill.nursery import die_with
-from distill.storage import read_json, write_text
+from distill.storage import json_text, read_json, write_text
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     try:
         result = train(order["spec"])
         if rank == 0:
-            write_text(said / "result.json", json.dumps(result))
+            write_text(said / "result.json", json_text(result, "The result of training"))
     except BaseException as error:
         kind = {InputError: "input", RunError: "run"}.get(type(error), "other")
         text = str(error) if kind != "other" else f"{type(error).__name__}: {error}"

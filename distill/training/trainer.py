@@ -124,11 +124,20 @@ class CompletionTrainer(SFTTrainer):
             "then.")
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate with the loss as a mean over tokens, whatever the batches."""
+        """Evaluate with the loss as a mean over tokens, whatever the batches.
+
+        Raises:
+            RunError: the loss is not a finite number.
+        """
         self._held_out_loss, self._held_out_tokens = 0.0, 0
         output = super().evaluation_loop(*args, **kwargs)
         sums = torch.tensor([self._held_out_loss, self._held_out_tokens], dtype=torch.float64)
         loss, tokens = self.accelerator.reduce(sums.to(self.args.device), "sum").tolist()
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss on held-out rows was {loss} at step {self.state.global_step} of {self.state.max_steps}: "
+                f"training stopped there. Lower train.{self._stage}.learning_rate or raise warmup_ratio, and train "
+                "anew (--discard). Checkpoints are kept until then.")
         output.metrics["eval_loss"] = loss / max(tokens, 1)
         return output
 
@@ -144,6 +153,11 @@ class CompletionTrainer(SFTTrainer):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> InOrder:
         return InOrder(self._rows.n_held_out, self._arrangement)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # What a checkpoint lacks would stay as training began, and transformers says so in a log only.
+        checkpoints.refuse_partial(Path(resume_from_checkpoint), self.model if model is None else model)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
