@@ -1,7 +1,6 @@
 """What the commands of ``sentibench`` do. Each takes the parsed arguments and writes to standard output."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence

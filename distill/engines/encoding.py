@@ -11,7 +11,7 @@ from distill.engines.lines import line_end
 from distill.errors import InputError
 from distill.reasoning import begins_within
 from distill.storage import read_json
-from distill.tokenization import encode_prompt, stop_token_ids
+from distill.tokenization import encode_continuations, encode_prompt, stop_token_ids
 
 NOT_A_NUMBER = "not_a_number"
 FIRST_TOKEN, FULL_LIKELIHOOD = "first_token", "full_likelihood"
@@ -53,13 +53,13 @@ def encode_request(tokenizer: Any, request: Request, limit: int, room: int) -> E
     return Encoded(ids, opening=begins_within(tokenizer.decode(ids[-_TAIL:])) if request.chat else "")
 
 
-def encode_labels(tokenizer: Any, labels: Sequence[str]) -> tuple[list[list[int]], str]:
-    """Return each label's token ids as a continuation, and the rule by which the labels can be told apart.
+def encode_labels(tokenizer: Any, labels: Sequence[str], chat: bool = False) -> tuple[list[list[int]], str]:
+    """Return each label's token ids as a continuation of a prompt, and the rule by which the labels are told apart.
 
     Raises:
         InputError: there is no label, or an empty one.
     """
-    ids = [tokenizer(label, add_special_tokens=False, split_special_tokens=True)["input_ids"] for label in labels]
+    ids = encode_continuations(tokenizer, labels, chat)
     if not ids or not all(ids):
         raise InputError(f"The labels {list(labels)} cannot be scored: there must be at least one, and none empty.")
     distinct = len({tokens[0] for tokens in ids}) == len(ids)

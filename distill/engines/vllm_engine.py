@@ -110,7 +110,8 @@ class VllmEngine:
         self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
     ) -> list[LabelScores]:
         """Score each request's labels; see :class:`distill.engines.base.Engine`."""
-        asked = [encode_labels(self._tokenizer, item) for item in labels]
+        asked = [encode_labels(self._tokenizer, item, request.chat)
+                 for request, item in zip(requests, labels, strict=True)]
         encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
                    for request, (ids, _) in zip(requests, asked, strict=True)]
         scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}

@@ -54,8 +54,8 @@ def refuse_damaged(folder: Path) -> None:
         raise InputError(f"{folder / _INDEX} names {len(absent)} weights that are not where it says, such as {name} in "
                          f"{file_name}. Copy the whole model again.")
     if not files and not (folder / PICKLED).is_file():
-        raise InputError(f"The folder {folder} is not a whole model: it needs config.json and *.safetensors. "
-                         "Was it moved, or is it still being written?")
+        raise InputError(f"The model in {folder} cannot be loaded: the folder holds no weights (*.safetensors). Was it "
+                         "moved, or is it still being written?")
 
 
 def _weight_map(folder: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from distill.tokenization import encode_prompt
 
 PromptFormat = Literal["raw", "chat", "mixed"]
 _MOST_REMEMBERED = 20_000
+_AROUND = ("x", " x", "(x)", "\u65e5\u672c")
 _PROBES = ("x", "\u65e5\u672c \U0001f642 ",
            "a <|im_end|></s>\n\nSentence: \u00e9\u0301 12345\r\n \n\n  Don't!\nOutput:")
 
@@ -104,17 +105,18 @@ class Encoder:
 
 
 class TokenCounter:
-    """Counts prompts' tokens as :func:`distill.tokenization.encode_prompt` would.
+    """Counts prompts' tokens as :func:`distill.tokenization.encode_prompt` would, or a few more.
 
-    ``chat`` adds the chat template's own tokens, which are as many for every prompt; ``mixed`` counts the
+    ``chat`` adds the chat template's own tokens; a prompt that grows together with them has fewer. ``mixed`` counts the
     longer of the two forms.
     """
 
     def __init__(self, tokenizer: Any, prompt_format: PromptFormat) -> None:
         self.encoder = Encoder(tokenizer)
-        plain = self.encoder.count("x")[0]
         forms = {"raw": (False,), "chat": (True,), "mixed": (False, True)}[prompt_format]
-        self._extra = max(len(encode_prompt(tokenizer, "x", chat)) - plain for chat in forms)
+        # Of several texts: what stands around one may grow together with its ends, or take a blank from it.
+        self._extra = max(len(encode_prompt(tokenizer, text, chat)) - size
+                          for text, size in zip(_AROUND, self.encoder.count(_AROUND), strict=True) for chat in forms)
 
     def __call__(self, prompts: Sequence[str]) -> list[int]:
         """Return each prompt's number of tokens."""
