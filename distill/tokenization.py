@@ -7,6 +7,7 @@ token is the last: some tokenizers append it to every text, prompts too.
 """
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +15,8 @@ from weakref import WeakKeyDictionary
 from distill.chat_template import Turn, special_ids, turn_of
 from distill.errors import InputError
 
+VERSION = 2
+"""Part of what answers and trained models depend on; raised when a text is given other ids."""
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 _PROBES = ("x", "A text, of 2 lines.\n\nOutput:")
 
@@ -25,7 +28,25 @@ def encode_prompt(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
         InputError: ``chat`` is asked of a tokenizer without a chat template, or with one that cannot be used; or the
             tokenizer adds to a text what depends on the text.
     """
-    return _prompts(tokenizer, [prompt], chat)[0]
+    return encode_prompts(tokenizer, [prompt], chat)[0]
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[str], chat: bool) -> list[list[int]]:
+    """Return the token ids of prompts, all in one form. Raises as :func:`encode_prompt`."""
+    if not chat:
+        start = _start_of_text(tokenizer)
+        return [[*start, *ids] for ids in _encode(tokenizer, prompts, data=True)]
+    turn = turn_of(tokenizer)
+    before, after, marks = _parts(tokenizer, turn)
+    encoded = _encode(tokenizer, [turn.around(prompt) for prompt in prompts])
+    special = special_ids(tokenizer)
+    strange = [place for place, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
+               if _has_unknown(tokenizer, prompt) or sum(token in special for token in ids) != marks]
+    # Special tokens in a user's text were read as such: it is tokenised by itself, as the characters that it is.
+    apart = _encode(tokenizer, [turn.strip(prompts[place]) for place in strange], data=True)
+    for place, ids in zip(strange, apart, strict=True):
+        encoded[place] = [*before, *ids, *after]
+    return encoded
 
 
 def encode_completion(tokenizer: Any, prompt: str, completion: str, chat: bool) -> list[int]:
@@ -52,7 +73,7 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]], chat: bool) -
         raise InputError(f"The chat template of {tokenizer.name_or_path or 'this model'} does not begin an answer that "
                          "is given as it begins one that is to be made (thoughts, for example), so training would "
                          "teach another form than is asked for. Set train.prompt_format to raw.")
-    prompts = _prompts(tokenizer, [prompt for prompt, _ in pairs], chat)
+    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in pairs], chat)
     texts = [completion.strip() if turn else raw_separator(prompt) + completion.strip()
              for prompt, completion in pairs]
     completions = _continuations(tokenizer, [f"{text}{turn.tail}" if turn else text for text in texts], turn)
@@ -91,23 +112,6 @@ def stop_token_ids(tokenizer: Any) -> list[int]:
         with contextlib.suppress(InputError):  # said where a prompt is put as a chat turn
             ids.add(end_token_id(tokenizer, chat=True))
     return sorted(token for token in ids if token is not None)
-
-
-def _prompts(tokenizer: Any, prompts: Sequence[str], chat: bool) -> list[list[int]]:
-    if not chat:
-        start = _start_of_text(tokenizer)
-        return [[*start, *ids] for ids in _encode(tokenizer, prompts, data=True)]
-    turn = turn_of(tokenizer)
-    before, after, marks = _parts(tokenizer, turn)
-    encoded = _encode(tokenizer, [turn.around(prompt) for prompt in prompts])
-    special = special_ids(tokenizer)
-    strange = [place for place, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
-               if _has_unknown(tokenizer, prompt) or sum(token in special for token in ids) != marks]
-    # Special tokens in a user's text were read as such: it is tokenised by itself, as the characters that it is.
-    apart = _encode(tokenizer, [turn.strip(prompts[place]) for place in strange], data=True)
-    for place, ids in zip(strange, apart, strict=True):
-        encoded[place] = [*before, *ids, *after]
-    return encoded
 
 
 def _continuations(tokenizer: Any, texts: Sequence[str], turn: Turn | None) -> list[list[int]]:
@@ -176,5 +180,14 @@ def _encode(tokenizer: Any, texts: Sequence[str], data: bool = False) -> list[li
     """Return the ids of texts, without what the tokenizer adds to a text; special tokens in ``data`` are characters."""
     if not texts:
         return []
-    return tokenizer(list(texts), add_special_tokens=False, split_special_tokens=data, return_attention_mask=False,
-                     verbose=False)["input_ids"]
+    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=data, return_attention_mask=False,
+                        verbose=False)["input_ids"]
+    if data and not (special := special_ids(tokenizer)).isdisjoint(itertools.chain.from_iterable(encoded)):
+        # Unigram finds a special token among its pieces even where it was told not to look for one.
+        return [[part for token in ids for part in (_letters(tokenizer, token) if token in special else [token])]
+                for ids in encoded]
+    return encoded
+
+
+def _letters(tokenizer: Any, token: int) -> list[int]:
+    return [tokenizer.convert_tokens_to_ids(letter) for letter in tokenizer.convert_ids_to_tokens(token)]

@@ -32,6 +32,7 @@ from distill.reasoning import TRUNCATED
 from distill.resources import default_cache
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import json_text, write_text
+from distill.tokenization import VERSION as TOKENIZATION
 
 FOLDER, FILE = "labels", "labels.jsonl"
 _TASK = "sentiment"
@@ -95,7 +96,7 @@ def label_texts(
     prompts = [prompt_for(config, words, pool, text) for text in texts]
     weights = weights_of(config.model, config.engine)
     decides = {"model": weights.identity, "engine": decisive(config.engine), "chat": config.chat_template,
-               "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
+               "tokenization": TOKENIZATION, "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         write_text(folder / "prompts.json", json.dumps(prompts))

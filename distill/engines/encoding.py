@@ -67,7 +67,12 @@ def encode_labels(tokenizer: Any, labels: Sequence[str], chat: bool = False) -> 
 
 
 def answer_end_ids(tokenizer: Any, folder: Path) -> list[int]:
-    """Return the ids at which an answer ends: those of :mod:`distill.tokenization` and of the model's own settings."""
+    """Return the ids at which an answer ends: those of :mod:`distill.tokenization` and of the model's own settings.
+
+    Raises:
+        InputError: prompts cannot be built with the tokenizer.
+    """
+    encode_prompt(tokenizer, "x", chat=False)  # refuses a tokenizer that prompts cannot be built with, early
     ids = set(stop_token_ids(tokenizer))
     settings = folder / "generation_config.json"
     if settings.is_file():

@@ -23,6 +23,7 @@ from distill.ledger import Ledger
 from distill.models.weights import Weights
 from distill.stage import MARKER, OnChange, Outcome, changed_message, run_stage
 from distill.storage import read_json
+from distill.tokenization import VERSION as TOKENIZATION
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -89,7 +90,7 @@ def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dic
     sampling = teacher.sampling.model_dump(mode="json")
     return {
         "model": identity,
-        "engine": _decisive_engine(teacher),
+        "engine": _decisive_engine(teacher), "tokenization": TOKENIZATION,
         "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},
         "structured": teacher.structured,

@@ -9,6 +9,7 @@ from distill.config.schema import EngineConfig
 from distill.config.sections.base import decisive
 from distill.heldout.rows import HeldOutRow
 from distill.process import call_in_process
+from distill.tokenization import VERSION as TOKENIZATION
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Asking:
     def inputs(self, rows: Sequence[HeldOutRow]) -> dict[str, Any]:
         """Return what decides the answers to ``rows``, beside the model."""
         return {"rows": [row.id for row in rows], "chat": self.chat, "engine": decisive(self.engine),
+                "tokenization": TOKENIZATION,
                 "max_tokens": dict(self.max_tokens)}
 
     def answers(self, model: Path, rows: Sequence[HeldOutRow], log: Path) -> dict[str, Any]:

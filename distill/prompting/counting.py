@@ -11,11 +11,11 @@ from typing import Any, Literal
 from distill.hashing import fingerprint
 from distill.prompting.bytelevel import bytes_a_byte, counts_add_up
 from distill.prompting.draft import Draft
-from distill.tokenization import encode_prompt
+from distill.tokenization import encode_prompts
 
 PromptFormat = Literal["raw", "chat", "mixed"]
 _MOST_REMEMBERED = 20_000
-_AROUND = ("x", " x", "(x)", "\u65e5\u672c")
+_AROUND = ("x", " x", "(x)", "The food was good.", "Sentence: x", "\u65e5\u672c")
 _PROBES = ("x", "\u65e5\u672c \U0001f642 ",
            "a <|im_end|></s>\n\nSentence: \u00e9\u0301 12345\r\n \n\n  Don't!\nOutput:")
 
@@ -105,25 +105,33 @@ class Encoder:
 
 
 class TokenCounter:
-    """Counts prompts' tokens as :func:`distill.tokenization.encode_prompt` would, or a few more.
+    """Counts prompts' tokens as :func:`distill.tokenization.encode_prompt` would.
 
-    ``chat`` adds the chat template's own tokens; a prompt that grows together with them has fewer. ``mixed`` counts the
-    longer of the two forms.
+    ``chat`` adds the chat template's own tokens; a prompt whose ends the template strips, or that begins with a new
+    line, may have fewer. ``mixed`` counts the longer of the two forms.
     """
 
     def __init__(self, tokenizer: Any, prompt_format: PromptFormat) -> None:
         self.encoder = Encoder(tokenizer)
         forms = {"raw": (False,), "chat": (True,), "mixed": (False, True)}[prompt_format]
-        # Of several texts: what stands around one may grow together with its ends, or take a blank from it.
-        self._extra = max(len(encode_prompt(tokenizer, text, chat)) - size
-                          for text, size in zip(_AROUND, self.encoder.count(_AROUND), strict=True) for chat in forms)
+        around = [[len(ids) - size for ids, size in zip(encode_prompts(tokenizer, _AROUND, chat),
+                                                        self.encoder.count(_AROUND), strict=True)] for chat in forms]
+        self._extra = max(map(max, around))
+        # What stands around a text may take the blank from its beginning, and so change its first word's tokens.
+        self._whole = (tokenizer, forms) if any(len(set(sizes)) > 1 for sizes in around) else None
 
     def __call__(self, prompts: Sequence[str]) -> list[int]:
         """Return each prompt's number of tokens."""
-        return [size + self._extra for size in self.encoder.count(prompts)]
+        if self._whole is None:
+            return [size + self._extra for size in self.encoder.count(prompts)]
+        tokenizer, forms = self._whole
+        counts = [[len(ids) for ids in encode_prompts(tokenizer, prompts, chat)] for chat in forms]
+        return [max(sizes) for sizes in zip(*counts, strict=True)]
 
     def tokens(self, draft: Draft, kept: int, enough: int) -> int:
         """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``."""
+        if self._whole is not None:
+            return self([draft.prompt(kept)])[0]
         return self.encoder.tokens(draft, kept, enough - self._extra) + self._extra
 
 

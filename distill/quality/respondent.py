@@ -13,6 +13,7 @@ from distill.engines import open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.models.weights import Weights
 from distill.process import call_in_process
+from distill.tokenization import VERSION as TOKENIZATION
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Respondent:
     def to_json(self) -> dict[str, Any]:
         """Return what decides the answers, as JSON values."""
         return {"model": self.weights.identity, "engine": decisive(self.engine),
-                "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat}
+                "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat,
+                "tokenization": TOKENIZATION}
 
     def answers(self, questions: Sequence[Question], log: Path) -> list[Output]:
         """Return the answers in the order of the questions; a traceback goes to ``log``.

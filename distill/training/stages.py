@@ -11,6 +11,7 @@ from distill.ledger import Ledger
 from distill.process import call_in_process
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
+from distill.tokenization import VERSION as TOKENIZATION
 from distill.training.checkpoints import FOLDER, claim
 from distill.training.dataset import rows_of
 from distill.training.lineage import checked_ancestors, write_lineage
@@ -44,7 +45,8 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     """
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
     inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "upstream": upstream,
-              "start_model": ancestors[-1]["fingerprint"], "seed": seed}
+              "start_model": ancestors[-1]["fingerprint"], "seed": seed,
+              "tokenization": TOKENIZATION}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
