@@ -116,20 +116,21 @@ def stop_token_ids(tokenizer: Any) -> list[int]:
 
 def _continuations(tokenizer: Any, texts: Sequence[str], turn: Turn | None) -> list[list[int]]:
     """Return the ids of texts behind the start of an answer; without a ``turn``, behind a raw prompt."""
-    known: dict[str, list[int]] = {}
+    lead = (turn.lead or "") if turn else ""
     starts = [f"x{turn.after}" if turn else "x" if text.startswith("\n") else ":" for text in texts]
-    texts = [f"{turn.lead or ''}{text}" for text in texts] if turn else list(texts)
-    for start in set(starts):
-        known[start] = _encode(tokenizer, [start])[0]
-    encoded = _encode(tokenizer, [start + text for start, text in zip(starts, texts, strict=True)])
-    special, alone, found = special_ids(tokenizer), [], []
+    known = {start: _encode(tokenizer, [start])[0] for start in set(starts)}
+    encoded = _encode(tokenizer, [start + lead + text for start, text in zip(starts, texts, strict=True)])
+    leading, special = _encode(tokenizer, [lead])[0], special_ids(tokenizer)
+    marks = sum(token in special for token in leading)
+    alone, found = [], []
     for place, (start, text, ids) in enumerate(zip(starts, texts, encoded, strict=True)):
-        size = len(known[start])
-        found.append(ids[size:])
-        if ids[:size] != known[start] or _has_unknown(tokenizer, text) or not special.isdisjoint(ids[size:]):
+        before, answer = ids[:len(known[start])], ids[len(known[start]):]
+        found.append(answer)
+        if before != known[start] or _has_unknown(tokenizer, text) or (
+                sum(token in special for token in answer) != marks):
             alone.append(place)
     for place, ids in zip(alone, _encode(tokenizer, [texts[place] for place in alone], data=True), strict=True):
-        found[place] = ids
+        found[place] = [*leading, *ids]
     return found
 
 

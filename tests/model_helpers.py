@@ -15,7 +15,9 @@ PARTS = ("{% for message in messages %}<|im_start|>{{ message.role }}\n{% for pa
          "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 TODAY = "Today is {{ strftime_now('%d %b %Y') }}.\n" + CHATML
-TEMPLATES = {"chatml": CHATML, "inst": INST, "parts": PARTS, "today": TODAY}
+THOUGHT = CHATML.replace("{{ message.content }}", "{% if message.role == 'assistant' %}<|im_start|>final\n\n{% endif %}"
+                         "{{ message.content }}")
+TEMPLATES = {"thought": THOUGHT, "chatml": CHATML, "inst": INST, "parts": PARTS, "today": TODAY}
 
 
 def byte_level(ends: bool = False) -> Any:
