@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill import temporary
+from distill import storage, temporary
 from distill.errors import InputError, ProcessDiedError, RunError, may_pass
 from distill.resources import default_cache
 from distill.secrets import without_secrets
@@ -113,8 +113,12 @@ def write_anything() -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return JSON that the output stream can show as it is; other characters are JSON's escapes."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    """Return JSON that the output stream can show as it is; other characters are JSON's escapes.
+
+    Raises:
+        RunError: the value holds NaN or infinity, which JSON does not have.
+    """
+    text = storage.json_text(value, "The output", indent=indent, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
