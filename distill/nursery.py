@@ -77,9 +77,9 @@ def serve(parent: int) -> None:
             say(number=request["number"], pid=pid)
 
 
-def die_with(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel kill this process (or send it another signal) when its parent, whose id is ``parent``, ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, whose id is ``parent``, ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we could ask to die with it
         os._exit(1)
 

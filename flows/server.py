@@ -1,5 +1,6 @@
 """The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
 
+import ctypes
 import math
 import os
 import signal
@@ -10,7 +11,6 @@ import webbrowser
 from typing import NoReturn
 
 from distill.errors import InputError, RunError
-from distill.nursery import die_with
 from distill.secrets import without_secrets
 
 PORT = 4200
@@ -78,10 +78,9 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
     if f"127.0.0.1:{port}" not in api and f"localhost:{port}" not in api:
         raise InputError(f"PREFECT_API_URL is {api}, where no server answers, and which is not on this machine at port "
                          f"{port}. Start that server, or unset the variable to have one started here.")
-    parent = os.getpid()
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        start_new_session=True, preexec_fn=lambda: die_with(parent, signal.SIGTERM))
+        start_new_session=True, preexec_fn=_end_with_parent)
     try:
         begun = time.monotonic()
         while not answers(api):
@@ -101,6 +100,11 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel tell this process to end (SIGTERM) when the one that started it ends, however that does."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 PATIENCE = {
