@@ -9,52 +9,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import reasoning
-from distill.engines.base import Request, Sampling
+from distill.config.schema import Filters
+from distill.engines.base import Output, Request, Sampling
 from distill.engines.encoding import answer_text, encode_request
 from distill.engines.endpoints.wire import read_answer
 from distill.engines.rows import Row
+from distill.heldout.rows import HeldOutRow
+from distill.heldout.worker import measure
 from distill.models import load_tokenizer
 from distill.prompting.labels import python_list
+from distill.quality.gold import read_answers
+from distill.quality.records import GoldQuestion
 from distill.reading import canonical, fold, parse_answer
+from distill.sft.build import verdict
+from distill.sft.filters import completion_of, filters_of
 from sentibench.parsing import read_label
+from tests.filter_helpers import ALL_OFF, answer, icldist, knowdist, reason
 
 POLARITY = ["positive", "negative", "neutral"]
 EKMAN = ["happiness", "sadness", "anger", "fear", "surprise", "disgust"]
 
 
-@pytest.mark.parametrize("answer", [
+@pytest.mark.parametrize("said", [
     "not positive", "far from positive", "isn't positive", "isn’t positive", "hardly positive", "never positive",
     "neither positive nor negative", "anything but positive", "no longer positive", "not at all positive",
     "The answer is not positive", "The label isn't positive", "Sentiment: not positive", "Not: positive",
     "non-positive", "unpositive", "not_positive", "!positive", "~~positive~~", "the opposite of positive",
     '{"label": "not positive"}', "['not positive']", "**not** positive", "positive: no", "less positive than negative",
 ])
-def test_a_denied_label_is_unreadable(answer: str) -> None:
-    assert parse_answer(answer, POLARITY, multi_label=False) is None
-    assert read_label(answer, POLARITY) is None
+def test_a_denied_label_is_unreadable(said: str) -> None:
+    assert parse_answer(said, POLARITY, multi_label=False) is None
+    assert read_label(said, POLARITY) is None
 
 
-@pytest.mark.parametrize("answer", [
+@pytest.mark.parametrize("said", [
     "positive/negative", "positive or negative", "positive, negative", "positive and negative", "positive | negative",
     "positive negative", "positive\nnegative", "- positive\n- negative", "['positive', 'negative']",
     '["positive", "negative"]', '{"label": ["positive", "negative"]}', '{"label": "positive", "sentiment": "negative"}',
     '{"positive": 0.9, "negative": 0.1}', "Sentiment: positive/negative", "positive (or negative)",
     "positive? negative",
 ])
-def test_several_labels_are_not_one(answer: str) -> None:
-    assert parse_answer(answer, POLARITY, multi_label=False) is None
+def test_several_labels_are_not_one(said: str) -> None:
+    assert parse_answer(said, POLARITY, multi_label=False) is None
 
 
-@pytest.mark.parametrize("answer", [
+@pytest.mark.parametrize("said", [
     "It is positive", "The sentiment of this review is positive.", "positive, because the food was good",
     "I would say positive", "mostly positive", "This is a positive review.", "The author praises the food.", "", " \n ",
     "positive" + " " * 3000 + "not",
 ])
-def test_prose_is_unreadable(answer: str) -> None:
-    assert parse_answer(answer, POLARITY, multi_label=False) is None
+def test_prose_is_unreadable(said: str) -> None:
+    assert parse_answer(said, POLARITY, multi_label=False) is None
 
 
-@pytest.mark.parametrize("answer", [
+@pytest.mark.parametrize("said", [
     "positive", " Positive.", "POSITIVE", '"positive"', "'Positive'.", "“positive”", "**positive**", "__positive__",
     "`positive`", "[positive]", "(positive)", "<positive>", "['positive']", '["positive"]', '"positive".', "- positive",
     '{"label": "positive"}', "{'label': 'positive'}", '{"sentiment": "Positive", "confidence": 0.9}',
@@ -65,18 +73,18 @@ def test_prose_is_unreadable(answer: str) -> None:
     "<think>It could be negative.</think>\n\npositive", "positive\n\nSentence: another\nOutput: negative",
     "positive\nBecause the food was good.",
 ])
-def test_a_label_is_read_whatever_is_put_around_it(answer: str) -> None:
-    assert parse_answer(answer, POLARITY, multi_label=False) == "positive"
-    if "Sentence:" not in answer:
-        assert read_label(answer, POLARITY) == "positive"
+def test_a_label_is_read_whatever_is_put_around_it(said: str) -> None:
+    assert parse_answer(said, POLARITY, multi_label=False) == "positive"
+    if "Sentence:" not in said:
+        assert read_label(said, POLARITY) == "positive"
 
 
 def test_signs_are_labels() -> None:
     signs = ["+1", "-1", "0"]
-    for answer, label in (("Sentiment: +1", "+1"), ("Sentiment: −1", "-1"), ("+1.", "+1"), ("**-1**", "-1"),
+    for said, label in (("Sentiment: +1", "+1"), ("Sentiment: −1", "-1"), ("+1.", "+1"), ("**-1**", "-1"),
                           ("1", None), ('{"label": -1}', "-1"), ('{"label": 1}', None), ("Label - 1", None),
                           ("+1 or -1", None)):
-        assert parse_answer(answer, signs, multi_label=False) == label
+        assert parse_answer(said, signs, multi_label=False) == label
     assert parse_answer("Label - 1", ["1", "-1"], multi_label=False) is None  # which of both it is, nobody knows
     for label in (":)", ":("):
         assert parse_answer(f' "{label}" ', [":)", ":("], multi_label=False) == label
@@ -112,16 +120,16 @@ def test_labels_are_read_in_every_form_though_they_hold_denials_or_each_other(la
     assert parse_answer(f"not {label}", [label, *[o for o in others if o != f"not {label}"]], multi_label=False) is None
 
 
-@pytest.mark.parametrize("answer", ["[]", "[ ]", "[].", "Output: []", "```python\n[]\n```", '{"emotions": []}',
+@pytest.mark.parametrize("said", ["[]", "[ ]", "[].", "Output: []", "```python\n[]\n```", '{"emotions": []}',
                                     "Emotions: []", "[]\nNone of these.", "<think>neutral</think>[]"])
-def test_an_empty_list_is_a_list_of_labels(answer: str) -> None:
-    assert parse_answer(answer, EKMAN, multi_label=True) == "[]"
+def test_an_empty_list_is_a_list_of_labels(said: str) -> None:
+    assert parse_answer(said, EKMAN, multi_label=True) == "[]"
 
 
-@pytest.mark.parametrize("answer", ["", "None", "['']", "[None]", "[neutral]", "[] because", "[[]]", "[", "neutral",
+@pytest.mark.parametrize("said", ["", "None", "['']", "[None]", "[neutral]", "[] because", "[[]]", "[", "neutral",
                                     "['not anger']", "<think>[]"])
-def test_no_list_is_no_empty_list(answer: str) -> None:
-    assert parse_answer(answer, EKMAN, multi_label=True) is None
+def test_no_list_is_no_empty_list(said: str) -> None:
+    assert parse_answer(said, EKMAN, multi_label=True) is None
 
 
 @given(st.lists(st.sampled_from(EKMAN), unique=True))
@@ -131,7 +139,7 @@ def test_a_list_is_read_in_every_form(chosen: list[str]) -> None:
         assert parse_answer(text, EKMAN, multi_label=True) == python_list(chosen)
 
 
-@pytest.mark.parametrize(("text", "answer", "cut_off"), [
+@pytest.mark.parametrize(("text", "expected", "cut_off"), [
     ("<think>a</think>b", "b", False), ("a\nb</think>\n\nc", "\n\nc", False), ("<think>a", "", True),
     ("\n<THINK>a", "", True), ("<thinking>a</thinking>b", "b", False), ("[THINK]a[/THINK]b", "b", False),
     ("<think>a</think><think>b</think>c", "c", False), ("<think></think>b", "b", False), ("b\n<think>a", "b\n", False),
@@ -142,9 +150,9 @@ def test_a_list_is_read_in_every_form(chosen: list[str]) -> None:
     ("analysis of it", "analysis of it", False),
     ("", "", False),
 ])
-def test_reasoning_is_told_from_the_answer(text: str, answer: str, cut_off: bool) -> None:
+def test_reasoning_is_told_from_the_answer(text: str, expected: str, cut_off: bool) -> None:
     found = reasoning.split(text)
-    assert (found.answer, found.cut_off) == (answer, cut_off)
+    assert (found.answer, found.cut_off) == (expected, cut_off)
     assert reasoning.split(found.answer).answer == found.answer
 
 
@@ -189,3 +197,33 @@ def test_reasoning_that_the_chat_template_opens_is_never_an_answer(tiny_model: P
     text, _ = answer_text(tokenizer, ids, "length", [], Sampling(), opened.opening)
     assert reasoning.split(text).cut_off
     assert not Row([1], Sampling(first_line=True), 0, opening="<think>")._stopped(tokenizer)
+
+
+def test_an_empty_list_is_an_answer_to_filters_gate_and_gold() -> None:
+    prompt = icldist(labels=EKMAN, multi_label=True)
+    assert reason(prompt, answer(" []")) == "" and completion_of(prompt, answer("```\n[]\n```")) == "[]"
+    assert reason(prompt, answer("[]\nmore", finish_reason="length")) == ""
+    row = HeldOutRow("a", "icldist", "emotion/lt", "…", "[]", tuple(EKMAN), True)
+    outputs = [Output("a", text, "stop", 1, 1) for text in ("[]", "['fear']", "none")]
+    found = [measure([row], [one], {"a": (1.0, 1)}) for one in outputs]
+    assert [(one["valid_label"], one["as_teacher"]) for one in found] == [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
+    question = GoldQuestion("t", prompt, [])
+    answers = read_answers([question] * 3, outputs)
+    assert [(one.parsed, one.right, one.problem) for one in answers] == [
+        ([], True, ""), (["fear"], False, ""), ([], False, "unreadable")]
+
+
+def test_thoughts_are_trained_on_by_nobody() -> None:
+    thoughts = "The user wants an analysis of positive and negative words. " * 3
+    active = filters_of(Filters())
+    channels = "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>An analysis."
+    for output in (f"<think>{thoughts}</think>\n\nAn analysis.", f"{thoughts}</think>An analysis.",
+                   channels.format(thoughts)):
+        assert verdict(active, knowdist(), answer(output)) == ("", "")
+        assert completion_of(knowdist(), answer(output)) == "An analysis."
+        label = output.replace("An analysis.", "Positive.")
+        assert verdict(active, icldist(), answer(label)) == ("", "")
+        assert completion_of(icldist(), answer(label)) == "positive"
+    cut = answer(f"<think>{thoughts}", finish_reason="length")
+    for prompt in (knowdist(), icldist(), icldist(labels=EKMAN, multi_label=True)):
+        assert verdict(active, prompt, cut)[0] == verdict(filters_of(ALL_OFF), prompt, cut)[0] == "truncated_reasoning"
