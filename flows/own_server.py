@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +131,9 @@ def _settings() -> Any:
     from pydantic import ValidationError
 
     try:
-        return get_current_settings()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that PREFECT_HOME cannot be made: see _check_home
+            return get_current_settings()
     except ValidationError as error:  # whose text shows the values
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'an address'}: {one['msg']}"
                              for one in error.errors())
