@@ -175,14 +175,20 @@ def _add_prefect(commands: Any) -> None:
     deploy.add_argument("--gpus", type=int, metavar="N", help="GPU slots; default: as set before, or the GPUs here")
     deploy.set_defaults(action="deploy")
     ui = commands.add_parser("ui", help="open Prefect's pages; starts a server where none runs")
-    ui.add_argument("--port", type=int, default=4200)
+    ui.add_argument("--port", type=_port, default=4200)
     ui.add_argument("--no-browser", action="store_true", help="only start the server and say its address")
     ui.set_defaults(action="ui")
     worker = commands.add_parser("worker", help="take on the runs of a work pool, until stopped")
     worker.add_argument("--pool", default="gpu", choices=["cpu", "gpu"], help="default: gpu")
-    worker.add_argument("--health-port", type=int, metavar="PORT",
+    worker.add_argument("--health-port", type=_port, metavar="PORT",
                         help="answer at http://127.0.0.1:PORT/health, for whoever watches over it")
     worker.set_defaults(action="worker")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no port: a number from 1 to 65535")
+    return int(text)
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -196,9 +196,12 @@ def _write_averages(folder: Path) -> None:
 
 def _seeds(text: str) -> list[int]:
     try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
+        seeds = list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
-        raise InputError(f"--seeds '{text}' is not a list of whole numbers. Write it like 42,52,62.") from error
+        raise InputError(f"--seeds '{text[:100]}' is not a list of whole numbers. Write it like 42,52,62.") from error
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise InputError("--seeds holds one that is not from 0 to 4,294,967,295, as libraries take them.")
+    return seeds
 
 
 def _percent(value: float) -> str:

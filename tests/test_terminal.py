@@ -204,3 +204,26 @@ def test_processes_that_help_say_nothing_of_ctrl_c_not_even_while_they_start(tmp
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "error: Stopped.\n")
+
+
+def test_a_step_of_a_flow_fails_with_a_paragraph_and_the_file_of_its_traceback(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flows.distill as pipeline
+    from distill.config.load import load_config
+    from flows.run import Run, find_config
+
+    monkeypatch.setattr(pipeline, "watched", lambda *_: raising(IndexError("a defect"))())
+    with pytest.raises(RunError, match=rf"a defect.*{tmp_path / 'logs'}"):
+        pipeline.step.fn("collect", Run(load_config(find_config("ci")), tmp_path))
+    for flow in (pipeline.distill, pipeline.generate):
+        monkeypatch.setattr(pipeline, "open_run", lambda *_, **__: raising(IndexError("a defect"))())
+        with pytest.raises(RunError, match="a defect"):
+            flow.fn("ci")
+
+
+@pytest.mark.parametrize("seeds", ["-1", "4294967296", "9" * 5000, "1,x"])
+def test_seeds_that_libraries_cannot_take_are_refused(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from sentibench.cli import main
+
+    assert main(["run", "--model=random-tiny", "--out=x", f"--seeds={seeds}"]) == 2
+    assert len(capsys.readouterr().err) < 500
