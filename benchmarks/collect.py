@@ -1,9 +1,10 @@
 """Memory of the corpus stage: ``distill collect`` on generated JSON lines of several sizes, a process each.
 
-    python -m benchmarks.collect [--gigabytes 0.25 2.2] [--data-dir DIR]
+    python -m benchmarks.collect [--gigabytes 0.25 2.2] [--files 2000] [--data-dir DIR]
 
 The whole stage runs: collect, clean, decontaminate (for --benchmark), deduplicate, sort. Prints time and
-peak memory for each size.
+peak memory for each size; with --files also the time of so many files of one text, of one file with all of these
+texts, and of a second run, which finds the first one done.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, nargs="*", default=[0.25, 2.2])
     parser.add_argument("--benchmark", default="shipped:data/sentibench", metavar="DIR",
                         help="the benchmark to decontaminate for; default: the miniature that ships")
+    parser.add_argument("--files", type=int, nargs="*", default=[], metavar="N", help="compare N files with one")
     parser.add_argument("--data-dir", type=Path, help="a folder with texts to draw sentences from; default: the demo's")
     arguments = parser.parse_args()
     print(describe())
@@ -51,6 +53,25 @@ def main() -> None:
                   f"{kept:>12,}", flush=True)
         finally:
             shutil.rmtree(folder)
+    for n in arguments.files:
+        compare_files(n, texts, arguments.benchmark)
+
+
+def compare_files(n: int, texts: list[str], benchmark: str) -> None:
+    """Print the seconds of ``n`` files of one text each, of a second run over them, and of one file with all texts."""
+    folder = Path(tempfile.mkdtemp(prefix="sentidistill-collect-"))
+    try:
+        write_lines(folder, texts, n)
+        one = collect(folder, benchmark)[0]
+        shutil.rmtree(folder / "runs")
+        (folder / "single").mkdir()
+        for number, line in enumerate((folder / "texts.jsonl").read_bytes().splitlines(keepends=True)):
+            (folder / "single" / f"{number}.jsonl").write_bytes(line)
+        many, again = (collect(folder, benchmark, "single/*.jsonl")[0] for _ in range(2))
+        print(f"{n:,} texts in one file: {one:.1f} s; in as many files: {many:.1f} s ({many / one:.2f} times as long); "
+              f"when that is done already: {again:.1f} s", flush=True)
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_lines(folder: Path, texts: list[str], n: int) -> tuple[int, int]:
@@ -65,9 +86,9 @@ def write_lines(folder: Path, texts: list[str], n: int) -> tuple[int, int]:
     return n, (folder / "texts.jsonl").stat().st_size
 
 
-def collect(folder: Path, benchmark: str) -> tuple[float, int]:
+def collect(folder: Path, benchmark: str, files: str = "texts.jsonl") -> tuple[float, int]:
     """Return the seconds and the peak bytes of memory of ``distill collect``."""
-    (folder / "big.yaml").write_text(CONFIG.format(path=folder / "texts.jsonl", benchmark=benchmark))
+    (folder / "big.yaml").write_text(CONFIG.format(path=folder / files, benchmark=benchmark))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     return run_measured([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment)
 

@@ -28,10 +28,10 @@ def after_bom(stream: BinaryIO, name: str, encoding: str = "utf-8") -> BinaryIO:
     while len(start) < 3 and (more := stream.read(3 - len(start))):
         start += more
     if encoding == "utf-16":
-        return io.BufferedReader(_Utf16(After(start, stream)), 1 << 20)  # type: ignore[arg-type]
+        return io.BufferedReader(_Utf16(After(start, stream)), 1 << 16)  # type: ignore[arg-type]
     if start[:2] in _UTF16_BOMS:
         raise Unfit(f"{name} is UTF-16 text. Save it as UTF-8, or set encoding of its source to utf-16.")
-    return io.BufferedReader(After(b"" if start == _BOM else start, stream), 1 << 20)  # type: ignore[arg-type]
+    return io.BufferedReader(After(b"" if start == _BOM else start, stream), 1 << 16)  # type: ignore[arg-type]
 
 
 class _Utf16(io.RawIOBase):

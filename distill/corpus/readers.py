@@ -46,6 +46,8 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     """
     n_objects, missing, first_bad = 0, True, None
     seen: dict[str, None] = {}
+    quoted = [(column, {json.dumps(column), json.dumps(column, ensure_ascii=False)})
+              for column in (columns.text, columns.domain) if column]
     for number, line in lines(stream, name, columns.encoding):
         if isinstance(line, Row):
             yield line
@@ -58,7 +60,7 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
             yield row
             continue
         value, error = _json_object(row.text)
-        error = error or _doubled_key(row.text, columns)
+        error = error or _doubled_key(row.text, quoted)
         if error:
             first_bad = first_bad or (number, error)
             yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
@@ -205,10 +207,10 @@ def _loaded(text: str) -> Any:
         return json.loads(text, parse_int=lambda digits: float("inf") if len(digits) > 4000 else int(digits))
 
 
-def _doubled_key(text: str, columns: Columns) -> str:
-    """Say which of the columns an object has twice, of which JSON would give the last without a word."""
-    for column in filter(None, (columns.text, columns.domain)):
-        if text.count(json.dumps(column)) > 1 or text.count(json.dumps(column, ensure_ascii=False)) > 1:
+def _doubled_key(text: str, quoted: list[tuple[str, set[str]]]) -> str:
+    """Say which column (each with how JSON writes it) an object has twice; JSON would give the last without a word."""
+    for column, forms in quoted:
+        if any(text.count(form) > 1 for form in forms):
             outermost: list[list[str]] = []
             json.loads(text, object_pairs_hook=lambda pairs: outermost.append([key for key, _ in pairs]),  # noqa: B023
                        parse_int=float)

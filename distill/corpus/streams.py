@@ -18,7 +18,7 @@ from distill.corpus.damage import Unfit, is_damage
 from distill.corpus.files import SourceFile, file_system, utf8_name
 from distill.storage import unchanged
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 16
 _HEAD_BYTES = tarfile.BLOCKSIZE
 _LARGEST_WINDOW = 1 << 31  # of 'zstd --long=31'
 _ZSTANDARD_BYTES = 4096  # what they hold is unpacked at once, and may be thirty thousand times as much
