@@ -3,6 +3,7 @@
 transformers fills what a file lacks with random weights and says so in a log only; vLLM checks some models itself.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from distill.models.files import refuse_damaged, weight_files
 from distill.models.finite import refuse_spoilt, refuse_spoilt_files
 from distill.models.quiet import first_line, quiet_transformers
 
+log = logging.getLogger(__name__)
 _NAMED = 3
 _BUFFERS = re.compile(r"(^|\.)(inv_freq|position_ids|token_type_ids|(attn|attention)\.(masked_)?bias)$")
 """Tables that older versions saved and that every version computes anew."""
@@ -64,7 +66,10 @@ def refuse_incomplete(folder: Path) -> None:
     """
     refuse_damaged(folder)
     found = _without_data(folder)
-    if found is not None:
+    if found is None:
+        log.warning("The weights in %s are in fewer bits, or of an architecture that transformers does not know: files "
+                    "and values were checked, names and shapes were not.", folder)
+    else:
         model, information, names = found
         _refuse_gaps(model, information, folder)
         for one, other in getattr(model, "all_tied_weights_keys", {}).items():
