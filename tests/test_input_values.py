@@ -51,6 +51,10 @@ def test_a_file_in_another_encoding_never_loses_its_texts_without_a_word_of_it(t
     assert {text.text for text in texts} == {*ACCENTED, *many(5)}
     outcome, texts = build(tmp_path, corpus({**source, "encoding": "utf-8"}, **WHOLE), name="insisted")
     assert len(texts) == 5 and outcome.ledgers[0].dropped == {"invalid_utf8": 30}
+    if kind != "txt":
+        with pytest.raises(InputError, match=r"30 of 35 rows are not UTF-8.*iconv"):
+            dedup_file(tmp_path / f"a.{kind}", tmp_path / f"out.{kind}")
+        assert not (tmp_path / f"out.{kind}").exists()
     few = write(tmp_path / f"b.{kind}", data(ACCENTED[:2] + many(98)))
     outcome, texts = build(tmp_path, corpus(few, **WHOLE), name="few")
     assert len(texts) == 98 and "2 of 100 records are not UTF-8" in outcome.details["not_read"][0]

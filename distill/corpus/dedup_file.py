@@ -11,6 +11,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from distill.corpus.dedup import Decision, Group, Keep, decide
+from distill.corpus.rows import is_other_encoding
 from distill.corpus.sketch import Sketches, concatenated, sketch_stream
 from distill.corpus.tables import Table, open_table, table_form
 from distill.errors import InputError
@@ -61,6 +62,11 @@ def _dedup(source: Path, target: Path, text_field: str, max_distance: int, keep:
     table, read = open_table(source, text_field), _Read()
     with tqdm(desc="read and sketch", unit="text", unit_scale=True, disable=None) as bar:
         sketches = concatenated(_watched(sketch_stream(_texts(table, read, source, on_error)), bar))
+    not_utf8 = sum(reason == "invalid_utf8" for _, reason, _ in read.without)
+    if not_utf8 and is_other_encoding(not_utf8, read.n_rows):
+        raise InputError(f"{source}: {not_utf8:,} of {read.n_rows:,} rows are not UTF-8, too many for an accident, and "
+                         "nothing was written. If it was saved in Windows-1252, as Excel does, convert it: iconv -f "
+                         f"WINDOWS-1252 -t UTF-8 {source.name}")
     decision = decide(sketches, max_distance, keep, group)
     # Texts are numbered without the rows that have none.
     rows = np.arange(read.n_rows)

@@ -9,6 +9,8 @@ from distill.corpus.damage import Unfit
 from distill.corpus.step import printable
 from distill.errors import InputError
 
+_MANY, _SHARE = 20, 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -47,6 +49,14 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_other_encoding(not_utf8: int, n: int) -> bool:
+    """Say whether so many of ``n`` records are no UTF-8 that the file must be in another encoding.
+
+    Such a file loses every record with an accent, which is more than a damaged byte here and there.
+    """
+    return not_utf8 * 2 > n or (not_utf8 >= _MANY and not_utf8 >= _SHARE * n)
 
 
 def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from distill.corpus.files import SourceFile
 from distill.corpus.hub import read_hub
 from distill.corpus.personal import excerpt
 from distill.corpus.readers import READERS
-from distill.corpus.rows import Columns, Row, is_unicode
+from distill.corpus.rows import Columns, Row, is_other_encoding, is_unicode
 from distill.corpus.step import Step, printable
 from distill.corpus.streams import Entry, opened, plain_name
 from distill.errors import InputError
@@ -24,8 +24,6 @@ _UNKNOWN_DOMAIN = "unknown"
 _ENDINGS = {"jsonl": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "text": (".txt", ".text"),
             "parquet": (".parquet",)}
 _UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogate")
-# A file in another encoding loses every record with an accent: so many are no accident.
-_MANY, _SHARE = 20, 0.05
 
 
 @dataclass
@@ -186,7 +184,7 @@ def _check_encoding(source: FileSource, name: str, n: int, not_utf8: int, seen: 
     if not not_utf8 or source.kind == "parquet":
         return
     lost = f"{name}: {not_utf8:,} of {n:,} records are not {source.encoding or 'UTF-8'}"
-    if source.encoding is None and (not_utf8 * 2 > n or (not_utf8 >= _MANY and not_utf8 >= _SHARE * n)):
+    if source.encoding is None and is_other_encoding(not_utf8, n):
         raise InputError(
             f"{lost}, too many for an accident. If the file was saved in Windows-1252 or Latin-1, as Excel does, set "
             "'encoding: windows-1252' of its source (what is UTF-8 in it is still read as that). To go on without "
