@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunError
-from distill.storage import read_json, write_json
+from distill.finished import MARKER, read_done
+from distill.storage import write_json
 
 
 @dataclass
@@ -43,14 +44,23 @@ class Ledger:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Ledger":
-        """Rebuild an account from :meth:`to_json`."""
-        return cls(value["stage"], value["unit"], value["n_in"], value["n_out"], Counter(value["dropped"]))
+        """Rebuild an account from :meth:`to_json`.
+
+        Raises:
+            RunError: it is none.
+        """
+        try:
+            return cls(value["stage"], value["unit"], value["n_in"], value["n_out"], Counter(value["dropped"]))
+        except (KeyError, TypeError) as error:
+            raise RunError(f"An account of rows is damaged ({error!r}): something else than sentidistill has changed "
+                           "the file that holds it. Delete its stage's folder and run the same command again."
+                           ) from error
 
 
 def write_run_ledger(run: Path) -> list[dict[str, Any]]:
     """Collect the accounts in the run folder's stage markers into ``ledger.json``; check and return them."""
     accounts: list[dict[str, Any]] = []
-    for marker in sorted(run.rglob("_done.json"), key=lambda path: read_json(path)["finished_at"]):
-        accounts += [Ledger.from_json(item).check().to_json() for item in read_json(marker)["ledgers"]]
+    for done in sorted((read_done(path.parent) for path in run.rglob(MARKER)), key=lambda done: done["finished_at"]):
+        accounts += [Ledger.from_json(item).check().to_json() for item in done["ledgers"]]
     write_json(run / "ledger.json", accounts)
     return accounts

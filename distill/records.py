@@ -5,7 +5,7 @@ Every record type is a frozen dataclass of plain fields; its Parquet columns hav
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -188,6 +188,27 @@ def _table(batch: list[Any], names: list[str], schema: pa.Schema) -> pa.Table:
     return pa.table({name: [getattr(record, name) for record in batch] for name in names}, schema=schema)
 
 
+def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a Parquet file.
+
+    Raises:
+        RunError: the file is missing or damaged, or has no such column.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path} cannot be read ({_first_line(error)}). Delete the stage's folder and run the same "
+                       "command again to rebuild it.") from error
+    if missing := set(columns) - set(table.column_names):
+        raise RunError(f"{path} has no column '{min(missing)}'. Delete the stage's folder and run the same command "
+                       "again to rebuild it.")
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def read_records(path: Path, record_type: type[Record]) -> Iterator[Record]:
     """Yield the records of a Parquet file in their stored order.
 
@@ -201,5 +222,5 @@ def read_records(path: Path, record_type: type[Record]) -> Iterator[Record]:
                 for row in batch.to_pylist():
                     yield record_type(**row)
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read as {record_type.__name__} records ({error}). "
+        raise RunError(f"{path} cannot be read as {record_type.__name__} records ({_first_line(error)}). "
                        "Delete the stage's folder and run the same command again to rebuild it.") from error

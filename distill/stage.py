@@ -1,6 +1,6 @@
-"""One stage of a run: do the work once, mark it last, notice when what made it has changed."""
+"""One stage of a run: do the work once, mark it last, notice when what made it has changed, or was lost since."""
 
-import shutil
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill.errors import InputError
+from distill.finished import MARKER, damage, damage_message, files_of, is_finished, read_done
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
-from distill.storage import read_json, write_json
+from distill.run_folder import claim_stage, remove
+from distill.storage import write_json
 
 OnChange = Literal["stop", "keep", "discard"]
-MARKER = "_done.json"
+log = logging.getLogger("sentidistill.stage")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def run_stage(
     on_change: OnChange = "stop",
     resumable: bool = False,
     explained: bool = True,
+    mends: bool = False,
 ) -> Outcome:
     """Run ``work(folder)`` unless the folder's marker says it was done from the same ``inputs``.
 
@@ -54,25 +57,25 @@ def run_stage(
     keeps its own markers inside. ``work`` returns the stage's accounts and any details worth keeping. ``explained``:
     as :func:`changed_message`.
 
+    A finished stage is reused only where the files that its marker lists are as they were. Where some are not,
+    a stage that ``mends`` is gone on with: its work makes what is missing, and nothing else.
+
     Raises:
-        InputError: the folder was made from other inputs and ``on_change`` is ``stop``.
+        InputError: the folder was made from other inputs and ``on_change`` is ``stop``; it has lost files and the
+            stage does not mend; its marker is damaged; or it is none of a run of ours
+            (:func:`distill.run_folder.claim_stage`).
         RunError: the accounts do not add up.
     """
     if on_change not in get_args(OnChange):
         raise InputError(f"on_change is '{on_change}', but must be one of {', '.join(get_args(OnChange))}.")
     mark = fingerprint(inputs)
     marker = folder / MARKER
-    if marker.exists():
-        done = read_json(marker)
-        if done["fingerprint"] == mark or on_change == "keep" or (on_change == "stop" and _was_kept(done, mark)):
-            _note_kept(marker, done, mark, inputs)
-            ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
-            return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
-        if on_change == "stop":
-            raise InputError(changed_message(folder, done["inputs"], inputs, explained))
-        shutil.rmtree(folder)
-    elif folder.exists() and not resumable:
-        shutil.rmtree(folder)
+    if marker.exists() and (reused := _reused(folder, mark, inputs, on_change, explained, mends)):
+        return reused
+    claim_stage(folder)
+    if marker.exists() or not resumable:
+        remove(folder)
+        claim_stage(folder)  # deleted with it, the mark of a stage outside a run
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     ledgers, details = work(folder)
@@ -84,8 +87,57 @@ def run_stage(
         "ledgers": [ledger.check().to_json() for ledger in ledgers],
         "details": details,
         "inputs": dict(inputs),
+        "files": files_of(folder),
     })
     return Outcome(folder, mark, tuple(ledgers), seconds, details, reused=False)
+
+
+def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnChange, explained: bool, mends: bool
+            ) -> Outcome | None:
+    """Return the outcome of a finished stage; None where it is to be done again, without a marker if only in part."""
+    try:
+        done = read_done(folder)
+    except InputError:
+        if on_change == "discard":
+            return None
+        raise
+    same = done["fingerprint"] == mark
+    if not same and on_change == "discard":
+        return None
+    if not same and on_change == "stop" and not _was_kept(done, mark):
+        raise InputError(changed_message(folder, done["inputs"], inputs, explained))
+    if found := damage(folder, done):
+        if on_change == "discard" and not mends:
+            return None
+        if not (mends and same):
+            raise InputError(damage_message(folder, found))
+        log.warning("Of the finished stage in %s, some files are not as it left them: %s. They are made again.", folder,
+                    ", ".join(f"{name} ({how})" for name, how in found.items()))
+        claim_stage(folder)
+        for name in found:
+            remove(folder / name)
+        remove(folder / MARKER)
+        return None
+    _note_kept(folder / MARKER, done, mark, inputs)
+    ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
+    return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
+
+
+def refuse_other_models(folder: Path, models: Mapping[str, str], on_change: OnChange) -> None:
+    """Refuse to keep what was measured of other weights: settings may differ and be named, weights may not.
+
+    ``models`` are the fingerprints of the weights by role, as now.
+
+    Raises:
+        InputError: a finished stage in ``folder`` measured others of these roles, and ``on_change`` is ``keep``.
+    """
+    if on_change != "keep" or not is_finished(folder):
+        return
+    measured = read_done(folder)["inputs"].get("models", {})
+    if other := [role for role, weights in models.items() if measured.get(role, weights) != weights]:
+        raise InputError(f"{folder} was measured of other weights than those that are there now ({', '.join(other)}), "
+                         "so --keep would show scores under the name of a model that they are not of. Use --discard to "
+                         "measure anew, or --run NAME for a new run.")
 
 
 def kept_changes(done: Mapping[str, Any]) -> list[str]:

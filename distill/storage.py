@@ -157,8 +157,10 @@ def read_text(path: Path, most: int, hint: str = "Check the path.") -> str:
     """
     try:
         with unchanged(regular_file(path, hint)), path.open("rb") as stream:
-            too_large = os.fstat(stream.fileno()).st_size > most
-            data = b"" if too_large else stream.read(most + 1)
+            size = os.fstat(stream.fileno()).st_size
+            too_large = size > most
+            # Python makes room for as many bytes as are asked for, and `most` may be 2 GiB.
+            data = b"" if too_large else stream.read(min(most, max(size, 1 << 16)) + 1)
     except OSError as error:
         if may_pass(error):
             raise
@@ -185,6 +187,22 @@ def read_json(path: Path, most: int = 1 << 31) -> Any:
         where = (f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else
                  "nested too deeply" if isinstance(error, RecursionError) else "a number has thousands of digits")
         raise InputError(f"{path} is not valid JSON ({where}). Is the file complete?") from error
+
+
+def read_object(path: Path, **kinds: Any) -> dict[str, Any]:
+    """Read a JSON object that we wrote, with values of certain ``kinds`` (types) under certain keys.
+
+    Raises:
+        InputError: as :func:`read_json`, or it holds something else.
+    """
+    value = read_json(path)
+    wrong = [f"'{key}'" for key, kind in kinds.items()
+             if isinstance(value, dict) and not isinstance(value.get(key), kind)]
+    if wrong or not isinstance(value, dict):
+        raise InputError(f"{path} does not hold what it should ({wrong[0] if wrong else 'an object'} is missing or of "
+                         "another kind): something else has changed it, or another version wrote it. Put it back from "
+                         "a copy, or delete its folder and run the command that makes it again.")
+    return dict(value)
 
 
 _LONGEST_LINE = 1 << 24
@@ -237,10 +255,13 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process; the kernel lets go of it when the process dies, however it dies.
 
     Raises:
-        InputError: another living process holds the folder.
+        InputError: another living process holds the folder, or its lock is a symbolic link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
+    path = folder / ".lock"
+    if path.is_symlink():
+        raise InputError(f"{path} is a symbolic link, and nothing is written through links in a run. Delete it.")
+    with path.open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

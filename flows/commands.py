@@ -227,9 +227,11 @@ def nightly_command(arguments: argparse.Namespace) -> None:
 
 def accept_command(arguments: argparse.Namespace) -> None:
     """Make a result the reference."""
+    from distill.run_folder import check_path
     from flows.nightly import accept
 
-    chosen = accept(arguments.run, Path(arguments.history), Path(arguments.runs_dir))
+    chosen = accept(arguments.run, check_path(arguments.history, "--history"),
+                    check_path(arguments.runs_dir, "--runs-dir"))
     print(f"{chosen.model} ({chosen.source}) is the reference now: {chosen.folder}")
 
 

@@ -18,6 +18,7 @@ from distill.encoder.stage import spread
 from distill.errors import InputError
 from distill.process import call_in_process
 from distill.resources import shipped
+from distill.run_folder import check_mark, error_log
 from distill.stage import Outcome
 from distill.storage import lines_of
 from distill.terminal import json_text
@@ -40,7 +41,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     settings_of(arguments.model)  # before a process is begun to find that there is none
     found = call_in_process("distill.encoder.predict:evaluate", {
         "model": os.path.abspath(arguments.model), "data": arguments.data, "split": arguments.split},
-        arguments.model / "error.log")
+        error_log(arguments.model))
     scores = found["scores"]
     cut = f"; {found['cut']:,} were longer than the model takes" if found["cut"] else ""
     print(f"{found['n']:,} sentences of {arguments.split}: accuracy {scores['accuracy']:.4f}, macro-F1 "
@@ -85,7 +86,7 @@ def export_command(arguments: argparse.Namespace) -> None:
         texts = [one.text for split in SPLITS for one in read_split(ours, split)]
     found = call_in_process("distill.encoder.onnx:export", {
         "model": os.path.abspath(arguments.model), "out": os.path.abspath(arguments.out), "texts": texts},
-        arguments.model / "error.log")
+        error_log(arguments.model))
     print(f"{arguments.out / 'model.onnx'} ({found['bytes'] / 2 ** 20:.0f} MiB) says the same of {found['texts']:,} "
           f"texts in float32 (PyTorch computes in bfloat16 where that is fast); logits differ by at most "
           f"{found['difference']:.1g}. Next: distill encoder predict "
@@ -128,6 +129,8 @@ def report_command(arguments: argparse.Namespace) -> None:
     from sentibench.report.encoder.build import build_encoder_report
 
     runs = [path if path.is_dir() else Path("runs") / path for path in arguments.runs]
+    if not arguments.out and runs[0].is_dir():
+        check_mark(runs[0])
     print(f"The report: {build_encoder_report(runs, arguments.out or runs[0] / 'report' / 'report.html')}")
 
 

@@ -9,8 +9,7 @@ from distill.encoder.stage import train_encoder
 from distill.errors import InputError
 from distill.ledger import write_run_ledger
 from distill.stage import OnChange, Outcome
-from distill.storage import run_lock
-from flows.run import CONFIG, find_config
+from flows.run import CONFIG, find_config, held
 
 
 def load_encoder_config(name: str, overrides: Sequence[str]) -> EncoderConfig:
@@ -36,7 +35,7 @@ def train_run(config: EncoderConfig, folder: Path, on_change: OnChange) -> list[
     """
     if (folder / CONFIG).exists():
         raise InputError(f"{folder} holds a run of the pipeline. Choose another name for this one with --run.")
-    with run_lock(folder):
+    with held(folder):
         # Both, so that a run that is killed can be looked at, and with the seeds that it has yet to train.
         if not (folder / RUN_FILE).exists():
             save_config(config, folder / RUN_FILE)

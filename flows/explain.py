@@ -6,8 +6,8 @@ from typing import Any
 
 from distill.config.load import load_config
 from distill.config.sections.base import decisive
+from distill.finished import read_done
 from distill.stage import MARKER, differences, kept_changes
-from distill.storage import read_json
 from flows.plan import STAGES
 from flows.run import CONFIG, Run, find_config, stored_config
 from flows.steps import teacher_weights
@@ -44,5 +44,5 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
                   "what": f"{item.shards:,} of {n_shards:,} shards"} for item in found]
     for marker in sorted(folder.rglob(MARKER)):
         rows += [{"where": str(marker.parent.relative_to(folder)), "key": line.split(":")[0], "then": "", "now": "",
-                  "what": f"kept though {line}"} for line in kept_changes(read_json(marker))]
+                  "what": f"kept though {line}"} for line in kept_changes(read_done(marker.parent))]
     return rows

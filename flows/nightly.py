@@ -13,7 +13,8 @@ from prefect.cache_policies import NO_CACHE
 
 from distill.config.schema import Evaluate
 from distill.errors import InputError, RunError
-from distill.stage import MARKER
+from distill.finished import is_finished, require_whole
+from distill.run_folder import check_path, claim
 from distill.storage import run_lock
 from distill.terminal import explained
 from flows import artifacts
@@ -21,8 +22,8 @@ from flows.distill import RETRY_SECONDS, try_again
 from flows.gpus import gpu_slots
 from flows.logs import LOGGER, within
 from flows.notify import tell
-from flows.run import CONFIG, refuse_encoder_run
-from flows.subjects import final_model, newest, settings_for, subject_of
+from flows.run import look_for_run
+from flows.subjects import final_model, newest, require_final_model, settings_for, subject_of
 from sentibench.history.evaluate import Subject, evaluate_subject
 from sentibench.history.picture import draw
 from sentibench.history.store import Accepted, History
@@ -68,18 +69,20 @@ def evaluate(
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha is {alpha}, but must lie between 0 and 1, such as 0.05.")
-    settings = settings_for(config, overrides or [], Path(runs_dir))
-    subjects = [subject_of(name, Path(runs_dir)) for name in models] if models else [newest(Path(runs_dir))]
-    kept = History(Path(history))
+    runs = check_path(runs_dir, "runs_dir")
+    settings = settings_for(config, overrides or [], runs)
+    kept = History(check_path(history, "history"))
     done: list[Evaluation] = []
     problems: list[InputError | RunError] = []
+    claim(kept.folder, "evaluations")
     with run_lock(kept.folder):
-        for subject in subjects:  # one that cannot be measured hides no other's fall
+        for name in models or [None]:  # one that cannot be measured hides no other's fall
             try:
+                subject = subject_of(name, runs) if name is not None else newest(runs)
                 results = measure.with_options(name=f"SentiBench: {subject.name}")(subject, settings, kept.folder)
                 done.append(_judged(kept, subject, results, settings, alpha))
             except (InputError, RunError) as error:
-                log.error("%s: %s", subject.name, error)
+                log.error("%s: %s", name or "the newest run", error)
                 problems.append(error)
         if kept.path.exists():
             _show(done, kept, draw(kept))
@@ -150,6 +153,7 @@ def accept(name: str, history: Path, runs_dir: Path) -> Accepted:
     """
     kept = History(history)
     found = _acceptable(name, kept, runs_dir)
+    claim(kept.folder, "evaluations")
     with run_lock(kept.folder):
         return kept.accept(*found)
 
@@ -158,19 +162,23 @@ def _acceptable(name: str, kept: History, runs_dir: Path) -> tuple[str, str, Pat
     """Return model, source and folder of the results that a name stands for."""
     from distill.models import model_fingerprint
 
-    for folder in (Path(name), runs_dir / name):
-        refuse_encoder_run(folder)
-        if not (folder / CONFIG).is_file():
-            continue
-        if not (final_model(folder) / MARKER).exists():
-            raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
-                             f"{folder.name}.")
+    if folder := look_for_run(name, str(runs_dir)):
+        require_final_model(folder)
         # Its weights now: a run that was made anew is not what was evaluated under its name before.
-        if found := kept.latest(name, model_fingerprint(final_model(folder))):
+        weights = model_fingerprint(final_model(folder))
+        if found := kept.latest(name, weights):
             return found
-        if (folder / "sentibench" / MARKER).exists() and (folder / "sentibench" / "distilled").is_dir():
-            return folder.name, str(folder), folder / "sentibench" / "distilled"
-    if found := kept.latest(name):
+        measured = folder / "sentibench"
+        if is_finished(measured) and (measured / "distilled").is_dir():
+            if require_whole(measured, "distill evaluate")["inputs"].get("models", {}).get("distilled") == weights:
+                return folder.name, str(folder), measured / "distilled"
+            raise InputError(f"The evaluation in {measured} is of other weights than {final_model(folder)} holds now, "
+                             "so it cannot be accepted as this run's. Run 'distill evaluate' with the run's config and "
+                             "--discard first.")
+    elif Path(name).is_dir():  # a model's folder: of these weights, too
+        if found := kept.latest(name, model_fingerprint(Path(name))):
+            return found
+    elif found := kept.latest(name):
         return found
     known = sorted({row["model"] for row in kept.rows()})
     raise InputError(f"There is no evaluation of '{name}' in {kept.folder}, and no finished run of that name in "

@@ -29,6 +29,25 @@ def quality_parts(run: Run) -> list[str]:
     return wanted_parts(run.config.quality) if run.config.teacher else []
 
 
+COMMANDS = {
+    "corpus": "distill collect", "prompts": "distill prompts", "knowdist": "distill generate",
+    "icldist": "distill generate", "quality/gold": "distill quality", "quality/judge": "distill quality",
+    "sft": "distill train", "models/knowdist": "distill train", "models/final": "distill train",
+    "gate/knowdist": "distill train", "gate/icldist": "distill train", "gate/unified": "distill train",
+    "heldout": "distill evaluate", "sentibench": "distill evaluate"}
+"""Which command makes each stage of a run, in their order."""
+
+
+def planned(run: Run) -> list[str]:
+    """Return the stages that a run's config asks for, in their order."""
+    from distill.quality.stage import PARTS
+
+    left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
+    left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()
+    left_out |= {f"quality/{part}" for part in PARTS if part not in quality_parts(run)}
+    return [stage for stage in COMMANDS if stage not in left_out]
+
+
 def _has_rows(run: Run, source: str) -> bool:
     """Say whether there are rows of a stage at all: one whose samples are 0 has none."""
     if run.config.rows:

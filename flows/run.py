@@ -12,6 +12,7 @@ from distill.config.schema import Config
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
+from distill.run_folder import check_mark, check_path, claim, folder_named, refuse_links
 from distill.stage import MARKER, OnChange, changed_message
 from distill.storage import run_lock
 
@@ -32,23 +33,45 @@ class Run:
 
 
 def find_run(run: str, runs_dir: str = "runs") -> Path:
-    """Return the folder of a run given as a path or as a name under ``runs_dir``.
+    """Return the folder of a run given as a name under ``runs_dir`` or as a path.
 
     Raises:
-        InputError: there is no such run, or it is one of an encoder student.
+        InputError: there is no such run, it bears no mark of ours, or it is one of an encoder student.
     """
-    for folder in (Path(run), Path(runs_dir) / run):
-        if (folder / CONFIG).is_file():
-            return folder
-        refuse_encoder_run(folder)
+    if found := look_for_run(run, runs_dir):
+        return found
     known = sorted(path.parent.name for path in Path(runs_dir).glob(f"*/{CONFIG}"))
     listed = f"Runs in {runs_dir}/: {', '.join(known)}." if known else f"There are no runs in {runs_dir}/ yet."
     raise InputError(f"There is no run '{run}', as a path or as a name under {runs_dir}/. {listed}")
 
 
+def look_for_run(run: str, runs_dir: str = "runs") -> Path | None:
+    """Return as :func:`find_run`, but None where there is no such run. Raises as that for all else."""
+    path = check_path(run, "RUN")
+    for folder in (*([] if "/" in run else [Path(runs_dir) / run]), path if path.name else path.resolve()):
+        if (folder / CONFIG).is_file() or (folder / RUN_FILE).is_file():
+            check_mark(folder)
+            refuse_encoder_run(folder)
+            return folder
+    return None
+
+
 def folder_of(config: Config | EncoderConfig, run: str | None) -> Path:
     """Return where a config's run is kept: ``run`` as a path where it has a slash, else a name under ``runs_dir``."""
-    return Path(run) if run and "/" in run else Path(config.runs_dir) / (run or config.name)
+    return folder_named(run, config.name, config.runs_dir)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make and mark a run's folder where there is none, and hold it against other processes.
+
+    Raises:
+        InputError: it is in use, or is none of ours (:mod:`distill.run_folder`).
+    """
+    claim(folder)
+    refuse_links(folder)
+    with run_lock(folder):
+        yield
 
 
 def refuse_encoder_run(folder: Path) -> None:
@@ -99,8 +122,8 @@ def open_run(
     The folder is locked against other processes until the context ends.
 
     Raises:
-        InputError: neither is given, either does not exist, the run is in use, or its config has changed and
-            ``on_change`` is ``stop``.
+        InputError: neither is given, either does not exist, the folder is none of ours, the run is in use, or its
+            config has changed and ``on_change`` is ``stop``.
     """
     if config is None and run is None:
         raise InputError("Name a config to run, or a run to go on with.")
@@ -115,7 +138,7 @@ def open_run(
         resolved = load_config(find_config(config), overrides)
         folder = folder_of(resolved, run)
     refuse_encoder_run(folder)
-    with run_lock(folder):
+    with held(folder):
         _remember(resolved, folder, on_change)
         yield Run(resolved, folder, on_change, retry_failed)
 

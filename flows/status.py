@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.errors import InputError
+from distill.finished import MARKER, damage, is_finished, read_done
 from distill.gpus import has_gpus
-from distill.quality.stage import PARTS
-from distill.stage import MARKER
-from distill.storage import read_json
-from distill.training.stages import MODELS
 from flows.forecast import duration, money
-from flows.plan import STAGES, gated_stages, quality_parts, untrained_models
+from flows.plan import planned
 from flows.run import Run, stored_config
+from flows.stale import stale_stages
 from sentibench.report.gather import RUN_STAGES
 
 if TYPE_CHECKING:
@@ -18,20 +17,33 @@ if TYPE_CHECKING:
 
 
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its ledgers."""
+    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its ledgers.
+
+    The state also says which finished stages have lost files, or were made of what is there no longer.
+    """
     run, rows = Run(stored_config(folder), folder), []
-    left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
-    left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()
-    left_out |= {f"quality/{part}" for part in PARTS if part not in quality_parts(run)}
+    asked = planned(run)
     for stage in RUN_STAGES:
-        marker = folder / stage / MARKER
-        if marker.exists():
-            done = read_json(marker)
-            rows.append({"stage": stage, "state": "done", "seconds": done["seconds"], "ledgers": done["ledgers"]})
+        row: dict[str, Any] = {"stage": stage, "state": "", "seconds": None, "ledgers": []}
+        if is_finished(folder / stage):
+            try:
+                done = read_done(folder / stage)
+                row |= {"state": _state(folder / stage, done), "seconds": done["seconds"], "ledgers": done["ledgers"]}
+            except InputError:
+                row["state"] = f"its {MARKER} is damaged"
         else:
-            state = "left out" if stage in left_out else "started" if (folder / stage).exists() else "waiting"
-            rows.append({"stage": stage, "state": state, "seconds": None, "ledgers": []})
+            row["state"] = "left out" if stage not in asked else "started" if (folder / stage).exists() else "waiting"
+        rows.append(row)
+    if not any("damaged" in row["state"] for row in rows):
+        for stage, of in stale_stages(run).items():
+            row = next(row for row in rows if row["stage"] == stage)
+            row["state"] += f", of an earlier {of}"
     return rows
+
+
+def _state(folder: Path, done: dict[str, Any]) -> str:
+    found = list(damage(folder, done).values())
+    return ", ".join(["done", *(f"{found.count(how):,} files {how}" for how in ("missing", "changed") if how in found)])
 
 
 def stage_table(folder: Path) -> "Table":

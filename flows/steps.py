@@ -5,22 +5,24 @@ each looks up what the steps before it left in the run folder, so that it can al
 Heavy modules are imported inside, because workers and ``--help`` must start fast.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import TeacherSampling
 from distill.errors import InputError
+from distill.finished import is_finished, read_done, require_whole
 from distill.hashing import fingerprint
 from distill.heldout.asking import Asking
 from distill.models import Weights, weights_of
 from distill.records import FAMILIES
-from distill.stage import MARKER, Outcome
-from distill.storage import read_json
+from distill.run_folder import claim_stage, remove
+from distill.stage import Outcome
+from distill.storage import read_object
 from distill.training.stages import MODELS, sources_of
 from flows.forecast import tell_forecast
-from flows.plan import STAGES, trained_stages, untrained_models
+from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
 from flows.run import Run
+from flows.stale import refuse_stale
 from flows.teacher import teacher_window
 
 
@@ -153,11 +155,17 @@ def train(run: Run, stage: str) -> Outcome:
     outcome = train_stage(
         stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in sources_of(stage)], start, out,
         run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
-    results = run.folder / "report" / "results.json"
-    evaluated = outcome.reused and stage == trained_stages(run)[-1] and results.exists()
-    write_card(run.folder, run.config, out, student_base_folder(run),
-               read_json(results)["sentibench"] if evaluated else None)
+    write_card(run.folder, run.config, out, student_base_folder(run), _scores_of(run, outcome))
     return outcome
+
+
+def _scores_of(run: Run, trained: Outcome) -> dict[str, Any] | None:
+    """Return the scores in the run's report, where they are those of a model as it was trained."""
+    results = run.folder / "report" / "results.json"
+    if not results.exists():
+        return None
+    bench: dict[str, Any] = read_object(results, sentibench=dict)["sentibench"]
+    return bench if bench.get("weights", {}).get("distilled") == trained.details["fingerprint"] else None
 
 
 def gate(run: Run, stage: str) -> Outcome:
@@ -211,9 +219,12 @@ def report(run: Run) -> dict[str, Any]:
     from sentibench.report.build import build_report
     from sentibench.report.card import write_card
 
-    _needs(run, "sentibench", "distill evaluate")
+    for stage in planned(run):
+        if not stage.startswith("quality/") or (run.folder / stage).exists():  # asked for by a command of its own
+            _needs(run, stage, COMMANDS[stage])
+    refuse_stale(run, student_base_folder(run))
     built = build_report(run.folder, run.config)
-    bench = read_json(Path(built["json"]))["sentibench"]
+    bench = read_object(Path(built["json"]), sentibench=dict)["sentibench"]
     card = write_card(run.folder, run.config, run.folder / MODELS[trained_stages(run)[-1]], student_base_folder(run),
                       bench)
     return {**built, "card": str(card)}
@@ -223,7 +234,8 @@ def _discard_untrained(run: Run) -> None:
     """Delete the model of a stage that is left out now, where what has changed is to be discarded."""
     for model in untrained_models(run):
         if run.on_change == "discard":
-            shutil.rmtree(run.folder / model, ignore_errors=True)
+            claim_stage(run.folder / model)
+            remove(run.folder / model)
 
 
 def teacher_folder(run: Run) -> Path:
@@ -240,15 +252,18 @@ def student_base_folder(run: Run) -> Path:
     return prepare_student(run.config.student, run.folder)
 
 
-def _marker(run: Run, stage: str) -> Path:
-    return run.folder / stage / MARKER
-
-
 def _needs(run: Run, stage: str, command: str) -> None:
-    if not _marker(run, stage).exists():
+    """Refuse to build on a stage that is not finished, or that has lost files since.
+
+    Raises:
+        InputError: it is; the message names the ``command`` that makes it.
+    """
+    if is_finished(run.folder / stage):
+        require_whole(run.folder / stage, command)
+    else:
         raise InputError(f"The run {run.folder} has no finished '{stage}' stage, which this step builds on. "
                          f"Run '{command}' with the same config first, or 'distill run' for the whole way.")
 
 
 def _fingerprint(run: Run, stage: str) -> str:
-    return read_json(_marker(run, stage))["fingerprint"]
+    return str(read_done(run.folder / stage)["fingerprint"])

@@ -1,6 +1,7 @@
 """What is evaluated, and how: runs, models and endpoints by name; settings from a config."""
 
 import datetime
+import logging
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -8,12 +9,15 @@ from pydantic import ValidationError
 from distill.config.load import load_config
 from distill.config.schema import Evaluate, OpenAIEngine
 from distill.errors import InputError
-from distill.stage import MARKER
-from distill.storage import read_json
+from distill.finished import is_finished, read_done, require_whole
+from distill.run_folder import check_mark
 from distill.training.stages import MODELS
+from flows.logs import LOGGER
 from flows.plan import trained_stages
-from flows.run import CONFIG, Run, find_config, refuse_encoder_run, stored_config
+from flows.run import CONFIG, Run, find_config, look_for_run, stored_config
 from sentibench.history.evaluate import Subject
+
+log = logging.getLogger(LOGGER)
 
 
 def settings_for(config: str | None, overrides: list[str], runs_dir: Path) -> Evaluate:
@@ -32,17 +36,28 @@ def newest_run(runs_dir: Path) -> Path:
     Raises:
         InputError: no run has a finished model.
     """
-    markers = [path for path in runs_dir.glob(f"*/models/*/{MARKER}") if (path.parents[2] / CONFIG).exists()]
-    finished = [path for path in markers if path.parent == final_model(path.parents[2])]
+    finished: list[tuple[float, Path]] = []
+    skipped: list[str] = []
+    for run in sorted(path.parent for path in runs_dir.glob(f"*/{CONFIG}")):
+        try:  # one that cannot be read stands in nobody's way
+            check_mark(run)
+            if is_finished(model := final_model(run)):
+                finished.append((read_done(model)["finished_at"], run))
+        except (InputError, OSError) as error:
+            skipped.append(f"{run}: {error}")
+            log.warning("%s is left out: %s", run, error)
     if not finished:
+        more = f" Left out, because they cannot be read: {' '.join(skipped)}" if skipped else ""
         raise InputError(f"No run in {runs_dir}/ has a finished model. Run one to its end ('distill run CONFIG'), or "
-                         "name both the models to evaluate and the config whose settings are to be used.")
-    return max(finished, key=lambda path: read_json(path)["finished_at"]).parents[2]
+                         f"name both the models to evaluate and the config whose settings are to be used.{more}")
+    return max(finished)[1]
 
 
 def newest(runs_dir: Path) -> Subject:
     """Return the newest finished model. Raises as :func:`newest_run`."""
-    return _of_run(newest_run(runs_dir))
+    run = newest_run(runs_dir)
+    require_final_model(run)
+    return _of_run(run)
 
 
 def subject_of(name: str, runs_dir: Path) -> Subject:
@@ -55,15 +70,23 @@ def subject_of(name: str, runs_dir: Path) -> Subject:
 
     if name.startswith(("http://", "https://")):
         return _of_endpoint(name)
-    for folder in (Path(name), runs_dir / name):
-        if (folder / CONFIG).is_file():
-            if not (final_model(folder) / MARKER).exists():
-                raise InputError(f"The run {folder} has no finished model yet. Go on with it first: distill resume "
-                                 f"{folder.name}.")
-            return _of_run(folder)
-        refuse_encoder_run(folder)
+    if folder := look_for_run(name, str(runs_dir)):
+        require_final_model(folder)
+        return _of_run(folder)
     model = resolve_model(name)
     return Subject(Path(name).name, name, model_fingerprint(model), model)
+
+
+def require_final_model(run: Path) -> None:
+    """Refuse a run whose last stage of training is not finished, or has lost files.
+
+    Raises:
+        InputError: it is such a one.
+    """
+    model = final_model(run)
+    if not is_finished(model):
+        raise InputError(f"The run {run} has no finished model yet. Go on with it first: distill resume {run.name}.")
+    require_whole(model, f"distill resume {run.name}")
 
 
 def final_model(run: Path) -> Path:
@@ -75,7 +98,9 @@ def _of_run(run: Path) -> Subject:
     from distill.models import model_fingerprint
 
     model = final_model(run)
-    return Subject(run.name, str(run), model_fingerprint(model), model, measured=run / "sentibench" / "distilled")
+    measured = run / "sentibench" / "distilled"
+    return Subject(run.name, str(run), model_fingerprint(model), model,
+                   measured=measured if measured.is_dir() else None)
 
 
 def _of_endpoint(address: str) -> Subject:

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from distill.config.schema import OpenAIEngine
 from distill.errors import InputError
-from distill.stage import MARKER
-from distill.storage import read_json
+from distill.finished import is_finished, read_done
 from flows.run import Run
 
 
@@ -61,9 +60,8 @@ def _context(run: Run, engine: OpenAIEngine) -> int:
 
     if engine.max_model_len:
         return engine.max_model_len
-    marker = run.folder / "prompts" / MARKER
-    if marker.exists() and run.on_change != "discard":
-        return int(read_json(marker)["inputs"]["limits"]["windows"]["teacher"][0])
+    if is_finished(run.folder / "prompts") and run.on_change != "discard":
+        return int(read_done(run.folder / "prompts")["inputs"]["limits"]["windows"]["teacher"][0])
     with open_engine(engine, None) as opened:
         if opened.max_model_len:
             return opened.max_model_len

@@ -30,6 +30,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Evaluate a model, write the results, print the scores."""
     from distill.models import model_fingerprint, resolve_model
     from distill.process import call_in_process
+    from distill.run_folder import check_mark, check_path, claim, is_filled
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
     from sentibench.runner import check_folder, plan
@@ -37,20 +38,23 @@ def run_command(arguments: argparse.Namespace) -> None:
     named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
     selected = select_tasks([*named, *arguments.task_file])
     tasks = [task.ref for task in selected]
-    seeds, out = _seeds(arguments.seeds), Path(arguments.out)
+    seeds, out = _seeds(arguments.seeds), check_path(arguments.out, "--out")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Name a folder, which is made if it does not exist.")
+    if is_filled(out):
+        check_mark(out, "results")  # before the model is fetched
     if any(not task.own and task.layout == "json" for task in selected):
         data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
     model_id = model_fingerprint(folder)
     check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out))
+    claim(out, "results")
     spec = {
         "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_id,
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
         "classify": arguments.classify, "max_tokens": arguments.max_tokens,
-        "reading": arguments.reading, "out_dir": str(out)}
+        "reading": arguments.reading, "out_dir": str(out), "alone": True}
     results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",
@@ -151,11 +155,10 @@ def plot_command(arguments: argparse.Namespace) -> None:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Write tasks for lm-eval and say how to run them."""
+    from distill.run_folder import check_path, claim
     from sentibench.lm_eval import export
 
-    out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. Name a folder, which is made if it does not exist.")
+    out = claim(check_path(arguments.out, "DIR"), "lm-eval tasks")
     names = export(arguments.tasks, arguments.data_dir, arguments.protocol, arguments.seed, arguments.limit, out)
     sys.stdout.write(f"{len(names)} tasks in {out}. Run them with: lm_eval --model hf --model_args pretrained=MODEL "
                      f"--include_path {out} --tasks sentibench\n")

@@ -9,7 +9,8 @@ import numpy as np
 
 from distill.errors import InputError
 from distill.intervals import RESAMPLES, draws
-from distill.storage import read_json
+from distill.storage import read_object
+from sentibench.made import making, unlike
 from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
@@ -114,6 +115,13 @@ def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> V
     return Versus(first.name, second.name, found)
 
 
+def made_differently(first: Evaluated, second: Evaluated, task: str) -> dict[str, tuple[Any, Any]]:
+    """Return in what the results of two models on a task were made differently (:func:`sentibench.made.unlike`)."""
+    one, other = (next(iter(model.scores[task].by_seed.values())) for model in (first, second))
+    decoding = [{"decoding": result.get("decoding")} for result in (one, other)]
+    return unlike(making(one), making(other)) or unlike(*decoding)
+
+
 def _difference(value: float, sample: np.ndarray) -> Difference:
     low, high = np.percentile(sample, _CONFIDENCE)
     # One is added on both sides: a resampling of n cannot show a p-value below 1/n.
@@ -152,8 +160,8 @@ def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -
 def _statistics(model: Evaluated, task: str, seed: int) -> tuple[str, np.ndarray]:
     assert model.folder is not None
     path = model.folder / f"{task}.seed{seed}.json"
-    result: dict[str, Any] = as_read(read_json(path), model.reading, path)
-    if "statistics" not in result:
+    result: dict[str, Any] = as_read(read_object(path), model.reading, path)
+    if not isinstance(result.get("statistics"), list) or not isinstance(result.get("prompts_sha256"), str):
         raise InputError(f"{path} holds no statistics of its examples; it was made by an older version. Run the "
                          "evaluation again: only such files are made anew.")
     return result["prompts_sha256"], np.array(result["statistics"], dtype=float)

@@ -21,6 +21,7 @@ from sentibench.answering import Method, Trace, ask, read, reading_for
 from sentibench.data import Item
 from sentibench.details import details
 from sentibench.gold import Graph
+from sentibench.made import making, told, unlike
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
 from sentibench.registry import select_tasks
@@ -156,7 +157,7 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
         "engine": job.depends_on["engine"], "decoding": job.depends_on["decoding"],
         "rules": dict(Counter(trace["rule"] for trace in traces if "rule" in trace)),
-        "versions": versions(engine.name), "key": fingerprint(job.depends_on),
+        "scorer": SCORER, "versions": versions(engine.name), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)
                         for example, answer, trace in zip(job.examples, answers, traces, strict=True)],
     }
@@ -207,21 +208,33 @@ def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict
 def check_folder(out_dir: Path, jobs: Sequence[Job]) -> None:
     """Refuse a folder whose results would be overwritten by, or averaged with, ones that do not belong to them.
 
+    Jobs that were planned without an engine's identity are not compared by engine.
+
     Raises:
-        InputError: it holds results of other weights or of the other protocol, or of another limit for other tasks.
+        InputError: it holds results of other weights, of the other protocol, of another engine or number format, with
+            labels that were told in another way, or of another limit for other tasks.
     """
     first, written = jobs[0], {job.path for job in jobs}
-    ours: dict[str, Any] = {"model": first.depends_on["model"], "protocol": first.protocol, "limit": first.limit}
+    ways = [job.depends_on["decoding"]["answers"] for job in jobs if job.task.answer == "label"]
+    engine = {key: value for key, value in first.depends_on["engine"].items() if key != "version"}
+    ours: dict[str, Any] = {"model": first.depends_on["model"], "protocol": first.protocol, "limit": first.limit,
+                            **({"engine": engine} if engine else {}), **({"labels": ways[0]} if ways else {})}
     for path in sorted(out_dir.glob("*.seed*.json")):
         try:
-            there = read_json(path)
-            theirs = {"model": there["model"]["fingerprint"], "protocol": there["protocol"], "limit": there["limit"]}
-        except (InputError, KeyError, TypeError):
+            there = manifest(path)
+        except InputError:
             continue  # torn or of an older version: made anew, or complained about by whoever reads it
-        other = [what for what in ours if theirs[what] != ours[what] and (what != "limit" or path not in written)]
+        found = unlike({"model": there["model"]["fingerprint"], **making(there)}, ours)
+        other = sorted((what for what in found if path not in written or what != "limit"),
+                       key=lambda what: list(ours).index(what.partition(".")[0]))
         if other:
-            raise InputError(f"{out_dir} holds results with another {' and '.join(other)} (such as {path.name}), which "
-                             "must be neither overwritten nor averaged with these. Choose another folder.")
+            raise InputError(f"{out_dir} holds results with another {' and '.join(other)} (such as {path.name}; "
+                             f"{told(found)}), which must be neither overwritten nor averaged with these. Choose "
+                             "another folder.")
+
+
+_MANIFEST = {"task": str, "title": str, "category": str, "seen": bool, "metric": str,
+             "value": (int, float), "n": int, "n_invalid": int, "protocol": str, "seed": int, "model": dict}
 
 
 def manifest(path: Path) -> dict[str, Any]:
@@ -231,8 +244,12 @@ def manifest(path: Path) -> dict[str, Any]:
         InputError: the file is missing or damaged.
     """
     result = read_json(path)
-    if not isinstance(result, dict) or "task" not in result or "value" not in result:
-        raise InputError(f"{path} is not a result of SentiBench. Name a folder that 'sentibench run' wrote.")
+    wrong = [key for key, kind in _MANIFEST.items()
+             if not isinstance(result, dict) or not isinstance(result.get(key), kind)]
+    if wrong or not isinstance(result["model"].get("fingerprint"), str):
+        raise InputError(f"{path} is not a result of SentiBench ('{wrong[0] if wrong else 'model'}' is missing or of "
+                         "another kind). Name a folder that 'sentibench run' wrote, or delete the file and evaluate "
+                         "again, which makes it anew.")
     for bulk in ("predictions", "statistics"):
         result.pop(bulk, None)
         result.get("other_reading", {}).pop(bulk, None)

@@ -12,7 +12,7 @@ from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
 from distill.reading import VERSION as READER
-from distill.stage import OnChange, Outcome, run_stage
+from distill.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.storage import read_json, write_json
 from sentibench.data import data_id
 from sentibench.protocols import texts_id
@@ -33,7 +33,8 @@ def evaluate_models(
     ``same_weights_as``. Details of the outcome: the number of weights by role.
 
     Raises:
-        InputError: a model folder, a task or the data cannot be used; or other settings made the results.
+        InputError: a model folder, a task or the data cannot be used; or other settings made the results, or other
+            weights those that were to be kept.
         RunError: a process died, or the accounts do not add up.
     """
     if not models:
@@ -46,6 +47,8 @@ def evaluate_models(
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
         "texts": texts_id(selected), "scorer": SCORER, "reader": READER,
         "engines": engines, **config.model_dump(mode="json", include=_SETTINGS)}
+
+    refuse_other_models(run / "sentibench", identities, on_change)
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         first_with: dict[tuple[str, str], str] = {}
@@ -67,7 +70,7 @@ def evaluate_models(
         parameters = {name: count_parameters(path) for name, path in models.items() if path}
         return ledgers, {"parameters": parameters}
 
-    return run_stage(run / "sentibench", inputs, work, on_change, resumable=True)
+    return run_stage(run / "sentibench", inputs, work, on_change, resumable=True, mends=True)
 
 
 def _served(config: Evaluate, role: str) -> str:

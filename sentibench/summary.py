@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from sentibench.made import refuse_mixture
 from sentibench.registry import all_tasks
 from sentibench.runner import as_read, manifest, reading_in
 from sentibench.scoring import Reading
@@ -71,8 +72,8 @@ def load_model_results(folder: Path, reading: Reading | None = None) -> Scores:
     """Return the scores in a folder of result files; with ``reading``, those by that reading of the same answers.
 
     Raises:
-        InputError: there are none, one is damaged, or they are of different models, protocols or readings; or one is of
-            a version that did not keep the scores by ``reading``.
+        InputError: there are none, one is damaged, or they are of different models, ways of evaluation or readings; or
+            one is of a version that did not keep the scores by ``reading``.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.seed*.json")):
@@ -81,14 +82,7 @@ def load_model_results(folder: Path, reading: Reading | None = None) -> Scores:
     if not found:
         raise InputError(f"{folder} holds no results of SentiBench (files such as sst2.seed42.json). Name a folder "
                          "that 'sentibench run --out' wrote, or one of a run's sentibench/ folder.")
-    protocols = {result["protocol"] for seeds in found.values() for result in seeds.values()}
-    models = {result["model"]["fingerprint"] for seeds in found.values() for result in seeds.values()}
-    if len(models) > 1:
-        raise InputError(f"{folder} mixes results of {len(models)} models, which must not be averaged. Keep them in "
-                         "folders of their own.")
-    if len(protocols) > 1:
-        raise InputError(f"{folder} mixes results of the protocols {' and '.join(sorted(protocols))}, which must not "
-                         "be averaged. Keep them in folders of their own.")
+    refuse_mixture(folder, (result for seeds in found.values() for result in seeds.values()))
     for name, seeds in found.items():
         if len(read := {reading_in(result) for result in seeds.values()}) > 1:
             raise InputError(f"{folder} mixes results of {name} whose answers were read in different ways "

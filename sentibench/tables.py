@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from sentibench.compare import Difference, Evaluated, Versus, columns_of
+from sentibench.compare import Difference, Evaluated, Versus, columns_of, made_differently
+from sentibench.made import told
 from sentibench.registry import ORDER, all_tasks, known_tasks
 from sentibench.task import CATEGORIES
 
@@ -88,9 +89,34 @@ FORMATS: dict[str, Callable[..., str]] = {"markdown": markdown, "csv": comma_sep
 
 
 def notes(models: Sequence[Evaluated]) -> list[str]:
-    """Say which means are over fewer tasks than their name says: those marked with a dagger."""
-    return [f"{INCOMPLETE} {model.name} was not run on {', '.join(model.incomplete['all'])}: "
+    """Say which means are over fewer tasks than their name says, those marked with a dagger; and what differs.
+
+    That is, of the others to the first: tasks, seeds, and how answers were made.
+    """
+    said = [f"{INCOMPLETE} {model.name} was not run on {', '.join(model.incomplete['all'])}: "
             "its means are without them." for model in models if model.incomplete]
+    first = next((model for model in models if model.scores), None)
+    return said + [line for model in models if first and model.scores and model is not first
+                   for line in _unlike(first, model)]
+
+
+def _unlike(first: Evaluated, other: Evaluated) -> list[str]:
+    """Say why the means of two models are not of the same thing, or their answers not made in the same way."""
+    said = []
+    if set(first.scores) != set(other.scores):
+        said.append(f"{other.name} and {first.name} were run on different tasks: their means are not of the same, and "
+                    "no difference of them is given.")
+    both = [task for task in first.scores if task in other.scores]
+    if seeds := [task for task in both if set(first.scores[task].by_seed) != set(other.scores[task].by_seed)]:
+        said.append(f"{other.name} and {first.name} were run with different seeds on {', '.join(seeds)}; differences "
+                    "are on those that both have.")
+    made: dict[str, tuple[object, object]] = {}
+    for task in both:
+        made |= made_differently(first, other, task)
+    if made:
+        said.append(f"{first.name} and {other.name} were evaluated in different ways (in this order: {told(made)}): a "
+                    "difference need not be the models'.")
+    return said
 
 
 def _cell(model: Evaluated, column: str) -> str:

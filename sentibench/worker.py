@@ -14,7 +14,7 @@ from sentibench.scoring import Reading
 
 
 class Spec(BaseModel):
-    """One model's evaluation, as JSON values."""
+    """One model's evaluation, as JSON values. ``alone``: results of another making in ``out_dir`` are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -32,6 +32,7 @@ class Spec(BaseModel):
     structured: bool = False
     reading: Reading | None = None
     out_dir: str
+    alone: bool = False
 
 
 def method_of(asked: Spec) -> Method:
@@ -63,12 +64,14 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """
     from distill.engines import identity, open_engine
     from distill.storage import run_lock
-    from sentibench.runner import manifest, plan, run_jobs
+    from sentibench.runner import check_folder, manifest, plan, run_jobs
 
     asked = Spec.model_validate(spec)
     method = method_of(asked)
     jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
                 identity(asked.engine), Path(asked.out_dir), method)
+    if asked.alone:
+        check_folder(Path(asked.out_dir), jobs)
     pending = [job for job in jobs if not job.finished()]
     if pending:
         processed = {"processed_scores": True} if method.penalty not in (None, 1) else {}

@@ -11,12 +11,13 @@ import pytest
 
 from distill.corpus.collect import collect_parts
 from distill.errors import InputError
+from distill.run_folder import claim
 from tests.corpus_helpers import COMPRESS, LINES, REVIEWS, archive, build, corpus, jsonl, write
 
 
 def test_what_a_killed_run_left_behind_is_swept_and_half_a_part_is_made_anew(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", REVIEWS)
-    folder = tmp_path / "run" / "corpus"
+    folder = claim(tmp_path / "run") / "corpus"
     parts = collect_parts(corpus(source), 42, folder / ".parts")
     parts[0].texts.unlink()
     for name in (".sorting-x/1.arrow", "..cleaned.parquet.0.tmp", "contamination.json"):

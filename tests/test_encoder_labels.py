@@ -21,7 +21,7 @@ from distill.encoder.teacher import Unlabelled, calibrated, demonstration_pool, 
 from distill.engines.base import Output
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.stage import Outcome
-from distill.storage import read_json
+from distill.storage import read_json, write_json
 from tests.encoder_helpers import small_data, tiny_encoder
 
 WORDS = ["terrible", "bad", "okay", "good", "great"]
@@ -271,6 +271,10 @@ def test_a_student_is_trained_on_what_the_teacher_said(
     assert again.reused
     labels = tmp_path / "run/labels" / teacher.FILE
     labels.write_text(labels.read_text().replace("0.", "0.0", 1))  # mended by hand
+    with pytest.raises(InputError, match=r"labels\.jsonl \(changed\)"):
+        stage.train_encoder(config, tmp_path / "run")
+    marker = tmp_path / "run/labels/_done.json"  # as of an earlier version, which listed no files
+    write_json(marker, {key: value for key, value in read_json(marker).items() if key != "files"})
     with pytest.raises(InputError, match="labelled: "):
         stage.train_encoder(config, tmp_path / "run")
     with pytest.raises(InputError, match=r"calibrate: False then, True now"):

@@ -12,6 +12,7 @@ from distill.config.load import load_config, save_config
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.encoder import stage
 from distill.errors import InputError, RunError
+from distill.run_folder import claim
 from distill.stage import MARKER
 from distill.storage import write_json
 from flows.encoder_run import find_encoder_config, train_run
@@ -105,6 +106,7 @@ def test_the_commands_train_score_and_classify(encoders: Path, tmp_path: Path) -
 def test_neither_kind_of_run_is_taken_for_the_other(
         encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    claim(tmp_path / "runs/mine")
     (tmp_path / "runs/mine/models/seed42").mkdir(parents=True)
     save_config(config_of(encoders), tmp_path / "runs/mine" / RUN_FILE)
     write_json(tmp_path / "runs/mine/models/seed42" / MARKER, {"finished_at": 1.0})

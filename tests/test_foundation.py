@@ -18,6 +18,7 @@ from distill.ledger import Ledger, write_run_ledger
 from distill.pool import processes
 from distill.process import call_in_process
 from distill.records import Prompt, read_records, write_records
+from distill.run_folder import claim
 from distill.stage import kept_changes, run_stage
 from distill.storage import atomic_path, read_json, run_lock, write_json
 
@@ -131,7 +132,7 @@ def test_kept_work_says_what_changed_and_is_found_kept_from_then_on(tmp_path: Pa
 
 
 def test_work_that_stopped_midway_is_done_again_from_an_empty_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "stage"
+    folder = claim(tmp_path) / "stage"
 
     def fail(path: Path) -> tuple[list[Ledger], dict[str, int]]:
         (path / "half").write_text("")

@@ -8,6 +8,7 @@ import pytest
 
 from distill.config.load import load_config, save_config
 from distill.errors import InputError
+from distill.run_folder import claim
 from distill.stage import MARKER
 from distill.storage import write_json
 from flows.nightly import accept
@@ -83,6 +84,7 @@ def test_what_cannot_be_evaluated_is_said(name: str, said: str, tmp_path: Any) -
 
 def test_a_run_between_its_stages_has_no_model_to_evaluate(tmp_path: Any) -> None:
     run = tmp_path / "runs/begun"
+    claim(run)
     (run / "models/knowdist").mkdir(parents=True)
     save_config(load_config(find_config("ci")), run / CONFIG)
     write_json(run / "models/knowdist" / MARKER, {"finished_at": 1.0})

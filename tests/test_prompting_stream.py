@@ -25,6 +25,7 @@ from distill.prompting.making import USUAL_SIZES, Sizes
 from distill.prompting.order import TextOrder
 from distill.prompting.samples import sample_prompts
 from distill.records import Text, write_records
+from distill.run_folder import claim
 from tests.test_prompting import make_texts
 from tests.test_prompting_stage import stored, word_limits
 from tests.test_prompting_tasks import write_task
@@ -151,6 +152,8 @@ def test_the_order_depends_on_the_seed_and_the_ids_alone(tmp_path):
 
 
 def test_temporary_files_are_gone_when_the_stage_ends_and_when_it_fails(tmp_path):
+    for run in ("run", "bad"):
+        claim(tmp_path / run)
     build(tmp_path, "run", mixed_texts(200), Sizes(texts=9, memory=3000))
     assert {path.name for path in (tmp_path / "run" / "prompts").iterdir()} == {*FILES, "_done.json"}
     write_texts(tmp_path / "twice.parquet", make_texts(5) * 2)

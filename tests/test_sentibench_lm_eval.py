@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.models import resolve_model
+from distill.run_folder import MARK
 from sentibench.cli import main
 from sentibench.registry import get_task
 from tests.flow_helpers import ENVIRONMENT, ROOT
@@ -25,7 +26,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_export_holds_a_task_each_and_a_group_of_them(exported: Path) -> None:
     names = {path.name for path in (exported / "tasks").iterdir()}
-    assert names == {"utils.py", "sentibench.yaml", *(f"sentibench_{task}.yaml" for task in TASKS),
+    assert names == {MARK, "utils.py", "sentibench.yaml", *(f"sentibench_{task}.yaml" for task in TASKS),
                      *(f"{task}.jsonl" for task in TASKS)}
     rows = [json.loads(line) for line in (exported / "tasks/sst2.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and rows[0]["prompt"].endswith("\nLabel:") and rows[0]["label"] in get_task("sst2").labels

@@ -13,6 +13,7 @@ from distill.answers import Answers
 from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
 from distill.errors import InputError, RunError
+from distill.run_folder import claim
 from distill.storage import read_json
 from sentibench import stage, worker
 from sentibench.answering import Method, read
@@ -308,6 +309,7 @@ def test_an_evaluation_is_done_once_and_notices_other_weights(tmp_path: Path, mo
 
 def test_what_another_evaluation_left_unfinished_is_not_in_the_table(tmp_path: Path, monkeypatch) -> None:
     _fake_processes(monkeypatch)
+    claim(tmp_path)
     evaluate(HashEngine(), tmp_path / "sentibench/base", "ssa", seeds=(62,))
     stage.evaluate_models(_config(), {"base": Path("a")}, tmp_path)
     assert set(load_results(tmp_path / "sentibench")["base"]) == {"sst2", "atsa"}

@@ -3,7 +3,6 @@
 Texts go from file to file in batches; in memory are some 200 bytes of each text, however long it is.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.ledger import Ledger
 from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
+from distill.run_folder import MARK, remove
 from distill.stage import MARKER, OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 
@@ -130,8 +130,8 @@ def _work(
     folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts, found: list[FoundSource]
 ) -> tuple[list[Ledger], dict[str, Any]]:
     for left in folder.iterdir():  # by a run that was killed, or that ended without a text
-        if left.name != _PARTS:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if left.name not in (_PARTS, MARK):
+            remove(left)
     parts = collect_parts(config, seed, folder / _PARTS, found)
     benchmark = None
     if config.decontaminate.enabled and any(part.ledger.n_out for part in parts):
@@ -158,7 +158,7 @@ def _work(
     by_domain, by_source = write_sorted(folder / _CLEANED, keep, folder / TEXTS)
     (folder / _CLEANED).unlink()
     (folder / _PARTS).rename(folder / f"{_PARTS}.done")  # a part is there or not, never half
-    shutil.rmtree(folder / f"{_PARTS}.done")
+    remove(folder / f"{_PARTS}.done")
     return ledgers, {
         "texts": int(keep.sum()),
         "by_domain": dict(sorted(by_domain.items())),

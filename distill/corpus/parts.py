@@ -16,7 +16,7 @@ from distill.corpus.step import Step
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.records import Drop, RecordWriter, open_parquet
-from distill.storage import atomic_path, changed_meanwhile, read_json, write_json
+from distill.storage import atomic_path, changed_meanwhile, read_object, write_json
 
 VERSION = 2
 """Raised when files are read in another way, so that no part of the old way is used."""
@@ -57,7 +57,7 @@ def make_part(source: FileSource | HubSource, files: Sequence[tuple[SourceFile, 
             read = source_texts(source, found, seed, step, seen)
             _write(texts, _checked(read, source, files, seen if alone else None), source.limit, step)
         write_json(marker, {"ledger": step.ledger.check().to_json(), "seen": vars(seen)})
-    done = read_json(marker)
+    done = read_object(marker, ledger=dict, seen=dict)
     return Part(source, texts, dropped, Ledger.from_json(done["ledger"]), Seen(**done["seen"]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.errors import ProcessDiedError
 from distill.process import Child
+from distill.run_folder import error_log
 
 BLOCK = 1024
 """Texts that are asked together: enough that those of like length share batches."""
@@ -23,7 +24,7 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
         InputError: the folder holds none.
         ProcessDiedError: its process was killed or crashed.
     """
-    log = model / "error.log"
+    log = error_log(model)
     with Child("distill.encoder.predict:serve", {"model": os.path.abspath(model)}, channel=True) as child:
         while not child.connected() and child.status is None:
             time.sleep(_TICK_SECONDS)

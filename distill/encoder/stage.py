@@ -13,13 +13,14 @@ from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.targets import training_rows, unlabelled_texts, write_rows
 from distill.encoder.teacher import FILE, Unlabelled, label_texts, read_labels
 from distill.errors import InputError
+from distill.finished import is_finished, read_done
 from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
 from distill.models import model_fingerprint, resolve_model
 from distill.process import call_in_process
 from distill.resources import shipped
-from distill.stage import MARKER, OnChange, Outcome, changed_message, changes, run_stage
-from distill.storage import read_json, write_json
+from distill.stage import OnChange, Outcome, changed_message, changes, run_stage
+from distill.storage import write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
@@ -82,7 +83,7 @@ def refuse_mixtures(folders: Sequence[Path]) -> None:
     Raises:
         InputError: some do; the message names two, and what differs.
     """
-    made = [_but_seed(read_json(folder / MARKER)["inputs"]) for folder in folders]
+    made = [_but_seed(read_done(folder)["inputs"]) for folder in folders]
     for folder, one in zip(folders, made, strict=True):
         if found := changes(made[0], one):
             raise InputError(f"{folder} was trained with other settings than {folders[0]} ({'; '.join(found[:3])}), so "
@@ -94,16 +95,16 @@ def _refuse_changes(run: Path, seeds: Sequence[int], inputs: dict[str, Any], on_
     """Refuse to go on over models of other settings, and to keep some beside those that will be made with these."""
     if on_change == "discard":
         return
-    done = {seed: model_folder(run, seed) for seed in seeds if (model_folder(run, seed) / MARKER).exists()}
+    done = {seed: model_folder(run, seed) for seed in seeds if is_finished(model_folder(run, seed))}
     for seed, folder in done.items():
-        marker, now = read_json(folder / MARKER), {**inputs, "seed": seed}
+        marker, now = read_done(folder), {**inputs, "seed": seed}
         known = {marker["fingerprint"], marker.get("kept", {}).get("fingerprint")}
         if on_change == "stop" and fingerprint(now) not in known:
             raise InputError(changed_message(folder, marker["inputs"], now, explained=False))
     refuse_mixtures(list(done.values()))
     if done and len(done) < len(seeds):
         folder = next(iter(done.values()))  # all are alike
-        if found := changes(_but_seed(read_json(folder / MARKER)["inputs"]), inputs):
+        if found := changes(_but_seed(read_done(folder)["inputs"]), inputs):
             raise InputError(f"{folder} was trained with other settings than the seeds that are still to be trained "
                              f"would be ({'; '.join(found[:3])}), so that they must not be averaged. Use --discard to "
                              "train all anew, or --run NAME for a new run.")

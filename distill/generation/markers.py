@@ -8,7 +8,7 @@ from typing import Any
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest, fingerprint
 from distill.records import Response, read_records, write_records
-from distill.storage import read_json, write_json
+from distill.storage import read_object, write_json
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Marker:
     n_cached_tokens: int = 0
     n_estimated: int = 0
     unusable: dict[str, int] = field(default_factory=dict)
+
+
+_COUNTS = ("n_in", "n_out", "n_failed", "n_prompt_tokens", "n_output_tokens")
 
 
 def parquet_path(folder: Path, name: str) -> Path:
@@ -79,9 +82,10 @@ def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], respons
 def read_marker(path: Path) -> Marker | None:
     """Return the marker at ``path``, or None where there is none or it is damaged."""
     try:
-        value = read_json(path)
+        value = read_object(path, fingerprint=str, inputs=dict, prefix=str, failures=dict, sha256=str,
+                            seconds=(int, float), **dict.fromkeys(_COUNTS, int))
         return Marker(**{field.name: value[field.name] for field in fields(Marker) if field.name in value})
-    except (InputError, KeyError, TypeError):
+    except (InputError, TypeError):
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
 from distill.errors import InputError, RunError
+from distill.finished import MARKER, read_done
 from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
 from distill.generation.forecast import Forecast
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
@@ -21,8 +22,8 @@ from distill.gpus import has_gpus
 from distill.hashing import fingerprint
 from distill.ledger import Ledger
 from distill.models.weights import Weights
-from distill.stage import MARKER, OnChange, Outcome, changed_message, run_stage
-from distill.storage import read_json
+from distill.run_folder import claim_stage
+from distill.stage import OnChange, Outcome, changed_message, run_stage
 from distill.tokenization import VERSION as TOKENIZATION
 
 log = logging.getLogger("sentidistill.generation")
@@ -81,8 +82,10 @@ def generate(
     _reopen_if_damaged(folder)
     if retry_failed:
         refuse_overspent(teacher, run)  # before what is finished is opened again
+        claim_stage(folder)
         reopen_failed(folder, plan, settings)
-    return run_stage(folder, {"prompts": plan.digest, **settings}, work, on_change, resumable=True)
+    return run_stage(folder, {"prompts": plan.digest, **settings}, work, on_change, resumable=True,
+                     mends=True)
 
 
 def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dict[str, Any]:
@@ -196,8 +199,9 @@ def _reopen_if_damaged(folder: Path) -> None:
         return
     responses = folder / RESPONSES
     markers = read_markers(responses)
-    whole = len(markers) == read_json(folder / MARKER)["details"].get("shards")
+    whole = len(markers) == read_done(folder)["details"].get("shards")
     if not whole or not all(is_intact(responses, name, marker) for name, marker in markers.items()):
+        claim_stage(folder)
         (folder / MARKER).unlink()
 
 

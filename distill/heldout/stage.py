@@ -15,8 +15,8 @@ from distill.reading import VERSION as READER
 from distill.records import Drop, Prompt, SftRow, read_records
 from distill.sft.elsewhere import LABELS
 from distill.sft.filters import has_closed_labels
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import read_json, write_json
+from distill.stage import OnChange, Outcome, refuse_other_models, run_stage
+from distill.storage import read_object, write_json
 from distill.training.dataset import HELD_OUT
 
 VERSION = 3
@@ -37,12 +37,14 @@ def check_models(
     The account counts held-out rows. Details, by role: :func:`distill.heldout.worker.measure`.
 
     Raises:
-        InputError: a model cannot be used, or other settings made the files and ``on_change`` is ``stop``.
+        InputError: a model cannot be used, or other settings made the files and ``on_change`` is ``stop``, or other
+            weights and it is ``keep``.
         RunError: a process died.
     """
     rows, ledger = choose_rows(config, trained, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
     inputs = {"version": VERSION, "reader": READER, "models": identities, **asking.inputs(rows)}
+    refuse_other_models(run / "heldout", identities, on_change)
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         measured: dict[str, Any] = {}
@@ -88,7 +90,7 @@ def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOu
     if path.exists():  # rows that were made elsewhere have no prompt records
         asked = {item.id: item for item in read_records(path, Prompt) if item.id in rows and has_closed_labels(item)}
     elsewhere = run / "sft" / LABELS
-    by_kind = read_json(elsewhere) if elsewhere.exists() else {}
+    by_kind = read_object(elsewhere) if elsewhere.exists() else {}
     return [HeldOutRow(row.id, row.family, row.kind, row.prompt, row.completion,
                        tuple(asked[row.id].labels if row.id in asked else by_kind.get(row.kind, ())),
                        asked[row.id].multi_label if row.id in asked else False) for row in rows.values()]
@@ -97,6 +99,7 @@ def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOu
 def read_answers(run: Path) -> dict[str, dict[str, Any]]:
     """Return what :func:`distill.heldout.worker.answer` wrote, by role in the order asked; empty without the stage."""
     folder = run / "heldout"
-    found = {path.stem: read_json(path) for path in folder.glob("*.json") if not path.name.startswith("_")}
+    found = {path.stem: read_object(path, answers=list) for path in folder.glob("*.json")
+             if not path.name.startswith("_")}
     order = ("base", "stage1", "distilled")
     return {role: found[role] for role in order if role in found}

@@ -4,10 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from distill.errors import RunError
+from distill.finished import is_finished, require_whole
 from distill.prompting.files import FOLDER, STAGE_OF, read_prompts
 from distill.records import Prompt
-from distill.stage import MARKER
-from distill.storage import read_json
 
 Kind = tuple[str, str]
 
@@ -19,11 +18,11 @@ def sample_prompts(run: Path, n: int) -> list[Prompt]:
 
     Raises:
         RunError: the prompts are not built, or a file of them is damaged.
+        InputError: files of them are missing, or their marker is damaged.
     """
-    marker = run / FOLDER / MARKER
-    if not marker.exists():
+    if not is_finished(run / FOLDER):
         raise RunError(f"{run} has no finished prompts. Run 'distill prompts' with its config first.")
-    details = read_json(marker)["details"]
+    details = require_whole(run / FOLDER, "distill prompts")["details"]
     order = _chosen({family: dict(details[family]["kinds"]) for family in STAGE_OF if family in details}, n)
     found: dict[Kind, list[Prompt]] = {kind: [] for kind in order}
     for stage in sorted({STAGE_OF[family] for family, _ in order}):

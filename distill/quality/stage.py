@@ -10,6 +10,7 @@ from distill.config.schema import Gold, IclDist, Judge, Quality, SamplingConfig,
 from distill.engines.base import Output
 from distill.engines.grammar import structure_of
 from distill.errors import InputError
+from distill.finished import is_finished, require_whole
 from distill.generation.markers import read_markers, responses_digest
 from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
@@ -23,7 +24,7 @@ from distill.quality.rubric import RUBRIC, judge_prompt
 from distill.reading import VERSION as READER
 from distill.records import Prompt, write_records
 from distill.resources import shipped
-from distill.stage import MARKER, OnChange, Outcome, run_stage
+from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 
 FOLDER = "quality"
@@ -117,8 +118,12 @@ def judge_analyses(
 def read_scores(run: Path) -> dict[str, Any]:
     """Return the scores of a run: ``gold`` and ``judge``, each None where that stage is not finished."""
     folders = {part: run / FOLDER / part for part in PARTS}
-    return {part: read_json(folder / _SCORES) if (folder / MARKER).exists() else None
-            for part, folder in folders.items()}
+    found: dict[str, Any] = dict.fromkeys(PARTS)
+    for part, folder in folders.items():
+        if is_finished(folder):
+            require_whole(folder, "distill quality")
+            found[part] = read_json(folder / _SCORES)
+    return found
 
 
 def _account(part: str, problems: Sequence[str]) -> Ledger:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from distill.corpus.build import texts_file
+from distill.records import read_columns
 from distill.sft.build import FOLDER
 
 
@@ -22,12 +22,12 @@ def composition(run: Path, stage: str, without: Collection[str] = ()) -> list[di
     path = run / FOLDER / f"{stage}.parquet"
     if not path.exists():
         return []
-    rows = pq.read_table(path, columns=["id", "family", "kind"])
+    rows = read_columns(path, ["id", "family", "kind"])
     rows = rows.filter(pc.invert(pc.is_in(rows["id"], pa.array(list(without), pa.string()))))
     prompts = run / "prompts" / f"{stage}.parquet"
     if prompts.exists():
-        texts = pq.read_table(texts_file(run), columns=["id", "source"]).rename_columns(["text_id", "source"])
-        asked = pq.read_table(prompts, columns=["id", "text_id"]).join(texts, "text_id")
+        texts = read_columns(texts_file(run), ["id", "source"]).rename_columns(["text_id", "source"])
+        asked = read_columns(prompts, ["id", "text_id"]).join(texts, "text_id")
         rows = rows.join(asked.select(["id", "source"]), "id")
     keys = [name for name in ("family", "kind", "source") if name in rows.column_names]
     counted = rows.group_by(keys).aggregate([([], "count_all")]).to_pylist()

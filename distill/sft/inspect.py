@@ -8,13 +8,12 @@ from pathlib import Path
 
 from distill.config.schema import Filters
 from distill.errors import InputError, RunError
+from distill.finished import is_finished, require_whole
 from distill.hashing import content_rank
 from distill.records import Drop, Prompt, Response, read_records
 from distill.sft.build import DROPPED, FOLDER, STAGES, responses_of, verdict
 from distill.sft.filters import filters_of
 from distill.sft.join import joined, joined_so_far
-from distill.stage import MARKER
-from distill.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,9 @@ def find(run: Path, filters: Filters, query: Query) -> Found:
 
 def _is_built(run: Path) -> bool:
     """Return whether the stage ``sft`` has decided on the responses as they are now."""
-    marker = run / FOLDER / MARKER
-    if not marker.exists():
+    if not is_finished(run / FOLDER):
         return False
-    seen = read_json(marker)["inputs"].get("responses", {})
+    seen = require_whole(run / FOLDER, "distill train")["inputs"].get("responses", {})
     return all(responses_of(run, stage) == digest for stage, digest in seen.items())
 
 

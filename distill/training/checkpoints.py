@@ -1,15 +1,15 @@
 """Checkpoints that can be trusted: a marker is written last, and what has none is thrown away."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
 from distill.hashing import fingerprint
+from distill.run_folder import remove
 from distill.stage import OnChange, changed_message, changes
-from distill.storage import read_json, sync_folder, write_json
+from distill.storage import read_json, read_object, sync_folder, write_json
 
 WHOLE = "whole.json"
 FOLDER = "checkpoints"
@@ -30,10 +30,11 @@ def newest_whole(folder: Path, delete: bool = True) -> Path | None:
     """Return the last checkpoint that was written to its end; ``delete`` those that were not."""
     whole: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
-        if (path / WHOLE).exists():
-            whole.append((read_json(path / WHOLE)["step"], path))
-        elif delete:
-            shutil.rmtree(path)
+        try:
+            whole.append((read_object(path / WHOLE, step=int)["step"], path))
+        except InputError:  # none, or not as we wrote it
+            if delete:
+                remove(path)
     return max(whole)[1] if whole else None
 
 
@@ -96,5 +97,5 @@ def claim(folder: Path, inputs: Mapping[str, Any], on_change: OnChange) -> None:
             raise InputError(f"The training in {folder.parent} is half done, with other settings than now "
                              f"({'; '.join(changes(old, inputs))}). It can be gone on with as it was begun, or done "
                              "anew with --discard; --keep is for what is finished.")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     write_json(marker, dict(inputs))

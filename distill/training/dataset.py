@@ -13,7 +13,7 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.hashing import derived_rng, hash_order
 from distill.records import Drop, SftRow, read_records, write_records
-from distill.storage import read_json, write_json
+from distill.storage import read_object, write_json
 from distill.tokenization import encode_pairs
 
 IGNORED = -100
@@ -104,7 +104,7 @@ def tokenize_rows(read: Callable[[], Iterator[SftRow]], tokenizer: Any, config: 
             tokenizer has no chat template and ``prompt_format`` needs one.
     """
     if (folder / _DONE).exists():
-        told = read_json(folder / _DONE)
+        told = read_object(folder / _DONE, dropped=dict)
         return Tokenized(**{**told, "folder": folder, "dropped": Counter(told["dropped"])})
     _check_template(tokenizer, config.prompt_format)
     used = _used(read, config, seed)

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from distill.finished import MARKER, is_finished, read_done
 from distill.models import model_fingerprint
-from distill.stage import MARKER
-from distill.storage import read_json, write_json
+from distill.storage import read_object, write_json
 
 LINEAGE = "lineage.json"
 
@@ -36,8 +36,19 @@ def checked_ancestors(start_model: Path, stage_one: Path | None = None) -> list[
 
 
 def lineage_of(folder: Path) -> list[dict[str, Any]]:
-    """Return what a folder's record says of its model and its ancestors, oldest first; empty where there is none."""
-    return read_json(folder / LINEAGE)["models"] if (folder / LINEAGE).exists() else []
+    """Return what a folder's record says of its model and its ancestors, oldest first; empty where there is none.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    if not (folder / LINEAGE).exists():
+        return []
+    models = read_object(folder / LINEAGE, models=list)["models"]
+    if not models or not all(isinstance(one, dict) and isinstance(one.get("fingerprint"), str)
+                             and isinstance(one.get("stage"), str) for one in models):
+        raise InputError(f"{folder / LINEAGE} does not name a model and its ancestors. Put it back from a copy, or "
+                         f"delete {folder} and run the same command again to train it anew.")
+    return list(models)
 
 
 def write_lineage(folder: Path, ancestors: list[dict[str, Any]], entry: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +60,7 @@ def write_lineage(folder: Path, ancestors: list[dict[str, Any]], entry: dict[str
 
 def _recorded(folder: Path) -> list[dict[str, Any]]:
     """Return what lineage.json and the stage's marker say of a folder; both must say the same."""
-    marker = folder / MARKER
-    done = read_json(marker)["details"].get("fingerprint") if marker.exists() else None
+    done = read_done(folder)["details"].get("fingerprint") if is_finished(folder) else None
     if not (folder / LINEAGE).exists():
         if done is not None:
             raise InputError(f"{folder} was made by a training stage but has no {LINEAGE}. Put that file back, or "

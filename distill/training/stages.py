@@ -1,7 +1,6 @@
 """One stage of training as a stage of the run: done once, resumable, with its lineage. Needs no torch itself."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from distill.config.schema import Train
 from distill.ledger import Ledger
 from distill.process import call_in_process
+from distill.run_folder import remove
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import write_json
 from distill.tokenization import VERSION as TOKENIZATION
@@ -65,7 +65,7 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         return [ledger], details
 
     outcome = run_stage(out, inputs, work, on_change, resumable=True)
-    shutil.rmtree(out / FOLDER, ignore_errors=True)  # only now is the model's marker written
+    remove(out / FOLDER)  # only now is the model's marker written
     return outcome
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from distill.config.schema import Student
 from distill.hashing import fingerprint
 from distill.models import depth_prune, model_fingerprint, resolve_model
+from distill.run_folder import check_mark, is_filled
 from distill.storage import read_json, write_json
 
 _SOURCE = "pruned_from.json"
@@ -27,6 +28,8 @@ def prepare_student(config: Student, run: Path, resolve_model: Callable[..., Pat
     source = {"base": model_fingerprint(base), "layers": config.layers}
     if (out / _SOURCE).exists() and fingerprint(read_json(out / _SOURCE)) == fingerprint(source):
         return out
+    if is_filled(out) and not (out / _SOURCE).exists():
+        check_mark(run)  # it is replaced
     depth_prune(base, config.layers, out)
     write_json(out / _SOURCE, source)
     return out

@@ -9,6 +9,7 @@ from distill.config.schema import Evaluate, OpenAIEngine, TeacherEngine
 from distill.engines import identity
 from distill.hashing import fingerprint
 from distill.process import call_in_process
+from distill.run_folder import file_part
 from distill.storage import atomic_path
 from sentibench.data import data_id
 from sentibench.registry import select_tasks
@@ -48,7 +49,7 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
         settings["classify"] = "generate"  # an endpoint shows no scores of labels
     decides = fingerprint([subject.weights, {key: value for key, value in settings.items() if key != "seeds"},
                            identity(engine), data_id(config.data_dir, [task.ref for task in selected])])
-    out = root / "results" / f"{subject.name}-{decides[:12]}"
+    out = root / "results" / f"{file_part(subject.name)}-{decides[:12]}"
     out.mkdir(parents=True, exist_ok=True)
     if subject.measured:
         _take(subject.measured, out, [result_name(task.name, seed) for task in selected for seed in config.seeds],

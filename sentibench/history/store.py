@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import InputError
+from distill.run_folder import file_part
 from distill.storage import atomic_path, read_json, write_json
 from sentibench.runner import manifest
+from sentibench.summary import load_model_results
 
 SCHEMA = pa.schema([
     pa.field("evaluated_at", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -88,7 +90,7 @@ class History:
         new = []
         for task in tasks:
             for seed in dict.fromkeys(seeds):
-                result = manifest(results / f"{task}.seed{seed}.json")
+                result = self._whole(results / f"{task}.seed{seed}.json")
                 if (model, task, seed, result["key"]) in known:
                     continue
                 low, high = result["interval_95"]
@@ -102,6 +104,15 @@ class History:
             with atomic_path(self.path) as temporary:
                 pq.write_table(pa.Table.from_pylist([*before, *new], schema=SCHEMA), temporary)
         return len(new)
+
+    @staticmethod
+    def _whole(path: Path) -> dict[str, Any]:
+        """Return a result with all that a row of the history takes from it, or raise InputError."""
+        result = manifest(path)
+        if missing := [key for key in ("key", "interval_95", "limit") if key not in result]:
+            raise InputError(f"{path} lacks '{missing[0]}': something else has changed it, or another version wrote it."
+                             " Delete it and evaluate again, which makes it anew.")
+        return result
 
     def accepted(self) -> Accepted | None:
         """Return the reference, or None where none was chosen yet."""
@@ -119,13 +130,12 @@ class History:
         """Make the results in a folder the reference. Earlier references stay where they are.
 
         Raises:
-            InputError: the folder holds no results.
+            InputError: the folder holds no results, or damaged or mixed ones.
         """
+        load_model_results(results)  # whole, and of one making
         files = sorted(results.glob("*.seed*.json"))
-        if not files:
-            raise InputError(f"{results} holds no results of SentiBench to accept.")
         now = datetime.datetime.now(datetime.UTC)
-        place = Path("accepted") / f"{now:%Y%m%dT%H%M%S.%f}-{model}"
+        place = Path("accepted") / f"{now:%Y%m%dT%H%M%S.%f}-{file_part(model)}"
         (self.folder / place).mkdir(parents=True)
         for path in files:
             shutil.copy2(path, self.folder / place / path.name)

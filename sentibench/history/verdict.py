@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import InputError
-from sentibench.compare import load, versus
+from sentibench.compare import load, made_differently, versus
+from sentibench.made import told
 
 ALPHA = 0.05
 RESAMPLES = 4_000
@@ -52,14 +53,13 @@ def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdi
         raise InputError(f"They have no task in common: accepted {', '.join(before.scores)}; new "
                          f"{', '.join(after.scores)}.")
     for task in tasks:
-        made = [next(iter(model.scores[task].by_seed.values())).get("decoding") for model in (before, after)]
-        if made[0] != made[1]:
-            raise InputError(f"Their answers on {task} were made in different ways ({made[0]} and {made[1]}), so a "
-                             "difference would not be the model's.")
-    found = versus(before, after, RESAMPLES).by_column
-    corrected = holm({task: found[task].p_value for task in tasks})
-    return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, found[task].value,
-                        found[task].interval, found[task].p_value, corrected[task], alpha) for task in tasks]
+        if found := made_differently(before, after, task):
+            raise InputError(f"Their answers on {task} were made in different ways ({told(found)}), so a difference "
+                             "would not be the model's.")
+    differ = versus(before, after, RESAMPLES).by_column
+    corrected = holm({task: differ[task].p_value for task in tasks})
+    return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, differ[task].value,
+                        differ[task].interval, differ[task].p_value, corrected[task], alpha) for task in tasks]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Config
+from distill.errors import RunError
 from distill.resources import PREFIX
 from distill.storage import write_json, write_text
 from sentibench.report.gather import gather
@@ -17,8 +18,13 @@ def build_report(run: Path, config: Config) -> dict[str, Any]:
     Raises:
         InputError, RunError: a stage of the run is missing or damaged.
     """
-    results = gather(run, config)
-    view = build_view(results)
+    try:
+        results = gather(run, config)
+        view = build_view(results)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise RunError(f"A file in {run} does not hold what the report is made of ({type(error).__name__}: {error}): "
+                       "something else has changed it, or another version wrote it, or this is a defect of "
+                       "sentidistill. Make the stage anew that it is of, and report again.") from error
     folder = run / "report"
     write_json(folder / "results.json", results)
     write_text(folder / "report.md", render_markdown(results, view))

@@ -6,12 +6,13 @@ from typing import Any
 import yaml
 
 from distill.config.schema import Config
+from distill.errors import InputError
 from distill.models import ON_HUB
 from distill.models.licences import UNKNOWN, Licence, licence_of
 from distill.records import Drop, read_records
 from distill.sft.composition import composition
 from distill.storage import write_text
-from distill.training.lineage import lineage_of
+from distill.training.lineage import LINEAGE, lineage_of
 from distill.training.stages import MODELS, sources_of
 from sentibench.report.markdown import markdown_table
 from sentibench.report.view import DASH
@@ -26,6 +27,9 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     """Write a model's card and return its path. ``bench`` is that key of results.json, once there is an evaluation."""
     before = lineage_of(base)
     stages = lineage_of(model)[len(before) or 1:]
+    if not stages:
+        raise InputError(f"{model} has no record of how it was trained ({LINEAGE}), so no card can be written. Put "
+                         f"that file back from a copy, or delete {model} and run 'distill train' again.")
     licences = _licences(config, base)
     front = {"license": licences["student"].id, "library_name": "transformers", "pipeline_tag": "text-generation",
              "tags": ["sentiment-analysis", "knowledge-distillation", "sentidistill"]}

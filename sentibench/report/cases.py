@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from distill import reasoning
+from distill.errors import RunError
+from distill.generation.markers import read_responses
 from distill.heldout.stage import read_answers
-from distill.records import Prompt, Response, SftRow, read_records
-from distill.storage import read_json
+from distill.records import Prompt, SftRow, read_records
+from distill.storage import read_object
 
 _EXAMPLES_A_KIND = 1
 _CONTRASTS = 4
@@ -19,14 +21,16 @@ def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
         if not (run / "prompts" / f"{stage}.parquet").exists():  # rows that were made elsewhere
             continue
         trained = {row.id for row in read_records(run / "sft" / f"{stage}.parquet", SftRow)}
-        answers = {response.prompt_id: response for path in sorted((run / stage / "responses").glob("*.parquet"))
-                   for response in read_records(path, Response)}
+        answers = {response.prompt_id: response for response in read_responses(run / stage / "responses")}
         shown: dict[str, int] = {}
         prompts = [prompt for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt)
                    if prompt.id in trained]
         for prompt in sorted(prompts, key=lambda item: (item.family, item.kind, len(item.prompt), item.id)):
             if shown.get(prompt.kind, 0) < _EXAMPLES_A_KIND:
                 shown[prompt.kind] = shown.get(prompt.kind, 0) + 1
+                if prompt.id not in answers:
+                    raise RunError(f"The prompt {prompt.id} is trained on, but has no answer in {run / stage}. Run "
+                                   "'distill generate' with the run's config again, and then 'distill train'.")
                 yield {"family": prompt.family, "kind": prompt.kind, "prompt": prompt.prompt,
                        "answer": reasoning.split(answers[prompt.id].output).answer.strip()}
 
@@ -62,8 +66,8 @@ def contrasts(folder: Path) -> dict[str, Any] | None:
 
 
 def _differing(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    results = {role: read_json(folder / role / name) for role in ("base", "distilled", "teacher")
-               if (folder / role / name).is_file()}
+    results = {role: read_object(folder / role / name, predictions=list, task=str, seed=int)
+               for role in ("base", "distilled", "teacher") if (folder / role / name).is_file()}
     rows = {role: {row["index"]: row for row in result["predictions"]} for role, result in results.items()}
     for index, base in rows["base"].items():
         other = rows["distilled"].get(index)

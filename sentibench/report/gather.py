@@ -10,10 +10,14 @@ from typing import Any
 
 from distill import __version__
 from distill.config.schema import Config
+from distill.errors import InputError
+from distill.finished import MARKER, is_finished, require_whole
 from distill.quality.stage import read_scores, wanted_parts
-from distill.stage import MARKER, kept_changes
-from distill.storage import read_json
+from distill.stage import kept_changes
+from distill.storage import read_object
+from sentibench.made import making
 from sentibench.report.cases import case_study, contrasts, prompt_examples
+from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
 SCHEMA_VERSION = 1
@@ -28,7 +32,9 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
     Raises:
         InputError, RunError: a file of the run is missing or damaged.
     """
-    markers = {stage: read_json(run / stage / MARKER) for stage in RUN_STAGES if (run / stage / MARKER).exists()}
+    markers = {stage: require_whole(run / stage) for stage in RUN_STAGES if is_finished(run / stage)}
+    results = load_results(run / "sentibench")
+    _refuse_gaps(run / "sentibench", results, markers["sentibench"]["inputs"])
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run.name,
@@ -40,9 +46,9 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
                     "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
         "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
         "contamination": _contamination(run),
-        "training": [read_json(path) for name in ("knowdist", "final")
+        "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
-        "sentibench": {**_how_evaluated(markers), **benchmark(load_results(run / "sentibench"))},
+        "sentibench": {**_how_evaluated(markers), **benchmark(results)},
         "held_out": _held_out(markers),
         "quality": _quality(run, config),
         "parameters": markers["sentibench"]["details"].get("parameters", {}),
@@ -55,7 +61,7 @@ def gather(run: Path, config: Config) -> dict[str, Any]:
 def _contamination(run: Path) -> list[dict[str, Any]]:
     """Return what the sources held of each benchmark and split; nothing where the corpus was not decontaminated."""
     path = run / "corpus" / "contamination.json"
-    return list(read_json(path)["benchmarks"]) if path.exists() else []
+    return list(read_object(path, benchmarks=list)["benchmarks"]) if path.exists() else []
 
 
 def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
@@ -79,6 +85,8 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
                     for reading in ("released", "paper")} for model, scores in results.items()},
         "read_as": sorted({reading for scores in results.values() for s in scores.values() for reading in s.readings}),
         "tasks": list(tasks.values()),
+        "made": {model: {task: making(next(iter(score.by_seed.values()))) for task, score in scores.items()}
+                 for model, scores in results.items()},
         "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
                              for group, average in averages({name: s.value for name, s in scores.items()}).items()}
                      for model, scores in results.items()}}
@@ -106,7 +114,23 @@ def environment() -> dict[str, Any]:
 def _how_evaluated(markers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings the results were made with, which after ``--keep`` need not be those of the config."""
     inputs = markers["sentibench"]["inputs"]
-    return {key: inputs[key] for key in ("protocol", "seeds", "limit")}
+    return {**{key: inputs[key] for key in ("protocol", "seeds", "limit")}, "weights": inputs["models"]}
+
+
+def _refuse_gaps(folder: Path, results: Mapping[str, Scores], inputs: Mapping[str, Any]) -> None:
+    """Refuse results of which some are missing: means of models would be over different tasks or seeds.
+
+    Raises:
+        InputError: some are; the message names them.
+    """
+    missing = [f"{model}/{result_name(task, seed)}" for model in inputs["models"] for task in inputs["tasks"]
+               for seed in dict.fromkeys(inputs["seeds"])
+               if task not in results.get(model, {}) or seed not in results[model][task].by_seed]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(f"The evaluation in {folder} lacks {', '.join(missing[:3])}{more}, so that means would be "
+                         f"over different tasks. Delete {folder / MARKER} and run 'distill evaluate' with the run's "
+                         "config again: it makes what is missing, and nothing else.")
 
 
 def _quality(run: Path, config: Config) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.resources import PREFIX
+from sentibench.made import different_ways
 from sentibench.paper import table2
 from sentibench.report.quality import QualityTable, quality_tables
 
@@ -231,6 +232,7 @@ def _notes(results: dict[str, Any]) -> Any:
     twins = {model: twin for model, twin in results["sentibench"]["same_weights"].items() if twin}
     for model, twin in twins.items():
         yield f"'{model}' and '{twin}' are the same weights here, so they were evaluated once and share their scores."
+    yield from different_ways(results["sentibench"])
     for stage in results["stages"]:
         if stage["kept_though"]:
             yield (f"The stage '{stage['stage']}' was kept (--keep) though its settings have changed: "

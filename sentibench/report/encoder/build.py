@@ -11,9 +11,9 @@ from distill.config.load import read_yaml, validate
 from distill.config.sections.encoder import RUN_FILE, SST5, EncoderConfig
 from distill.encoder.stage import RESULT, mean_and_deviation, model_folder, refuse_mixtures
 from distill.encoder.teacher import FOLDER
-from distill.errors import InputError
-from distill.stage import MARKER
-from distill.storage import read_json, write_text
+from distill.errors import InputError, RunError
+from distill.finished import is_finished, require_whole
+from distill.storage import read_object, write_text
 from sentibench.report.encoder import pictures
 
 _COUNTS = {"train": 8544, "dev": 1101, "test": 2210}
@@ -27,8 +27,14 @@ def build_encoder_report(runs: Sequence[Path], out: Path) -> Path:
     """
     from jinja2 import Environment
 
-    sections = [_section(run) for run in runs]
-    _side_by_side(sections)
+    try:
+        sections = [_section(run) for run in runs]
+        _side_by_side(sections)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration) as error:
+        raise RunError(f"A file in {', '.join(map(str, runs))} does not hold what the report is made of "
+                       f"({type(error).__name__}: {error}): something else has changed it, or another version "
+                       "wrote it, or this is a defect of sentidistill. Train anew with --discard."
+                       ) from error
     folder = files("sentibench.report")
     page = Environment(autoescape=True, trim_blocks=True).from_string(
         folder.joinpath("encoder/template.html").read_text(encoding="utf-8")).render(
@@ -45,8 +51,11 @@ def _section(run: Path) -> dict[str, Any]:
                          "'distill encoder train' made, such as runs/sst5-after-n.")
     config = validate(read_yaml(run / RUN_FILE), str(run / RUN_FILE), EncoderConfig)
     wanted = [model_folder(run, seed) for seed in config.seeds]
-    done = [folder for folder in wanted if (folder / MARKER).exists()]
-    results = [read_json(folder / RESULT) for folder in done]
+    done = [folder for folder in wanted if is_finished(folder)]
+    for folder in done:
+        require_whole(folder, "distill encoder train")
+    results = [read_object(folder / RESULT, test=dict, dev_in_2d=dict, counts=dict, cut=dict, seconds=(int, float))
+               for folder in done]
     if not results:
         raise InputError(f"No seed of {run} is finished. Run 'distill encoder train' first.")
     refuse_mixtures(done)
@@ -66,10 +75,9 @@ def _section(run: Path) -> dict[str, Any]:
 
 def _labelled(run: Path, config: EncoderConfig) -> dict[str, Any] | None:
     """Return how the teacher's labels came about, where the run was trained on any."""
-    marker = run / FOLDER / MARKER
-    if config.labels == "gold" or not marker.exists():
+    if config.labels == "gold" or not is_finished(run / FOLDER):
         return None
-    done = read_json(marker)
+    done = require_whole(run / FOLDER, "distill encoder train")
     account = next(one for one in done["ledgers"] if one["stage"] == "encoder/labels")
     return {**account, "dropped": ", ".join(f"{count:,} {reason}" for reason, count in account["dropped"].items()),
             **done["details"]}

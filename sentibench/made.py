@@ -1,0 +1,74 @@
+"""How results were made: what must be the same in results that are averaged, and is named where two differ in it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.stage import differences
+
+_LABEL_METRIC = "macro_f1"
+
+
+def making(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decided a result beside model, task and seed: protocol, limit, scorer, engine, how labels are told.
+
+    The engine's version is left out: it is named in the result, and changes with every update.
+    """
+    engine = result.get("engine") or {}
+    decoding = result.get("decoding") or {}
+    labels = decoding.get("answers") if result["metric"] == _LABEL_METRIC else None
+    return {"protocol": result["protocol"], "limit": result.get("limit"), "scorer": result.get("scorer"),
+            "engine": {key: value for key, value in engine.items() if key != "version"},
+            **({"labels": labels} if labels else {})}
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what differs in the makings of two results: the value of one and of the other, by key with dots.
+
+    What is not known of one of them (it has no such key) does not differ.
+    """
+    shared = [key for key in one if key in other]
+    found = differences({key: one[key] for key in shared}, {key: other[key] for key in shared})
+    return {key: (before, after) for key, before, after in found}
+
+
+def told(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say in words what :func:`unlike` found."""
+    return "; ".join(f"{key} {_shown(before)} and {_shown(after)}" for key, (before, after) in found.items())
+
+
+def different_ways(bench: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note on each model of a report that was evaluated in another way than the first (results.json)."""
+    first, *others = bench["models"]
+    for other in others:
+        found: dict[str, tuple[Any, Any]] = {}
+        for task, made in bench["made"][other].items():
+            found |= unlike(bench["made"][first][task], made)
+        if found:
+            yield (f"'{first}' and '{other}' were evaluated in different ways (in this order: {told(found)}): a "
+                   "difference between them need not be the models'.")
+
+
+def refuse_mixture(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse results in one folder that were not made in the same way, as their mean would say nothing.
+
+    Raises:
+        InputError: weights, protocol, limit, scorer, engine, number format, or the way of labels differ.
+    """
+    known: dict[str, Any] = {}
+    first: dict[str, str] = {}
+    for result in results:
+        name = f"{result['task']}.seed{result['seed']}"
+        made = {"model": result["model"]["fingerprint"], **making(result)}
+        if found := unlike(known, made):
+            key, values = next(iter(found.items()))
+            raise InputError(f"{folder} mixes results of the {key}s {' and '.join(sorted(map(_shown, values)))} (in "
+                             f"{first[key.split('.')[0]]} and {name}), which must not be averaged. Keep them in "
+                             "folders of their own.")
+        first |= {key: name for key in made if key not in first}
+        known |= made
+
+
+def _shown(value: Any) -> str:
+    return "all" if value is None else str(value)

@@ -1,0 +1,196 @@
+"""What a finished stage has lost is noticed before anything is built upon it; markers of any content are explained."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.config.load import load_config, save_config
+from distill.errors import InputError
+from distill.finished import MARKER, read_done, require_whole
+from distill.ledger import write_run_ledger
+from distill.run_folder import claim
+from distill.stage import MARKER as SAME
+from distill.stage import refuse_other_models, run_stage
+from distill.storage import read_json, write_json
+from flows.run import CONFIG, find_config
+from flows.status import stage_rows
+from flows.subjects import newest_run
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+LARGE = 2 << 20
+assert SAME == MARKER
+
+
+class Work:
+    """Writes what is not there yet, and notes what it wrote."""
+
+    def __init__(self) -> None:
+        self.wrote: list[str] = []
+
+    def __call__(self, folder: Path) -> tuple[list[Any], dict[str, Any]]:
+        for name, size in (("a/one", 10), ("two", 20), ("large", LARGE)):
+            path = folder / name
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(os.urandom(size))
+                self.wrote.append(name)
+        for name in ("error.log", "answers/x", "checkpoints/y"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("passing")
+        return [], {}
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def rewrite(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+HARM = [("a/one", Path.unlink, "a/one (missing)"), ("two", rewrite, "two (changed)"),
+        ("large", shorten, "large (changed)"), ("a", shutil.rmtree, "a/one (missing)")]
+
+
+@pytest.mark.parametrize(("name", "harm", "said"), HARM)
+def test_a_stage_that_lost_a_file_is_not_built_upon(tmp_path: Path, name: str, harm: Any, said: str) -> None:
+    work, folder = Work(), claim(tmp_path) / "sft"
+    run_stage(folder, {}, work)
+    for passing in ("error.log", "answers/x", "checkpoints/y"):
+        (folder / passing).unlink()
+    (folder / "README.md").write_text("a card, written later")
+    assert run_stage(folder, {}, work).reused and require_whole(folder)
+    harm(folder / name)
+    for on_change, inputs in (("stop", {}), ("keep", {}), ("keep", {"a": 1})):
+        with pytest.raises(InputError) as refused:
+            run_stage(folder, inputs, work, on_change)  # type: ignore[arg-type]
+        assert said in str(refused.value) and f"delete {folder}" in str(refused.value)
+    with pytest.raises(InputError, match="distill train"):
+        require_whole(folder, "distill train")
+    work.wrote.clear()
+    assert not run_stage(folder, {}, work, "discard").reused
+    assert work.wrote == ["a/one", "two", "large"] and require_whole(folder)
+
+
+@pytest.mark.parametrize(("name", "harm", "said"), HARM)
+def test_a_stage_that_mends_makes_what_is_missing_and_says_so(
+        tmp_path: Path, name: str, harm: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    work, folder = Work(), claim(tmp_path) / "sentibench"
+    run_stage(folder, {}, work, resumable=True, mends=True)
+    work.wrote.clear()
+    harm(folder / name)
+    assert not run_stage(folder, {}, work, resumable=True, mends=True).reused
+    assert work.wrote == [said.split()[0]] and said in caplog.text
+    assert run_stage(folder, {}, work, resumable=True, mends=True).reused
+
+
+def test_what_is_outside_a_stage_is_not_touched_though_its_marker_lists_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    folder = claim(tmp_path / "run") / "sentibench"
+    run_stage(folder, {}, Work())
+    done = read_json(folder / MARKER)
+    for name in ("../../mine", str(tmp_path / "mine")):
+        write_json(folder / MARKER, {**done, "files": {name: {"size": 1}}})
+        with pytest.raises(InputError, match="cannot be used"):
+            run_stage(folder, {}, Work(), resumable=True, mends=True)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_marker_of_an_earlier_version_lists_no_files_and_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = claim(tmp_path) / "sft"
+    run_stage(folder, {}, Work())
+    done = read_json(folder / MARKER)
+    del done["files"]
+    write_json(folder / MARKER, done)
+    (folder / "two").unlink()
+    assert run_stage(folder, {}, Work()).reused
+
+
+@given(JSON, st.sampled_from(["", "ledgers", "details", "inputs", "files", "kept", "finished_at", "seconds"]))
+def test_a_marker_of_any_content_is_used_or_explained(value: Any, key: str) -> None:
+    good = {"fingerprint": "f", "finished_at": 1.0, "seconds": 1, "details": {}, "inputs": {}, "ledgers": [
+        {"stage": "s", "unit": "rows", "n_in": 1, "n_out": 1, "dropped": {}}]}
+    with tempfile.TemporaryDirectory() as place:
+        folder = claim(Path(place)) / "sft"
+        write_json(folder / MARKER, {**good, key: value} if key else value)
+        for use in (lambda: require_whole(folder), lambda: run_stage(folder, {}, Work(), "keep"),
+                    lambda: write_run_ledger(Path(place))):
+            try:
+                use()
+            except InputError as error:
+                assert "\n" not in str(error) and str(folder) in str(error)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[[" * 9999, "\0", "NaN", "[]", '"x"', "{}", "12"])
+def test_a_damaged_marker_is_named_and_discard_makes_the_stage_anew(tmp_path: Path, content: str) -> None:
+    folder = claim(tmp_path) / "sft"
+    run_stage(folder, {}, Work())
+    (folder / MARKER).write_text(content)
+    with pytest.raises(InputError, match=r"_done\.json cannot be used"):
+        read_done(folder)
+    with pytest.raises(InputError, match=r"_done\.json cannot be used"):
+        run_stage(folder, {}, Work())
+    assert not run_stage(folder, {}, Work(), "discard").reused
+
+
+def test_scores_of_other_weights_are_never_kept(tmp_path: Path) -> None:
+    folder = claim(tmp_path) / "sentibench"
+    run_stage(folder, {"models": {"base": "a", "distilled": "b"}}, Work())
+    refuse_other_models(folder, {"base": "a", "distilled": "b", "teacher": "c"}, "keep")
+    refuse_other_models(folder, {"base": "a", "distilled": "other"}, "stop")  # which then says what differs
+    with pytest.raises(InputError, match=r"other weights than those that are there now \(distilled\)"):
+        refuse_other_models(folder, {"base": "a", "distilled": "other"}, "keep")
+
+
+def finished_run(folder: Path) -> Path:
+    """A run whose training is finished, as far as its markers say."""
+    claim(folder)
+    save_config(load_config(find_config("ci")), folder / CONFIG)
+    for model in ("knowdist", "final"):
+        run_stage(folder / "models" / model, {}, Work())
+    return folder
+
+
+@pytest.mark.parametrize("harm", ["config", "stale config", "marker", "mark", "no mark", "config is a folder"])
+def test_one_run_that_cannot_be_read_stands_in_no_other_runs_way(
+        tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = finished_run(tmp_path / "a"), finished_run(tmp_path / "b")
+    assert newest_run(tmp_path) == bad
+    if harm == "config is a folder":
+        (bad / CONFIG).unlink()
+        (bad / CONFIG).mkdir()
+    elif harm in ("config", "stale config"):
+        (bad / CONFIG).write_text("a: [" if harm == "config" else (bad / CONFIG).read_text() + "\nno_longer_known: 1\n")
+    elif harm == "marker":
+        (bad / "models/final" / MARKER).write_text("[]")
+    else:
+        (bad / ".sentidistill").unlink()
+        if harm == "mark":
+            (bad / ".sentidistill").write_text("[]")
+    assert newest_run(tmp_path) == good
+    assert str(bad) in caplog.text
+    shutil.rmtree(good)
+    with pytest.raises(InputError, match=f"Left out, because they cannot be read: {bad}"):
+        newest_run(tmp_path)
+
+
+def test_status_says_what_is_damaged_and_shows_the_rest(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "a")
+    run_stage(run / "sft", {}, Work())
+    (run / "models/final/two").unlink()
+    (run / "models/knowdist" / MARKER).write_text(json.dumps({"fingerprint": "x"}))
+    states = {row["stage"]: row["state"] for row in stage_rows(run)}
+    assert states["models/final"] == "done, 1 files missing"
+    assert states["models/knowdist"] == "its _done.json is damaged" and states["sft"] == "done"
+    (run / "models/knowdist" / MARKER).unlink()
+    run_stage(run / "prompts", {}, Work())
+    run_stage(run / "sft", {"upstream": {"prompts": "of an earlier one"}}, Work(), "discard")
+    assert {row["stage"]: row["state"] for row in stage_rows(run)}["sft"] == "done, of an earlier prompts"
