@@ -120,7 +120,8 @@ def test_a_marker_of_any_content_is_used_or_explained(value: Any, key: str) -> N
         {"stage": "s", "unit": "rows", "n_in": 1, "n_out": 1, "dropped": {}}]}
     with tempfile.TemporaryDirectory() as place:
         folder = claim(Path(place)) / "sft"
-        write_json(folder / MARKER, {**good, key: value} if key else value)
+        folder.mkdir()
+        (folder / MARKER).write_text(json.dumps({**good, key: value} if key else value))
         for use in (lambda: require_whole(folder), lambda: run_stage(folder, {}, Work(), "keep"),
                     lambda: write_run_ledger(Path(place))):
             try:
