@@ -195,6 +195,22 @@ def test_the_stage_is_reused_until_something_it_is_made_from_changes(tmp_path, t
     assert not build(run, config, on_change="discard").reused
 
 
+def test_task_files_that_change_while_prompts_are_built_leave_no_marker(tmp_path, tasks, monkeypatch):
+    from distill.prompting import making
+
+    original = making.choose_tasks
+
+    def meddle(*arguments):
+        found = original(*arguments)
+        write_task(tasks / "late.json")
+        return found
+
+    monkeypatch.setattr(making, "choose_tasks", meddle)
+    with pytest.raises(InputError, match="was changed while it was read"):
+        build(tmp_path / "run", settings(tasks))
+    assert not (tmp_path / "run" / "prompts" / "_done.json").exists()
+
+
 def test_nothing_to_build_is_an_error_that_says_what_to_change_and_leaves_no_marker(tmp_path, tasks):
     with pytest.raises(InputError, match=r"no texts .* prompts\.knowdist\.samples"):
         build(tmp_path / "run", settings(tasks), count=0)

@@ -8,6 +8,7 @@ from distill.config.schema import Prompts
 from distill.config.sections.base import decisive
 from distill.errors import InputError
 from distill.hashing import file_digest, fingerprint
+from distill.ledger import Ledger
 from distill.prompting.files import FOLDER
 from distill.prompting.length import Limits
 from distill.prompting.library import prompt_files_digest
@@ -15,6 +16,7 @@ from distill.prompting.making import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.prompting.natural_tasks import task_files
 from distill.resources import locate
 from distill.stage import OnChange, Outcome, run_stage
+from distill.storage import changed_meanwhile
 
 VERSION = 2
 """Raised when prompts are built in another way, so that no prompts of the old way are reused."""
@@ -43,8 +45,16 @@ def build_prompts(
         "version": VERSION, "prompts": decisive(config), "seed": seed, "limits": limits.to_json(),
         "texts": file_digest(texts) if texts.is_file() else "missing",
         "prompt_files": prompt_files_digest(), **_data_digests(config), **inputs_extra}
-    return run_stage(run / FOLDER, inputs, lambda folder: Making(config, texts, seed, limits, folder, sizes).run(),
-                     on_change)
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        made = Making(config, texts, seed, limits, folder, sizes).run()
+        for name, digest in _data_digests(config).items():
+            if digest != inputs[name]:  # what the marker says must be what was read
+                raise changed_meanwhile({"natural_tasks": config.general.path,
+                                         "demonstrations": config.icldist.demonstrations}[name])
+        return made
+
+    return run_stage(run / FOLDER, inputs, work, on_change)
 
 
 def _data_digests(config: Prompts) -> dict[str, str]:
