@@ -36,3 +36,12 @@ def in_pieces(function: Callable[[pa.Array], Result], texts: pa.Array) -> list[R
         return [function(texts)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, pieces))
+
+
+def replaced(texts: pa.Array, places: np.ndarray, others: Sequence[str]) -> pa.Array:
+    """Return an array with other texts at some places."""
+    if not len(places):
+        return texts
+    source = np.arange(len(texts))
+    source[places] = len(texts) + np.arange(len(places))
+    return pa.concat_arrays([texts, pa.array(others, texts.type)]).take(pa.array(source))

@@ -1,49 +1,57 @@
-"""Clean: HTML, control characters and spare white space out of a text; everything else stays as its author wrote it."""
+"""Clean: markup, escapes, control characters and spare white space out of a text; the rest stays as its author wrote it."""
 
 import html
 import re
 import unicodedata
+from functools import partial
 from html.entities import html5
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from distill.config.schema import Clean
+from distill.corpus.arrays import in_pieces, replaced, text_array, utf8
+from distill.corpus.escapes import unescaped
 from distill.corpus.language import language_of
+from distill.corpus.mojibake import repaired
 from distill.corpus.personal import excerpt, mask_personal
 from distill.corpus.step import Step
 
 # A raw text this many times longer than the bound is dropped without being cleaned.
 _RAW_LENGTH_FACTOR = 8
 # Nested entities and tags unfold one layer a pass; real text needs two or three passes.
-_MAX_PASSES = 12
+MAX_PASSES = 12
 
 # Names of real tags only, without <s>, which is also a control token: '<3', 'a < b', '<user>', '<|im_end|>' are text.
-_TAG_NAMES = (
+TAG_NAMES = (
     "a|abbr|article|b|big|blockquote|body|br|button|caption|center|cite|code|dd|del|div|dl|dt|em|figure|font|footer|form|"
-    "h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|mark|meta|nav|ol|option|p|pre|q|section|select|small|"
-    "span|strike|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video")
-_TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+    "h1|h2|h3|h4|h5|h6|head|header|hr|html|i|iframe|img|input|ins|label|li|link|mark|meta|nav|ol|option|p|pre|q|section|"
+    "select|small|span|strike|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video")
+BARE_ATTRIBUTES = ("allowfullscreen|async|autoplay|checked|compact|controls|disabled|hidden|loop|multiple|muted|noshade|"
+                   "novalidate|nowrap|open|readonly|required|selected")
+# What follows a name begins with an attribute, so that 'a<b and c>d' is text.
+_TAG = re.compile(rf"</?(?:{TAG_NAMES}) ?(?:(?<= )(?:[a-z][a-z0-9:_-]*? ?=|(?:{BARE_ATTRIBUTES})(?![a-z0-9]))[^<>]*)?/?>",
+                  re.IGNORECASE | re.ASCII)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # C0 and C1 controls; and characters that only steer layout: zero-width space, bidirectional overrides, byte-order mark.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
+_MARKUP = str.maketrans("&<\\", "   ")
 
 
-def clean_text(text: str, strip_html: bool = True) -> str:
-    """Return the text without HTML tags, entities and control characters, white space runs as one space, in NFC.
+def clean_text(text: str, strip_html: bool = True, every_escape: bool = False) -> str:
+    """Return the text without HTML tags, entities, escapes and control characters, white space runs as one space, in NFC.
 
+    Misread UTF-8 is read anew. ``every_escape``: :func:`~distill.corpus.escapes.unescaped` decodes what may be none.
     Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
     """
-    for _ in range(_MAX_PASSES):
-        cleaned = _pass(text, strip_html)
+    for number in range(2 * MAX_PASSES):
+        # Markup nested this deep is an attack or damage: without what begins it nothing is left to unfold.
+        cleaned = _pass(text if number < MAX_PASSES else text.translate(_MARKUP), strip_html, every_escape)
         if cleaned == text:
-            return text
-        text = cleaned
-    # Markup nested this deep is an attack or damage: without '&' and '<' nothing is left to unfold.
-    for _ in range(_MAX_PASSES):
-        cleaned = _pass(text.replace("&", " ").replace("<", " "), strip_html)
-        if cleaned == text:
-            break
+            cleaned = unicodedata.normalize("NFC", text)
+            if cleaned == text:
+                break
         text = cleaned
     return text
 
@@ -51,6 +59,34 @@ def clean_text(text: str, strip_html: bool = True) -> str:
 def is_control(character: str) -> bool:
     """Say whether cleaning takes a character out without a trace."""
     return _CONTROL.match(character) is not None
+
+
+def clean_texts(texts: pa.Array, strip_html: bool = True, every_escape: bool = False) -> pa.Array:
+    """Return :func:`clean_text` of each text of an array without nulls, on all cores."""
+    cleaned = partial(_clean_piece, strip_html=strip_html, every_escape=every_escape)
+    return pa.concat_arrays(in_pieces(cleaned, text_array(texts)))
+
+
+def _clean_piece(texts: pa.Array, strip_html: bool, every_escape: bool) -> pa.Array:
+    from distill.corpus.kernels.unfold import TO_COMPOSE, UNDECIDED, unfold_texts
+    from distill.corpus.markup import tables
+
+    data, offsets = utf8(texts)
+    n_bytes = int(offsets[-1] - offsets[0]) if len(texts) else 0
+    out, edges, states = np.empty(n_bytes, np.uint8), np.zeros(len(texts) + 1, np.int64), np.zeros(len(texts), np.int8)
+    unfold_texts(data, offsets, tables(), strip_html, every_escape, MAX_PASSES, out, edges[1:], states)
+    done = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(edges), pa.py_buffer(out))
+    places, slow = list(np.flatnonzero(states == UNDECIDED)), []
+    slow = [clean_text(text, strip_html, every_escape) for text in texts.take(pa.array(places, pa.int64())).to_pylist()]
+    open_places = np.flatnonzero(states == TO_COMPOSE)
+    for place, text in zip(open_places.tolist(), done.take(pa.array(open_places)).to_pylist(), strict=True):
+        composed = unicodedata.normalize("NFC", text)
+        if composed != text:
+            places.append(place)
+            # What is composed can unfold once more only where there is something that begins it.
+            slow.append(clean_text(composed, strip_html, every_escape) if composed.translate(_MARKUP) != composed
+                        else composed)
+    return replaced(done, np.array(places, np.int64), slow)
 
 
 def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
@@ -61,25 +97,31 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
     compared with the benchmark.
     """
     step.take(len(table))
-    kept: list[int] = []
-    texts: list[str] = []
-    for place, (record_id, text) in enumerate(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)):
-        if len(text) > config.max_chars * _RAW_LENGTH_FACTOR:
-            step.drop(record_id, "too_long", f"{len(text)} characters before cleaning", excerpt(text, mask))
-            continue
-        cleaned = clean_text(text, config.strip_html)
-        if not config.min_chars <= len(cleaned) <= config.max_chars:
-            reason = "too_long" if len(cleaned) > config.max_chars else "too_short"
-            step.drop(record_id, reason, f"{len(cleaned)} characters", excerpt(cleaned, mask))
-            continue
-        if config.languages and (language := language_of(cleaned)) not in config.languages:
-            step.drop(record_id, "other_language", language, excerpt(cleaned, mask))
-            continue
-        kept.append(place)
-        texts.append(cleaned)
-    step.give(len(kept))
+    raw = text_array(table["text"])
+    short_enough = _lengths(raw) <= config.max_chars * _RAW_LENGTH_FACTOR
+    for place in np.flatnonzero(~short_enough).tolist():
+        text = raw[place].as_py()
+        step.drop(table["id"][place].as_py(), "too_long", f"{len(text)} characters before cleaning", excerpt(text, mask))
+    table = table.filter(pa.array(short_enough))
+    cleaned = clean_texts(raw.filter(pa.array(short_enough)), config.strip_html)
+    lengths = _lengths(cleaned)
+    stays = (config.min_chars <= lengths) & (lengths <= config.max_chars)
+    for place in np.flatnonzero(~stays).tolist():
+        reason = "too_long" if lengths[place] > config.max_chars else "too_short"
+        step.drop(table["id"][place].as_py(), reason, f"{lengths[place]} characters",
+                  excerpt(cleaned[place].as_py(), mask))
+    for place in np.flatnonzero(stays).tolist() if config.languages else ():
+        text = cleaned[place].as_py()
+        if (language := language_of(text)) not in config.languages:
+            stays[place] = False
+            step.drop(table["id"][place].as_py(), "other_language", language, excerpt(text, mask))
+    step.give(int(stays.sum()))
     at = table.schema.get_field_index("text")
-    return table.take(pa.array(kept, pa.int64())).set_column(at, "text", pa.array(texts, pa.string()))
+    return table.set_column(at, "text", cleaned.cast(pa.string())).filter(pa.array(stays))
+
+
+def _lengths(texts: pa.Array) -> np.ndarray:
+    return pc.utf8_length(texts).to_numpy(zero_copy_only=False)
 
 
 def masked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -90,15 +132,17 @@ def masked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
     return (pa.array(after, texts.type) if changed else texts), np.array(changed, np.int64)
 
 
-def _pass(text: str, strip_html: bool) -> str:
-    text = " ".join(text.split())
+def _pass(text: str, strip_html: bool, every_escape: bool) -> str:
+    text = " ".join(repaired(text).split())
     if not text.isprintable():
-        text = _CONTROL.sub("", text)
+        text = " ".join(_CONTROL.sub("", text).split())
+    if "\\" in text:
+        text = unescaped(text, every_escape)
     if strip_html and "&" in text:
         text = _ENTITY.sub(_character, text)
     if strip_html and "<" in text:
         text = _TAG.sub(" ", text)
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return text
 
 
 def _character(match: re.Match[str]) -> str:

@@ -3,113 +3,115 @@
 import re
 import unicodedata
 from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.arrays import text_array, utf8
-from distill.corpus.clean import clean_text, is_control
+from distill.corpus.arrays import replaced, text_array, utf8
+from distill.corpus.clean import clean_text, clean_texts
+
+if TYPE_CHECKING:
+    from distill.corpus.kernels.normal import Characters
 
 #: Shorter normal forms (characters; about 8 English words) are compared exactly only. Simhash counts 4-character
 #: shingles, and of a short text there are too few for a small distance to mean anything.
 MIN_NEAR_CHARS = 32
 
-_URL = re.compile(r"\bhttps?\b(?:://\S*)?|\bwww\.\S+")
-_USER = re.compile(r"(?<!\w)@\w+")
-# "soooo" and "sooooooo" are one word, and a long run would outweigh all else in a simhash; digits are left alone.
-_RUN = re.compile(r"([^\d])\1{3,}")
+_LAST = 0x323AF
+"""Beyond it no code point of Unicode 16 is kept."""
+_DROPPED, WORD, DIGIT, SIGN, STAR, ALONE, DASH = 1, 2, 4, 8, 16, 32, 64
 _ASCII_SYMBOLS = frozenset(map(ord, "$+<=>^`|~"))
+_STARS = frozenset(map(ord, "★☆⭐✩✪✫✬✭✮✯✰🌟"))
+_SAME = {"\u2044": "/", "\u2215": "/", "\u2212": "-", "\ufe63": "-", "\u2010": "-", "\u2011": "-"}
 
 
-_LAST_SIMPLE = 0x1FBFF
-_MOST_GROWTH = 2  # bytes of a simple form to bytes of its source
-# What begins or makes up tags, entities, user names and URLs: simple only where it stands as itself.
-_TELLING = re.compile(r"[A-Za-z0-9_@<&#/]")
+class Normalized(NamedTuple):
+    """Normal forms, and where words begin in them: ``begins`` uint8, one for each byte of ``forms``."""
+
+    forms: pa.LargeStringArray
+    begins: np.ndarray
 
 
-class _Kept(dict[int, int | None]):
-    """A translation table, filled as characters are met: punctuation, separators and format characters go.
+def normal_form(text: str, marks: bool = True) -> str:
+    """Return what a text says: without markup, escapes, URLs, user names, punctuation, white space and case.
 
-    Letters, digits, marks and symbols stay; emoji among them, since they can be all that tells two texts apart.
-    """
+    Each character is taken by itself in NFKC and casefolded. More than three of one in a row, digits and stars
+    excepted, count as three. ``RT`` before a user name goes, and so do the words that treebanks write for brackets.
 
-    def __missing__(self, code: int) -> int | None:
-        character = chr(code)
-        invisible = 0xFE00 <= code <= 0xFE0F  # variation selectors
-        gone = unicodedata.category(character)[0] in "PZC" or code in _ASCII_SYMBOLS or invisible
-        self[code] = None if gone else code
-        return self[code]
-
-
-_KEPT = _Kept()
-
-
-def normal_form(text: str) -> str:
-    """Return the text without HTML, URLs, user names, punctuation, white space and case (NFKC, casefolded).
-
-    More than three of a character in a row, digits excepted, count as three.
+    With ``marks`` stays what punctuation can say of an opinion: faces (``:)``), hearts (``<3``), a sign, a percent or
+    dollar sign at a number, and what stands between two numbers, so that 5.0 is not 50.
 
     A text made of nothing else keeps its punctuation, so that '?!?!' and '...' stay two texts.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", clean_text(text)).casefold())
-    kept = _USER.sub(" ", _URL.sub(" ", folded)).translate(_KEPT)
-    return _RUN.sub(r"\1\1\1", kept) or "".join(folded.split())
+    try:
+        return normal_forms(pa.array([text], pa.large_string()), marks)[0].as_py()
+    except UnicodeEncodeError:  # half a surrogate pair, which Arrow cannot hold
+        return normal_form(re.sub("[\ud800-\udfff]", "", text), marks)
 
 
-def normal_forms(texts: pa.Array) -> pa.LargeStringArray:
-    """Return :func:`normal_form` of each text of an array without nulls, much faster where texts are simple.
+def normal_forms(texts: pa.Array, marks: bool = True) -> pa.LargeStringArray:
+    """Return :func:`normal_form` of each text of an array without nulls."""
+    return normalized(texts, marks).forms
 
-    Not simple are tags but line breaks, rare entities, combining marks, and characters that become ASCII letters.
-    """
+
+def normalized(texts: pa.Array, marks: bool = True) -> Normalized:
+    """Return the normal forms of texts, and where words begin in them."""
     from distill.corpus.kernels.normal import normalize_texts
 
-    texts = text_array(texts)
+    texts = clean_texts(text_array(texts), every_escape=True)
     data, offsets = utf8(texts)
-    forms = _simple_forms()
+    table = characters()
+    out = np.empty(0, np.uint8)
+    edges, begins = np.zeros(len(texts) + 1, np.int64), np.empty(0, np.uint8)
     n_bytes = int(offsets[-1] - offsets[0]) if len(texts) else 0
-    out, edges = np.empty(_MOST_GROWTH * n_bytes, np.uint8), np.zeros(len(texts) + 1, np.int64)
-    undecided = np.zeros(len(texts), np.bool_)
-    normalize_texts(data, offsets, *forms, out, edges[1:], undecided)
-    simple = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(edges), pa.py_buffer(out))
-    places = np.flatnonzero(undecided)
-    if not len(places):
-        return simple
-    slow = pa.array([normal_form(text) for text in texts.take(pa.array(places)).to_pylist()], pa.large_string())
-    source = np.arange(len(texts))
-    source[places] = len(texts) + np.arange(len(places))
-    return pa.concat_arrays([simple, slow]).take(pa.array(source))
+    size = n_bytes + n_bytes // 2 + 64
+    while True:
+        out, begins = np.empty(size, np.uint8), np.zeros(size, np.uint8)
+        needed = normalize_texts(data, offsets, table, marks, out, begins, edges[1:])
+        if needed <= size:
+            return Normalized(pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(edges), pa.py_buffer(out)),
+                              begins)
+        size = needed
 
 
 @cache
-def _simple_forms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (firsts, forms, digits): what becomes of each code point, and which ones are decimal digits.
+def characters() -> "Characters":
+    """Return what becomes of each code point by itself, and of which kinds those are that become of it."""
+    from distill.corpus.kernels.normal import Characters
 
-    The form of a code point is its own whatever stands beside it, unless it begins with -1.
-    """
-    composing = {parts[1] for code in range(_LAST_SIMPLE + 1)
-                 if len(parts := unicodedata.decomposition(chr(code)).split()) == 2 and not parts[0].startswith("<")}
-    joins = {chr(int(part, 16)) for part in composing} | {chr(code) for code in range(0x1160, 0x1200)}
     forms: list[int] = []
-    firsts = np.zeros(_LAST_SIMPLE + 2, np.int32)
-    for code in range(_LAST_SIMPLE + 1):
+    firsts = np.zeros(_LAST + 2, np.int32)
+    kinds = np.zeros(_LAST + 1, np.uint8)
+    for code in range(_LAST + 1):
         firsts[code] = len(forms)
-        forms += _simple_form(chr(code), joins)
+        if 0x3400 <= code < 0xA000 or 0xAC00 <= code < 0xD7A4 or code >= 0x2FA20:  # ideographs, Hangul
+            forms.append(code)
+            kinds[code] = WORD
+            continue
+        character = chr(code)
+        forms += map(ord, _form(character))
+        kinds[code] = _kind(character)
     firsts[-1] = len(forms)
-    digits = np.array([chr(code).isdecimal() for code in range(_LAST_SIMPLE + 1)], np.bool_)
-    return firsts, np.array(forms, np.int32), digits
+    kinds[0x3040:0xA000] |= ALONE
+    kinds[0xE00:0x1000] |= ALONE
+    kinds[0x20000:] |= ALONE
+    return Characters(firsts, np.array(forms, np.int32), kinds)
 
 
-def _simple_form(character: str, joins: set[str]) -> list[int]:
-    composed = unicodedata.normalize("NFKC", character)
-    folded = composed.casefold()
-    form = unicodedata.normalize("NFKC", folded)
-    stages = character, composed, folded, form
-    kept = form.translate(_KEPT)
-    moves = any(unicodedata.combining(stage[0]) or stage[0] in joins for stage in stages)
-    if moves or 0xD800 <= ord(character) < 0xE000:
-        return [-1]
-    if len(kept.encode()) > _MOST_GROWTH * len(character.encode()) or any(ord(part) > _LAST_SIMPLE for part in kept):
-        return [-1]
-    if ord(character) >= 128 and (is_control(character) or _TELLING.search("".join(stages))):
-        return [-1]
-    return [ord(part) for part in kept]
+def _form(character: str) -> str:
+    if 0xD800 <= ord(character) < 0xE000:
+        return ""
+    # Kana with their voice marks apart: half-width ones have them so.
+    form = "NFKD" if "\u3040" <= character < "\u3100" else "NFKC"
+    folded = unicodedata.normalize("NFKC", character).casefold()
+    return "".join(_SAME.get(part, part) for part in unicodedata.normalize(form, folded))
+
+
+def _kind(character: str) -> int:
+    category, code = unicodedata.category(character), ord(character)
+    invisible = 0xFE00 <= code <= 0xFE0F  # variation selectors
+    dropped = category[0] in "PZC" or code in _ASCII_SYMBOLS or invisible
+    word = character.isalnum() or character == "_"
+    return (_DROPPED * dropped | WORD * word | DIGIT * character.isdecimal() | STAR * (code in _STARS)
+            | SIGN * (category[0] == "S" and not dropped) | DASH * (category == "Pd"))

@@ -12,13 +12,18 @@ import pyarrow.compute as pc
 
 from distill.corpus.arrays import PIECE, text_array, utf8
 from distill.corpus.blocks import Blocks
-from distill.corpus.normalize import MIN_NEAR_CHARS, normal_forms
+from distill.corpus.normalize import MIN_NEAR_CHARS, characters, normal_forms
 from distill.corpus.simhash import fingerprints
+
+MARKED_BYTES = 300
+"""Normal forms up to this length are near only if their faces, emoji and signs are the same: in a tweet, ':)' and ':('
+are all of its opinion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """Of n texts: ``keys`` (n, 2) uint64, equal for equal normal forms; ``simhashes`` (n,) uint64 of the normal forms.
+    """Of n texts: ``keys`` (n, 2) uint64, equal for equal normal forms; ``simhashes`` (n,) uint64 of the normal forms,
+    those of short ones with a hash of their marks.
 
     ``near`` (n,) bool: the normal form is long enough to be compared by simhash. ``order`` (n,) uint64, a hash of the
     text as it stands, and ``lengths`` (n,) uint32, its characters, decide which of several stays.
@@ -99,8 +104,11 @@ def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sket
     """Return the sketches of texts whose normal forms are at hand."""
     from distill.corpus.kernels.fingerprint import hash_texts
 
+    from distill.corpus.kernels.normal import mark_hashes
+
     hash_texts(*utf8(normals), 0, keys := np.empty((len(texts), 2), np.uint64))
     hash_texts(*utf8(texts), (seed + 1) % 2**63, order := np.empty((len(texts), 2), np.uint64))
     near = pc.greater_equal(pc.utf8_length(normals), MIN_NEAR_CHARS).to_numpy(zero_copy_only=False).astype(np.bool_)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.uint32)
-    return Sketches(keys, fingerprints(normals), near, order[:, 0].copy(), lengths)
+    mark_hashes(*utf8(normals), characters().kinds, MARKED_BYTES, marks := np.empty(len(texts), np.uint64))
+    return Sketches(keys, fingerprints(normals) ^ marks, near, order[:, 0].copy(), lengths)

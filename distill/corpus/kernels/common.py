@@ -62,3 +62,25 @@ def decode(data: np.ndarray, at: int) -> tuple[int, int]:
         return (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | (np.int64(data[at + 2]) & 0x3F), at + 3
     return ((first & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12 | (np.int64(data[at + 2]) & 0x3F) << 6
             | (np.int64(data[at + 3]) & 0x3F)), at + 4
+
+
+@kernel
+def encode(code: int, out: np.ndarray, length: int) -> int:
+    """Write a code point as UTF-8; return where the next one goes."""
+    if code < 0x80:
+        out[length] = code
+        return length + 1
+    if code < 0x800:
+        out[length] = 0xC0 | code >> 6
+        out[length + 1] = 0x80 | (code & 0x3F)
+        return length + 2
+    if code < 0x10000:
+        out[length] = 0xE0 | code >> 12
+        out[length + 1] = 0x80 | (code >> 6 & 0x3F)
+        out[length + 2] = 0x80 | (code & 0x3F)
+        return length + 3
+    out[length] = 0xF0 | code >> 18
+    out[length + 1] = 0x80 | (code >> 12 & 0x3F)
+    out[length + 2] = 0x80 | (code >> 6 & 0x3F)
+    out[length + 3] = 0x80 | (code & 0x3F)
+    return length + 4

@@ -1,193 +1,287 @@
-"""The normal forms of simple texts (:mod:`distill.corpus.normalize` says what a normal form is)."""
+"""The normal forms of texts that are clean (:mod:`distill.corpus.normalize` says what a normal form is)."""
+
+from typing import NamedTuple
 
 import numpy as np
 
-from distill.corpus.kernels.common import decode, kernel
+from distill.corpus.kernels.common import X, decode, encode, kernel, mixed
+
+_DROPPED, _WORD, _DIGIT, _SIGN, _STAR, _ALONE, _DASH = 1, 2, 4, 8, 16, 32, 64
+_SPACE = 32
+
+
+class Characters(NamedTuple):
+    """Code point c becomes ``forms[firsts[c]:firsts[c + 1]]``; ``kinds`` has bits for those that become of it."""
+
+    firsts: np.ndarray
+    forms: np.ndarray
+    kinds: np.ndarray
 
 
 @kernel
-def _is_letter(byte: int) -> bool:
-    return 65 <= byte <= 90 or 97 <= byte <= 122
+def _is(kinds: np.ndarray, folded: np.ndarray, at: int, end: int, bits: int) -> bool:
+    return 0 <= at < end and kinds[folded[at]] & bits != 0
 
 
 @kernel
-def _is_word(byte: int) -> bool:
-    return _is_letter(byte) or 48 <= byte <= 57 or byte == 95
+def _at(folded: np.ndarray, at: int, end: int) -> int:
+    """Return the character there, a space beyond the ends."""
+    return folded[at] if 0 <= at < end else _SPACE
 
 
 @kernel
-def _byte(data: np.ndarray, at: int, end: int) -> int:
-    """Return the byte there, a space beyond the end."""
-    return np.int64(data[at]) if at < end else 32
-
-
-@kernel
-def _after_markup(data: np.ndarray, at: int, end: int) -> int:
-    """Return where a line break, or an entity for punctuation, ends; 0 for plain '<' or '&', -1 for others."""
-    second, third, fourth = _byte(data, at + 1, end), _byte(data, at + 2, end), _byte(data, at + 3, end)
-    fifth, sixth = _byte(data, at + 4, end), _byte(data, at + 5, end)
-    if data[at] == 60:  # <
-        if second | 32 == 98 and third | 32 == 114:  # br, maybe a space, maybe /
-            at += 3
-            if at < end and data[at] == 32:
-                at += 1
-            if at < end and data[at] == 47:
-                at += 1
-            return at + 1 if at < end and data[at] == 62 else -1
-        return -1 if _is_letter(second) or second == 47 else 0
-    if not _is_letter(second) and second != 35:
-        return 0
-    if second == 113 and third == 117 and fourth == 111 and fifth == 116 and sixth == 59:  # quot;
-        return at + 6
-    if second == 110 and third == 98 and fourth == 115 and fifth == 112 and sixth == 59:  # nbsp;
-        return at + 6
-    if second == 35 and third == 51 and fourth == 57 and fifth == 59:  # #39;
-        return at + 5
-    if second == 103 and third == 116 and fourth == 59:  # gt;
-        return at + 4
-    if second == 108 and third == 116 and fourth == 59:  # lt;
-        return -1 if _is_letter(fifth) or fifth == 47 else at + 4
-    if second == 97 and third == 109 and fourth == 112 and fifth == 59:  # amp;
-        return -1 if _is_letter(sixth) or sixth == 35 else at + 5
-    return -1
-
-
-@kernel
-def _starts_http(data: np.ndarray, at: int, end: int) -> bool:
-    return (at + 3 < end and data[at] | 32 == 104 and data[at + 1] | 32 == 116 and data[at + 2] | 32 == 116
-            and data[at + 3] | 32 == 112)
-
-
-@kernel
-def _starts_www(data: np.ndarray, at: int, end: int) -> bool:
-    return at + 2 < end and data[at] | 32 == 119 and data[at + 1] | 32 == 119 and data[at + 2] | 32 == 119
-
-
-@kernel
-def _after_address(data: np.ndarray, at: int, end: int) -> int:
-    """Return where a URL ends that may begin here, after no word character; 0 where there is none, -1 if unsure."""
-    if _starts_http(data, at, end):
+def _after_address(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> int:
+    """Return where a URL that begins at an 'h' or 'w' ends, or 0."""
+    c = folded[at]
+    if c == 104:
+        if not (_at(folded, at + 1, end) == 116 and _at(folded, at + 2, end) == 116 and _at(folded, at + 3, end) == 112):
+            return 0
         at += 4
-        if at < end and data[at] | 32 == 115:
+        if _at(folded, at, end) == 115:
             at += 1
-        following = _byte(data, at, end)
-        if following >= 128:
-            return -1
-        if _is_word(following):
+        if _is(kinds, folded, at, end, _WORD):
             return 0
-        if following != 58 or _byte(data, at + 1, end) != 47 or _byte(data, at + 2, end) != 47:
+        if not (_at(folded, at, end) == 58 and _at(folded, at + 1, end) == 47 and _at(folded, at + 2, end) == 47):
             return at
-        at += 3
-    elif _starts_www(data, at, end) and _byte(data, at + 3, end) == 46:
-        following = _byte(data, at + 4, end)
-        if following == 32 or 9 <= following <= 13:
-            return 0
-        at += 4
-    else:
+    elif not (_at(folded, at + 1, end) == 119 and _at(folded, at + 2, end) == 119 and _at(folded, at + 3, end) == 46
+              and _at(folded, at + 4, end) != _SPACE):
         return 0
-    while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
-        if data[at] >= 127 or data[at] < 32 or data[at] == 60 or data[at] == 38:
-            return -1
+    while at < end and folded[at] != _SPACE:
         at += 1
     return at
 
 
 @kernel
-def _after_user(data: np.ndarray, at: int, end: int) -> int:
-    """Return where a user name after an '@' ends; 0 where there is none, -1 if unsure."""
-    at += 1
-    if at < end and data[at] >= 128:
-        return -1
-    if at == end or not _is_word(data[at]):
+def _skipped(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> int:
+    """Return where something that says nothing ends: a URL, a user name, 'RT' before one, '-lrb-'; 0 for nothing."""
+    c = folded[at]
+    if c == 45:
+        side, kind = _at(folded, at + 1, end), _at(folded, at + 2, end)
+        bracket = (side == 108 or side == 114) and (kind == 114 or kind == 115 or kind == 99)
+        return at + 5 if bracket and _at(folded, at + 3, end) == 98 and _at(folded, at + 4, end) == 45 else 0
+    if _is(kinds, folded, at - 1, end, _WORD):
         return 0
-    if _starts_http(data, at, end) or _starts_www(data, at, end):
-        return -1
-    while at < end and _is_word(data[at]):
+    if c == 104 or c == 119:
+        return _after_address(kinds, folded, at, end)
+    if c == 114 and _at(folded, at + 1, end) == 116:
+        name = at + 3 if _at(folded, at + 2, end) == _SPACE else at + 2
+        return name if _at(folded, name, end) == 64 and _is(kinds, folded, name + 1, end, _WORD) else 0
+    if c == 64 and _is(kinds, folded, at + 1, end, _WORD):
         at += 1
-    return -1 if at < end and (data[at] >= 127 or data[at] < 9 or 14 <= data[at] < 32) else at
+        while at < end and kinds[folded[at]] & _WORD:
+            at += 1
+        return at
+    return 0
 
 
 @kernel
-def _passed_over(data: np.ndarray, at: int, end: int, after: int) -> int:
-    """Return where markup, a URL or a user name that begins with this byte ends; 0 for plain text, -1 if unsure.
-
-    ``after`` is what it stands after: 0 no word character, 1 one, 2 something beyond ASCII.
-    """
-    byte = data[at]
-    if byte == 60 or byte == 38:
-        return _after_markup(data, at, end)
-    if byte == 127 or (byte < 32 and (byte < 9 or byte > 13)):
-        return -1
-    if byte == 64:
-        passed = _after_user(data, at, end)
-    elif byte | 32 == 104 or byte | 32 == 119:
-        passed = _after_address(data, at, end) if after != 1 else 0
-    else:
-        return 0
-    if passed == 0 or after == 0:
-        return passed
-    return 0 if after == 1 and passed > 0 else -1
+def _mouth(c: int) -> int:
+    if c == 41 or c == 93 or c == 125:
+        return 41
+    if c == 40 or c == 91 or c == 123:
+        return 40
+    if c == 47 or c == 92:
+        return 47
+    if c == 124 or c == 42:
+        return c
+    return 0
 
 
 @kernel
-def normalize_texts(data: np.ndarray, offsets: np.ndarray, firsts: np.ndarray, forms: np.ndarray, digits: np.ndarray,
-                    out: np.ndarray, ends: np.ndarray, undecided: np.ndarray) -> None:
-    """Write the normal forms of simple texts to ``out``, one after the other; mark the others as ``undecided``.
+def _letter_mouth(c: int) -> bool:
+    return c == 100 or c == 112 or c == 120 or c == 111 or c == 115 or c == 51  # d p x o s 3
 
-    Code point c becomes ``forms[firsts[c]:firsts[c + 1]]``; a form that begins with -1 is not simple, nor is a code
-    point beyond the table. ``ends[n]`` is where the n-th form ends; that of an undecided text is empty.
+
+@kernel
+def _face(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> tuple[int, int, int]:
+    """Return (end, eyes, mouth) of a face that begins here, with one way of writing for each; end 0 for none."""
+    c, after_word = folded[at], _is(kinds, folded, at - 1, end, _WORD)
+    if c == 58 or c == 59 or c == 61:  # : ; =
+        mouth = at + 1
+        nose = _at(folded, mouth, end)
+        if nose == 39 or nose == 45 or nose == 94 or (nose == 111 and _mouth(_at(folded, mouth + 1, end))):
+            mouth += 1
+        m = _at(folded, mouth, end)
+        kind, closed = _mouth(m), not _is(kinds, folded, mouth + 1, end, _WORD)
+        if kind and not closed and (after_word or kind == 47):
+            kind = 0  # "note:(see below)", "C:\\new"
+        if not kind and _letter_mouth(m) and not after_word and closed:
+            kind = m
+        if kind:
+            mouth += 1
+            while mouth < end and folded[mouth] == m:
+                mouth += 1
+            return mouth, 59 if c == 59 else 58, kind
+    elif c == 40 or c == 41:  # (: and ):
+        if _at(folded, at - 1, end) == _SPACE and _at(folded, at + 1, end) == 58 and _at(folded, at + 2, end) == _SPACE:
+            return at + 2, 58, 81 - c
+    elif c == 60:  # <3 and </3
+        heart = at + 2 if _at(folded, at + 1, end) == 47 else at + 1
+        after = heart
+        while after < end and folded[after] == 51:
+            after += 1
+        if after > heart and not _is(kinds, folded, after, end, _WORD):
+            return after, 60 if heart == at + 1 else 92, 51
+    if c == 94 or c == 45 or c == 62 or c == 59:  # ^_^ -_- >.< ;_;
+        after = at + 1
+        while after < end and (folded[after] == 95 or (c == 62 and folded[after] == 46)):
+            after += 1
+        closes = _at(folded, after, end)
+        if after > at + 1 and (closes == 94 or closes == 45 or closes == 60 or closes == 59):
+            return after + 1, c, 95
+        if c == 94 and _at(folded, at + 1, end) == 94:
+            return at + 2, 94, 95
+    return 0, 0, 0
+
+
+@kernel
+def _is_mark(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> int:
+    """Return the sign that a dropped character is to be kept as, or 0."""
+    c = folded[at]
+    before = _is(kinds, folded, at - 1, end, _WORD)
+    after = _at(folded, at + 1, end)
+    if c == 43 or kinds[c] & _DASH:
+        if not before:
+            return (43 if c == 43 else 45) if kinds[after] & _DIGIT else 0
+        if kinds[after] & _WORD:
+            return 0
+        if c == 43:
+            return 43  # A+, 18+
+        grade = folded[at - 1]
+        alone = 97 <= grade <= 102 and not _is(kinds, folded, at - 2, end, _WORD)
+        return 45 if c == 45 and alone and after != 45 else 0  # B-
+    if c == 37:
+        return 37 if before and kinds[folded[at - 1]] & _DIGIT else 0
+    if c == 36:
+        return 36 if kinds[after] & _DIGIT else 0
+    if c == 42:
+        first, last = at, at
+        while first > 0 and folded[first - 1] == 42:
+            first -= 1
+        while last + 1 < end and folded[last + 1] == 42:
+            last += 1
+        apart = not _is(kinds, folded, first - 1, end, _WORD) and not _is(kinds, folded, last + 1, end, _WORD)
+        return 42 if last > first and last - first < 10 and apart else 0
+    return 0
+
+
+@kernel
+def _parts_thousands(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> bool:
+    """Say whether exactly three digits stand from here on, after a comma."""
+    if at < 2 or folded[at - 1] != 44 or not _is(kinds, folded, at - 2, end, _DIGIT):
+        return False
+    for place in range(at, at + 3):
+        if not _is(kinds, folded, place, end, _DIGIT):
+            return False
+    return not _is(kinds, folded, at + 3, end, _DIGIT)
+
+
+@kernel
+def _normalize(characters: Characters, folded: np.ndarray, size: int, marks: bool, out: np.ndarray, begins: np.ndarray,
+               length: int) -> int:
+    """Write the normal form of ``folded[:size]`` to ``out`` from ``length`` on; return where it ends."""
+    kinds = characters.kinds
+    last, run, gap, number, at = -1, 0, 0, False, 0
+    begin = True
+    while at < size:
+        c = folded[at]
+        kind = kinds[c]
+        if c < 128:
+            after = _skipped(kinds, folded, at, size) if (c == 104 or c == 119 or c == 114 or c == 64 or c == 45) else 0
+            if after:
+                at, begin = after, True
+                gap = gap if gap else _SPACE
+                continue
+            if marks and kind & _DROPPED and c != _SPACE:
+                after, eyes, mouth = _face(kinds, folded, at, size)
+                if after:
+                    out[length] = eyes
+                    out[length + 1] = mouth
+                    length += 2
+                    at, begin, number, last, run = after, True, False, -1, 0
+                    continue
+        if kind & _DROPPED:
+            sign = _is_mark(kinds, folded, at, size) if marks and c != _SPACE else 0
+            begin = True
+            if sign:
+                out[length] = sign
+                length += 1
+                number, last, run = False, -1, 0
+            elif gap == 0 or (gap == _SPACE and c != _SPACE):
+                gap = c
+            at += 1
+            continue
+        digit = kind & _DIGIT != 0
+        if marks and digit and number and gap and not (gap == 44 and _parts_thousands(kinds, folded, at, size)):
+            out[length] = 45 if kinds[gap] & _DASH else gap if gap < 128 else 46
+            length += 1
+        run = run + 1 if c == last else 1
+        last = c
+        if run <= 3 or kind & (_DIGIT | _STAR):
+            begins[length] = begin or kind & _ALONE != 0
+            length = encode(c, out, length)
+            begin = False
+        number, gap = digit, 0
+        at += 1
+    return length
+
+
+@kernel
+def normalize_texts(data: np.ndarray, offsets: np.ndarray, characters: Characters, marks: bool, out: np.ndarray,
+                    begins: np.ndarray, ends: np.ndarray) -> int:
+    """Write the normal forms of clean texts to ``out``, one after the other; ``ends[n]`` is where the n-th ends.
+
+    ``begins`` (zero, as long as ``out``) gets a 1 at the first byte of each word. Returns the bytes that are needed:
+    where that is more than ``out`` has, not all is written, and the call is to be repeated.
     """
+    firsts, forms = characters.firsts, characters.forms
+    most = 64
+    for n in range(len(ends)):
+        most = max(most, offsets[n + 1] - offsets[n])
+    folded = np.empty(most, np.int32)
     length = 0
     for n in range(len(ends)):
-        at, end, start = offsets[n], offsets[n + 1], length
-        last, run, after = np.int64(-1), 0, 0
+        at, end, size, wide, start = offsets[n], offsets[n + 1], 0, 0, length
         while at < end:
-            if data[at] < 128:
-                passed = _passed_over(data, at, end, after)
-                if passed > 0:
-                    # A name that follows a name at once is none; what follows a URL or markup stands after a space.
-                    after = 1 if data[at] == 64 else 0
-                    at = passed
-                    continue
-                if passed < 0:
-                    undecided[n] = True
-                    break
-                after = 1 if _is_word(data[at]) else 0
-            else:
-                after = 2
             code, at = decode(data, at)
             if code + 1 >= len(firsts):
-                undecided[n] = True
-                break
+                continue
             low, high = firsts[code], firsts[code + 1]
-            if low < high and forms[low] < 0:
-                undecided[n] = True
-                break
+            if size + high - low > len(folded):
+                longer = np.empty(2 * len(folded) + high - low, np.int32)
+                longer[:size] = folded[:size]
+                folded = longer
             for place in range(low, high):
-                c = np.int64(forms[place])
-                run = run + 1 if c == last else 1
-                last = c
-                if run > 3 and not digits[c]:
-                    continue
-                if c < 0x80:
-                    out[length] = c
-                    length += 1
-                elif c < 0x800:
-                    out[length] = 0xC0 | c >> 6
-                    out[length + 1] = 0x80 | (c & 0x3F)
-                    length += 2
-                elif c < 0x10000:
-                    out[length] = 0xE0 | c >> 12
-                    out[length + 1] = 0x80 | (c >> 6 & 0x3F)
-                    out[length + 2] = 0x80 | (c & 0x3F)
-                    length += 3
-                else:
-                    out[length] = 0xF0 | c >> 18
-                    out[length + 1] = 0x80 | (c >> 12 & 0x3F)
-                    out[length + 2] = 0x80 | (c >> 6 & 0x3F)
-                    out[length + 3] = 0x80 | (c & 0x3F)
-                    length += 4
-        if undecided[n] or length == start:
-            undecided[n] = True
-            length = start
+                folded[size] = forms[place]
+                wide += forms[place] >= 128
+                size += 1
+        if length + size + 3 * wide > len(out):
+            # More than the others can need.
+            needed = length + size + 3 * wide
+            for later in range(n + 1, len(ends)):
+                needed += 12 * (offsets[later + 1] - offsets[later])
+            return needed
+        length = _normalize(characters, folded, size, marks, out, begins, length)
+        if length == start:
+            for place in range(size):
+                if folded[place] != _SPACE:
+                    length = encode(folded[place], out, length)
         ends[n] = length
+    return length
+
+
+@kernel
+def mark_hashes(data: np.ndarray, offsets: np.ndarray, kinds: np.ndarray, most_bytes: int, out: np.ndarray) -> None:
+    """Fill ``out`` with a hash of each normal form's faces, emoji and signs; 0 where there are none or it is longer."""
+    for n in range(len(out)):
+        at, end = offsets[n], offsets[n + 1]
+        total, last = np.uint64(0), -1
+        while at < end and end - offsets[n] <= most_bytes:
+            code, at = decode(data, at)
+            if code < len(kinds) and not kinds[code] & _WORD and (code < 128 or kinds[code] & _SIGN):
+                if code != last:
+                    total += mixed(np.uint64(code) * X + np.uint64(1))
+                last = code
+            else:
+                last = -1
+        out[n] = total
