@@ -193,26 +193,22 @@ def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, b
             bar.update(len(batch))
             table = clean(batch, config.clean, mask, cleaning)
             texts = text_array(table["text"])
-            normals = normal_forms(texts)
-            sketches = sketch_normalized(texts, normals, seed)
             decontaminating.take(len(table))
             stays = np.ones(len(table), np.bool_)
             if benchmark and len(table):
-                found = benchmark.find(texts, normals, sketches, mask)
+                found = benchmark.find(texts, mask)
                 stays = found.rules < 0
                 for place in np.flatnonzero(~stays).tolist():
                     decontaminating.drop(table["id"][place].as_py(), RULES[found.rules[place]],
                                          benchmark.detail(found, place), excerpt(texts[place].as_py(), mask))
             decontaminating.give(int(stays.sum()))
-            table, sketches = table.filter(pa.array(stays)), sketches[stays]
+            table = table.filter(pa.array(stays))
+            texts = text_array(table["text"])
             if mask:
                 # Only now: a text of the benchmark must be known by what it says. Duplicates are what they will be.
-                texts, changed = masked(text_array(table["text"]))
+                texts = masked(texts)
                 table = table.set_column(table.schema.get_field_index("text"), "text", texts.cast(pa.string()))
-                if len(changed):
-                    some = texts.take(pa.array(changed))
-                    sketches = sketches.with_rows(changed, sketch_normalized(some, normal_forms(some), seed))
-            known.sketches.append(sketches)
+            known.sketches.append(sketch_normalized(texts, normal_forms(texts), seed))
             known.ids.append(_packed(table["id"]))
             known.ranks.append(table["rank"].to_numpy())
             known.domains.append(np.array([known.domain_names.setdefault(name, len(known.domain_names))

@@ -124,12 +124,9 @@ def _lengths(texts: pa.Array) -> np.ndarray:
     return pc.utf8_length(texts).to_numpy(zero_copy_only=False)
 
 
-def masked(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Return texts with personal data masked, and the places of those that changed."""
-    before = texts.to_pylist()
-    after = [mask_personal(text) for text in before]
-    changed = [place for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-    return (pa.array(after, texts.type) if changed else texts), np.array(changed, np.int64)
+def masked(texts: pa.Array) -> pa.Array:
+    """Return texts with personal data masked."""
+    return pa.array([mask_personal(text) for text in texts.to_pylist()], texts.type)
 
 
 def _pass(text: str, strip_html: bool, every_escape: bool) -> str:

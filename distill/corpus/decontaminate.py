@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from distill.corpus.arrays import in_pieces, text_array
+from distill.corpus.arrays import text_array, utf8
 from distill.corpus.containment import MIN_WORDS, Contained, word_counts
 from distill.corpus.near import NearIndex
-from distill.corpus.normalize import normal_forms
+from distill.corpus.normalize import MIN_NEAR_CHARS, Normalized, normalized
+from distill.corpus.overlap import Overlapping
 from distill.corpus.personal import excerpt
-from distill.corpus.sketch import Sketches, sketch_normalized
+from distill.corpus.simhash import fingerprints
 from distill.errors import InputError
 from distill.records import BenchmarkText
 
-RULES = ("benchmark_exact", "benchmark_contained", "benchmark_fragment", "benchmark_near")
+RULES = ("benchmark_exact", "benchmark_contained", "benchmark_fragment", "benchmark_near", "benchmark_overlap")
 """Why a text goes, in this order: it has the normal form of a benchmark text; holds one of 8 words or more; is itself
-of 8 words or more and a piece of one; or its simhash is near one's."""
+of 8 words or more and a piece of one; its simhash is near one's; or it shares most of its shingles of three words with
+one, or most of the other's."""
 _SHOWN_CHARS = 80
 _MOST_EXAMPLES = 5
 
@@ -47,46 +50,54 @@ class BenchmarkIndex:
             raise InputError("There are no benchmark texts to keep out of the corpus. Check evaluate.data_dir, "
                              "or set corpus.decontaminate.enabled to false.")
         array = text_array([item.text for item in given])
-        normals = pa.concat_arrays(in_pieces(normal_forms, array))
-        sketches = sketch_normalized(array, normals)
-        _, first, group = np.unique(sketches.keys, axis=0, return_index=True, return_inverse=True)
+        forms = normalized(array, marks=False)
+        _, first, group = np.unique(_keys(forms), axis=0, return_index=True, return_inverse=True)
         group = group.reshape(-1)
         # One entry for each normal form, however many benchmarks hold it.
         self._origins: list[Counter[tuple[str, str]]] = [Counter() for _ in first]
         for place, item in zip(group.tolist(), given, strict=True):
             self._origins[place][item.benchmark, item.split] += 1
         self._texts = [given[place].text[:_SHOWN_CHARS] for place in first.tolist()]
-        self._normals = normals.take(pa.array(first))
-        entries = sketches[first]
-        self._exact = {key.tobytes(): place for place, key in enumerate(entries.keys)}
+        entries = normalized(array.take(pa.array(first)), marks=False)
+        self._normals = entries.forms
+        self._exact = {key.tobytes(): place for place, key in enumerate(_keys(entries))}
         self._contained = Contained(self._normals, word_counts(array)[first] >= MIN_WORDS)
-        self._near_places = np.flatnonzero(entries.near)
-        self._near = NearIndex(entries.simhashes[self._near_places], max_distance)
+        self._overlapping = Overlapping(entries)
+        self._near_places = np.flatnonzero(_is_long(self._normals))
+        self._near = NearIndex(fingerprints(self._normals)[self._near_places], max_distance)
         self._seen = np.zeros((len(first), len(RULES)), np.bool_)
         self._examples: dict[tuple[str, str], list[dict[str, str]]] = {}
 
-    def find(self, texts: pa.Array, normals: pa.Array, sketches: Sketches, mask: bool = False) -> Found:
+    def find(self, texts: pa.Array, mask: bool = False) -> Found:
         """Say of each text whether it stands in the benchmark, and note which benchmark texts were seen.
 
         With ``mask`` personal data are masked in the examples of the report.
         """
         n = len(texts)
         rules, places = np.full(n, -1, np.int8), np.full(n, -1, np.int64)
-        near_places, distances = self._near.nearest(sketches.simhashes)
-        holders, held = self._contained.find_in(normals)
-        pieces = Contained(normals, word_counts(texts) >= MIN_WORDS)
-        whole, part = pieces.find_in(self._normals) if len(pieces) else (held[:0], held[:0])
-        exact = np.array([self._exact.get(key.tobytes(), -1) for key in sketches.keys], np.int64)
-        near = (near_places >= 0) & sketches.near & (exact < 0)
+        forms = normalized(texts, marks=False)
+        near_places, distances = self._near.nearest(fingerprints(forms.forms))
+        pieces = Contained(forms.forms, word_counts(texts) >= MIN_WORDS)
+        holders = held = whole = part = np.zeros(0, np.int64)
+        if len(self._contained):
+            holders, held = self._contained.find_in(forms.forms)
+        if len(pieces):
+            whole, part = pieces.find_in(self._normals)
+        exact = np.array([self._exact.get(key.tobytes(), -1) for key in _keys(forms)], np.int64)
+        near = (near_places >= 0) & _is_long(forms.forms) & (exact < 0)
         matches = (
             (np.flatnonzero(exact >= 0), exact[exact >= 0]), (holders, held), (part, whole),
-            (np.flatnonzero(near), self._near_places[near_places[near]]))
-        for rule, (text, entry) in reversed(list(enumerate(matches))):
-            rules[text], places[text] = rule, entry
+            (np.flatnonzero(near), self._near_places[near_places[near]]), self._overlapping.find(forms))
+        known: set[tuple[int, int]] = set()
         for rule, (found, entries) in enumerate(matches):
-            self._seen[entries, rule] = True
             for text, entry in zip(found.tolist(), entries.tolist(), strict=True):
+                if rule == len(RULES) - 1 and (text, entry) in known:
+                    continue  # what is the same, or holds the other, overlaps with it anyway
+                known.add((text, entry))
+                self._seen[entry, rule] = True
                 self._note(entry, rule, texts[text], mask)
+                if rules[text] < 0:
+                    rules[text], places[text] = rule, entry
         return Found(rules, places, distances)
 
     def detail(self, found: Found, text: int) -> str:
@@ -116,3 +127,14 @@ class BenchmarkIndex:
             if sum(example["rule"] == RULES[rule] for example in examples) < _MOST_EXAMPLES:
                 examples.append({"rule": RULES[rule], "benchmark_text": self._texts[place],
                                  "corpus_text": excerpt(text.as_py(), mask, _SHOWN_CHARS * 2)})
+
+
+def _keys(forms: Normalized) -> np.ndarray:
+    from distill.corpus.kernels.fingerprint import hash_texts
+
+    hash_texts(*utf8(forms.forms), 0, keys := np.empty((len(forms.forms), 2), np.uint64))
+    return keys
+
+
+def _is_long(forms: pa.Array) -> np.ndarray:
+    return pc.greater_equal(pc.utf8_length(forms), MIN_NEAR_CHARS).to_numpy(zero_copy_only=False).astype(np.bool_)

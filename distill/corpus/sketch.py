@@ -43,13 +43,6 @@ class Sketches:
         """Return the sketches at places, or where a mask is true."""
         return Sketches(*(getattr(self, name)[places] for name in self.__slots__))
 
-    def with_rows(self, places: np.ndarray, others: "Sketches") -> "Sketches":
-        """Return the sketches with those at places replaced by others."""
-        columns = [getattr(self, name).copy() for name in self.__slots__]
-        for column, name in zip(columns, self.__slots__, strict=True):
-            column[places] = getattr(others, name)
-        return Sketches(*columns)
-
 
 class SketchBlocks:
     """Sketches that are added piece by piece."""
@@ -103,7 +96,6 @@ def _sketch_texts(texts: pa.Array, seed: int) -> Sketches:
 def sketch_normalized(texts: pa.Array, normals: pa.Array, seed: int = 0) -> Sketches:
     """Return the sketches of texts whose normal forms are at hand."""
     from distill.corpus.kernels.fingerprint import hash_texts
-
     from distill.corpus.kernels.normal import mark_hashes
 
     hash_texts(*utf8(normals), 0, keys := np.empty((len(texts), 2), np.uint64))

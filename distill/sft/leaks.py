@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from distill.corpus.arrays import text_array
 from distill.corpus.containment import MIN_WORDS
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
-from distill.corpus.normalize import normal_forms
-from distill.corpus.sketch import sketch_normalized
 from distill.records import SftRow
 
 _FEWEST_WORDS = 3
@@ -25,8 +23,7 @@ def leaks(rows: list[SftRow], index: BenchmarkIndex | None) -> list[tuple[str, s
         return found_in
     owners, pieces = zip(*((place, piece) for place, row in enumerate(rows) for piece in pieces_of(row)), strict=True)
     texts = text_array(pieces)
-    normals = normal_forms(texts)
-    found = index.find(texts, normals, sketch_normalized(texts, normals))
+    found = index.find(texts)
     for number, (owner, rule) in enumerate(zip(owners, found.rules.tolist(), strict=True)):
         if rule >= 0 and found_in[owner] is None:
             found_in[owner] = (RULES[rule], index.detail(found, number))
