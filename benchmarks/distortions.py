@@ -109,7 +109,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "escaped as in HTML": lambda text: html.escape(natural(text)),
     "escaped twice": lambda text: html.escape(html.escape(natural(text))),
     "numeric entities": lambda text: "".join(
-        c if c.isascii() and c.isalnum() or c == " " else f"&#{ord(c)};" for c in natural(text)),
+        c if (c.isascii() and c.isalnum()) or c == " " else f"&#{ord(c)};" for c in natural(text)),
     "UTF-8 read as Windows-1252": _misread("cp1252"),
     "UTF-8 read as Latin-1": _misread("latin-1"),
     "letters with accents apart": lambda text: unicodedata.normalize("NFD", natural(text)),

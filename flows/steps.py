@@ -5,6 +5,7 @@ each looks up what the steps before it left in the run folder, so that it can al
 Heavy modules are imported inside, because workers and ``--help`` must start fast.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from distill.finished import is_finished, read_done, require_whole
 from distill.hashing import fingerprint
 from distill.heldout.asking import Asking
 from distill.models import Weights, weights_of
-from distill.records import FAMILIES
+from distill.records import FAMILIES, BenchmarkText
 from distill.run_folder import claim_stage, remove
 from distill.stage import Outcome
 from distill.storage import read_object
@@ -29,22 +30,26 @@ from flows.teacher import teacher_window
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
+
+    texts, benchmark_id = _benchmark(run)
+    return build_corpus(run.config.corpus, run.config.seed, run.folder, benchmark_texts=texts,
+                        benchmark_id=benchmark_id, on_change=run.on_change)
+
+
+def _benchmark(run: Run) -> tuple[Callable[[], Iterable[BenchmarkText]], str]:
+    """Return what the corpus and the prompts must not hold, and its id; nothing where that is not asked for."""
     from sentibench.data import benchmark_texts, data_id, tasks_here
     from sentibench.registry import known_tasks, select_tasks
 
     evaluate = run.config.evaluate
     selected = select_tasks(evaluate.tasks)
-    asked = {task.name for task in selected}
-    wanted = run.config.corpus.decontaminate.enabled
+    if not run.config.corpus.decontaminate.enabled:
+        return tuple, ""
     # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
-    here = tasks_here(evaluate.data_dir) if wanted else []
+    asked, here = {task.name for task in selected}, tasks_here(evaluate.data_dir)
     tasks = [name for name in known_tasks() if name in asked or name in here]
     tasks += [task.ref for task in selected if task.own]
-    return build_corpus(
-        run.config.corpus, run.config.seed, run.folder,
-        benchmark_texts=lambda: benchmark_texts(evaluate.data_dir, tasks) if wanted else (),
-        benchmark_id=data_id(evaluate.data_dir, tasks) if wanted else "",
-        on_change=run.on_change)
+    return lambda: benchmark_texts(evaluate.data_dir, tasks), data_id(evaluate.data_dir, tasks)
 
 
 def prompts(run: Run) -> Outcome:
@@ -52,6 +57,7 @@ def prompts(run: Run) -> Outcome:
     from distill.corpus.build import texts_file
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
+    from distill.prompting.held_out import HeldOut
     from distill.prompting.length import limits, token_counter
 
     _needs(run, "corpus", "distill collect")
@@ -62,11 +68,13 @@ def prompts(run: Run) -> Outcome:
         teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
+    texts, benchmark_id = _benchmark(run)
+    held_out = HeldOut(texts, benchmark_id, config.corpus.decontaminate.max_distance) if benchmark_id else None
     return build_prompts(
         config.prompts, texts_file(run.folder), config.seed, run.folder, windows,
         {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
          "student": model_fingerprint(student), "chat_template": config.teacher.chat_template.model_dump(),
-         "prompt_format": config.train.prompt_format}, run.on_change)
+         "prompt_format": config.train.prompt_format}, run.on_change, held_out=held_out)
 
 
 def generate(run: Run, stage: str) -> Outcome:

@@ -26,8 +26,9 @@ def training_rows(source: SentiBenchRows, data_dir: Path | str, protocol: Protoc
     for task in tasks_of(source):
         texts = task.texts or getattr(prompt_texts(), protocol)[task.prompt]
         items = load_split(task, data_dir, "train")
-        tested = {normal_form(item.sentence) for item in load_split(task, data_dir, "test")}
-        pool = sorted((item for item in items if normal_form(item.sentence) not in tested), key=lambda item: item.id)
+        tested = {normal_form(item.sentence, marks=False) for item in load_split(task, data_dir, "test")}
+        pool = sorted((item for item in items if normal_form(item.sentence, marks=False) not in tested),
+                      key=lambda item: item.id)
         for item in items:
             others = [other for other in derived_rng(seed, item.id, "training demonstrations").sample(
                 pool, min(len(pool), 2 * source.demonstrations + 1)) if other.sentence.strip() != item.sentence.strip()]

@@ -40,7 +40,8 @@ def test_deeply_nested_markup_is_cleaned_idempotently(depth: int) -> None:
 
 @pytest.mark.parametrize("text", [
     "{Text}", "{{", "}}", "%s %(name)s", "<|im_end|>", "<|im_start|>user", "</s><s>", "I <3 you", "a < b and c > d",
-    "<user> went", "AT&T R&D", "x?a=1&copy=2", "{{ 1 + 1 }} {% raw %}", "$HOME ${HOME} \\n"])
+    "<user> went", "AT&T R&D", "x?a=1&copy=2", "{{ 1 + 1 }} {% raw %}", "$HOME ${HOME} \\d",
+    "C:\\new\\text", "x<p and y>z", "in \\newcommand{x}"])
 def test_what_looks_like_a_template_or_a_token_stays(tmp_path: Path, text: str) -> None:
     assert clean_text(text) == text
     padded = f"{text} stands in this review of ordinary length {text}"

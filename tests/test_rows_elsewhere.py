@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from distill.config.load import validate
 from distill.config.schema import Config, FileRows, Rows, SentiBenchRows, Train
+from distill.corpus.leaks import pieces_of
 from distill.corpus.normalize import normal_form
 from distill.errors import InputError
 from distill.records import BenchmarkText, Drop, SftRow, read_records
 from distill.sft.elsewhere import Benchmarks, import_rows
 from distill.sft.forms import form_of, one_turn
-from distill.sft.leaks import pieces_of
 from sentibench.data import load_split
 from sentibench.registry import get_task
 from sentibench.training_rows import training_rows
@@ -111,7 +111,7 @@ def test_short_sentences_of_the_benchmark_are_found_where_they_stand_alone(tiny_
     "Is this positive? {} Say yes or no.", "| {} |", "“{}” – what does it say?"])
 def test_a_short_sentence_is_a_piece_of_its_own_whatever_stands_around_it(around: str) -> None:
     short = "Great food, rude staff."
-    found = {normal_form(piece) for piece in pieces_of(SftRow("a", "general", "k", around.format(short), "x"))}
+    found = {normal_form(piece) for piece in pieces_of(around.format(short), "x")}
     assert normal_form(short) in found
 
 

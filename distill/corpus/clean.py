@@ -1,4 +1,4 @@
-"""Clean: markup, escapes, control characters and spare white space out of a text; the rest stays as its author wrote it."""
+"""Clean: markup, escapes, control characters and spare white space out of a text; the rest stays as it was written."""
 
 import html
 import re
@@ -28,11 +28,11 @@ TAG_NAMES = (
     "a|abbr|article|b|big|blockquote|body|br|button|caption|center|cite|code|dd|del|div|dl|dt|em|figure|font|footer|form|"
     "h1|h2|h3|h4|h5|h6|head|header|hr|html|i|iframe|img|input|ins|label|li|link|mark|meta|nav|ol|option|p|pre|q|section|"
     "select|small|span|strike|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video")
-BARE_ATTRIBUTES = ("allowfullscreen|async|autoplay|checked|compact|controls|disabled|hidden|loop|multiple|muted|noshade|"
-                   "novalidate|nowrap|open|readonly|required|selected")
+BARE_ATTRIBUTES = ("allowfullscreen|async|autoplay|checked|compact|controls|disabled|hidden|loop|multiple|muted|"
+                   "noshade|novalidate|nowrap|open|readonly|required|selected")
 # What follows a name begins with an attribute, so that 'a<b and c>d' is text.
-_TAG = re.compile(rf"</?(?:{TAG_NAMES}) ?(?:(?<= )(?:[a-z][a-z0-9:_-]*? ?=|(?:{BARE_ATTRIBUTES})(?![a-z0-9]))[^<>]*)?/?>",
-                  re.IGNORECASE | re.ASCII)
+_ATTRIBUTE = rf"(?:[a-z][a-z0-9:_-]*? ?=|(?:{BARE_ATTRIBUTES})(?![a-z0-9]))"
+_TAG = re.compile(rf"</?(?:{TAG_NAMES}) ?(?:(?<= ){_ATTRIBUTE}[^<>]*)?/?>", re.IGNORECASE | re.ASCII)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # C0 and C1 controls; and characters that only steer layout: zero-width space, bidirectional overrides, byte-order mark.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -40,7 +40,7 @@ _MARKUP = str.maketrans("&<\\", "   ")
 
 
 def clean_text(text: str, strip_html: bool = True, every_escape: bool = False) -> str:
-    """Return the text without HTML tags, entities, escapes and control characters, white space runs as one space, in NFC.
+    """Return the text without HTML, escapes and control characters, white space runs as one space, in NFC.
 
     Misread UTF-8 is read anew. ``every_escape``: :func:`~distill.corpus.escapes.unescaped` decodes what may be none.
     Idempotent, and defined for every string. Braces, percent signs and chat-control tokens stay as they are.
@@ -84,8 +84,8 @@ def _clean_piece(texts: pa.Array, strip_html: bool, every_escape: bool) -> pa.Ar
         if composed != text:
             places.append(place)
             # What is composed can unfold once more only where there is something that begins it.
-            slow.append(clean_text(composed, strip_html, every_escape) if composed.translate(_MARKUP) != composed
-                        else composed)
+            begins = any(sign in composed for sign in "&<\\")
+            slow.append(clean_text(composed, strip_html, every_escape) if begins else composed)
     return replaced(done, np.array(places, np.int64), slow)
 
 
@@ -101,7 +101,8 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
     short_enough = _lengths(raw) <= config.max_chars * _RAW_LENGTH_FACTOR
     for place in np.flatnonzero(~short_enough).tolist():
         text = raw[place].as_py()
-        step.drop(table["id"][place].as_py(), "too_long", f"{len(text)} characters before cleaning", excerpt(text, mask))
+        step.drop(table["id"][place].as_py(), "too_long", f"{len(text)} characters before cleaning",
+                  excerpt(text, mask))
     table = table.filter(pa.array(short_enough))
     cleaned = clean_texts(raw.filter(pa.array(short_enough)), config.strip_html)
     lengths = _lengths(cleaned)

@@ -1,4 +1,4 @@
-"""Escapes that an export wrote for line breaks, quotation marks and letters, and nobody undid: ``\\n``, ``\\"``, ``\\u00e9``."""
+"""Escapes that an export wrote for line breaks, quotation marks and letters: ``\\n``, ``\\"``, ``\\u00e9``."""
 
 import re
 

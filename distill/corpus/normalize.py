@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.arrays import replaced, text_array, utf8
-from distill.corpus.clean import clean_text, clean_texts
+from distill.corpus.arrays import text_array, utf8
+from distill.corpus.clean import clean_texts
 
 if TYPE_CHECKING:
     from distill.corpus.kernels.normal import Characters

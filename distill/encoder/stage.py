@@ -24,7 +24,7 @@ from distill.storage import write_json
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")
-VERSION = 4
+VERSION = 5
 """Raised when models are trained in another way."""
 
 

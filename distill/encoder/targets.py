@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill.config.sections.encoder import EncoderConfig
-from distill.corpus.normalize import normal_form
+from distill.corpus.arrays import text_array
+from distill.corpus.decontaminate import BenchmarkIndex
+from distill.corpus.normalize import normal_forms
 from distill.encoder.data import SPLITS, Sentence
 from distill.encoder.teacher import Unlabelled, read_labels
 from distill.errors import InputError
 from distill.hashing import content_id
 from distill.ledger import Ledger
+from distill.records import BenchmarkText
 from distill.stage import Outcome
 from distill.storage import json_text, read_lines, write_text
+
+_MOST_BITS = 3
+"""Of a simhash, in which a near copy of a text may differ."""
 
 
 def unlabelled_texts(
@@ -21,8 +27,8 @@ def unlabelled_texts(
 ) -> tuple[list[Unlabelled], Ledger]:
     """Return the texts of ``data.texts`` that may be trained on, and the account of those left out.
 
-    Left out are blank lines, texts that stand in dev or test (whatever their case, punctuation and spaces), and those
-    that stand in train or above.
+    Left out are blank lines, texts that stand in dev or test (by the rules of :mod:`distill.corpus.decontaminate`), and
+    those that stand in train or above.
 
     Raises:
         InputError: the file is missing, is not text, or nothing of it is left.
@@ -32,12 +38,13 @@ def unlabelled_texts(
         return [], ledger
     path = Path(config.data.texts)
     lines = read_lines(path, "data.texts names a file with a text on each line.")
-    tested = {normal_form(one.text) for split in ("dev", "test") for one in splits[split]}
-    seen = {normal_form(one.text) for one in splits["train"]}
+    index = BenchmarkIndex([BenchmarkText(one.text, "data", split) for split in ("dev", "test")
+                            for one in splits[split]], _MOST_BITS)
+    tested = index.find(text_array(lines)).rules >= 0
+    seen = set(normal_forms(text_array([one.text for one in splits["train"]])).to_pylist())
     found, dropped = [], Counter[str]()
-    for line in lines:
-        form = normal_form(line)
-        reason = ("blank" if not line.strip() else "in_dev_or_test" if form in tested
+    for line, form, leaks in zip(lines, normal_forms(text_array(lines)).to_pylist(), tested.tolist(), strict=True):
+        reason = ("blank" if not line.strip() else "in_dev_or_test" if leaks
                   else "duplicate" if form in seen else "")
         if reason:
             dropped[reason] += 1

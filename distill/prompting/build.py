@@ -10,6 +10,7 @@ from distill.errors import InputError
 from distill.hashing import file_digest, fingerprint
 from distill.ledger import Ledger
 from distill.prompting.files import FOLDER
+from distill.prompting.held_out import HeldOut
 from distill.prompting.length import Limits
 from distill.prompting.library import prompt_files_digest
 from distill.prompting.making import USUAL_SIZES, Making, Sizes, wanted_prompts
@@ -18,19 +19,21 @@ from distill.resources import locate
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import changed_meanwhile
 
-VERSION = 2
+VERSION = 3
 """Raised when prompts are built in another way, so that no prompts of the old way are reused."""
 
 
 def build_prompts(
     config: Prompts, texts: Path, seed: int, run: Path, limits: Limits,
     inputs_extra: Mapping[str, Any], on_change: OnChange = "stop", sizes: Sizes = USUAL_SIZES,
+    held_out: HeldOut | None = None,
 ) -> Outcome:
     """Write ``run/prompts``: knowdist.parquet, icldist.parquet (ICLDist and general tasks) and dropped.parquet.
 
     ``texts`` is a Parquet file of Text records. The prompts are sorted by the hash of their ids; they do not depend on
     the order of the texts, the number of processes, or ``sizes``. ``inputs_extra`` names what else decides the result,
-    such as the tokenizers behind ``limits``. There is one account a family: drafts looked at, prompts kept, drops by
+    such as the tokenizers behind ``limits``. What of the demonstrations and natural tasks stands in ``held_out`` is
+    not used, and has an account of its own. There is one account a family: drafts looked at, prompts kept, drops by
     reason. The details say, for each family, how many prompts were asked for and built, how many of each kind, the
     mean number of demonstrations, how many were shortened, and which natural tasks were left out and why.
 
@@ -44,10 +47,11 @@ def build_prompts(
     inputs = {
         "version": VERSION, "prompts": decisive(config), "seed": seed, "limits": limits.to_json(),
         "texts": file_digest(texts) if texts.is_file() else "missing",
-        "prompt_files": prompt_files_digest(), **_data_digests(config), **inputs_extra}
+        "prompt_files": prompt_files_digest(), **_data_digests(config),
+        "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        made = Making(config, texts, seed, limits, folder, sizes).run()
+        made = Making(config, texts, seed, limits, folder, sizes, held_out).run()
         for name, digest in _data_digests(config).items():
             if digest != inputs[name]:  # what the marker says must be what was read
                 raise changed_meanwhile({"natural_tasks": config.general.path,

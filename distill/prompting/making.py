@@ -20,6 +20,7 @@ from distill.prompting.batch import Fitted, Fitter, Tally, TextBatches
 from distill.prompting.demonstrations import Demonstration, load_demonstrations
 from distill.prompting.draft import Draft
 from distill.prompting.files import PromptSorter
+from distill.prompting.held_out import HeldOut, without_benchmark
 from distill.prompting.icldist import IclDistDrafts
 from distill.prompting.knowdist import KnowDistDrafts
 from distill.prompting.length import Limits
@@ -74,14 +75,21 @@ class Making:
     limits: Limits
     folder: Path
     sizes: Sizes
+    held_out: HeldOut | None = None
     tallies: dict[str, Tally] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> tuple[list[Ledger], dict[str, Any]]:
         """Build everything; return the accounts and the details."""
+        held: list[Drop] = []
         wanted = wanted_prompts(self.config)
         pool = load_demonstrations(self.config.icldist) if "icldist" in wanted else []
         tasks = choose_tasks(self.config.general, self.seed) if "general" in wanted else None
+        accounts = []
+        if self.held_out and (pool or tasks):
+            fewest = max(1, self.config.icldist.max_demonstrations)
+            pool, tasks, account = without_benchmark(pool, tasks, self.held_out, fewest, held.append)
+            accounts.append(account.check())
         per_text = {"knowdist": self.config.knowdist.prompts_per_text, "icldist": self.config.icldist.prompts_per_text}
         needed = {family: -(-wanted.get(family, 0) // n) for family, n in per_text.items()}
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-") as temporary, \
@@ -89,6 +97,8 @@ class Making:
                 workers(self._processes(), Builders, self.config, pool, self.seed, self.limits) as mapped, \
                 closing(TextOrder(self.texts, self.seed, Path(temporary, "texts"), needed["knowdist"],
                                   needed["icldist"], self.sizes.memory)) as order:
+            for drop in held:
+                self._drops.write(drop)
             used = {family: np.zeros(order.count, np.bool_) for family in ("knowdist", "icldist") if family in wanted}
             with self._sorter(Path(temporary), "knowdist", wanted.get("knowdist", 0)) as sorter:
                 if "knowdist" in wanted:
@@ -106,7 +116,7 @@ class Making:
         if len(used) == 2:
             self.details["texts_in_both_stages"] = int((used["knowdist"] & used["icldist"]).sum())
         return [Ledger(f"prompts/{family}", "prompts", tally.n_in, tally.n_out, tally.dropped)
-                for family, tally in self.tallies.items()], self.details
+                for family, tally in self.tallies.items()] + accounts, self.details
 
     def _processes(self) -> int:
         from_texts = self.config.knowdist.samples + self.config.icldist.samples

@@ -16,6 +16,7 @@ from distill.config.sections.base import decisive
 from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
 from distill.corpus.decontaminate import BenchmarkIndex
 from distill.corpus.files import utf8_name
+from distill.corpus.leaks import leaks
 from distill.corpus.rows import is_unicode
 from distill.corpus.step import printable
 from distill.digests import digests
@@ -26,7 +27,6 @@ from distill.models import load_tokenizer, model_fingerprint
 from distill.records import BenchmarkText, Drop, RecordWriter, SftRow
 from distill.sft.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
 from distill.sft.forms import read_pairs, source_files
-from distill.sft.leaks import leaks
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import changed_meanwhile, write_json
 
@@ -135,7 +135,7 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                 else:
                     seen.add(row.id)
                     left.append(row)
-            held = leaks(left, index)
+            held = leaks([(row.prompt, row.completion) for row in left], index)
             lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in left], train.prompt_format)
             for row, leak, (total, _) in zip(left, held, lengths, strict=True):
                 if leak:

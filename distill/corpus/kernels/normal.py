@@ -34,7 +34,8 @@ def _after_address(kinds: np.ndarray, folded: np.ndarray, at: int, end: int) -> 
     """Return where a URL that begins at an 'h' or 'w' ends, or 0."""
     c = folded[at]
     if c == 104:
-        if not (_at(folded, at + 1, end) == 116 and _at(folded, at + 2, end) == 116 and _at(folded, at + 3, end) == 112):
+        if not (_at(folded, at + 1, end) == 116 and _at(folded, at + 2, end) == 116
+                and _at(folded, at + 3, end) == 112):
             return 0
         at += 4
         if _at(folded, at, end) == 115:
@@ -249,7 +250,8 @@ def normalize_texts(data: np.ndarray, offsets: np.ndarray, characters: Character
             low, high = firsts[code], firsts[code + 1]
             if size + high - low > len(folded):
                 longer = np.empty(2 * len(folded) + high - low, np.int32)
-                longer[:size] = folded[:size]
+                for place in range(size):
+                    longer[place] = folded[place]
                 folded = longer
             for place in range(low, high):
                 folded[size] = forms[place]

@@ -339,7 +339,7 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
             at += 1
         if at > begin:
             equals = at + 1 if at < end and data[at] == 32 else at
-            named = not _is_digit(data[begin]) and 97 <= (data[begin] | 32) <= 122 and equals < end and data[equals] == 61
+            named = 97 <= (data[begin] | 32) <= 122 and equals < end and data[equals] == 61
             if not named and _find(tables.attributes, value) < 0:
                 return 0
             while at < end and data[at] != 60 and data[at] != 62:
@@ -386,14 +386,14 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
         size, signs = _squeeze(data, offsets[n], offsets[n + 1], tables, out, start)
         if signs & 7 and not signs & 16:
             size -= start
-            one[:size] = out[start:start + size]
+            for at in range(size):
+                one[at] = out[start + at]
             for number in range(most_passes + 1):
                 changed = 0
                 if signs & 4:
                     loose = every_escape
                     if not loose:
-                        odd, clear = _unescape(one, 0, size, False, two, True)
-                        loose = clear > 0
+                        loose = _unescape(one, 0, size, False, two, True)[1] > 0
                     size, count = _unescape(one, 0, size, loose, two, False)
                     changed += count
                     one, two = two, one
@@ -415,7 +415,8 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
                 if signs & 16 or not signs & 7:
                     break
             if not signs & 16:
-                out[start:start + size] = one[:size]
+                for at in range(size):
+                    out[start + at] = one[at]
                 size += start
         if signs & 16:
             states[n] = UNDECIDED

@@ -1,12 +1,11 @@
-"""Training rows that hold a text of the benchmark, whatever stands around it."""
+"""Texts of the benchmark inside what was made elsewhere: training rows, instances of tasks, demonstrations."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from distill.corpus.arrays import text_array
 from distill.corpus.containment import MIN_WORDS
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
-from distill.records import SftRow
 
 _FEWEST_WORDS = 3
 # What a text can be set apart with inside a line: quotation marks, ...
@@ -16,28 +15,31 @@ _LINE = re.compile(r"\n|\\n")
 _BREAK = re.compile(r"</?\w[^<>]{0,30}>|\*\*|[:|\t]|[=-]>|→|\s[-–—]\s|(?<=[.!?])\s+|^\s*(?:\d+[.)]|[-*•])\s+")
 
 
-def leaks(rows: list[SftRow], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
-    """Return for each row the rule by which it holds a text of the benchmark, with what was found; None for none."""
-    found_in: list[tuple[str, str] | None] = [None] * len(rows)
-    if index is None or not rows:
+def leaks(items: Sequence[Sequence[str]], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
+    """Return for each item, of one text or several, the rule by which it holds a text of the benchmark; None for none.
+
+    With the rule stands what was found.
+    """
+    found_in: list[tuple[str, str] | None] = [None] * len(items)
+    pieces = [(place, piece) for place, item in enumerate(items) for piece in pieces_of(*item)]
+    if index is None or not pieces:
         return found_in
-    owners, pieces = zip(*((place, piece) for place, row in enumerate(rows) for piece in pieces_of(row)), strict=True)
-    texts = text_array(pieces)
-    found = index.find(texts)
-    for number, (owner, rule) in enumerate(zip(owners, found.rules.tolist(), strict=True)):
+    found = index.find(text_array([piece for _, piece in pieces]))
+    for number, ((owner, _), rule) in enumerate(zip(pieces, found.rules.tolist(), strict=True)):
         if rule >= 0 and found_in[owner] is None:
             found_in[owner] = (RULES[rule], index.detail(found, number))
     return found_in
 
 
-def pieces_of(row: SftRow) -> Iterator[str]:
-    """Yield what of a row is looked for in the benchmark: the whole, its lines, and what is set apart inside a line.
+def pieces_of(*texts: str) -> Iterator[str]:
+    """Yield what is looked for in the benchmark: the texts together, their lines, what is set apart inside a line.
 
     A benchmark's text of 8 words or more is found wherever it stands; a shorter one only as a piece of its own.
     """
-    yield f"{row.prompt}\n{row.completion}"
+    if _words(whole := "\n".join(texts)) >= _FEWEST_WORDS:
+        yield whole
     some: dict[str, None] = {}
-    for line in (*_LINE.split(row.prompt), *_LINE.split(row.completion)):
+    for line in (line for text in texts for line in _LINE.split(text)):
         some[line] = some[line.partition(": ")[2]] = None
         some |= dict.fromkeys(next(filter(None, match)) for match in _QUOTED.findall(line))
         some |= dict.fromkeys(_short_spans(line))

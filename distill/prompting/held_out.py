@@ -1,0 +1,78 @@
+"""What of the demonstration pool and of the natural tasks stands in the benchmark, and is not used."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from distill.corpus.decontaminate import BenchmarkIndex
+from distill.corpus.leaks import leaks
+from distill.corpus.step import printable
+from distill.errors import InputError
+from distill.hashing import content_id
+from distill.ledger import Ledger
+from distill.prompting.demonstrations import Demonstration
+from distill.prompting.natural_tasks import ChosenTasks
+from distill.records import BenchmarkText, Drop
+
+STEP = "prompts/held_out"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The benchmark whose texts prompts must not hold: ``texts`` returns them, ``id`` stands for their content.
+
+    ``max_distance`` is in simhash bits.
+    """
+
+    texts: Callable[[], Iterable[BenchmarkText]]
+    id: str
+    max_distance: int
+
+
+def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, held_out: HeldOut, fewest: int,
+                      drop: Callable[[Drop], None]) -> tuple[list[Demonstration], ChosenTasks | None, Ledger]:
+    """Return the demonstrations and natural tasks without what stands in the benchmark, and the account of it.
+
+    The account counts demonstrations, and instances and examples of the tasks. A task left without an instance is left
+    out.
+
+    Raises:
+        InputError: fewer than ``fewest`` demonstrations are left of a pool, or no task.
+    """
+    index = BenchmarkIndex(held_out.texts(), held_out.max_distance)
+    ledger = Ledger(STEP, "texts")
+
+    def left(items: list[Sequence[str]], where: str) -> list[bool]:
+        ledger.n_in += len(items)
+        found = leaks(items, index)
+        for item, leak in zip(items, found, strict=True):
+            if leak:
+                ledger.dropped[leak[0]] += 1
+                drop(Drop(content_id(where, *item), STEP, leak[0], printable(f"{where}: {leak[1]}", 300),
+                          printable(item[0])))
+        stays = [leak is None for leak in found]
+        ledger.n_out += sum(stays)
+        return stays
+
+    stays = left([(item.text,) for item in pool], "demonstration")
+    kept = [item for item, free in zip(pool, stays, strict=True) if free]
+    if pool and len(kept) < fewest:
+        raise InputError(f"Of the {len(pool)} demonstrations of prompts.icldist.demonstrations {len(pool) - len(kept)} "
+                         f"stand in the benchmark, and the {len(kept)} others are fewer than the {fewest} a prompt may "
+                         "have. Add others, lower prompts.icldist.max_demonstrations, or set "
+                         "corpus.decontaminate.enabled to false.")
+    if tasks is None:
+        return kept, None, ledger
+    chosen = ChosenTasks(left_out=dict(tasks.left_out))
+    for task in tasks.tasks:
+        free = left([(text,) for text in task.inputs], task.name)
+        shown = left(list(task.examples), f"{task.name}, example")
+        inputs = tuple(text for text, stays in zip(task.inputs, free, strict=True) if stays)
+        if inputs:
+            examples = tuple(example for example, stays in zip(task.examples, shown, strict=True) if stays)
+            chosen.tasks.append(replace(task, inputs=inputs, examples=examples))
+        else:
+            chosen.left_out[f"{task.name}.json"] = "all of its instances stand in the benchmark"
+    if not chosen.tasks:
+        raise InputError("All instances of the natural tasks stand in the benchmark. Add other tasks to the folder "
+                         "that prompts.general.path names, or set prompts.general.enabled to false.")
+    return kept, chosen, ledger
