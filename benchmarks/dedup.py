@@ -2,12 +2,14 @@
 
     python -m benchmarks.dedup [--texts 20000] [--data-dir DIR] [--sizes 1000000 4000000]
 
-Prints a table of fingerprints (ours, the ``simhash`` package, ``datasketch`` MinHash), then one of whole files:
-``distill dedup`` in a process of its own, Parquet to Parquet, with its time and its peak memory. ``text-dedup`` is not
-compared: beside this project's other packages it does not install (it wants NumPy 1, another urllib3 or Python 3.12).
+Prints a table of fingerprints (ours, the ``simhash`` package, ``datasketch`` MinHash), what each kind of text costs
+beside plain ones, then a table of whole files: ``distill dedup`` in a process of its own, Parquet to Parquet, with its
+time and its peak memory. ``text-dedup`` is not compared: beside this project's other packages it does not install (it
+wants NumPy 1, another urllib3 or Python 3.12).
 
 Texts are reviews and tweets below --data-dir (imdb.csv, amazon.jsonl, tweets.txt), else the project's own demo corpus;
-those of a whole file are 500 characters of sentences drawn from them, one in ten a near-copy and one in twenty a copy.
+those of a whole file are 740 bytes of their words, with markup and other scripts (``benchmarks.texts``), one in ten a
+near-copy and one in twenty a copy.
 """
 
 import argparse
@@ -28,9 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.machine import describe, run_measured
+from benchmarks.texts import CHARACTERS, KINDS, made, real_words
 from distill.resources import locate
-
-CHARACTERS = 500
 
 
 def main() -> None:
@@ -44,6 +45,8 @@ def main() -> None:
     found = real_texts(arguments.data_dir)
     texts = [found[n % len(found)] for n in range(arguments.texts)]
     compare_fingerprints(texts)
+    print()
+    compare_kinds(found)
     print()
     skew()
     print()
@@ -115,6 +118,43 @@ def rate(work: Callable[[], Any], n: int) -> float:
     return n / min(seconds)
 
 
+def compare_kinds(texts: list[str], n: int = 2000, rounds: int = 7) -> None:
+    """Print what texts of each kind cost in each step beside plain ones: processor time of one thread, by the byte.
+
+    Of each, the least of several rounds, in which all kinds take turns: neighbours on the machine disturb all alike.
+    """
+    from distill.corpus.arrays import text_array, utf8
+    from distill.corpus.clean import clean_texts
+    from distill.corpus.normalize import normal_forms
+    from distill.corpus.simhash import fingerprints
+    from distill.corpus.sketch import sketch_normalized
+
+    words = [word for text in texts[:3000] for word in text.split()]
+    arrays = {kind: text_array(made(kind, words, n)) for kind in KINDS}
+    arrays["real reviews and tweets"] = text_array(texts[:2 * n])
+    steps: dict[str, Callable[[pa.Array, pa.Array], Any]] = {
+        "cleaning": lambda array, forms: clean_texts(array),
+        "normal form": lambda array, forms: normal_forms(array),
+        "keys": lambda array, forms: sketch_normalized(array, forms),
+        "features": lambda array, forms: fingerprints(forms),
+        "distill dedup": lambda array, forms: sketch_normalized(array, normal_forms(array)),
+        "collect": lambda array, forms: sketch_normalized(cleaned := clean_texts(array), normal_forms(cleaned))}
+    least: dict[tuple[str, str], float] = {}
+    forms = {kind: normal_forms(array) for kind, array in arrays.items()}
+    for _ in range(rounds):
+        for kind, array in arrays.items():
+            size = int(np.diff(utf8(array)[1]).sum())
+            for step, work in steps.items():
+                begun = time.process_time()
+                work(array, forms[kind])
+                least[kind, step] = min(least.get((kind, step), 1.0), (time.process_time() - begun) / size)
+    plain = next(iter(KINDS))
+    print(f"{'processor time, plain texts = 1':<32}" + "".join(f"{step:>15}" for step in steps))
+    for kind in arrays:
+        print(f"{kind:<32}" + "".join(f"{least[kind, step] / least[plain, step]:>15.2f}" for step in steps))
+    print(f"{'plain, MB a second, one thread':<32}" + "".join(f"{1e-6 / least[plain, step]:>15.0f}" for step in steps))
+
+
 def skew(n: int = 1_000_000) -> None:
     """Print how long it takes to decide on texts that are all alike, and how fast near pairs are looked for."""
     from distill.corpus.dedup import decide
@@ -170,9 +210,8 @@ def whole_files(texts: list[str], sizes: list[int]) -> None:
 
 
 def write_texts(path: Path, texts: list[str], n: int) -> None:
-    """Write ``n`` texts of 500 characters of real sentences: most new, 10% near-copies, 5% copies of earlier ones."""
-    chooser = random.Random(1)
-    sentences = [sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text) if len(sentence) > 20]
+    """Write ``n`` texts of real words: most new, 10% near-copies, 5% copies of earlier ones."""
+    chooser, new = random.Random(1), real_words(texts)
     recent: list[str] = []
     with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
         for start in range(0, n, 50_000):
@@ -186,11 +225,7 @@ def write_texts(path: Path, texts: list[str], n: int) -> None:
                     at = chooser.randrange(len(text) - 1)
                     text = text[:at] + chooser.choice("abcdefgh") + text[at + 1:]
                 else:
-                    parts, size = [], 0
-                    while size < CHARACTERS:
-                        parts.append(chooser.choice(sentences))
-                        size += len(parts[-1]) + 1
-                    text = " ".join(parts)[:CHARACTERS]
+                    text = next(new)
                 batch.append(text)
             recent = batch[:1000]
             writer.write_table(pa.table({"id": np.arange(start, start + len(batch)), "text": batch}))

@@ -136,10 +136,10 @@ def _pass(text: str, strip_html: bool, every_escape: bool) -> str:
         text = " ".join(_CONTROL.sub("", text).split())
     if "\\" in text:
         text = unescaped(text, every_escape)
-    if strip_html and "&" in text:
-        text = _ENTITY.sub(_character, text)
     if strip_html and "<" in text:
         text = _TAG.sub(" ", text)
+    if strip_html and "&" in text:
+        text = _ENTITY.sub(_character, text)
     return text
 
 

@@ -77,7 +77,8 @@ def build_view(results: dict[str, Any]) -> View:
 
 
 RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",
-         "benchmark_fragment": "a part of it", "benchmark_near": "a near copy"}
+         "benchmark_fragment": "a part of it", "benchmark_near": "a near copy",
+         "benchmark_overlap": "most of its words"}
 """What was found in the sources of a benchmark's text (:mod:`distill.corpus.decontaminate`)."""
 
 
@@ -88,7 +89,7 @@ def _contamination(results: dict[str, Any]) -> list[dict[str, Any]]:
         row = rows.setdefault(split["benchmark"], {"benchmark": split["benchmark"], "splits": [], "texts": 0, "seen": 0,
                                                    **dict.fromkeys(RULES, 0), "examples": []})
         for key in ("texts", "seen", *RULES):
-            row[key] += split[key]
+            row[key] += split.get(key, 0)
         if split["seen"]:
             row["splits"].append(f"{split['split']} {split['seen']:,}")
             row["examples"] += split["examples"]

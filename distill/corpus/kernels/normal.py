@@ -281,7 +281,7 @@ def mark_hashes(data: np.ndarray, offsets: np.ndarray, kinds: np.ndarray, most_b
         while at < end and end - offsets[n] <= most_bytes:
             code, at = decode(data, at)
             if code < len(kinds) and not kinds[code] & _WORD and (code < 128 or kinds[code] & _SIGN):
-                if code != last:
+                if code != last or code == 42 or kinds[code] & _STAR:
                     total += mixed(np.uint64(code) * X + np.uint64(1))
                 last = code
             else:

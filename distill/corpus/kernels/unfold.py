@@ -98,6 +98,10 @@ def _squeeze(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarra
             out[length] = byte
             length += 1
             at += 1
+            while at < end and 97 <= (data[at] | 32) <= 122:  # most of all
+                out[length] = data[at]
+                length += 1
+                at += 1
             last = 0
             continue
         if byte == 32 or 9 <= byte <= 13:
@@ -254,64 +258,51 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
 
 
 @kernel
-def _decode_entities(data: np.ndarray, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int]:
-    """Write ``data[:end]`` with entities decoded; return (end, how many were)."""
-    at, length, count = 0, 0, 0
-    while at < end:
-        byte = data[at]
-        if byte != 38:
-            out[length] = byte
-            length += 1
-            at += 1
-            continue
-        after, code = at + 1, -1
-        if after < end and data[after] == 35:  # #
+def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray, length: int
+                   ) -> tuple[int, int]:
+    """Write what the entity that begins with this '&' stands for; return (end, length), end 0 for none.
+
+    The length is ``_ODD`` where it would be longer than the entity.
+    """
+    after = at + 1
+    if after < end and data[after] == 35:  # #
+        after += 1
+        base, most = 10, 7
+        if after < end and data[after] | 32 == 120:
+            base, most = 16, 6
             after += 1
-            base, most = 10, 7
-            if after < end and data[after] | 32 == 120:
-                base, most = 16, 6
-                after += 1
-            first, value = after, 0
-            while after < end and after - first < most:
-                digit = _hex(np.int64(data[after]))
-                if digit < 0 or digit >= base:
-                    break
-                value = value * base + digit
-                after += 1
-            if after > first and after < end and data[after] == 59:
-                count += 1
-                at = after + 1
-                code = value
-                if code < 256:
-                    code = tables.references[code]
-                elif code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                    code = 0xFFFD
-                elif 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE:
-                    code = -1
-                if code >= 0:
-                    length = encode(code, out, length)
-                continue
-        elif after < end and 97 <= (data[after] | 32) <= 122:
-            value, first = np.uint64(0), after
-            while after < end and after - first < 33 and _is_alnum(data[after]):
-                value = value * _ROLL + np.uint64(data[after]) + np.uint64(1)
-                after += 1
-            if 2 <= after - first <= 32 and after < end and data[after] == 59:
-                place = _find(tables.entities, value)
-                if place >= 0:
-                    low, high = tables.edges[place], tables.edges[place + 1]
-                    if high - low > after + 1 - at:
-                        return _ODD, count
-                    for byte_at in range(low, high):
-                        out[length] = tables.values[byte_at]
-                        length += 1
-                    count += 1
-                    at = after + 1
-                    continue
-        out[length] = byte
+        first, code = after, 0
+        while after < end and after - first < most:
+            digit = _hex(np.int64(data[after]))
+            if digit < 0 or digit >= base:
+                break
+            code = code * base + digit
+            after += 1
+        if after in (first, end) or data[after] != 59:
+            return 0, length
+        if code < 256:
+            code = tables.references[code]
+        elif code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            code = 0xFFFD
+        elif 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE:
+            code = -1
+        return after + 1, encode(code, out, length) if code >= 0 else length
+    value, first = np.uint64(0), after
+    while after < end and after - first < 33 and _is_alnum(data[after]):
+        value = value * _ROLL + np.uint64(data[after]) + np.uint64(1)
+        after += 1
+    if not (2 <= after - first <= 32 and after < end and data[after] == 59) or _is_digit(data[first]):
+        return 0, length
+    place = _find(tables.entities, value)
+    if place < 0:
+        return 0, length
+    low, high = tables.edges[place], tables.edges[place + 1]
+    if high - low > after + 1 - at:
+        return after + 1, _ODD
+    for byte_at in range(low, high):
+        out[length] = tables.values[byte_at]
         length += 1
-        at += 1
-    return length, count
+    return after + 1, length
 
 
 @kernel
@@ -350,11 +341,12 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
 
 
 @kernel
-def _drop_tags(data: np.ndarray, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int]:
-    """Write ``data[:end]`` with a space for each tag; return (end, how many there were)."""
-    at, length, count = 0, 0, 0
+def _unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int]:
+    """Write with entities decoded and a space for each tag; return (end, how many of both there were)."""
+    length, count = 0, 0
     while at < end:
-        if data[at] == 60:
+        byte = data[at]
+        if byte == 60:
             after = _after_tag(data, at, end, tables)
             if after:
                 out[length] = 32
@@ -362,7 +354,15 @@ def _drop_tags(data: np.ndarray, end: int, tables: Tables, out: np.ndarray) -> t
                 count += 1
                 at = after
                 continue
-        out[length] = data[at]
+        elif byte == 38:
+            after, length = _decode_entity(data, at, end, tables, out, length)
+            if length == _ODD:
+                return _ODD, count
+            if after:
+                count += 1
+                at = after
+                continue
+        out[length] = byte
         length += 1
         at += 1
     return length, count
@@ -384,40 +384,33 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
     for n in range(len(ends)):
         start = place
         size, signs = _squeeze(data, offsets[n], offsets[n + 1], tables, out, start)
-        if signs & 7 and not signs & 16:
-            size -= start
-            for at in range(size):
-                one[at] = out[start + at]
-            for number in range(most_passes + 1):
-                changed = 0
-                if signs & 4:
-                    loose = every_escape
-                    if not loose:
-                        loose = _unescape(one, 0, size, False, two, True)[1] > 0
-                    size, count = _unescape(one, 0, size, loose, two, False)
-                    changed += count
-                    one, two = two, one
-                if size != _ODD and strip_html:
-                    size, count = _decode_entities(one, size, tables, two)
-                    changed += count
-                    one, two = two, one
-                if size != _ODD and strip_html:
-                    size, count = _drop_tags(one, size, tables, two)
-                    changed += count
-                    one, two = two, one
-                if size == _ODD or number == most_passes - 1:
-                    signs = 16
-                    break
-                if not changed:
-                    break
-                size, signs = _squeeze(one, 0, size, tables, two, 0)
+        source, first, last, moved = out, start, size, False
+        for number in range(most_passes):
+            changed = 0
+            if signs & 16 or not signs & (7 if strip_html else 4):
+                break
+            if signs & 4:
+                loose = every_escape or _unescape(source, first, last, False, two, True)[1] > 0
+                last, changed = _unescape(source, first, last, loose, two, False)
+                source, first, moved = two, 0, True
                 one, two = two, one
-                if signs & 16 or not signs & 7:
-                    break
-            if not signs & 16:
-                for at in range(size):
-                    out[start + at] = one[at]
-                size += start
+            if last != _ODD and strip_html and (signs & 3 or changed):
+                last, count = _unfold_html(source, first, last, tables, two)
+                source, first, moved = two, 0, True
+                one, two = two, one
+                changed += count
+            if last == _ODD or (changed and number == most_passes - 1):
+                signs = 16
+            if signs & 16 or not changed:
+                break
+            last, again = _squeeze(source, first, last, tables, two, 0)
+            signs = signs & 16 | again
+            source, first = two, 0
+            one, two = two, one
+        if not signs & 16:
+            for at in range(last - first if moved else 0):
+                out[start + at] = source[first + at]
+            size = start + last - first
         if signs & 16:
             states[n] = UNDECIDED
             ends[n] = start
