@@ -11,8 +11,8 @@ WIDTH = 12
 #: A shingle that more texts of the set share is an idiom ("one of the best") and tells nothing.
 MOST_OWNERS = 30
 #: What share of the shingles of the shorter text must be shared, by how many they are; 7 and more need a quarter. Fewer
-#: than 4 are what people say anyway.
-SHARES = (9.0, 9.0, 9.0, 9.0, 0.8, 0.6, 0.4, 0.25)
+#: than 5 are what people say anyway, and what a text of less than 8 words has.
+SHARES = (9.0, 9.0, 9.0, 9.0, 9.0, 0.6, 0.4, 0.25)
 
 
 class Overlapping:
