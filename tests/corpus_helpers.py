@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tarfile
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pyarrow as pa
 
 from distill.config.schema import Corpus
 from distill.corpus.build import build_corpus, read_texts
+from distill.corpus.clean import clean_text
 from distill.hashing import content_id
 from distill.records import BenchmarkText, Drop, read_records
 
@@ -72,3 +75,17 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
 def many(n: int) -> list[str]:
     return [f"Review number {k} says something of its own: {content_id(str(k))} {content_id('b', str(k))}"
             for k in range(n)]
+
+
+def letters(text: str) -> str:
+    """The normal form without marks by another way: what is neither punctuation nor space, in NFKC and casefolded."""
+    def folded(character: str) -> str:
+        form = "NFKD" if "\u3040" <= character < "\u3100" else "NFKC"  # kana: the voice marks apart
+        return unicodedata.normalize(form, unicodedata.normalize("NFKC", character).casefold())
+
+    text = "".join(map(folded, clean_text(text, every_escape=True)))
+    said = re.sub(r"\bhttps?\b(?:://[^ ]*)?|\bwww\.[^ ]+|(?<!\w)@\w+", " ", text)
+    kept = "".join(character for character in said if unicodedata.category(character)[0] not in "PZC"
+                   and character not in "$+<=>^`|~\u2044\u2215\u2212" and not "\ufe00" <= character <= "\ufe0f")
+    shown = text.replace(" ", "").translate({0x2044: "/", 0x2215: "/", 0x2212: "-", 0x2010: "-", 0x2011: "-"})
+    return re.sub(r"([^\d])\1{3,}", r"\1\1\1", kept) or shown

@@ -1,8 +1,6 @@
 """One text in many forms: what an export, a browser or a reader made of it, and what is no more than alike."""
 
 import json
-import re
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from distill.corpus.decontaminate import BenchmarkIndex
 from distill.corpus.dedup_file import dedup_file
 from distill.corpus.normalize import normal_form, normal_forms
 from distill.records import BenchmarkText
-from tests.corpus_helpers import BENCHMARK, REVIEWS, build, corpus, drops, jsonl
+from tests.corpus_helpers import BENCHMARK, REVIEWS, build, corpus, drops, jsonl, letters
 
 PIECES = [
     "a", "B", "é", "e\u0301", "\u0301", "\u0338", "😂", "漢", " ", "\n", ".", "_", "\u200b", "\x00", "\x85", "\x80",
@@ -32,16 +30,6 @@ def test_the_compiled_cleaning_is_the_plain_one_and_idempotent(texts: list[str],
     plain = [clean_text(text, html, every) for text in texts]
     assert clean_texts(text_array(texts), html, every).to_pylist() == plain
     assert [clean_text(text, html, every) for text in plain] == plain
-
-
-def letters(text: str) -> str:
-    """The normal form without marks by another way: what is neither punctuation nor space, in NFKC and casefolded."""
-    text = "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", character).casefold())
-                   for character in clean_text(text, every_escape=True))
-    said = re.sub(r"\bhttps?\b(?:://[^ ]*)?|\bwww\.[^ ]+|(?<!\w)@\w+", " ", text)
-    kept = "".join(character for character in said if unicodedata.category(character)[0] not in "PZC"
-                   and character not in "$+<=>^`|~")
-    return re.sub(r"([^\d])\1{3,}", r"\1\1\1", kept) or text.replace(" ", "")
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), max_size=40))

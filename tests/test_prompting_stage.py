@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.schema import Prompts
+from distill.config.schema import IclDist, Prompts
 from distill.errors import InputError, RunError
 from distill.hashing import content_id, id_hash
 from distill.prompting.batch import Fitter, Tally
 from distill.prompting.build import build_prompts
+from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.draft import Draft
 from distill.prompting.files import read_prompts
+from distill.prompting.held_out import HeldOut
 from distill.prompting.length import limits
-from distill.records import Drop, Prompt, Text, read_records, write_records
+from distill.records import BenchmarkText, Drop, Prompt, Text, read_records, write_records
 from tests.test_prompting import make_texts
 from tests.test_prompting_tasks import write_task
 
@@ -237,3 +239,19 @@ def test_texts_that_cannot_be_read_are_an_error_that_names_the_file(tmp_path, ta
     with pytest.raises(RunError, match=r"texts\.parquet cannot be read as texts"):
         build_prompts(settings(tasks), tmp_path / "texts.parquet", 42, tmp_path / "run", word_limits(), {})
     assert not list((tmp_path / "run").rglob("*.parquet"))
+
+
+def test_demonstrations_and_natural_tasks_that_stand_in_the_benchmark_are_not_used(tmp_path, tasks):
+    demonstration = load_demonstrations(IclDist())[0].text
+    leak = "The soup was cold when it came, and nobody at the table said a word."
+    write_task(tasks / "one.json", Instances=[{"input": text, "output": ["x"]} for text in (
+        f"Turn this around: {leak.upper()}", "a text of its own", "another text of its own")])
+    texts = [BenchmarkText(demonstration.replace(" ", "  ") + "!", "one", "test"), BenchmarkText(leak, "one", "test")]
+    outcome = build(tmp_path / "run", settings(tasks, 20, 400, 40), 400, held_out=HeldOut(lambda: texts, "one", 3))
+    prompts = [prompt.prompt for prompt in stored(tmp_path / "run", "icldist")]
+    assert not [prompt for prompt in prompts if demonstration in prompt or leak.upper() in prompt]
+    (books,) = [ledger for ledger in outcome.ledgers if ledger.stage == "prompts/held_out"]
+    assert books.n_in - books.n_out == sum(books.dropped.values()) == 2
+    listed = [drop for drop in read_records(tmp_path / "run" / "prompts" / "dropped.parquet", Drop)
+              if drop.stage == "prompts/held_out"]
+    assert len(listed) == 2 and any(leak.upper() in drop.excerpt for drop in listed)
