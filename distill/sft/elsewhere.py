@@ -30,7 +30,7 @@ from distill.sft.forms import read_pairs, source_files
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import changed_meanwhile, write_json
 
-VERSION = 3
+VERSION = 4
 """Raised when rows are read or dropped in another way."""
 _CHUNK = 2000
 SentiBench = Callable[[SentiBenchRows], Iterator[tuple[str, str, str]]]
