@@ -135,7 +135,7 @@ def compare_kinds(texts: list[str], n: int = 2000, rounds: int = 7) -> None:
     steps: dict[str, Callable[[pa.Array, pa.Array], Any]] = {
         "cleaning": lambda array, forms: clean_texts(array),
         "normal form": lambda array, forms: normal_forms(array),
-        "keys": lambda array, forms: sketch_normalized(array, forms),
+        "keys, features": lambda array, forms: sketch_normalized(array, forms),
         "features": lambda array, forms: fingerprints(forms),
         "distill dedup": lambda array, forms: sketch_normalized(array, normal_forms(array)),
         "collect": lambda array, forms: sketch_normalized(cleaned := clean_texts(array), normal_forms(cleaned))}

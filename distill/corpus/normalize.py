@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIN_NEAR_CHARS = 32
 
 _LAST = 0x323AF
-"""Beyond it no code point of Unicode 16 is kept."""
+"""Beyond it no code point of Unicode 16 is a letter or symbol."""
 _DROPPED, WORD, DIGIT, SIGN, STAR, ALONE, DASH = 1, 2, 4, 8, 16, 32, 64
 _ASCII_SYMBOLS = frozenset(map(ord, "$+<=>^`|~"))
 _STARS = frozenset(map(ord, "★☆⭐✩✪✫✬✭✮✯✰🌟"))
@@ -92,11 +92,14 @@ def characters() -> "Characters":
         character = chr(code)
         forms += map(ord, _form(character))
         kinds[code] = _kind(character)
-    firsts[-1] = len(forms)
+    # Private and unassigned characters beyond: a text made of nothing else keeps them.
+    beyond = np.arange(_LAST + 1, 0x110000, dtype=np.int32)
+    firsts = np.concatenate([firsts[:-1], len(forms) + np.arange(len(beyond) + 1, dtype=np.int32)])
+    kinds = np.concatenate([kinds, np.full(len(beyond), _DROPPED, np.uint8)])
     kinds[0x3040:0xA000] |= ALONE
     kinds[0xE00:0x1000] |= ALONE
-    kinds[0x20000:] |= ALONE
-    return Characters(firsts, np.array(forms, np.int32), kinds)
+    kinds[0x20000:_LAST + 1] |= ALONE
+    return Characters(firsts, np.concatenate([np.array(forms, np.int32), beyond]), kinds)
 
 
 def _form(character: str) -> str:
