@@ -4,15 +4,17 @@ On a CPU two small trainings at once take much less time than one after the othe
 and much of what they do (random numbers, tokens, the optimiser's memory) does not get faster with more threads.
 """
 
+import contextlib
 import os
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distill import gpus
+from distill import devices
 from distill.errors import RunError
+from distill.leases import leased
 from distill.process import Child
 
 Item = TypeVar("Item")
@@ -42,13 +44,20 @@ class Seat:
             self._child.close()
 
 
-def seats_for(count: int, asked: int | None = None) -> list[Seat]:
-    """Return the seats for ``count`` pieces of work: as many as were asked for, or as there are GPUs, or else cores."""
-    visible = gpus.visible_gpus() if gpus.has_gpus() else []
-    cores = len(os.sched_getaffinity(0))
-    number = max(1, min(count, asked or len(visible) or cores))
-    return [Seat(place, max(1, cores // number), gpus.only([visible[place % len(visible)]]) if visible else {})
-            for place in range(number)]
+def most_devices(count: int, asked: int | None = None) -> int:
+    """Return how many GPUs ``count`` pieces of work take at most; where fewer are free, several share one."""
+    there = len(devices.visible())
+    return min(count, asked or there, there)
+
+
+@contextlib.contextmanager
+def seats_for(count: int, asked: int | None = None) -> Iterator[list[Seat]]:
+    """Lease GPUs and yield the seats for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores."""
+    with leased(1, most_devices(count, asked)) as held:
+        cores, shares = len(os.sched_getaffinity(0)), held.shares(1)
+        number = max(1, min(count, asked or len(shares) or cores))
+        yield [Seat(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})
+               for place in range(number)]
 
 
 def run_abreast(work: Callable[[Item, Seat], Result], items: Sequence[Item], seats: Sequence[Seat]) -> list[Result]:

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from distill.errors import ProcessDiedError
-from distill.nursery import die_with
+from distill.fork_server import die_with
 
 _AHEAD = 12  # calls that wait in line while the one who asked is busy with the results
 

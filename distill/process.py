@@ -1,17 +1,15 @@
 """Heavy work in a process of its own: it gives back GPU memory, and dies with the process that asked for it.
 
-Importing torch and transformers takes seconds of CPU time. So the first call starts a *nursery*
-(:mod:`distill.nursery`), and every call is a fork of it.
+Importing torch and transformers takes seconds of CPU time. So the first call starts a server
+(:mod:`distill.fork_server`), and every call is a fork of it. It computes on the GPUs that are leased
+(:mod:`distill.leases`) where it is called, and on none without a lease.
 """
 
-import atexit
 import contextlib
 import json
 import os
 import select
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from distill import temporary
+from distill import forks, leases, temporary
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.secrets import without_secrets
 
@@ -42,15 +40,16 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
 
 
 def warm_up() -> None:
-    """Start the nursery now, so that its imports run beside whatever the caller does before its first call."""
-    _nursery.start()
+    """Start the server now, so that its imports run beside whatever the caller does before its first call."""
+    forks.start(forks.environment_of({}))
 
 
 class Child:
-    """A process that calls ``module:function`` with ``spec``, a fork of the nursery; killed when the context ends.
+    """A process that calls ``module:function`` with ``spec``, a fork of the server; ended when the context ends.
 
     With ``channel``, the function gets a :class:`multiprocessing.connection.Connection` as its second argument, whose
-    other end is :attr:`connection` once :meth:`connected` has said so. ``environment`` is added to this process's.
+    other end is :attr:`connection` once :meth:`connected` has said so. ``environment`` is added to this process's and
+    that of the lease in force.
     """
 
     def __init__(self, target: str, spec: dict[str, Any], channel: bool = False,
@@ -62,10 +61,11 @@ class Child:
             self._folder = tempfile.TemporaryDirectory(prefix=temporary.prefix(), dir="/tmp")
         self._result = Path(self._folder.name) / "result.json"
         self._listener = _listen_at(Path(self._folder.name) / "channel") if channel else None
-        self._call = _nursery.begin({
+        self._call = forks.begin({
             "target": target, "spec": spec, "result": str(self._result),
             "channel": self._listener.getsockname() if self._listener else "",
-            "environment": {**os.environ, **(environment or {})}, "folder": os.getcwd(), "path": sys.path})
+            "environment": forks.environment_of({**leases.in_force().environment, **(environment or {})}),
+            "folder": os.getcwd(), "path": sys.path})
 
     def __enter__(self) -> "Child":
         """Return the child."""
@@ -112,8 +112,8 @@ class Child:
         raise kind(result["error"])
 
     def close(self) -> None:
-        """Kill the process if it still runs, and give back what belongs to it."""
-        self._call.kill()
+        """End the process if it still runs, and what it started, and give back what belongs to it."""
+        self._call.end()
         for end in (self.connection, self._listener):
             if end is not None:
                 with contextlib.suppress(OSError):
@@ -128,102 +128,4 @@ def _listen_at(path: Path) -> socket.socket:
     return listener
 
 
-class _Call:
-    """A fork of the nursery, as seen from the one that asked for it."""
-
-    def __init__(self) -> None:
-        self.pid, self.status = 0, None  # type: tuple[int, int | None]
-        self._begun, self._ended = threading.Event(), threading.Event()
-
-    def begun(self, pid: int) -> None:
-        self.pid = pid
-        self._begun.set()
-
-    def ended(self, status: int) -> None:
-        self.status = status
-        self._begun.set()
-        self._ended.set()
-
-    def wait(self) -> int:
-        self._ended.wait()
-        return self.status if self.status is not None else -signal.SIGKILL
-
-    def kill(self) -> None:
-        """Kill the fork, and what it started: engines have processes of their own."""
-        self._begun.wait()
-        if self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-        self._ended.wait()
-
-
-class _Nursery:
-    """The process that forks, as seen from the one that asks."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
-        self._owner = 0
-        self._calls: dict[int, _Call] = {}
-        self._number = 0
-
-    def begin(self, request: dict[str, Any]) -> _Call:
-        """Have a fork do what is asked."""
-        with self._lock:
-            process, calls = self._running()
-            self._number += 1
-            call = calls[self._number] = _Call()
-            try:
-                process.stdin.write(json.dumps({**request, "number": self._number}) + "\n")  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
-            except BrokenPipeError:
-                call.ended(-signal.SIGKILL)
-            return call
-
-    def start(self) -> None:
-        """Have the process running; return without waiting for its imports."""
-        with self._lock:
-            self._running()
-
-    def close(self) -> None:
-        """End the nursery and what it runs."""
-        process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():
-            return
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
-        process.kill()  # its forks die with it
-        process.wait()
-
-    def _running(self) -> tuple["subprocess.Popen[str]", dict[int, _Call]]:
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self._owner, self._calls = os.getpid(), {}
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "distill.nursery", str(os.getpid())], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
-            threading.Thread(target=self._listen, args=(self._process, self._calls), daemon=True).start()
-        return self._process, self._calls
-
-    def _listen(self, process: "subprocess.Popen[str]", calls: dict[int, _Call]) -> None:
-        try:
-            for line in process.stdout or ():
-                said = json.loads(line)
-                if "pid" in said:
-                    calls[said["number"]].begun(said["pid"])
-                else:
-                    calls.pop(said["number"]).ended(said["status"])
-        finally:  # whatever it was that ended it: nobody may wait for ever
-            with self._lock:  # nothing can be begun with it any more, so none is forgotten
-                process.kill()
-                process.wait()
-                for call in calls.values():
-                    call.ended(-signal.SIGKILL)
-
-
 _one_at_a_time = threading.Lock()
-_nursery = _Nursery()
-atexit.register(_nursery.close)

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from distill import devices
 from distill.errors import InputError, RunError
-from distill.gpus import gpus_here
 from distill.secrets import without_secrets
 from flows.gpus import LIMIT
 from flows.notify import VARIABLE
@@ -90,7 +90,7 @@ def _slots(client: Any, gpus: int | None) -> str:
             there = client.read_global_concurrency_limit_by_name(LIMIT)
             return f"concurrency limit {LIMIT}: left at {there.limit} slots"
         except ObjectNotFound:
-            gpus = gpus_here() or 1
+            gpus = len(devices.installed()) or 1
     client.upsert_global_concurrency_limit_by_name(LIMIT, gpus)
     return f"concurrency limit {LIMIT}: {gpus} slots, one a GPU"
 

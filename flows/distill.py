@@ -18,9 +18,9 @@ from distill.terminal import explained
 from distill.training.stages import MODELS
 from flows import artifacts
 from flows.approval import wait_for_approval
-from flows.gpus import gpu_slots, gpus_needed
+from flows.gpus import gpu_slots, gpus_needed, refuse_too_few
 from flows.notify import tell
-from flows.plan import gated_stages, quality_parts, trained_stages
+from flows.plan import computing_steps, gated_stages, quality_parts, trained_stages
 from flows.progress import shown
 from flows.run import Run, open_run
 from flows.watch import watched
@@ -39,7 +39,7 @@ def try_again(task_: Any, run: Any, state: Any) -> bool:
 def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
     progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()
-    with explained(run.folder / "logs"), gpu_slots(gpus_needed(name, run)), progress:
+    with explained(run.folder / "logs"), gpu_slots(gpus_needed(name, run, stage)), progress:
         done = watched(name, run, stage)
     if name == "train":
         artifacts.show_losses(run, MODELS[str(stage)])
@@ -65,6 +65,7 @@ def distill(
         retry_failed: Whether prompts that the teacher failed at are asked again.
     """
     with open_run(config, run, overrides or (), on_change, retry_failed) as opened:
+        refuse_too_few(opened, computing_steps(opened))
         if not opened.config.rows:
             step.with_options(name="collect")("collect", opened)
             step.with_options(name="prompts")("prompts", opened)

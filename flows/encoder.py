@@ -16,6 +16,7 @@ from distill.encoder.data import SPLITS, read_split
 from distill.encoder.settings import settings_of
 from distill.encoder.stage import spread
 from distill.errors import InputError
+from distill.leases import leased
 from distill.process import call_in_process
 from distill.resources import shipped
 from distill.run_folder import check_mark, error_log
@@ -39,9 +40,10 @@ def train_command(arguments: argparse.Namespace) -> None:
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Score a model and print its confusion matrix."""
     settings_of(arguments.model)  # before a process is begun to find that there is none
-    found = call_in_process("distill.encoder.predict:evaluate", {
-        "model": os.path.abspath(arguments.model), "data": arguments.data, "split": arguments.split},
-        error_log(arguments.model))
+    with leased(1):
+        found = call_in_process("distill.encoder.predict:evaluate", {
+            "model": os.path.abspath(arguments.model), "data": arguments.data, "split": arguments.split},
+            error_log(arguments.model))
     scores = found["scores"]
     cut = f"; {found['cut']:,} were longer than the model takes" if found["cut"] else ""
     print(f"{found['n']:,} sentences of {arguments.split}: accuracy {scores['accuracy']:.4f}, macro-F1 "

@@ -6,10 +6,10 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from distill.abreast import seats_for
+from distill.abreast import most_devices
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.stage import spread
-from distill.generation.usage import devices_of_engine
+from distill.engines import devices_of_engine
 from distill.stage import OnChange
 from distill.storage import read_json
 from distill.terminal import explained
@@ -68,8 +68,7 @@ def report(folder: Path) -> Path:
 
 def _gpus(config: EncoderConfig) -> int:
     """Return how many GPUs the run holds: those of its seeds, or of its teacher, whichever are more."""
-    seats = seats_for(len(config.seeds), config.at_once)
-    asked = [len({tuple(seat.environment.items()) for seat in seats})]  # several may share a GPU
-    if config.labels != "gold" and config.teacher and config.teacher.engine.kind != "openai":
+    asked = [max(1, most_devices(len(config.seeds), config.at_once))]
+    if config.labels != "gold" and config.teacher:
         asked.append(devices_of_engine(config.teacher.engine))
     return max(asked)

@@ -2,9 +2,9 @@
 
 import logging
 
+from distill import devices
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
-from distill.gpus import has_gpus
 from flows.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
@@ -29,7 +29,7 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
         ("time", "unknown" if hours is None else duration(3600 * hours), f"{forecast.rows_per_hour:,.0f} rows an hour"),
     ]
     if forecast.devices and forecast.gpu_hours_left is not None:
-        device = "GPU" if has_gpus() else "machine"
+        device = "GPU" if devices.visible() else "machine"
         rows.append((f"{device} hours", f"{forecast.gpu_hours_left:,.3g}",
                      f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and {device}; the paper's 4 A100: "
                      f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} an hour and GPU"))

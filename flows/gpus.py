@@ -1,15 +1,16 @@
-"""GPUs as slots: a global concurrency limit on the Prefect server, so that two runs do not share a GPU by accident."""
+"""GPUs as slots: a global concurrency limit on the Prefect server, so that runs get their turn one after another."""
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from distill import devices
+from distill.engines import devices_of_engine, refuse_too_wide
 from distill.errors import InputError
-from distill.generation.usage import devices_of_engine
-from distill.gpus import has_gpus
-from distill.training.launch import cluster_of
+from distill.stage import MARKER
+from distill.training.launch import cluster_of, refuse_too_few_gpus
 from flows.logs import LOGGER
 from flows.run import Run
 
@@ -19,37 +20,65 @@ LIMIT = "gpu"
 """Name of the limit; ``distill deploy`` sets it to the number of GPUs."""
 
 
-def gpus_needed(name: str, run: Run) -> int:
-    """Return how many GPUs a step of the pipeline holds: those its engine is spread over, or it trains on."""
+def gpus_needed(name: str, run: Run, stage: str | None = None) -> int:
+    """Return how many GPUs a step of the pipeline holds at once: those its engine is spread over, or it trains on."""
     config = run.config
-    evaluated: list[Any] = [config.evaluate.engine]
-    if "teacher" in config.evaluate.models:
-        evaluated.append(config.evaluate.teacher_engine or config.teacher.engine)
-    asked = [config.teacher.engine] if config.teacher else []
-    engines: dict[str, list[Any]] = {
-        "generate": asked, "quality": list(asked), "check": [config.evaluate.engine],
-        "gate": [config.evaluate.engine],
-        "evaluate": evaluated}
-    if config.quality.judge:
-        engines["quality"].append(config.quality.judge.engine)
     if name == "train":
         return cluster_of(config.train.launch).gpus_here if config.train.launch else 1
     processes = config.teacher.data_parallel if name == "generate" and config.teacher else 1
-    return max((processes * devices_of_engine(engine) for engine in engines.get(name, ())
-                if engine.kind != "openai"), default=0)
+    # One engine is open at a time.
+    return max((processes * devices_of_engine(engine) for engine in engines_of(name, run, stage)), default=0)
+
+
+def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
+    """Return the engines that a step opens, one after the other."""
+    config, asked = run.config, list[Any]()
+    if name in ("generate", "quality") and config.teacher and stage != "judge":
+        asked.append(config.teacher.engine)
+    if name == "quality" and config.quality.judge and stage != "gold":
+        asked.append(config.quality.judge.engine)
+    if name in ("check", "gate", "evaluate"):
+        asked.append(config.evaluate.engine)
+    if name == "evaluate" and "teacher" in config.evaluate.models:
+        asked.append(config.teacher_evaluation_engine)
+    return asked
+
+
+def refuse_too_few(run: Run, steps: Iterable[tuple[str, str | None, str]]) -> None:
+    """Refuse a run that would need more GPUs than this machine has, before its first step; ``steps``: of
+    :func:`flows.plan.computing_steps`.
+
+    Raises:
+        InputError: it would, for a step that is not finished yet.
+    """
+    for name, stage, folder in steps:
+        if (run.folder / folder / MARKER).exists():
+            continue
+        if name == "train":
+            if run.config.train.launch:
+                refuse_too_few_gpus(cluster_of(run.config.train.launch))
+            continue
+        for engine in engines_of(name, run, stage):
+            refuse_too_wide(engine)
+        there, needed = len(devices.visible()), gpus_needed(name, run, stage)
+        if there and needed > there:
+            raise InputError(f"teacher.data_parallel asks for {needed} GPUs at once, but {there} are visible here. "
+                             "Lower it, tensor_parallel_size or pipeline_parallel_size.")
 
 
 @contextlib.contextmanager
 def gpu_slots(count: int) -> Iterator[None]:
     """Hold ``count`` slots of the server's limit, waiting for them; none where there is no GPU, or no such limit.
 
+    They are for the order in which runs get their turn. Which GPUs a piece of work computes on, its lease says
+    (:mod:`distill.leases`).
     A slot is a lease that the holder renews, so that the server takes back those of a process that was killed. A
     server that is away is waited for when they are taken; when they are given back, it need not be there.
 
     Raises:
         InputError: the limit is lower than ``count``, so that waiting would never end.
     """
-    if not count or not has_gpus():
+    if not count or not devices.visible():
         yield
         return
     from prefect.concurrency.sync import concurrency

@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from distill.config.schema import Evaluate
+from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
 from distill.finished import is_finished, require_whole
 from distill.run_folder import check_path, claim
@@ -105,7 +106,7 @@ def evaluate(
       retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
     """Evaluate one subject and return the folder of its results."""
-    gpus = 0 if subject.endpoint else getattr(settings.engine, "tensor_parallel_size", 1)
+    gpus = devices_of_engine(subject.endpoint or settings.engine)
     with explained(root / "logs"), within(subject.name, "SentiBench"), gpu_slots(gpus):
         log.info("begins (%s)", subject.source)
         results = evaluate_subject(subject, settings, root)

@@ -48,6 +48,15 @@ def planned(run: Run) -> list[str]:
     return [stage for stage in COMMANDS if stage not in left_out]
 
 
+def computing_steps(run: Run) -> list[tuple[str, str | None, str]]:
+    """Return the steps that compute with models: step, stage, and the folder in which a marker says that it is done."""
+    asked = [("generate", stage, stage) for stage in STAGES] if run.config.teacher and not run.config.rows else []
+    return [*asked, *(("quality", part, f"quality/{part}") for part in quality_parts(run)),
+            *(("train", stage, MODELS[stage]) for stage in trained_stages(run)),
+            *(("gate", stage, f"gate/{stage}") for stage in gated_stages(run)),
+            ("check", None, "heldout"), ("evaluate", None, "sentibench")]
+
+
 def _has_rows(run: Run, source: str) -> bool:
     """Say whether there are rows of a stage at all: one whose samples are 0 has none."""
     if run.config.rows:

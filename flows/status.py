@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill import devices
 from distill.errors import InputError
 from distill.finished import MARKER, damage, is_finished, read_done
-from distill.gpus import has_gpus
 from flows.forecast import duration, money
 from flows.plan import planned
 from flows.run import Run, stored_config
@@ -89,7 +89,7 @@ def teacher_table(folder: Path) -> "Table | None":
         "prompt tokens": lambda now: f"{now['n_prompt_tokens']:,}",
         "of them from the prefix cache": lambda now: f"{now['n_cached_tokens'] / max(now['n_prompt_tokens'], 1):.1%}",
         "output tokens": lambda now: f"{now['n_output_tokens']:,}",
-        "GPU hours so far" if has_gpus() else "machine hours so far": lambda now: f"{now['gpu_hours']:,.3f}",
+        "GPU hours so far" if devices.visible() else "machine hours so far": lambda now: f"{now['gpu_hours']:,.3f}",
     }
     if teacher.has_prices:
         lines["cost so far"] = lambda now: money(now["cost"])

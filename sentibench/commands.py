@@ -28,6 +28,7 @@ def list_command(arguments: argparse.Namespace) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Evaluate a model, write the results, print the scores."""
+    from distill.leases import leased
     from distill.models import model_fingerprint, resolve_model
     from distill.process import call_in_process
     from distill.run_folder import check_mark, check_path, claim, is_filled
@@ -55,7 +56,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
         "classify": arguments.classify, "max_tokens": arguments.max_tokens,
         "reading": arguments.reading, "out_dir": str(out), "alone": True}
-    results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
+    with leased(1):
+        results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",
              _percent(result["accuracy"]) if "accuracy" in result else "", str(result["n"]),

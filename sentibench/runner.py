@@ -3,11 +3,12 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import distill
@@ -94,8 +95,12 @@ def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
     return [[*(sorted(span) for span in graph[:3]), graph[3]] for graph in graphs]
 
 
-def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
+def run_jobs(engine: Engine, name: str, jobs: Sequence[Job], computed: Mapping[str, str] = MappingProxyType({}),
+             ) -> None:
     """Run jobs of one model, which come task by task, writing each result file when it is whole.
+
+    ``computed`` is :func:`distill.engines.computed`: it is kept in the results, and answers of another number format
+    are not taken for these.
 
     All seeds of a task are asked together, and each answer is kept as it comes (:mod:`distill.answers`), in the
     folder ``answers`` beside the results. Progress goes to the error stream.
@@ -105,14 +110,15 @@ def run_jobs(engine: Engine, name: str, jobs: Sequence[Job]) -> None:
     total = sum(len(job.examples) for job in jobs)
     with tqdm(total=total, disable=None, file=sys.stderr, unit="example", desc=name) as bar:
         for _, group in groupby(jobs, key=lambda job: job.task.name):
-            _run_task(engine, name, list(group), bar)
+            _run_task(engine, name, list(group), bar, computed)
 
 
-def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
+def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any, computed: Mapping[str, str]) -> None:
     """Run one task with all its seeds: ask what is not kept yet, then read and score."""
     first = jobs[0]
     bar.set_description(f"{name}: {first.task.name}")
     decides = {what: first.depends_on[what] for what in ("model", "engine", "decoding")}
+    decides["dtype"] = computed.get("dtype")
     with Answers(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides) as answers:
         keys = {job.seed: [answers.key(example.prompt) for example in job.examples] for job in jobs}
         prompts = {key: example.prompt for job in jobs
@@ -140,10 +146,11 @@ def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any) -> None:
                                f"{job.task.name}. This is a defect of the engine; the other answers are kept.")
             n_asked = len(set(missing).intersection(keys[job.seed]))
             asked = {"n_asked": n_asked, "seconds": round(spent * n_asked / max(1, len(missing)), 3)}
-            write_json(job.path, {**_result(engine, name, job, traces), **asked})
+            write_json(job.path, {**_result(engine, name, job, traces, computed), **asked})
 
 
-def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[str, Any]:
+def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any], computed: Mapping[str, str],
+            ) -> dict[str, Any]:
     items = [example.item for example in job.examples]
     reading = job.depends_on["reading"]
     answers = _read(job, items, traces, reading)
@@ -155,7 +162,7 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any]) -> dict[
         "protocol": job.protocol, "limit": job.limit, "demonstrations_from": job.pool_source, "seed": job.seed,
         "prompts_sha256": job.depends_on["prompts_sha256"],
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
-        "engine": job.depends_on["engine"], "decoding": job.depends_on["decoding"],
+        "engine": {**job.depends_on["engine"], **computed}, "decoding": job.depends_on["decoding"],
         "rules": dict(Counter(trace["rule"] for trace in traces if "rule" in trace)),
         "scorer": SCORER, "versions": versions(engine.name), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)

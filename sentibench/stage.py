@@ -7,7 +7,9 @@ from typing import Any
 
 from distill.config.schema import Evaluate, TeacherEngine
 from distill.config.sections.base import decisive
+from distill.engines import devices_of_engine
 from distill.errors import InputError
+from distill.leases import leased
 from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
 from distill.process import call_in_process
@@ -62,7 +64,8 @@ def evaluate_models(
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
                     **config.model_dump(mode="json", include=_SETTINGS)}
-                call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
+                with leased(devices_of_engine(engine)):
+                    call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)

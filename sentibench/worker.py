@@ -62,7 +62,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
         InputError: another process evaluates into the same folder.
         InputError, RunError: as :func:`sentibench.runner.plan` and :func:`distill.engines.open_engine`.
     """
-    from distill.engines import identity, open_engine
+    from distill.engines import computed, identity, open_engine, settled
     from distill.storage import run_lock
     from sentibench.runner import check_folder, manifest, plan, run_jobs
 
@@ -75,6 +75,8 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     pending = [job for job in jobs if not job.finished()]
     if pending:
         processed = {"processed_scores": True} if method.penalty not in (None, 1) else {}
-        with run_lock(Path(asked.out_dir)), open_engine(asked.engine, Path(asked.model_folder), **processed) as engine:
-            run_jobs(engine, asked.name, pending)
+        done = [manifest(job.path)["engine"].get("dtype") for job in jobs if job not in pending]
+        config = settled(asked.engine, done[0] if done else None)
+        with run_lock(Path(asked.out_dir)), open_engine(config, Path(asked.model_folder), **processed) as engine:
+            run_jobs(engine, asked.name, pending, computed(config))
     return {"results": [manifest(job.path) for job in jobs]}

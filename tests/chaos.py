@@ -29,12 +29,12 @@ from typing import Any
 import psutil
 
 from distill.config.schema import Teacher
+from distill.fork_server import die_with
 from distill.generation import markers, pool
 from distill.generation.markers import is_intact, marker_path, parquet_path, read_markers, read_responses
 from distill.generation.status import RESPONSES
 from distill.hashing import file_digest, fingerprint
 from distill.models import Weights
-from distill.nursery import die_with
 from distill.records import Response, write_records
 from distill.storage import write_json
 from tests.generation_helpers import prompts_of, written
@@ -159,7 +159,7 @@ class Storm:
         if kind == "endpoint":
             choose.choice(self.endpoints).restart()
             return True
-        forkers = [child for child in children(process.pid) if "distill.nursery" in " ".join(child.cmdline())
+        forkers = [child for child in children(process.pid) if "distill.fork_server" in " ".join(child.cmdline())
                    and child.ppid() == process.pid]
         victims = forkers if kind == "forker" else [child for forker in forkers for child in children(forker.pid)]
         if not victims:

@@ -13,7 +13,7 @@ from typing import Any
 from distill.config.schema import TransformersEngine
 from distill.engines import open_engine
 from distill.engines.base import Request, Sampling
-from distill.nursery import die_with
+from distill.fork_server import die_with
 
 _FAULTS = ("500", "429", "garbage", "half", "hang")
 _HANG_SECONDS = 20.0

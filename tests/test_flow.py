@@ -74,7 +74,7 @@ def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> N
     started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    assert len(started) > 2, "a server, a nursery, an engine"
+    assert len(started) > 2, "a server, a fork server, an engine"
     assert not psutil.wait_procs(started, timeout=30)[1], "something outlived the run"
     finished = mtimes(run / "corpus") | mtimes(run / "prompts")
     done = distill("resume", "killed", cwd=place)

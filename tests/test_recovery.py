@@ -102,10 +102,10 @@ def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -
 
 
 def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The process that does the heavy work of a worker's run: the fork of its nursery."""
+    """The process that does the heavy work of a worker's run: the fork of its fork server."""
     for process in psutil.Process(worker.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = process.parent()
-            if parent and all("distill.nursery" in " ".join(one.cmdline()) for one in (process, parent)):
+            if parent and all("distill.fork_server" in " ".join(one.cmdline()) for one in (process, parent)):
                 return process
     return None

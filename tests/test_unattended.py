@@ -8,15 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from distill import devices
 from distill.config.load import load_config
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.process import call_in_process
-from flows import gpus
 from flows.distill import try_again
 from flows.gpus import gpu_slots, gpus_needed, patiently
 from flows.logs import install, within
 from flows.progress import progress_of
 from flows.run import Run, find_config
+from tests.device_helpers import gpus_of
 from tests.stack import Stack
 
 
@@ -57,7 +58,7 @@ def test_a_step_holds_the_gpus_that_its_engine_is_spread_over(paper: Run) -> Non
 def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.concurrency.sync import concurrency
 
-    monkeypatch.setattr(gpus, "has_gpus", lambda: True)
+    monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100"))
     with stack.client_settings():
         with gpu_slots(1), pytest.raises(TimeoutError), concurrency("gpu", occupy=1, timeout_seconds=1):
             pass

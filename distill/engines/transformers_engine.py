@@ -133,8 +133,7 @@ class TransformersEngine:
         """Give the memory back."""
         self._model = None
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # nothing without a GPU
 
     def _decode(self, rows: Sequence[Row], at_once: int, leave: Callable[[Row], None]) -> None:
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""

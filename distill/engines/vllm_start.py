@@ -41,7 +41,9 @@ def first_line(error: Exception) -> str:
 def set_environment() -> None:
     """Set vLLM's environment variables where they are unset, and have setuptools imported, which it wants."""
     for name, value in (("VLLM_ENABLE_V1_MULTIPROCESSING", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1"),
-                        ("VLLM_LOGGING_LEVEL", "ERROR")):
+                        ("VLLM_LOGGING_LEVEL", "ERROR"),
+                        # Not a fork: this process may have initialised CUDA, which a fork could not use then.
+                        ("VLLM_WORKER_MULTIPROC_METHOD", "spawn")):
         os.environ.setdefault(name, value)
     try:
         importlib.import_module("setuptools")  # which vLLM imports
@@ -86,15 +88,12 @@ def _start(config: schema.VllmEngine, folder: Path, processed_scores: bool) -> A
     if on_cpu:
         # vLLM also compiles a small function of label scoring, which takes seconds and needs a C++ compiler.
         torch._dynamo.config.disable = True
-    dtype = config.dtype
-    if dtype == "auto":  # bfloat16 is several times slower on processors without AMX
-        dtype = "float32" if on_cpu else "bfloat16"
     # With chunked prefill, vLLM rewinds a seeded request's random generator, which torch cannot do on CPU: it raises.
     # Without a size for keys and values, vLLM on CPU wants nearly all of the machine's memory to be free.
     special = {"enable_chunked_prefill": False, "kv_cache_memory_bytes": config.kv_cache_gb << 30} if on_cpu else {
         "gpu_memory_utilization": config.gpu_memory_utilization}
     return LLM(
-        model=str(folder), dtype=dtype, tensor_parallel_size=config.tensor_parallel_size,
+        model=str(folder), dtype=config.dtype, tensor_parallel_size=config.tensor_parallel_size,
         pipeline_parallel_size=config.pipeline_parallel_size,
         max_model_len=config.max_model_len or -1,  # -1: the model's, or what the memory for keys and values holds
         max_num_seqs=config.max_num_seqs, generation_config="vllm", seed=0,

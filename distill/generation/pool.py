@@ -17,11 +17,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from distill import gpus
+from distill import leases
 from distill.config.schema import Teacher
+from distill.engines import devices_of_engine
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.orders import Gain, Order
-from distill.generation.usage import Meter, devices_of_engine
+from distill.generation.usage import Meter
 from distill.process import Child
 
 WORKER = "distill.generation.worker:serve"
@@ -132,19 +133,15 @@ class Pool:
         return n_left == self.progress.shards
 
     def _places(self, count: int) -> list[_Place]:
-        cores = sorted(os.sched_getaffinity(0))
-        engine: Any = self._teacher.engine
+        """Return where so many processes run: each on a share of the leased GPUs, or where there are none, of cores."""
         if count == 1:
             return [_Place({}, [])]
-        if not gpus.has_gpus():
-            each = max(1, len(cores) // count)
-            return [_Place({"OMP_NUM_THREADS": str(each)}, cores[n * each % len(cores):][:each]) for n in range(count)]
-        visible, wanted = gpus.visible_gpus(), devices_of_engine(engine)
-        if len(visible) < self._teacher.data_parallel * wanted:
-            raise InputError(f"teacher.data_parallel is {self._teacher.data_parallel} with {wanted} GPUs each, but "
-                             f"{len(visible)} GPUs are visible. Lower data_parallel, tensor_parallel_size or "
-                             "pipeline_parallel_size.")
-        return [_Place(gpus.only(visible[n * wanted:(n + 1) * wanted]), []) for n in range(count)]
+        shares = leases.in_force().shares(devices_of_engine(self._teacher.engine))
+        if shares:
+            return [_Place(share.environment, []) for share in shares[:count]]
+        cores = sorted(os.sched_getaffinity(0))
+        each = max(1, len(cores) // count)
+        return [_Place({"OMP_NUM_THREADS": str(each)}, cores[n * each % len(cores):][:each]) for n in range(count)]
 
     def _start(self, places: Sequence[_Place]) -> None:
         for place in places:

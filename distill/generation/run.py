@@ -8,18 +8,21 @@ from typing import Any
 
 from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
+from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
 from distill.finished import MARKER, read_done
 from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
+from distill.generation.computed import computed_in, settled_in
 from distill.generation.forecast import Forecast
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_marker, read_markers, responses_digest
+from distill.generation.pool import processes_for
 from distill.generation.retry import reopen_failed
 from distill.generation.shards import PromptFile, Shard, plan_shards, shard_inputs
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
 from distill.generation.usable import too_many, unusable
-from distill.gpus import has_gpus
 from distill.hashing import fingerprint
+from distill.leases import leased
 from distill.ledger import Ledger
 from distill.models.weights import Weights
 from distill.run_folder import claim_stage
@@ -68,16 +71,20 @@ def generate(
         pending = pending_shards(responses, plan.shards, settings, on_change)
         _remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
-            spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
-                    "engine": teacher.engine.model_dump(mode="json"), "settings": settings,
-                    "counts_decide": counts_decide(teacher)}
-            _mend_journals(responses, prompts_path, pending, settings)
-            answer(Job(stage, teacher, run, plan, spec, show), pending)
+            needed = processes_for(teacher, len(pending)) * devices_of_engine(teacher.engine)
+            with leased(needed) as lease:
+                engine = settled_in(folder, teacher.engine, settings, lease)
+                spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
+                        "engine": engine.model_dump(mode="json"), "settings": settings,
+                        "counts_decide": counts_decide(teacher)}
+                _mend_journals(responses, prompts_path, pending, settings)
+                answer(Job(stage, teacher, run, plan, spec, show), pending)
             _remove_leftovers(responses, set())  # of processes that died meanwhile
         ledgers, details = totals(stage, responses, plan.rows)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
             raise unusable(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
-        return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings)}
+        return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
+                         "computed": computed_in(folder, settings)}
 
     _reopen_if_damaged(folder)
     if retry_failed:
@@ -93,19 +100,14 @@ def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dic
     sampling = teacher.sampling.model_dump(mode="json")
     return {
         "model": identity,
-        "engine": _decisive_engine(teacher), "tokenization": TOKENIZATION,
+        "engine": decisive(teacher.engine),  # its number format as asked for: see distill.generation.computed
+        "tokenization": TOKENIZATION,
         "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},
         "structured": teacher.structured,
         "seed": seed,
         "shard_size": teacher.shard_size,
     }
-
-
-def _decisive_engine(teacher: Teacher) -> dict[str, Any]:
-    """Return what of the engine decides the answers; ``auto`` is another number format with a GPU than without."""
-    found = decisive(teacher.engine)
-    return found | ({"dtype": "bfloat16" if has_gpus() else "float32"} if found.get("dtype") == "auto" else {})
 
 
 def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any],

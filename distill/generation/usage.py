@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from distill import devices
 from distill.config.schema import Teacher
+from distill.engines import devices_of_engine
 from distill.errors import InputError
-from distill.gpus import has_gpus
 from distill.storage import read_json, write_json
 
 FOLDER = "usage"
@@ -149,9 +150,4 @@ def devices_of(teacher: Teacher, processes: int) -> int:
     engine: Any = teacher.engine
     if engine.kind == "openai":
         return engine.gpus
-    return 1 if not has_gpus() else processes * devices_of_engine(engine)
-
-
-def devices_of_engine(engine: Any) -> int:
-    """Return how many GPUs one process of an engine is spread over."""
-    return getattr(engine, "tensor_parallel_size", 1) * getattr(engine, "pipeline_parallel_size", 1)
+    return processes * devices_of_engine(engine) if devices.visible() else 1

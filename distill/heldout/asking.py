@@ -7,7 +7,10 @@ from typing import Any
 
 from distill.config.schema import EngineConfig
 from distill.config.sections.base import decisive
+from distill.engines import devices_of_engine
 from distill.heldout.rows import HeldOutRow
+from distill.heldout.worker import result
+from distill.leases import leased
 from distill.process import call_in_process
 from distill.tokenization import VERSION as TOKENIZATION
 
@@ -27,11 +30,19 @@ class Asking:
                 "max_tokens": dict(self.max_tokens)}
 
     def answers(self, model: Path, rows: Sequence[HeldOutRow], log: Path) -> dict[str, Any]:
-        """Return what :func:`distill.heldout.worker.answer` returns; a traceback goes to ``log``.
+        """Return what :func:`distill.heldout.worker.result` returns; a traceback goes to ``log``.
+
+        The engine answers in one process, and the losses are computed in the next: two models in one process would
+        share its memory, which neither gives back for sure.
 
         Raises:
             InputError, RunError: the model cannot be loaded, or its process died.
         """
-        return call_in_process("distill.heldout.worker:answer", {
-            "model": str(model), "engine": self.engine.model_dump(mode="json"), "chat": self.chat,
-            "max_tokens": dict(self.max_tokens), "rows": [asdict(row) for row in rows]}, log)
+        spec = {"model": str(model), "engine": self.engine.model_dump(mode="json"), "chat": self.chat,
+                "max_tokens": dict(self.max_tokens), "rows": [asdict(row) for row in rows]}
+        with leased(devices_of_engine(self.engine)):
+            answered = call_in_process("distill.heldout.worker:answer", spec, log)
+        with leased(1):
+            losses = call_in_process("distill.heldout.worker:losses", {**spec, "dtype": answered["computed"]["dtype"]},
+                                     log)
+        return result(rows, answered, losses)

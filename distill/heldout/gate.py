@@ -59,6 +59,7 @@ def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: 
         later = [one for one in answered["answers"] if one["id"] in ahead]
         labels = answered["measured"]["valid_label"]
         return [ledger], {**measure(own), "ahead": measure(later), "valid_label": labels,
+                          "computed": answered["computed"],
                           "label_prompts": sum(bool(row.labels) for row in rows)}
 
     outcome = run_stage(run / FOLDER / stage, inputs, work, "discard")  # it is this model that must pass

@@ -48,12 +48,14 @@ def check_models(
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         measured: dict[str, Any] = {}
+        computed: dict[str, Any] = {}
         for role, model in models.items():
             if rows:
                 answers = asking.answers(model, rows, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
-                measured[role] = answers["measured"]
-        return [ledger], {"models": measured, "labels": sum(row.family == "icldist" for row in rows)}
+                measured[role], computed[role] = answers["measured"], answers["computed"]
+        return [ledger], {"models": measured, "computed": computed,
+                          "labels": sum(row.family == "icldist" for row in rows)}
 
     return run_stage(run / "heldout", inputs, work, on_change)
 

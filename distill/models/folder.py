@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from distill import devices
 from distill.errors import InputError, RunError
 from distill.hashing import file_digest
 from distill.models.files import weight_files
@@ -98,8 +99,8 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None, att
                quantization: Any = None) -> Any:
     """Return a folder's causal language model in evaluation mode.
 
-    ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (float32 on CPU, bfloat16 on GPU); ``device`` defaults
-    to the GPU where there is one; ``attention`` is one of transformers' names;
+    ``dtype`` is ``float32``, ``bfloat16``, ``float16`` or ``auto`` (:func:`distill.devices.choose_dtype`); ``device``
+    defaults to the GPU where there is one; ``attention`` is one of transformers' names;
     ``quantization`` is a config of transformers for weights of fewer bits.
 
     Raises:
@@ -109,9 +110,9 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None, att
     import torch
     from transformers import AutoModelForCausalLM
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or devices.torch_device()
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+        dtype = devices.choose_dtype(dtype, () if device == "cpu" else devices.visible(), "inference")
     try:
         model = load_whole(
             AutoModelForCausalLM, folder, dtype=getattr(torch, dtype), attn_implementation=attention,

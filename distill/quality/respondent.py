@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 
 from distill.config.schema import SamplingConfig, TeacherEngine
 from distill.config.sections.base import decisive
-from distill.engines import open_engine
+from distill.engines import computed, devices_of_engine, open_engine, settled
 from distill.engines.base import Output, Request, Sampling
+from distill.leases import leased
 from distill.models.weights import Weights
 from distill.process import call_in_process
 from distill.tokenization import VERSION as TOKENIZATION
@@ -42,8 +43,8 @@ class Respondent:
                 "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat,
                 "tokenization": TOKENIZATION}
 
-    def answers(self, questions: Sequence[Question], log: Path) -> list[Output]:
-        """Return the answers in the order of the questions; a traceback goes to ``log``.
+    def answers(self, questions: Sequence[Question], log: Path) -> tuple[list[Output], dict[str, str]]:
+        """Return the answers in the order of the questions, and what they were computed with; tracebacks go to ``log``.
 
         Raises:
             InputError, RunError: as :func:`distill.engines.open_engine`.
@@ -53,8 +54,9 @@ class Respondent:
         spec = {"folder": str(folder) if folder else None, "engine": self.engine.model_dump(mode="json"),
                 "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat,
                 "questions": [asdict(question) for question in questions]}
-        found = call_in_process("distill.quality.respondent:answer", spec, log)
-        return [Output(**output) for output in found["outputs"]]
+        with leased(devices_of_engine(self.engine)):
+            found = call_in_process("distill.quality.respondent:answer", spec, log)
+        return [Output(**output) for output in found["outputs"]], found["computed"]
 
 
 def answer(spec: dict[str, Any]) -> dict[str, Any]:
@@ -67,9 +69,11 @@ def answer(spec: dict[str, Any]) -> dict[str, Any]:
     requests = [Request(item["id"], item["prompt"], sampling, spec["chat"], item["seed"], tuple(item["choices"]),
                         item["pattern"]) for item in spec["questions"]]
     folder = Path(spec["folder"]) if spec["folder"] else None
-    with open_engine(TypeAdapter(TeacherEngine).validate_python(spec["engine"]), folder) as engine:
+    config = settled(TypeAdapter(TeacherEngine).validate_python(spec["engine"]))
+    with open_engine(config, folder) as engine:
         outputs = engine.generate(requests)
-    return {"outputs": [{**asdict(output), "text": _writable(output.text)} for output in outputs]}
+    return {"outputs": [{**asdict(output), "text": _writable(output.text)} for output in outputs],
+            "computed": computed(config)}
 
 
 def _writable(text: str) -> str:

@@ -62,12 +62,12 @@ def check_gold(
               "structured": teacher.structured, "reader": READER, **asked.to_json()}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        outputs = asked.answers([_asked(item.prompt, teacher) for item in questions],
-                                run / "logs" / "quality-gold.log")
+        outputs, computed = asked.answers([_asked(item.prompt, teacher) for item in questions],
+                                          run / "logs" / "quality-gold.log")
         answers = read_answers(questions, outputs)
         write_records(folder / _ANSWERS, GoldAnswer, answers)
         write_json(folder / _SCORES, score_gold(questions, answers, seed))
-        return [_account("gold", [item.problem for item in answers])], _tokens(outputs)
+        return [_account("gold", [item.problem for item in answers])], {**_tokens(outputs), "computed": computed}
 
     return run_stage(run / FOLDER / "gold", inputs, work, on_change)
 
@@ -105,12 +105,13 @@ def judge_analyses(
         if not analyses:
             raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
                              "quality.judge to null, or look with 'distill status' why there are none.")
-        outputs = judge.answers([Question(item.prompt_id, judge_prompt(item.task, item.answer)) for item in analyses],
-                                run / "logs" / "quality-judge.log")
+        outputs, computed = judge.answers(
+            [Question(item.prompt_id, judge_prompt(item.task, item.answer)) for item in analyses],
+            run / "logs" / "quality-judge.log")
         verdicts = read_verdicts(analyses, outputs)
         write_records(folder / _ANSWERS, Verdict, verdicts)
         write_json(folder / _SCORES, score_verdicts(verdicts, seed))
-        return [_account("judge", [item.problem for item in verdicts])], _tokens(outputs)
+        return [_account("judge", [item.problem for item in verdicts])], {**_tokens(outputs), "computed": computed}
 
     return run_stage(run / FOLDER / "judge", inputs, work, on_change)
 

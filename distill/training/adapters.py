@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from distill import devices
 from distill.config.schema import Train
 from distill.errors import InputError, RunError
 from distill.models import load_model
@@ -21,7 +22,8 @@ def load_student(config: Train, folder: Path, attention: str) -> Any:
         return load_model(folder, "float32", "cpu", attention)
     import torch
 
-    if not torch.cuda.is_available():
+    there = devices.visible()
+    if not there:
         raise InputError("train.method is qlora, whose 4-bit weights need an NVIDIA GPU, and there is none here. Use "
                          "lora, which trains the same adapters on weights as they are, or a machine with a GPU.")
     try:
@@ -31,9 +33,10 @@ def load_student(config: Train, folder: Path, attention: str) -> Any:
                          "(pip install bitsandbytes), or use lora.") from error
     from transformers import BitsAndBytesConfig
 
-    return load_model(folder, "bfloat16", f"cuda:{os.environ.get('LOCAL_RANK', 0)}", attention, BitsAndBytesConfig(
+    dtype = devices.choose_dtype("auto", there, "inference")  # of what is frozen
+    return load_model(folder, dtype, f"cuda:{os.environ.get('LOCAL_RANK', 0)}", attention, BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16))
+        bnb_4bit_compute_dtype=getattr(torch, dtype)))
 
 
 def adapter_of(config: Train, model: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill import devices
 from distill.config.schema import StageTraining, Train
 from distill.errors import InputError
 
@@ -57,20 +58,22 @@ def batch_plan(global_batch_size: int, device_batch_size: int, world_size: int =
 
 
 def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints: Path, seed: int,
-                  world_size: int = 1, evaluate_at_start: bool = False) -> "SFTConfig":
+                  world_size: int = 1, evaluate_at_start: bool = False, bfloat16: bool = False) -> "SFTConfig":
     """Return the arguments for TRL (Tables 16 to 21 name the optimiser's; the others are ours).
 
     ``n_rows`` is the number of training rows, from which the points of the loss curves are computed. Weights are
-    always float32; bfloat16 (:func:`in_bfloat16`) is autocast over them, because updates as small as
-    these learning rates make vanish in bfloat16 weights.
+    always float32; ``bfloat16`` (:func:`in_bfloat16`) is autocast over them, because updates as small as
+    these learning rates make vanish in bfloat16 weights. DeepSpeed is told so by
+    :func:`distill.training.zero.keep_float32`.
 
     Raises:
         InputError: the batch sizes do not divide.
     """
-    import torch
     from trl import SFTConfig
 
-    on_gpu = torch.cuda.is_available()
+    from distill.training.zero import launched_with_deepspeed
+
+    on_gpu = bool(devices.visible())
     plan = batch_plan(stage.global_batch_size, config.device_batch_size, world_size)
     steps = plan.total_steps(n_rows, stage.num_train_epochs)
     return SFTConfig(
@@ -86,7 +89,7 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
         per_device_eval_batch_size=plan.device_batch_size,
         gradient_accumulation_steps=plan.accumulation,
         gradient_checkpointing=config.gradient_checkpointing,
-        bf16=in_bfloat16(config.dtype, on_gpu),
+        bf16=bfloat16 and not launched_with_deepspeed(),
         use_cpu=not on_gpu,
         optim="adamw_torch_fused",
         seed=seed,
@@ -112,33 +115,35 @@ def sft_arguments(config: Train, stage: StageTraining, n_rows: int, checkpoints:
     )
 
 
-def in_bfloat16(dtype: str, on_gpu: bool) -> bool:
+def in_bfloat16(dtype: str, before: str | None = None) -> bool:
     """Say whether a model computes in bfloat16 (over float32 weights): with ``auto``, where that is fast.
 
-    On a CPU with AMX it takes two thirds of the time of float32; on one without, it would take longer.
+    On a CPU with AMX it takes two thirds of the time of float32; on one without, it would take longer. GPUs that do not
+    know bfloat16 compute in float32, and a warning says so. ``before`` is what a training that goes on was begun with.
     """
     import torch
 
-    if dtype != "auto":
-        return dtype == "bfloat16"
-    return on_gpu or torch.cpu._is_amx_tile_supported()
+    there = devices.visible()
+    if dtype == "auto" and before is None and not there:
+        return torch.cpu._is_amx_tile_supported()
+    return devices.choose_dtype(dtype, there, "training", before) == "bfloat16"
 
 
-def attention_of(config: Train, on_gpu: bool) -> str:
-    """Return the attention, by transformers' name.
+def attention_of(config: Train, bfloat16: bool) -> str:
+    """Return the attention, by transformers' name; ``bfloat16``: what is computed in, without which flash is not.
 
     Raises:
         InputError: flash attention is asked for, but not there.
     """
     from importlib.util import find_spec
 
-    there = on_gpu and find_spec("flash_attn") is not None
+    there = bool(devices.visible()) and find_spec("flash_attn") is not None
     if config.attention == "flash_attention_2" and not there:
         raise InputError("train.attention is flash_attention_2, which needs a GPU and the package flash-attn. Install "
                          "it, or set it to auto.")
     if config.attention != "auto":
         return config.attention
-    return "flash_attention_2" if there and in_bfloat16(config.dtype, on_gpu) else "sdpa"
+    return "flash_attention_2" if there and bfloat16 else "sdpa"
 
 
 def evaluation_steps(total_steps: int) -> list[int]:

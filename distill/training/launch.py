@@ -17,11 +17,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from distill import devices, forks, leases
 from distill.config.schema import Train
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError, ProcessDiedError, RunError
-from distill.gpus import visible_gpus
-from distill.nursery import die_with
+from distill.fork_server import die_with
 from distill.storage import read_json, read_text, write_json
 from distill.training.arguments import batch_plan
 from distill.training.checkpoints import FOLDER
@@ -85,6 +85,19 @@ def cluster_of(name: str) -> Cluster:
     return Cluster(path, processes, machines, bool(said.get("use_cpu")), int(deepspeed.get("zero_stage", 0)))
 
 
+def refuse_too_few_gpus(cluster: Cluster) -> None:
+    """Refuse a config with more processes on GPUs than there are here.
+
+    Raises:
+        InputError: it has.
+    """
+    gpus = len(devices.visible())
+    if gpus < cluster.gpus_here:
+        raise InputError(f"train.launch is {cluster.path.stem}, which starts {cluster.processes_here} processes on "
+                         f"this machine, one a GPU, but {gpus} GPUs are visible here. Name another config, or write "
+                         "one with 'accelerate config' and give its path.")
+
+
 def launch(spec: dict[str, Any]) -> dict[str, Any]:
     """Train as :func:`distill.training.worker.train`, in the processes of ``spec['train']['launch']``.
 
@@ -98,7 +111,7 @@ def launch(spec: dict[str, Any]) -> dict[str, Any]:
 
     config = Train.model_validate(spec["train"])
     cluster = cluster_of(str(config.launch))
-    _check(cluster, config, spec["stage"])
+    check(cluster, config, spec["stage"])
     tokenized(spec)  # once, before there are several to do it
     folder = Path(spec["out"]) / FOLDER
     order = {"spec": spec, "attempt": uuid.uuid4().hex, "said": str(folder / f"said-{uuid.uuid4().hex[:8]}")}
@@ -146,7 +159,10 @@ def _take_part(order: dict[str, Any], folder: Path, machine: int) -> None:
             raise InputError(f"On machine {machine} there is no {spec['start_model']}, the model that training begins "
                              "with. It must be at the same path on each machine: name a folder on the shared disk as "
                              "student.model.name, or set HF_HOME to one and download the model there.")
-        _run(cluster_of(spec["train"]["launch"]), order, folder, machine)
+        cluster = cluster_of(spec["train"]["launch"])
+        refuse_too_few_gpus(cluster)
+        with leases.leased(cluster.gpus_here):
+            _run(cluster, order, folder, machine)
     except (InputError, RunError) as error:  # the first machine says what to do; we wait for its next attempt
         print(f"machine {machine}: {error}", file=sys.stderr, flush=True)
         kind = "input" if isinstance(error, InputError) else "run"
@@ -154,16 +170,17 @@ def _take_part(order: dict[str, Any], folder: Path, machine: int) -> None:
             "kind": kind, "error": str(error), "rank": f"machine {machine}", "at": time.time()})
 
 
-def _check(cluster: Cluster, config: Train, stage: str) -> None:
+def check(cluster: Cluster, config: Train, stage: str) -> None:
+    """Refuse what could not work, before anything starts.
+
+    Raises:
+        InputError: batches cannot be shared out, adapters not be merged, or there are too few GPUs.
+    """
     batch_plan(getattr(config, stage).global_batch_size, config.device_batch_size, cluster.processes)
     if config.method != "full" and cluster.zero_stage == 3:
         raise InputError(f"train.method is {config.method}, whose adapters cannot be merged out of ZeRO-3's parts. Use "
                          "a config with ZeRO-2, such as 8gpu-zero2: adapters need little memory.")
-    gpus = len(visible_gpus())
-    if gpus < cluster.gpus_here:
-        raise InputError(f"train.launch is {config.launch}, which starts {cluster.processes_here} processes on this "
-                         f"machine, one a GPU, but {gpus} GPUs are visible here. Name another config, or write one "
-                         "with 'accelerate config' and give its path.")
+    refuse_too_few_gpus(cluster)
 
 
 def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) -> dict[str, Any]:
@@ -175,7 +192,8 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             [sys.executable, "-P", "-m", "distill.training.launch", str(os.getpid()), *_options(cluster, machine),
              "-m", "distill.training.rank", str(folder / _ORDER)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
-                **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                **forks.environment_of(leases.in_force().environment),
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "SENTIDISTILL_SCREEN": f"/proc/{os.getpid()}/fd/2"})
         while True:  # a sign of life, by which other machines know this order from one whose machine died
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,11 +1,13 @@
 """What a training is going to do, before it does it: rows, tokens, steps, padding, memory against the device."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from distill import devices
 from distill.config.schema import Train
 from distill.errors import InputError
 from distill.training.arguments import BatchPlan
@@ -89,11 +91,9 @@ def preflight(config: Train, rows: Tokenized, lengths: list[int], plan: BatchPla
 
 def device_memory() -> tuple[str, int]:
     """Return what this process trains on, and its memory in bytes: a GPU's, or what this machine has to give."""
-    import torch
-
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return properties.name, properties.total_memory
+    if there := devices.visible():
+        device = there[int(os.environ.get("LOCAL_RANK", 0)) % len(there)]
+        return device.model, device.memory
     limit = _CGROUP.read_text().strip() if _CGROUP.exists() else "max"
     total = psutil.virtual_memory().total
     return "this machine's memory", min(total, int(limit)) if limit.isdecimal() else total

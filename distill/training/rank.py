@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from distill.errors import InputError, RunError
-from distill.nursery import die_with
+from distill.fork_server import die_with
 from distill.storage import json_text, read_json, write_text
 
 

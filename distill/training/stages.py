@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.schema import Train
+from distill.forks import refuse_foreign_job
+from distill.leases import leased
 from distill.ledger import Ledger
 from distill.process import call_in_process
 from distill.run_folder import remove
@@ -14,6 +16,7 @@ from distill.storage import write_json
 from distill.tokenization import VERSION as TOKENIZATION
 from distill.training.checkpoints import FOLDER, claim
 from distill.training.dataset import rows_of
+from distill.training.launch import check, cluster_of
 from distill.training.lineage import checked_ancestors, write_lineage
 
 Stage = Literal["knowdist", "icldist", "unified"]
@@ -50,11 +53,18 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
-        target = "distill.training.launch:launch" if config.launch else "distill.training.worker:train"
-        result = call_in_process(target, {
+        spec = {
             "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
-            "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed},
-            folder / "error.log")
+            "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed}
+        refuse_foreign_job()
+        if config.launch:
+            cluster = cluster_of(config.launch)
+            check(cluster, config, stage)
+            with leased(cluster.gpus_here):
+                result = call_in_process("distill.training.launch:launch", spec, folder / "error.log")
+        else:
+            with leased(1):
+                result = call_in_process("distill.training.worker:train", spec, folder / "error.log")
         account = result["ledger"]
         ledger = Ledger(f"train/{stage}", "rows", account["n_in"], account["n_out"])
         ledger.dropped.update(account["dropped"])

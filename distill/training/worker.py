@@ -8,14 +8,19 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from distill import devices
 from distill.config.schema import StageTraining, Train
 from distill.errors import InputError, RunError
+from distill.offline import go_offline
 from distill.storage import read_json
 from distill.training import checkpoints as saved
 from distill.training.dataset import Tokenized
 from distill.training.memory import Sharing
+
+if TYPE_CHECKING:
+    from distill.training.preflight import Preflight
 
 WORLD = "WORLD_SIZE"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -38,12 +43,17 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
 
     from distill.models import load_tokenizer
     from distill.training.adapters import merged
+    from distill.training.arguments import in_bfloat16
     from distill.training.export import save_model
+    from distill.training.zero import zero_stage
 
     config, stage, out = Train.model_validate(spec["train"]), spec["stage"], Path(spec["out"])
     start_model, folder = Path(spec["start_model"]), out / saved.FOLDER
     resume = saved.newest_whole(folder, delete=os.environ.get("RANK", "0") == "0")
-    trainer, clock, forecast, before = _build_trainer(config, stage, start_model, rows, folder, spec["seed"], resume)
+    before = read_json(resume / saved.WHOLE) if resume else None
+    bfloat16 = in_bfloat16(config.dtype, before and before.get("dtype"))
+    trainer, clock, forecast, found = _build_trainer(config, stage, start_model, rows, folder, spec["seed"], before,
+                                                     bfloat16)
     try:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     except torch.OutOfMemoryError as error:
@@ -54,12 +64,12 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     _check_every_row_was_trained(trainer)
     given = trainer.tokens_since_start()
     model = trainer.accelerator.unwrap_model(trainer.model)
-    weights = _whole_weights(trainer, model) if _zero_stage(trainer.args) else None
+    weights = _whole_weights(trainer, model) if zero_stage(trainer.args) else None
     if trainer.is_world_process_zero():
         shutil.copyfile(rows.drops, out / rows.drops.name)
         # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
         save_model(merged(model, start_model, weights), load_tokenizer(start_model), out,
-                   bfloat16=trainer.args.bf16 and stage != "knowdist",
+                   bfloat16=bfloat16 and stage != "knowdist",
                    weights=weights if config.method == "full" else None)
     trainer.accelerator.wait_for_everyone()
     return {
@@ -70,7 +80,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
             "train_loss": _curve(trainer, "loss"),
             "eval_loss": _curve(trainer, "eval_loss"),
             "rows": rows.n_train, "tokens": rows.n_tokens, "completion_tokens": rows.n_completion_tokens,
-            "longest_row": rows.longest, "preflight": before,
+            "longest_row": rows.longest, "preflight": found.to_json(),
+            "computed": {"dtype": "bfloat16" if bfloat16 else "float32", "device": found.device},
             "useful_tokens_per_second": round(given / clock.seconds, 1) if clock.seconds else None,
             "forecast_seconds": forecast.seconds,
             "seconds": round(time.monotonic() - started, 1),
@@ -92,16 +103,14 @@ def tokenized(spec: dict[str, Any]) -> Tokenized:
 
 def prepare_environment() -> None:
     """Keep libraries off the network and quiet; one process by itself trains on one GPU."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
-        os.environ.setdefault(name, "1")
-    if WORLD not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    go_offline()
+    if WORLD not in os.environ and (there := devices.visible()):
+        os.environ.update(devices.only(there[:1]))
     import warnings
 
-    import torch
     from transformers.utils import logging
 
-    if not torch.cuda.is_available():
+    if not devices.visible():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
         _keep_memory()
 
@@ -124,9 +133,11 @@ def _keep_memory() -> None:
 
 
 def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized, folder: Path, seed: int,
-                   resume: Path | None) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand."""
-    import torch
+                   before: dict[str, Any] | None, bfloat16: bool = False) -> tuple[Any, Any, Any, "Preflight"]:
+    """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand.
+
+    ``before`` is what the checkpoint to go on with says of itself.
+    """
     from datasets import Dataset
     from transformers import PrinterCallback
 
@@ -137,22 +148,24 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     from distill.training.preflight import preflight
     from distill.training.sampling import Arrangement
     from distill.training.trainer import CompletionTrainer
+    from distill.training.zero import keep_float32, zero_stage
 
     hyperparameters: StageTraining = getattr(config, stage)
     world_size = int(os.environ.get(WORLD, "1"))
     arguments = sft_arguments(
         config, hyperparameters, rows.n_train, folder, seed, world_size,
-        evaluate_at_start=bool(rows.n_held_out) and resume is None)
+        evaluate_at_start=bool(rows.n_held_out) and before is None, bfloat16=bfloat16)
+    keep_float32(arguments, bfloat16)
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
     train_rows, held_out = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.held_out))
     found = preflight(config, rows, train_rows.data.column("length").to_pylist()[:rows.n_train], plan,
-                      hyperparameters.num_train_epochs, start_model, seed, arguments.bf16, _sharing(arguments))
+                      hyperparameters.num_train_epochs, start_model, seed, bfloat16, _sharing(arguments))
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
-    made_by = {"zero_stage": _zero_stage(arguments), "world_size": world_size}
-    before = read_json(resume / saved.WHOLE) if resume else None
+    made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
+               "dtype": "bfloat16" if bfloat16 else "float32"}
     _check_same_processes(made_by, before or made_by)
-    model = load_student(config, start_model, attention_of(config, torch.cuda.is_available()))
+    model = load_student(config, start_model, attention_of(config, bfloat16))
     clock, forecast = StepClock(), Forecast(stage)
     callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
                  *([Evaluations()] if rows.n_held_out else [])]
@@ -169,10 +182,10 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     if len(trainer.train_dataset) != rows.n_train + 1:
         raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
                        "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
-    return trainer, clock, forecast, found.to_json()
+    return trainer, clock, forecast, found
 
 
-def _check_same_processes(now: dict[str, int], then: dict[str, int]) -> None:
+def _check_same_processes(now: dict[str, Any], then: dict[str, Any]) -> None:
     """Raise where a checkpoint's optimiser cannot be read: DeepSpeed's is in parts, as many as processes."""
     same_parts = now["world_size"] == then["world_size"] or not now["zero_stage"]
     if now["zero_stage"] != then["zero_stage"] or not same_parts:
@@ -183,14 +196,11 @@ def _check_same_processes(now: dict[str, int], then: dict[str, int]) -> None:
             "it was begun with, or delete that folder to train anew.")
 
 
-def _zero_stage(arguments: Any) -> int:
-    plugin = getattr(arguments, "deepspeed_plugin", None)
-    return plugin.zero_stage if plugin is not None else 0
-
-
 def _sharing(arguments: Any) -> Sharing:
     """Return what DeepSpeed shares out among the processes, and what it keeps in the machine's memory."""
-    if not _zero_stage(arguments):
+    from distill.training.zero import zero_stage
+
+    if not zero_stage(arguments):
         return Sharing(arguments.world_size)
     plugin = arguments.deepspeed_plugin
     aside = {part for part in ("optimizer", "param") if str(getattr(plugin, f"offload_{part}_device", None)) not in (

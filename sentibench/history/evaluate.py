@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Evaluate, OpenAIEngine, TeacherEngine
-from distill.engines import identity
+from distill.engines import devices_of_engine, identity
 from distill.hashing import fingerprint
+from distill.leases import leased
 from distill.process import call_in_process
 from distill.run_folder import file_part
 from distill.storage import atomic_path
@@ -54,10 +55,11 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     if subject.measured:
         _take(subject.measured, out, [result_name(task.name, seed) for task in selected for seed in config.seeds],
               [task.name for task in selected])
-    call_in_process("sentibench.worker:evaluate", {
-        "name": subject.name, "model_folder": str(subject.folder or ""), "model_id": subject.weights,
-        "tasks": [task.ref for task in selected], "data_dir": config.data_dir, "out_dir": str(out),
-        "engine": engine.model_dump(mode="json"), **settings}, out / "error.log")
+    with leased(devices_of_engine(engine)):
+        call_in_process("sentibench.worker:evaluate", {
+            "name": subject.name, "model_folder": str(subject.folder or ""), "model_id": subject.weights,
+            "tasks": [task.ref for task in selected], "data_dir": config.data_dir, "out_dir": str(out),
+            "engine": engine.model_dump(mode="json"), **settings}, out / "error.log")
     return out
 
 

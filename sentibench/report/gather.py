@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill import __version__
+from distill import __version__, devices
 from distill.config.schema import Config
 from distill.errors import InputError
 from distill.finished import MARKER, is_finished, require_whole
@@ -108,7 +108,8 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {"python": platform.python_version(), "system": platform.system(), "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)), "gpus": _gpus(), "versions": tools}
+            "cores": len(os.sched_getaffinity(0)), "gpus": [device.model for device in devices.visible()],
+            "versions": tools}
 
 
 def _how_evaluated(markers: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +161,3 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -49,13 +49,17 @@ def _check_address(url: str) -> None:
         raise ValueError("base_urls must hold addresses like http://host:8000/v1")
 
 
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number formats of an engine; ``auto``: as :func:`distill.devices.choose_dtype` says, of the device that computes."""
+
+
 class TransformersEngine(Section):
     """Hugging Face transformers, in process. Runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
     batch_tokens: int = operational(
         32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DType = "auto"
     max_model_len: int | None = Field(None, ge=16)
 
 
@@ -63,7 +67,7 @@ class VllmEngine(Section):
     """vLLM in a process of its own. ``kv_cache_gb`` counts on CPU, ``gpu_memory_utilization`` on GPU."""
 
     kind: Literal["vllm"]
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DType = "auto"
     tensor_parallel_size: Processes = operational(1)
     pipeline_parallel_size: Processes = operational(1)
     max_model_len: int | None = Field(None, ge=16)

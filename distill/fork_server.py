@@ -1,6 +1,6 @@
-"""The nursery: a process that imports torch and transformers once and nothing more (no model, no CUDA), and forks.
+"""The fork server: a process that imports torch and transformers once and nothing more (no model, no CUDA), and forks.
 
-``python -m distill.nursery PARENT`` reads a JSON line for each fork that :mod:`distill.process` wants, and writes one
+``python -m distill.fork_server PARENT`` reads a JSON line for each fork that :mod:`distill.forks` wants, and writes one
 when it has begun and one when it has ended. It dies with the process PARENT, and its forks with it.
 """
 
@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,21 @@ from typing import Any
 from distill.errors import InputError, RunError, may_pass
 from distill.storage import json_text, write_text
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 
 
 def serve(parent: int) -> None:
     """Fork for every line of the input; say each fork's process id, and its exit status when it has ended."""
     die_with(parent)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what forks leave behind is reaped here, so that it is gone
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is for the error stream
     for name in _PRELOADED:
         with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
             importlib.import_module(name)
-    nursery, numbers, pieces = os.getpid(), {}, []  # type: tuple[int, dict[int, int], list[bytes]]
+    server, numbers, pieces = os.getpid(), {}, []  # type: tuple[int, dict[int, int], list[bytes]]
     awake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
@@ -47,9 +49,8 @@ def serve(parent: int) -> None:
         ready, _, _ = select.select([0, awake], [], [])
         if awake in ready:
             os.read(awake, 4096)
-            for pid in list(numbers):
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
+            for pid, status in _ended():
+                if pid in numbers:  # else what a fork left behind
                     say(number=numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
         if 0 not in ready:
             continue
@@ -71,14 +72,23 @@ def serve(parent: int) -> None:
                     os.close(descriptor)
                 os.open(os.devnull, os.O_RDONLY)
                 os.setpgid(0, 0)
-                die_with(nursery)
+                die_with(server)
                 _work(request)
             numbers[pid] = request["number"]
             say(number=request["number"], pid=pid)
 
 
+def _ended() -> Iterator[tuple[int, int]]:
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent, whose id is ``parent``, ends."""
+    """Have the kernel kill this process when its parent, whose id is ``parent``, ends.
+
+    By parent the kernel means the thread that started it: that must be one that lives as long as is wanted.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we could ask to die with it
         os._exit(1)

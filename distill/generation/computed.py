@@ -1,0 +1,40 @@
+"""What a stage's answers are computed with: the number format that ``auto`` stands for, decided once, and the devices.
+
+It decides nothing of whether work is done: on a machine without the devices, finished work is the same work.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill import devices
+from distill.config.schema import TeacherEngine
+from distill.engines import refuse_too_wide
+from distill.errors import InputError
+from distill.hashing import fingerprint
+from distill.leases import Lease
+from distill.storage import read_json, write_json
+
+FILE = "computed.json"
+
+
+def computed_in(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what a stage's answers were computed with, each ``dtype`` and ``device``, the first one first."""
+    try:
+        noted = read_json(folder / FILE)
+        return list(noted["computed"]) if noted["made_for"] == fingerprint(settings) else []
+    except (InputError, KeyError, TypeError):  # none, or a damaged one: it is decided anew
+        return []
+
+
+def settled_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any], lease: Lease) -> TeacherEngine:
+    """Return a stage's engine with its number format: that of the answers there are, where these devices compute it."""
+    if engine.kind == "openai":
+        return engine
+    refuse_too_wide(engine)
+    noted = computed_in(folder, settings)
+    dtype = devices.choose_dtype(engine.dtype, lease.devices, "inference", noted[0]["dtype"] if noted else None)
+    now = {"dtype": dtype, "device": devices.machine(lease.devices)}
+    if now not in noted:
+        write_json(folder / FILE, {"made_for": fingerprint(settings), "computed": [*noted, now]})
+    return engine.model_copy(update={"dtype": dtype})
