@@ -99,7 +99,7 @@ class Pool:
         self._deaths: defaultdict[str, float] = defaultdict(float)
         self._pilots: dict[str, Counter[str]] = {}
         self._pilot_done: Counter[str] = Counter()
-        self._stopping = False
+        self._stopping = self._ever_ready = False
         self.progress = Progress()
 
     def run(self, orders: Sequence[Order], look: Callable[[Progress], bool]) -> bool:
@@ -171,7 +171,7 @@ class Pool:
     def _hear(self, process: _Process, what: str, *rest: Any) -> None:
         process.heard = time.monotonic()
         if what == "ready":
-            process.ready = True
+            process.ready = self._ever_ready = True
             self._meter.ready()
         elif what == "gained":
             self._gained(process, *rest)
@@ -266,8 +266,10 @@ class Pool:
                 raise
             except RunError as error:
                 process.child.close()  # before another gets its shards
-                others = any(other.ready for other in self._processes)
-                if not isinstance(error, ProcessDiedError) and (process.ready or not others):
+                # One that cannot start for a reason of its own (a bad GPU) is tried again while others can.
+                untried = any(place.failed_starts == 0 for place in places if place is not process.place)
+                hopeless = process.ready or not (self._ever_ready or untried)
+                if not isinstance(error, ProcessDiedError) and hopeless:
                     raise
                 self._replace(process, error, places, killed=killed)
             finally:
