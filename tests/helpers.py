@@ -36,3 +36,43 @@ def kill_itself(spec: dict[str, Any]) -> None:
 def write_pid_and_wait(spec: dict[str, Any]) -> None:
     write_text(Path(spec["path"]), str(os.getpid()))
     signal.pause()
+
+
+def leave_shared_memory(spec: dict[str, Any]) -> str:
+    """End without giving a piece of shared memory back, as an engine that is still closing does."""
+    from multiprocessing import shared_memory
+
+    piece = shared_memory.SharedMemory(create=True, size=1 << 12)
+    kept.append(piece)
+    return piece.name
+
+
+kept: list[Any] = []
+
+
+def leave_a_process(spec: dict[str, Any]) -> None:
+    """Leave a process that wants to be asked to end, and says that it was."""
+    import subprocess
+
+    script = f"trap 'echo asked > {spec['path']}; exit' TERM; touch {spec['path']}.ready; while :; do sleep 0.05; done"
+    subprocess.Popen(["sh", "-c", script])
+    while not Path(f"{spec['path']}.ready").exists():
+        pass
+
+
+def server_and_offline(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the process that forked this one, and whether its libraries were imported to be offline."""
+    from huggingface_hub import constants
+
+    return {"server": os.getppid(), "offline": constants.HF_HUB_OFFLINE}
+
+
+def go_offline_late(spec: dict[str, Any]) -> list[bool]:
+    """Return whether the Hub is asked before and after this process is told to stay off the network."""
+    from huggingface_hub import constants, is_offline_mode
+
+    from distill.offline import go_offline
+
+    before = is_offline_mode()
+    go_offline()
+    return [before, is_offline_mode(), constants.HF_HUB_OFFLINE]

@@ -2,10 +2,13 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from distill import engines
 from distill.errors import RunError
+from distill.generation import pool
 from distill.generation.journal import Journal
 from distill.generation.orders import Order
 from distill.generation.run import settings_of
@@ -119,3 +122,33 @@ def test_a_damaged_shard_is_made_again_and_said(
         {name: data for name, (_, data) in before.items() if name.endswith("parquet")}
     assert {name: value for name, value in after.items() if "00002" not in name} == \
         {name: value for name, value in before.items() if "00002" not in name}
+
+
+class PlacedChild(ThreadChild):
+    """One that may have cores of its own."""
+
+    def __init__(self, target: str, spec: dict[str, Any], channel: bool, environment: dict[str, str]) -> None:
+        super().__init__(target, spec, channel, {})
+
+
+@pytest.mark.parametrize(("broken", "ends"), [(1, False), (3, False), (99, True)])
+def test_one_of_several_engines_that_cannot_start_does_not_end_the_stage(
+        tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+        broken: int, ends: bool) -> None:
+    opened, starts = engines.open_engine, []
+
+    def open_engine(*arguments: Any) -> Any:
+        starts.append(1)
+        if len(starts) <= broken and (ends or len(starts) != 2):
+            raise RunError("vLLM could not start: the GPU has fallen off the bus.")
+        return opened(*arguments)
+
+    monkeypatch.setattr(engines, "open_engine", open_engine)
+    monkeypatch.setattr(pool, "Child", PlacedChild)
+    two = TEACHER.model_copy(update={"data_parallel": 2})
+    if ends:
+        with pytest.raises(RunError, match="fallen off the bus"):
+            made(tmp_path, teacher=two)
+        assert len(starts) <= 6
+    else:
+        assert made(tmp_path, teacher=two).ledgers[0].n_in == 40 and "fallen off the bus" in caplog.text
