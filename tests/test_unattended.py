@@ -12,11 +12,14 @@ from distill import devices
 from distill.config.load import load_config
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.process import call_in_process
+from flows import nightly
 from flows.distill import try_again
-from flows.gpus import gpu_slots, gpus_needed, patiently
+from flows.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
 from flows.logs import install, within
+from flows.plan import computing_steps
 from flows.progress import progress_of
 from flows.run import Run, find_config
+from sentibench.history.evaluate import Subject
 from tests.device_helpers import gpus_of
 from tests.stack import Stack
 
@@ -53,6 +56,28 @@ def test_a_step_holds_the_gpus_that_its_engine_is_spread_over(paper: Run) -> Non
     assert spread > 1
     assert [gpus_needed(step, paper) for step in ("collect", "prompts", "generate", "train", "check", "report")] == [
         0, 0, spread, 8, 1, 0], "the paper's config trains on eight, too"
+
+
+def test_a_run_asks_for_what_it_needs_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that teaches itself is evaluated as the student is; nightly counts stages of a pipeline, too."""
+    own = Run(load_config(find_config("ci"), [
+        "teacher.engine={kind: vllm, tensor_parallel_size: 2, pipeline_parallel_size: 2}",
+        "student={kind: pretrained, model: {name: random-tiny}}", "teacher.model.name=random-tiny"]), tmp_path)
+    assert [gpus_needed(step, own) for step in ("generate", "evaluate", "check", "train")] == [4, 1, 1, 1]
+    monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100", 2))
+    with pytest.raises(InputError, match="is 4, but 2 GPUs are visible"):
+        refuse_too_few(own, computing_steps(own))
+    asked: list[int] = []
+
+    def slots(count: int) -> Any:
+        asked.append(count)
+        raise RunError("enough")
+
+    monkeypatch.setattr(nightly, "gpu_slots", slots)
+    with pytest.raises(RunError, match="enough"):
+        nightly.measure.fn(Subject("m", "m", "w"), own.config.evaluate.model_copy(
+            update={"engine": own.config.teacher.engine}), tmp_path)  # type: ignore[union-attr]
+    assert asked == [4]
 
 
 def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
