@@ -67,7 +67,7 @@ def check_gold(
         answers = read_answers(questions, outputs)
         write_records(folder / _ANSWERS, GoldAnswer, answers)
         write_json(folder / _SCORES, score_gold(questions, answers, seed))
-        return [_account("gold", [item.problem for item in answers])], {**_tokens(outputs), "computed": computed}
+        return [_account("gold", [item.problem for item in answers])], _details(outputs, computed)
 
     return run_stage(run / FOLDER / "gold", inputs, work, on_change)
 
@@ -111,7 +111,7 @@ def judge_analyses(
         verdicts = read_verdicts(analyses, outputs)
         write_records(folder / _ANSWERS, Verdict, verdicts)
         write_json(folder / _SCORES, score_verdicts(verdicts, seed))
-        return [_account("judge", [item.problem for item in verdicts])], {**_tokens(outputs), "computed": computed}
+        return [_account("judge", [item.problem for item in verdicts])], _details(outputs, computed)
 
     return run_stage(run / FOLDER / "judge", inputs, work, on_change)
 
@@ -132,6 +132,7 @@ def _account(part: str, problems: Sequence[str]) -> Ledger:
     return Ledger(f"quality/{part}", "examples", len(problems), len(problems) - found.total(), found)
 
 
-def _tokens(outputs: Sequence[Output]) -> dict[str, int]:
+def _details(outputs: Sequence[Output], computed: dict[str, str]) -> dict[str, Any]:
     return {"prompt_tokens": sum(output.n_prompt_tokens for output in outputs),
-            "output_tokens": sum(output.n_output_tokens for output in outputs)}
+            "output_tokens": sum(output.n_output_tokens for output in outputs),
+            **({"computed": computed} if computed else {})}
