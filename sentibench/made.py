@@ -17,10 +17,12 @@ def making(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     engine = result.get("engine") or {}
     decoding = result.get("decoding") or {}
+    dtype = (result.get("computed") or {}).get("dtype")  # what ``auto`` was
     labels = decoding.get("answers") if result["metric"] == _LABEL_METRIC else None
     return {"protocol": result["protocol"], "limit": result.get("limit"), "scorer": result.get("scorer"),
             "engine": {key: value for key, value in engine.items() if key != "version"},
-            **({"labels": labels} if labels else {})}
+            **({"labels": labels} if labels else {}),
+            **({"dtype": dtype} if dtype else {})}
 
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

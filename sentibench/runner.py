@@ -162,7 +162,7 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any], computed
         "protocol": job.protocol, "limit": job.limit, "demonstrations_from": job.pool_source, "seed": job.seed,
         "prompts_sha256": job.depends_on["prompts_sha256"],
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
-        "engine": {**job.depends_on["engine"], **computed}, "decoding": job.depends_on["decoding"],
+        "engine": job.depends_on["engine"], "computed": dict(computed), "decoding": job.depends_on["decoding"],
         "rules": dict(Counter(trace["rule"] for trace in traces if "rule" in trace)),
         "scorer": SCORER, "versions": versions(engine.name), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)

@@ -75,7 +75,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     pending = [job for job in jobs if not job.finished()]
     if pending:
         processed = {"processed_scores": True} if method.penalty not in (None, 1) else {}
-        done = [manifest(job.path)["engine"].get("dtype") for job in jobs if job not in pending]
+        done = [(manifest(job.path).get("computed") or {}).get("dtype") for job in jobs if job not in pending]
         config = settled(asked.engine, done[0] if done else None)
         with run_lock(Path(asked.out_dir)), open_engine(config, Path(asked.model_folder), **processed) as engine:
             run_jobs(engine, asked.name, pending, computed(config))
