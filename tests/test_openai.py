@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distill.config.load import load_config
+from distill.config.load import load_config, save_config
 from distill.config.schema import OpenAIEngine
 from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_taken_from_the_teacher_and_stays_when_the_config_is
     found = load_config(find_config("ci"), engine).teacher.engine
     assert (found.model, found.tokenizer.name) == ("random-tiny", "random-tiny")
     none = load_config(find_config("ci"), [*engine, "teacher.engine.tokenizer=null"])
-    (tmp_path / "again.yaml").write_text(yaml.safe_dump(none.to_json()))
+    save_config(none, tmp_path / "again.yaml")
     assert load_config(tmp_path / "again.yaml") == none and none.teacher.engine.tokenizer is None
 
 
