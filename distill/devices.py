@@ -102,14 +102,14 @@ def choose_dtype(asked: str, devices: Sequence[Device], purpose: Purpose, before
     loses. On processors ``auto`` is float32 (training asks :func:`distill.training.arguments.in_bfloat16` before).
     """
     replaced = "float32" if purpose == "training" or not devices else "float16"
-    if asked == "auto" and before is None:
-        return "bfloat16" if devices and computes("bfloat16", devices) else replaced
-    wanted = asked if asked != "auto" else str(before)
+    if asked == "auto" and not devices and before is None:
+        return "float32"
+    wanted = asked if asked != "auto" else before or "bfloat16"
     if computes(wanted, devices):
         return wanted
     where = " and ".join(sorted({device.model for device in devices})) or "the processor"
     log.warning("%s does not compute in %s: it is %s instead%s.", where, wanted, replaced,
-                "" if asked != "auto" else ", while what is finished was made in the other")
+                ", while what is finished was made in the other" if asked == "auto" and before else "")
     return replaced
 
 

@@ -66,8 +66,8 @@ def test_the_driver_is_asked_by_names_that_its_library_has() -> None:
 
 
 @pytest.mark.parametrize(("asked", "model", "purpose", "before", "chosen", "said"), [
-    ("auto", "A100", "inference", None, "bfloat16", False), ("auto", "V100", "inference", None, "float16", False),
-    ("auto", "V100", "training", None, "float32", False), ("auto", None, "inference", None, "float32", False),
+    ("auto", "A100", "inference", None, "bfloat16", False), ("auto", "V100", "inference", None, "float16", True),
+    ("auto", "V100", "training", None, "float32", True), ("auto", None, "inference", None, "float32", False),
     ("bfloat16", "V100", "inference", None, "float16", True), ("bfloat16", "V100", "training", None, "float32", True),
     ("float32", "V100", "training", None, "float32", False), ("bfloat16", None, "inference", None, "bfloat16", False),
     ("auto", None, "inference", "bfloat16", "bfloat16", False),
