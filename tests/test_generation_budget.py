@@ -17,6 +17,7 @@ from distill.generation.shards import plan_shards
 from distill.generation.status import status
 from distill.generation.usage import Session
 from distill.records import Prompt, read_records
+from distill.run_folder import claim
 from tests.generation_helpers import TEACHER, FakeEngine, made, prompts_of, written
 
 
@@ -142,6 +143,7 @@ WRONG = ["[]", "null", "7", "{", '{"stage": 1}', '{"stage": "knowdist", "devices
 def test_files_of_what_was_spent_and_forecast_that_say_nothing_stop_nothing(
     tmp_path: Path, fake: FakeEngine, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    claim(tmp_path)
     (tmp_path / "usage").mkdir()
     (tmp_path / "usage" / "knowdist-x.json").write_text(wrong)
     (tmp_path / "knowdist").mkdir()

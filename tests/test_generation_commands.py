@@ -1,5 +1,6 @@
 """What people see of generation: how far it is and what it costs, what differs, how it waits to be approved."""
 
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -108,4 +109,4 @@ def test_a_command_that_is_terminated_ends_as_one_that_is_interrupted() -> None:
     assert process.stdout is not None and process.stdout.readline() == "waits\n"
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1 and "Finished work is kept" in said
+    assert process.returncode == 128 + signal.SIGTERM and "Finished work is kept" in said
