@@ -108,5 +108,5 @@ def test_the_stage_asks_every_model_once_and_is_reused(
 def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
     outcome = check_models(HeldOut(labels=0, cases=0), ASKING, {"base": tiny_model}, trained,
                            tmp_path, 42)
-    assert outcome.details == {"models": {}, "labels": 0}
+    assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
     assert read_answers(tmp_path) == {}
