@@ -35,6 +35,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
     from sentibench.runner import check_folder, plan
+    from sentibench.worker import Spec, method_of
 
     named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
     selected = select_tasks([*named, *arguments.task_file])
@@ -48,14 +49,16 @@ def run_command(arguments: argparse.Namespace) -> None:
         data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
     model_id = model_fingerprint(folder)
-    check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out))
-    claim(out, "results")
     spec = {
         "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_id,
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
         "classify": arguments.classify, "max_tokens": arguments.max_tokens,
         "reading": arguments.reading, "out_dir": str(out), "alone": True}
+    method = method_of(Spec.model_validate(spec))
+    check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out,
+                           method))
+    claim(out, "results")
     with leased(1):
         results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),

@@ -10,7 +10,7 @@ import numpy as np
 from distill.errors import InputError
 from distill.intervals import RESAMPLES, draws
 from distill.storage import read_object
-from sentibench.made import making, unlike
+from sentibench.made import making, of_the_models, unlike
 from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2
 from sentibench.registry import ORDER, all_tasks
@@ -116,10 +116,28 @@ def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> V
 
 
 def made_differently(first: Evaluated, second: Evaluated, task: str) -> dict[str, tuple[Any, Any]]:
-    """Return in what the results of two models on a task were made differently (:func:`sentibench.made.unlike`)."""
+    """Return in what the results of two models on a task were made differently (:func:`sentibench.made.unlike`).
+
+    What is the models' own (:func:`models_own`) is left out.
+    """
+    by_making, by_decoding = _unlike(first, second, task)
+    return _but(by_making, of_the_models(by_making)) or _but(by_decoding, of_the_models(by_decoding))
+
+
+def models_own(first: Evaluated, second: Evaluated, task: str) -> dict[str, tuple[Any, Any]]:
+    """Return what two models differ in on a task by themselves: the name they are served under, what they ship."""
+    by_making, by_decoding = _unlike(first, second, task)
+    return of_the_models(by_making) | of_the_models(by_decoding)
+
+
+def _unlike(first: Evaluated, second: Evaluated, task: str) -> tuple[dict[str, tuple[Any, Any]], ...]:
     one, other = (next(iter(model.scores[task].by_seed.values())) for model in (first, second))
     decoding = [{"decoding": result.get("decoding")} for result in (one, other)]
-    return unlike(making(one), making(other)) or unlike(*decoding)
+    return unlike(making(one), making(other)), unlike(*decoding)
+
+
+def _but(found: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in without}
 
 
 def _difference(value: float, sample: np.ndarray) -> Difference:

@@ -8,6 +8,9 @@ from distill.errors import InputError
 from distill.stage import differences
 
 _LABEL_METRIC = "macro_f1"
+_OF_THE_MODEL = ("engine.model", "engine.tokenizer", "decoding.first_tokens_after_penalty",
+                 "decoding.repetition_penalty")
+"""Which model is served, with its tokenizer, and the repetition penalty that it ships: what is compared, no way."""
 
 
 def making(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,9 +38,14 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[
     return {key: (before, after) for key, before, after in found}
 
 
+def of_the_models(found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return what of :func:`unlike` is the models' own: which one is served, and what it ships."""
+    return {key: pair for key, pair in found.items() if f"{key}.".startswith(tuple(f"{own}." for own in _OF_THE_MODEL))}
+
+
 def told(found: Mapping[str, tuple[Any, Any]]) -> str:
     """Say in words what :func:`unlike` found."""
-    return "; ".join(f"{key} {_shown(before)} and {_shown(after)}" for key, (before, after) in found.items())
+    return "; ".join(f"{key} {_shown(key, before)} and {_shown(key, after)}" for key, (before, after) in found.items())
 
 
 def different_ways(bench: Mapping[str, Any]) -> Iterator[str]:
@@ -47,6 +55,7 @@ def different_ways(bench: Mapping[str, Any]) -> Iterator[str]:
         found: dict[str, tuple[Any, Any]] = {}
         for task, made in bench["made"][other].items():
             found |= unlike(bench["made"][first][task], made)
+        found = {key: pair for key, pair in found.items() if key not in of_the_models(found)}
         if found:
             yield (f"'{first}' and '{other}' were evaluated in different ways (in this order: {told(found)}): a "
                    "difference between them need not be the models'.")
@@ -65,12 +74,13 @@ def refuse_mixture(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
         made = {"model": result["model"]["fingerprint"], **making(result)}
         if found := unlike(known, made):
             key, values = next(iter(found.items()))
-            raise InputError(f"{folder} mixes results of the {key}s {' and '.join(sorted(map(_shown, values)))} (in "
+            both = " and ".join(sorted(_shown(key, value) for value in values))
+            raise InputError(f"{folder} mixes results of the {key}s {both} (in "
                              f"{first[key.split('.')[0]]} and {name}), which must not be averaged. Keep them in "
                              "folders of their own.")
         first |= {key: name for key in made if key not in first}
         known |= made
 
 
-def _shown(value: Any) -> str:
-    return "all" if value is None else str(value)
+def _shown(key: str, value: Any) -> str:
+    return str(value) if value is not None else "all" if key == "limit" else "none"

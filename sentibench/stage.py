@@ -21,7 +21,8 @@ from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
 
-_SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured", "reading"}
+SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured", "reading"}
+"""What of a config's part ``evaluate`` decides results, beside tasks, data and engine."""
 
 
 def evaluate_models(
@@ -48,7 +49,7 @@ def evaluate_models(
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
         "texts": texts_id(selected), "scorer": SCORER, "reader": READER,
-        "engines": engines, **config.model_dump(mode="json", include=_SETTINGS)}
+        "engines": engines, **config.model_dump(mode="json", include=SETTINGS)}
 
     refuse_other_models(run / "sentibench", identities, on_change)
 
@@ -63,7 +64,7 @@ def evaluate_models(
                     "tasks": [task.ref for task in selected],
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
-                    **config.model_dump(mode="json", include=_SETTINGS)}
+                    **config.model_dump(mode="json", include=SETTINGS)}
                 with leased(devices_of_engine(engine)):
                     call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
             else:

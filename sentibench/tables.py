@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from sentibench.compare import Difference, Evaluated, Versus, columns_of, made_differently
+from sentibench.compare import Difference, Evaluated, Versus, columns_of, made_differently, models_own
 from sentibench.made import told
 from sentibench.registry import ORDER, all_tasks, known_tasks
 from sentibench.task import CATEGORIES
@@ -111,11 +111,15 @@ def _unlike(first: Evaluated, other: Evaluated) -> list[str]:
         said.append(f"{other.name} and {first.name} were run with different seeds on {', '.join(seeds)}; differences "
                     "are on those that both have.")
     made: dict[str, tuple[object, object]] = {}
+    own: dict[str, tuple[object, object]] = {}
     for task in both:
         made |= made_differently(first, other, task)
+        own |= models_own(first, other, task)
     if made:
         said.append(f"{first.name} and {other.name} were evaluated in different ways (in this order: {told(made)}): a "
                     "difference need not be the models'.")
+    if own:
+        said.append(f"{first.name} and {other.name} differ by themselves, in this order: {told(own)}.")
     return said
 
 

@@ -2,17 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.config.schema import Evaluate
 from distill.errors import InputError
+from sentibench.history import evaluate
 from sentibench.history.picture import draw, series
 from sentibench.history.store import History
 from sentibench.history.verdict import holm, judge, table
+from sentibench.stage import SETTINGS
+from sentibench.worker import Spec
 from tests.result_helpers import first_right, write
 
+DATA = "shipped:data/sentibench"
 P_VALUES = st.dictionaries(st.text(min_size=1, max_size=4), st.floats(0.0, 1.0), min_size=1, max_size=13)
 
 
@@ -70,6 +76,21 @@ def evaluated(history: History, name: str, right: int) -> Path:
         result = json.loads(path.read_text())
         path.write_text(json.dumps({"key": f"{name}{right}", "interval_95": [0, 1], "limit": None, **result}))
     return folder
+
+
+def test_every_setting_that_decides_results_is_part_of_an_evaluation_for_the_history(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs: list[dict[str, Any]] = []
+    monkeypatch.setattr(evaluate, "call_in_process", lambda target, spec, log: specs.append(spec))
+    subject = evaluate.Subject("m", "m", "weights", tmp_path)
+    changed: list[dict[str, Any]] = [{}, {"reading": "paper"}, {"limit": 3}, {"classify": "generate"},
+                                     {"protocol": "paper"}, {"max_tokens": 7}, {"structured": True}]
+    assert {key for change in changed for key in change} == SETTINGS - {"seeds"}  # seeds are added to the same results
+    folders = [evaluate.evaluate_subject(subject, Evaluate(tasks=["sst2"], data_dir=DATA, **change), tmp_path)
+               for change in changed]
+    assert len(set(folders)) == len(changed)
+    for spec, change in zip(specs, changed, strict=True):
+        assert change.items() <= Spec.model_validate(spec).model_dump().items()
 
 
 def test_what_was_measured_before_is_no_news(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from distill.storage import read_json, write_json
 from sentibench.cli import main
 from sentibench.compare import load
 from sentibench.history.verdict import judge
-from sentibench.made import different_ways, unlike
+from sentibench.made import different_ways, making, unlike
 from sentibench.runner import manifest
 from sentibench.tables import notes
 from tests.result_helpers import first_right, write
@@ -45,6 +45,32 @@ def test_results_that_were_made_in_different_ways_are_not_held_against_each_othe
         judge(tmp_path / "a", tmp_path / "b")
     (note,) = [line for line in notes([load(tmp_path / "a"), load(tmp_path / "b")]) if "different ways" in line]
     assert said in note and note.startswith("a and b")
+
+
+SERVED = {"kind": "openai", "model": "student-v1", "tokenizer": {"name": "a"}, "send_tokens": True}
+
+
+@pytest.mark.parametrize(("one", "other", "said"), [
+    ({"engine": SERVED}, {"engine": {**SERVED, "model": "student-v2"}}, "engine.model student-v1 and student-v2"),
+    ({"engine": SERVED}, {"engine": {**SERVED, "tokenizer": None}}, "engine.tokenizer"),
+    ({"decoding": {"answers": "generated"}}, {"decoding": {"answers": "generated", "repetition_penalty": 1.1}},
+     "decoding.repetition_penalty none and 1.1"),
+    ({"decoding": {"answers": "label scores", "first_tokens_after_penalty": 1.0}},
+     {"decoding": {"answers": "label scores", "first_tokens_after_penalty": 1.2}}, "first_tokens_after_penalty"),
+])
+def test_what_the_models_themselves_are_is_compared_and_noted(
+        tmp_path: Path, one: dict[str, Any], other: dict[str, Any], said: str) -> None:
+    write(tmp_path / "a", "sst2", first_right(40), **{**WAY, **one})
+    write(tmp_path / "b", "sst2", first_right(20), **{**WAY, **other})
+    (verdict,) = judge(tmp_path / "a", tmp_path / "b")
+    assert verdict.word == "fell"
+    (note,) = [line for line in notes([load(tmp_path / "a"), load(tmp_path / "b")]) if " differ" in line]
+    assert said in note and "by themselves" in note
+    made = [{"sst2": making(manifest(tmp_path / name / "sst2.seed42.json"))} for name in "ab"]
+    assert not list(different_ways({"models": ["a", "b"], "made": dict(zip("ab", made, strict=True))}))
+    write(tmp_path / "b", "sst2", first_right(20), **{**WAY, **other, "limit": 10})
+    with pytest.raises(InputError, match=r"different ways \(limit"):
+        judge(tmp_path / "a", tmp_path / "b")
 
 
 def test_another_version_of_an_engine_is_no_other_way(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import engines
+from distill import engines, process
 from distill.answers import Answers
 from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
@@ -176,6 +176,23 @@ def test_results_that_do_not_belong_together_are_kept_apart(tmp_path: Path, chan
         check_folder(tmp_path, jobs)
     same = plan("sst2", DATA, "released", [42, 52], 3, "m1", {}, tmp_path)
     check_folder(tmp_path, same)  # the same prompts are asked for more of, or fewer
+
+
+@pytest.mark.parametrize("how", [(), ("--classify", "score"), ("--classify", "generate"),
+                                 ("--classify", "generate", "--max-tokens", "5", "--reading", "paper")])
+def test_the_same_command_again_asks_nothing(
+        how: tuple[str, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HashEngine(" positive")
+    monkeypatch.setattr(process, "call_in_process", lambda target, spec, log: worker.evaluate(spec))
+    monkeypatch.setattr(engines, "open_engine", lambda config, folder, **_: contextlib.nullcontext(engine))
+    command = ["run", "--model", str(tiny_model), "--tasks", "sst2,ssa", "--data-dir", DATA, "--limit", "2",
+               "--seeds", "42", "--out", str(tmp_path), *how]
+    assert main(command) == 0 and len(engine.asked) == 4
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.seed42.json")}
+    assert main(command) == 0 and len(engine.asked) == 4
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.seed42.json")}
+    other = ("--classify", "score") if "generate" in how else ("--classify", "generate")
+    assert main([*command, *other]) == 2
 
 
 def test_memory_settings_are_no_part_of_what_decides_an_answer() -> None:

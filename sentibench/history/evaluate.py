@@ -15,6 +15,7 @@ from distill.storage import atomic_path
 from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import result_name
+from sentibench.stage import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     """
     selected = select_tasks(config.tasks)
     engine: TeacherEngine = subject.endpoint or config.engine
-    settings: dict[str, Any] = config.model_dump(
-        mode="json", include={"protocol", "seeds", "limit", "classify", "max_tokens", "structured"})
+    settings: dict[str, Any] = config.model_dump(mode="json", include=SETTINGS)
     if subject.endpoint and settings["classify"] == "score":
         settings["classify"] = "generate"  # an endpoint shows no scores of labels
     decides = fingerprint([subject.weights, {key: value for key, value in settings.items() if key != "seeds"},

@@ -1,13 +1,15 @@
 """Did a model fall behind the accepted result? Paired bootstrap by task, Holm's correction over the tasks."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import InputError
-from sentibench.compare import load, made_differently, versus
+from sentibench.compare import load, made_differently, models_own, versus
 from sentibench.made import told
 
+log = logging.getLogger("sentidistill.evaluate")
 ALPHA = 0.05
 RESAMPLES = 4_000
 """Enough for Holm: the lowest p-value, 2 in 4,001, times twelve tasks is still far below 0.05."""
@@ -56,6 +58,8 @@ def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdi
         if found := made_differently(before, after, task):
             raise InputError(f"Their answers on {task} were made in different ways ({told(found)}), so a difference "
                              "would not be the model's.")
+        if own := models_own(before, after, task):
+            log.info("On %s, the accepted model and the new one differ by themselves (%s).", task, told(own))
     differ = versus(before, after, RESAMPLES).by_column
     corrected = holm({task: differ[task].p_value for task in tasks})
     return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, differ[task].value,
