@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 log = logging.getLogger("sentidistill.devices")
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
@@ -138,23 +140,41 @@ def installed() -> tuple[Device, ...]:
     except pynvml.NVMLError:  # a driver that is not loaded
         return ()
     try:
-        whole: list[Device] = []
-        parts: list[Device] = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found = _parts(pynvml, handle)
-            parts += found
-            whole += [] if found else [_described(pynvml, handle, str(index), handle)]
-        return (*whole, *parts)
+        return _by_nvml(pynvml)
+    except pynvml.NVMLError as error:
+        log.warning("The driver does not say which GPUs there are (%s): none is used. 'nvidia-smi' may say more.",
+                    error)
+        return ()
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _by_nvml(nvml: Any) -> tuple[Device, ...]:
+    whole: list[Device] = []
+    parts: list[Device] = []
+    hidden = 0
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            found = _parts(nvml, handle)
+            whole += [] if found else [_described(nvml, handle, str(index - hidden), handle)]
+            parts += found
+        except nvml.NVMLError_NoPermission:  # given to others (cgroups): CUDA here does not count it either
+            hidden += 1
+        except nvml.NVMLError as error:
+            log.warning("GPU %d is left out: %s. 'nvidia-smi' may say more.", index, error)
+    return (*whole, *parts)
 
 
 def _described(nvml: Any, handle: Any, name: str, gpu: Any) -> Device:
     uuid = nvml.nvmlDeviceGetUUID(handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(gpu)
-    return Device(name or uuid, uuid, nvml.nvmlDeviceGetName(handle), int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-                  (major, minor))
+    try:
+        memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError_NotSupported:  # it shares the processor's memory
+        memory = int(psutil.virtual_memory().total)
+    return Device(name or uuid, uuid, nvml.nvmlDeviceGetName(handle), memory, (major, minor))
 
 
 def _parts(nvml: Any, gpu: Any) -> list[Device]:

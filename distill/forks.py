@@ -120,15 +120,22 @@ class _Server:
     def begin(self, request: dict[str, Any]) -> Call:
         """Have a fork do what is asked."""
         with self._lock:
-            self._number += 1
-            call = self._calls[self._number] = Call()
             if self._process is None or self._process.stdin is None:
                 raise RuntimeError("The process that forks could not be started.")
+            self._number += 1
+            line = json.dumps({**request, "number": self._number}) + "\n"
+            call = Call()
             try:
-                self._process.stdin.write(json.dumps({**request, "number": self._number}) + "\n")
+                self._calls[self._number] = call
+                self._process.stdin.write(line)
                 self._process.stdin.flush()
             except (BrokenPipeError, ValueError):
                 call.ended(-signal.SIGKILL)
+            except BaseException:  # such as Ctrl-C: half a line may be in the pipe, and nobody would ever end it
+                call.ended(-signal.SIGKILL)
+                self._process.kill()
+                self._process.wait()
+                raise
             return call
 
     @property

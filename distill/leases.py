@@ -9,7 +9,8 @@ import contextlib
 import fcntl
 import logging
 import os
-import tempfile
+import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -23,7 +24,8 @@ from distill.errors import InputError
 FOLDER, _HELD = "SENTIDISTILL_LEASES", "SENTIDISTILL_LEASED"
 """Environment variables: the folder of the locks (by default one that all users of the machine share); and what a
 process's parent has leased for it."""
-_WAIT_SECONDS = 1.0
+_SHARED = "/tmp/sentidistill-leases"
+_WAIT_SECONDS, _OPEN_SECONDS, _TICK = 1.0, 1.0, 0.02
 
 log = logging.getLogger("sentidistill.devices")
 
@@ -46,13 +48,46 @@ class Lease:
         return [Lease(self.devices[start:start + each]) for start in range(0, len(self.devices) - each + 1, each)]
 
 
-_in_force: ContextVar[Lease | None] = ContextVar("lease", default=None)
+class _Held:
+    """A lease that is held until it is let go of; its locks, until those taken out of it are let go of, too."""
+
+    _counting = threading.Lock()
+
+    def __init__(self, lease: Lease, outer: "_Held | None", locks: contextlib.ExitStack) -> None:
+        self.lease, self.outer, self._locks = lease, outer, locks
+        self.is_open, self._inner = True, 0
+        if outer:
+            with self._counting:
+                outer._inner += 1
+
+    def let_go(self) -> None:
+        """End the lease, in whatever order, thread or context."""
+        with self._counting:
+            self.is_open = False
+            last: _Held | None = self
+            while last and not last.is_open and not last._inner:
+                last._locks.close()
+                last = last.outer
+                if last:
+                    last._inner -= 1
+
+
+_in_force: ContextVar[_Held | None] = ContextVar("lease", default=None)
+
+
+def _innermost() -> _Held | None:
+    held = _in_force.get()
+    while held and not held.is_open:
+        held = held.outer
+    return held
 
 
 def in_force() -> Lease:
     """Return the lease under which this code runs, its own or its parent process's; one without devices for none."""
+    if held := _innermost():
+        return held.lease
     there = devices.visible()
-    return _in_force.get() or Lease(there if there and os.environ.get(_HELD) == _uuids(there) else ())
+    return Lease(there if there and os.environ.get(_HELD) == _uuids(there) else ())
 
 
 def _uuids(some: Sequence[Device]) -> str:
@@ -76,13 +111,17 @@ def leased(count: int, most: int | None = None) -> Iterator[Lease]:
         return
     refuse_more_than(there, count)
     most = max(count, most or 0)
-    with contextlib.ExitStack() as held:
-        lease = Lease(ours[:most] or _taken(there, count, most, held))
-        token = _in_force.set(lease)
-        try:
-            yield lease
-        finally:
-            _in_force.reset(token)
+    with contextlib.ExitStack() as locks:
+        lease = Lease(ours[:most] or _taken(there, count, most, locks))
+        held = _Held(lease, _innermost(), locks.pop_all())
+    _in_force.set(held)
+    try:
+        yield lease
+    finally:
+        # Not by a token: where it is let go of may be another context (a pool's thread, a notebook's next cell).
+        held.let_go()
+        if _in_force.get() is held:
+            _in_force.set(held.outer)
 
 
 def refuse_more_than(there: Sequence[Device], count: int) -> None:
@@ -101,7 +140,7 @@ def refuse_more_than(there: Sequence[Device], count: int) -> None:
 
 def folder() -> Path:
     """Return where the locks of this machine's devices are."""
-    return Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "sentidistill-leases")
+    return Path(os.environ.get(FOLDER) or _SHARED)  # not by TMPDIR, which differs between users and sessions
 
 
 def _taken(there: Sequence[Device], least: int, most: int, held: contextlib.ExitStack) -> tuple[Device, ...]:
@@ -135,16 +174,48 @@ def _locked(device: Device, held: contextlib.ExitStack) -> bool:
 
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[int]:
-    """Open a lock's file, which may be another user's: reading it is enough to lock it."""
-    there = folder()
-    with contextlib.suppress(FileExistsError):
-        there.mkdir(parents=True)
-        there.chmod(0o1777)
-    path = there / "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Open a lock's file, which may be another user's: reading it is enough to lock it.
+
+    Raises:
+        InputError: it cannot be opened, or made.
+    """
+    path = folder() / "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
+    until = time.monotonic() + _OPEN_SECONDS
+    while True:
+        try:
+            descriptor = _open(path)
+            break
+        except OSError as error:
+            # Who makes it, or the folder, needs a moment until others may use it.
+            if not isinstance(error, PermissionError) or time.monotonic() > until:
+                raise InputError(f"The lock {path}, by which GPUs are shared on this machine, cannot be opened "
+                                 f"({error.strerror}). Every user must be able to write into its folder and to read "
+                                 f"it; remove what is in the way, or name another folder for all with {FOLDER}."
+                                 ) from error
+        time.sleep(_TICK)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open a file for reading, made if need be; what is made here is for all users, whatever the umask."""
+    made = False
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(parents=True)
+        made = True
+    # The shared one may be left by one of ours that was killed just then; another may be somebody's own.
+    if made or (str(path.parent) == _SHARED and path.parent.stat().st_uid == os.geteuid()):
+        path.parent.chmod(0o1777)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o644:
+            os.fchmod(descriptor, 0o644)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -7,7 +7,10 @@ import multiprocessing
 import os
 import re
 import signal
+import stat
+import tempfile
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,63 @@ def test_the_driver_is_asked_by_names_that_its_library_has() -> None:
 
     asked = set(re.findall(r"\b(?:pynvml|nvml)\.(\w+)", Path(devices.__file__).read_text(encoding="utf-8")))
     assert len(asked) > 8 and all(hasattr(pynvml, name) for name in asked)
+
+
+class Driver:
+    """NVML of a machine with the four GPUs of ``refuses``: what each refuses, and with which error."""
+
+    def __init__(self, **refuses: int) -> None:
+        import pynvml
+
+        self.nvml, self.refuses = pynvml, refuses
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {"nvmlDeviceGetCount": lambda: 4, "nvmlDeviceGetHandleByIndex": lambda index: index,
+                   "nvmlDeviceGetUUID": lambda index: f"GPU-{index}", "nvmlDeviceGetName": lambda index: "NVIDIA A100",
+                   "nvmlDeviceGetCudaComputeCapability": lambda index: (8, 0),
+                   "nvmlDeviceGetMigMode": lambda index: [0],
+                   "nvmlDeviceGetMemoryInfo": lambda index: types.SimpleNamespace(total=80 << 30)}
+        if name not in answers:
+            return getattr(self.nvml, name)
+
+        def answer(*index: int) -> Any:
+            if name in self.refuses and index in ((), (1,)):
+                raise self.nvml.NVMLError(self.refuses[name])
+            return answers[name](*index)
+
+        return answer
+
+
+def test_a_gpu_that_is_another_s_is_not_counted_and_a_broken_one_is_left_out_with_a_word(
+        caplog: pytest.LogCaptureFixture) -> None:
+    import psutil
+    import pynvml
+
+    hidden = devices._by_nvml(Driver(nvmlDeviceGetHandleByIndex=pynvml.NVML_ERROR_NO_PERMISSION))
+    assert [(one.name, one.uuid) for one in hidden] == [("0", "GPU-0"), ("1", "GPU-2"), ("2", "GPU-3")]
+    assert not caplog.text
+    unified = devices._by_nvml(Driver(nvmlDeviceGetMemoryInfo=pynvml.NVML_ERROR_NOT_SUPPORTED))
+    assert [one.memory for one in unified] == [80 << 30, psutil.virtual_memory().total, 80 << 30, 80 << 30]
+    assert not caplog.text
+    for asked in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUUID"):
+        caplog.clear()
+        lost = devices._by_nvml(Driver(**{asked: pynvml.NVML_ERROR_GPU_IS_LOST}))
+        assert [(one.name, one.uuid) for one in lost] == [("0", "GPU-0"), ("2", "GPU-2"), ("3", "GPU-3")]
+        assert "GPU 1 is left out" in caplog.text
+
+
+def test_a_driver_that_does_not_answer_is_said_and_none_is_used(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    import pynvml
+
+    def refuse() -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+    for name, does in {"nvmlInit": lambda: None, "nvmlDeviceGetCount": refuse, "nvmlShutdown": refuse}.items():
+        monkeypatch.setattr(pynvml, name, does)
+    monkeypatch.setattr(devices, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda _: None)
+    assert devices.installed.__wrapped__() == () and "does not say which GPUs" in caplog.text
 
 
 @pytest.mark.parametrize(("asked", "model", "purpose", "before", "chosen", "said"), [
@@ -173,6 +233,55 @@ def test_without_devices_a_lease_is_empty_and_nobody_waits(monkeypatch: pytest.M
     monkeypatch.setattr(devices, "installed", lambda: ())
     with leased(8) as lease, leased(1):
         assert lease == Lease() and lease.environment == {}
+
+
+def test_locks_are_for_every_user_of_the_machine_whatever_the_umask_and_tmpdir(
+        eight: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        (tmp_path / "leases").mkdir()  # as one that was killed has left it
+        (tmp_path / "leases" / "GPU-0000-A100").touch()
+        monkeypatch.setattr(leases, "_SHARED", str(tmp_path / "leases"))
+        with leased(2):
+            assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "leases").iterdir()} == {
+                "trying": 0o644, "GPU-0000-A100": 0o644, "GPU-0001-A100": 0o644}
+            assert stat.S_IMODE((tmp_path / "leases").stat().st_mode) == 0o1777
+    finally:
+        os.umask(before)
+    monkeypatch.undo()
+    monkeypatch.delenv(leases.FOLDER, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert leases.folder() == Path("/tmp/sentidistill-leases")
+
+
+def test_a_lock_that_cannot_be_opened_is_said(eight: None, tmp_path: Path) -> None:
+    (tmp_path / "leases").write_text("in the way")
+    with pytest.raises(InputError, match=r"GPUs are shared.*cannot be opened.*SENTIDISTILL_LEASES"), leased(1):
+        pass
+
+
+def test_a_lease_may_be_let_go_of_in_any_order_and_context(eight: None) -> None:
+    first, second = leased(4), leased(2)
+    outer = first.__enter__()
+    inner = second.__enter__()
+    first.__exit__(None, None, None)
+    assert leases.in_force() == inner, "it is still held"
+    others = contextlib.ExitStack()
+    assert not {one.uuid for one in leases._taken(devices.visible(), 4, 8, others)} & {
+        one.uuid for one in outer.devices}, "and so are its locks"
+    others.close()
+    second.__exit__(None, None, None)
+    assert leases.in_force() == Lease()
+    third = leased(8)
+    contextvars.copy_context().run(third.__enter__)
+    third.__exit__(None, None, None)
+    fourth = leased(8)
+    fourth.__enter__()
+    contextvars.copy_context().run(fourth.__exit__, None, None, None)
+    assert leases.in_force() == Lease()
+    with leased(8) as all_of_them:
+        assert len(all_of_them.devices) == 8, "none is held any more"
 
 
 class Begun(Exception):

@@ -1,6 +1,7 @@
 """How processes that do heavy work begin and end."""
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -45,3 +46,34 @@ def test_variables_read_at_import_count_in_forks_and_calls_outlive_the_thread_of
     time.sleep(0.2)  # the kernel's signal would have come
     call()
     assert found[0]["offline"] and found[0] == found[1], "the same server, which lives on"
+
+
+def test_an_interruption_while_a_call_is_asked_for_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    """The request is larger than the pipe, and the server does not read: as while it imports."""
+    server = forks._Server(forks.environment_of({}))
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            server.begin({"spec": "x" * (1 << 20)})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    closing = threading.Thread(target=server.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive() and not server.lives
+
+
+def test_what_cannot_be_asked_for_leaves_nothing_to_wait_for() -> None:
+    server = forks._Server(forks.environment_of({}))
+    with pytest.raises(TypeError):
+        server.begin({"spec": object()})
+    assert server.is_idle
+    server.close()
