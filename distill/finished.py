@@ -40,8 +40,8 @@ def read_done(folder: Path) -> dict[str, Any]:
         wrong = str(error).rstrip(".")
     if wrong:
         raise InputError(f"The marker {path} cannot be used: {wrong}. Something else than sentidistill has changed it. "
-                         f"Put it back from a copy, or delete the folder {folder} and run the command that makes it "
-                         "again.")
+                         "Put it back from a copy, or delete this file alone and run the command that makes the stage "
+                         "again: it goes on with what can be gone on with, and makes the rest anew.")
     return done
 
 
@@ -85,17 +85,22 @@ def require_whole(folder: Path, command: str = "") -> dict[str, Any]:
     """
     done = read_done(folder)
     if found := damage(folder, done):
-        raise InputError(damage_message(folder, found, command))
+        raise InputError(damage_message(folder, found, command, mends=done.get("mends") is True))
     return done
 
 
-def damage_message(folder: Path, found: Mapping[str, str], command: str = "") -> str:
-    """Say in one paragraph which files of a finished stage are missing or changed, and what to do."""
+def damage_message(folder: Path, found: Mapping[str, str], command: str = "", mends: bool = False) -> str:
+    """Say in one paragraph which files of a finished stage are missing or changed, and what to do.
+
+    ``mends``: the stage makes what is missing, and nothing else, so that nothing of it need be deleted.
+    """
     some = ", ".join(f"{name} ({how})" for name, how in list(found.items())[:3])
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    again = f"run '{command}'" if command else "run the same command"
+    again = f"run '{command}'" if command else "run the command that makes it"
+    what = (f"{again} again, with the settings that made it: what is missing is made, and nothing else" if mends else
+            f"delete {folder} and {again} again, which makes it anew")
     return (f"The stage in {folder} is finished, but some of its files are not as it left them: {some}{more}. Nothing "
-            f"is built on it so. Put them back, or delete {folder} and {again} again, which makes it anew.")
+            f"is built on it so. Put them back, or {what}.")
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def run_stage(
     as :func:`changed_message`.
 
     A finished stage is reused only where the files that its marker lists are as they were. Where some are not,
-    a stage that ``mends`` is gone on with: its work makes what is missing, and nothing else.
+    a stage that ``mends`` is gone on with: its work makes what is missing, and nothing else. Of a damaged marker,
+    ``discard`` leaves such a stage its parts, which say for themselves what made them.
 
     Raises:
         InputError: the folder was made from other inputs and ``on_change`` is ``stop``; it has lost files and the
@@ -88,6 +89,7 @@ def run_stage(
         "details": details,
         "inputs": dict(inputs),
         "files": files_of(folder),
+        **({"mends": True} if mends else {}),
     })
     return Outcome(folder, mark, tuple(ledgers), seconds, details, reused=False)
 
@@ -98,9 +100,12 @@ def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnCha
     try:
         done = read_done(folder)
     except InputError:
-        if on_change == "discard":
-            return None
-        raise
+        if on_change != "discard":
+            raise
+        if mends:
+            claim_stage(folder)
+            remove(folder / MARKER)
+        return None
     same = done["fingerprint"] == mark
     if not same and on_change == "discard":
         return None
@@ -110,7 +115,7 @@ def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnCha
         if on_change == "discard" and not mends:
             return None
         if not (mends and same):
-            raise InputError(damage_message(folder, found))
+            raise InputError(damage_message(folder, found, mends=mends))
         log.warning("Of the finished stage in %s, some files are not as it left them: %s. They are made again.", folder,
                     ", ".join(f"{name} ({how})" for name, how in found.items()))
         claim_stage(folder)

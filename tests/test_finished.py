@@ -92,6 +92,32 @@ def test_a_stage_that_mends_makes_what_is_missing_and_says_so(
     assert run_stage(folder, {}, work, resumable=True, mends=True).reused
 
 
+def test_no_advice_is_to_delete_what_mends_itself(tmp_path: Path) -> None:
+    work, folder = Work(), claim(tmp_path) / "knowdist"
+    run_stage(folder, {}, work, resumable=True, mends=True)
+    (folder / "two").unlink()
+    for use in (lambda: require_whole(folder, "distill generate"),
+                lambda: run_stage(folder, {"a": 1}, work, "keep", resumable=True, mends=True)):
+        with pytest.raises(InputError, match=r"run .*again, with .*what is missing is made, and nothing else") as said:
+            use()
+        assert f"delete {folder}" not in str(said.value)
+
+
+@pytest.mark.parametrize("as_told", [True, False])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_marker_costs_a_stage_that_mends_nothing_else(tmp_path: Path, content: str, as_told: bool) -> None:
+    work, folder = Work(), claim(tmp_path) / "sentibench"
+    run_stage(folder, {}, work, resumable=True, mends=True)
+    (folder / MARKER).write_text(content)
+    with pytest.raises(InputError, match=r"delete this file alone and run .* again"):
+        require_whole(folder, "distill evaluate")
+    work.wrote.clear()
+    if as_told:
+        (folder / MARKER).unlink()
+    assert not run_stage(folder, {}, work, "stop" if as_told else "discard", resumable=True, mends=True).reused
+    assert work.wrote == [] and require_whole(folder)
+
+
 def test_what_is_outside_a_stage_is_not_touched_though_its_marker_lists_it(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     folder = claim(tmp_path / "run") / "sentibench"

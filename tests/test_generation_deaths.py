@@ -102,6 +102,18 @@ def test_a_kill_between_marker_and_clean_up_leaves_nothing_behind(tmp_path: Path
 
 
 
+@pytest.mark.parametrize("on_change", ["stop", "keep", "discard"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"fingerprint": 1}'])
+def test_a_damaged_stage_marker_costs_no_answer(
+        tmp_path: Path, fake: FakeEngine, content: str, on_change: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = made(tmp_path)
+    before, asked = files(tmp_path), len(fake.asked)
+    (tmp_path / "knowdist" / "_done.json").write_text(content)
+    again = made(tmp_path, on_change=on_change)
+    assert len(fake.asked) == asked and files(tmp_path) == before and again.ledgers == first.ledgers
+    assert "_done.json cannot be used" in caplog.text and made(tmp_path).reused
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "marker"])
 def test_a_damaged_shard_is_made_again_and_said(
     tmp_path: Path, fake: FakeEngine, caplog: pytest.LogCaptureFixture, damage: str

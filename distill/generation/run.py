@@ -10,7 +10,7 @@ from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
 from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
-from distill.finished import MARKER, read_done
+from distill.finished import MARKER, is_finished, read_done
 from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
 from distill.generation.computed import computed_in, settled_in
 from distill.generation.forecast import Forecast
@@ -25,7 +25,7 @@ from distill.hashing import fingerprint
 from distill.leases import leased
 from distill.ledger import Ledger
 from distill.models.weights import Weights
-from distill.run_folder import claim_stage
+from distill.run_folder import claim_stage, remove
 from distill.stage import OnChange, Outcome, changed_message, run_stage
 from distill.tokenization import VERSION as TOKENIZATION
 
@@ -196,15 +196,19 @@ def _remove_foreign(responses: Path, names: set[str], settings: Mapping[str, Any
 
 
 def _reopen_if_damaged(folder: Path) -> None:
-    """Take the stage's marker away where a shard's file is missing or damaged, so that the stage is resumed."""
-    if not (folder / MARKER).exists():
+    """Take the stage's marker away where it or a shard's file is missing or damaged, so that the stage is resumed."""
+    if not is_finished(folder):
         return
     responses = folder / RESPONSES
     markers = read_markers(responses)
-    whole = len(markers) == read_done(folder)["details"].get("shards")
-    if not whole or not all(is_intact(responses, name, marker) for name, marker in markers.items()):
+    try:
+        shards = read_done(folder)["details"].get("shards")
+    except InputError as error:
+        log.warning("%s The shards' own markers say what is there.", error)
+        shards = None
+    if len(markers) != shards or not all(is_intact(responses, name, one) for name, one in markers.items()):
         claim_stage(folder)
-        (folder / MARKER).unlink()
+        remove(folder / MARKER)
 
 
 def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], dict[str, Any]]:
@@ -217,7 +221,8 @@ def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], d
     total = add_up(markers.values())
     if total["n_in"] != n_prompts:
         raise RunError(f"The shards in {responses} account for {total['n_in']} of {n_prompts} prompts. Run the same "
-                       "command again; if that does not help, delete the folder.")
+                       "command again; if that does not help, one of the markers there (shard-*.json) was changed: put "
+                       "it back from a copy, or delete it alone, and its shard is made again.")
     ledger = Ledger(stage, "prompts", n_in=total["n_in"], n_out=total["n_out"], dropped=total["failures"])
     return [ledger], {"responses": responses_digest(markers.values()), **{key: total[key] for key in (
         "shards", "unusable", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "seconds", "tokens_per_second")}}
