@@ -116,8 +116,11 @@ def _add_dedup(commands: Any) -> None:
     dedup.add_argument("--group", choices=["greedy", "clusters"], default="greedy",
                        help="clusters: also drop what is near only to a dropped text")
     dedup.add_argument("--dropped", metavar="FILE", type=Path, help="write a JSON line for each row that was dropped")
-    dedup.add_argument("--on-error", choices=["skip", "fail"], default="skip",
-                       help="rows that cannot be read are dropped and counted (default), or end the command")
+    dedup.add_argument("--on-error", choices=["skip", "fail"],
+                       help="rows that cannot be read are dropped and counted, or end it; default: skip, unless "
+                            "so many are not UTF-8 that the file must be in another encoding")
+    dedup.add_argument("--encoding", choices=["utf-8", "windows-1252", "utf-16"],
+                       help="of JSON lines or CSV; OUT is UTF-8; default: utf-8")
     dedup.set_defaults(action="dedup")
 
 

@@ -55,7 +55,7 @@ def dedup_command(arguments: argparse.Namespace) -> None:
 
     begun = time.monotonic()
     done = dedup_file(arguments.source, arguments.target, arguments.field, arguments.k, arguments.keep, arguments.group,
-                      arguments.dropped, arguments.on_error)
+                      arguments.dropped, arguments.on_error, arguments.encoding)
     ledger, seconds = done.ledger, time.monotonic() - begun
     rows = [("rows read", ledger.n_in), *sorted(ledger.dropped.items()), ("rows written", ledger.n_out)]
     for name, count in rows:

@@ -104,11 +104,12 @@ def test_the_first_ten_unreadable_records_are_shown_and_all_counted(tmp_path: Pa
 
 
 def test_a_folder_without_permission_is_bad_input(tmp_path: Path) -> None:
+    jsonl(tmp_path / "0.jsonl", REVIEWS)
     jsonl(tmp_path / "a.jsonl", REVIEWS)
     code = ("import os, sys\nfrom tests.corpus_helpers import build, corpus\nfrom pathlib import Path\n"
             "import distill.corpus.build\n"
             "if os.geteuid() == 0: os.setuid(65534)\n"
-            "try: build(Path(sys.argv[1]) / 'out', corpus({'kind': 'jsonl', 'path': sys.argv[1] + '/a.jsonl'}))\n"
+            "try: build(Path(sys.argv[1]) / 'out', corpus({'kind': 'jsonl', 'path': sys.argv[1] + '/*.jsonl'}))\n"
             "except Exception as error: print(type(error).__name__, error)")
     (tmp_path / "out").mkdir(mode=0o777)
     (tmp_path / "out").chmod(0o777)

@@ -124,6 +124,15 @@ def test_a_parquet_column_with_nulls_and_bytes_that_are_no_utf8_is_read(tmp_path
     assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == [0, 4]
 
 
+def test_other_columns_of_one_name_are_copied(tmp_path: Path) -> None:
+    arrays = [pa.array([1, 2]), pa.array(["a" * 5000, "b"]), pa.array([[3], None]), pa.array(["c", "d" * 5000]),
+              pa.array(REVIEWS[:2])]
+    table = pa.Table.from_arrays(arrays, names=["id", "x", "x", "x", "text"])
+    pq.write_table(table, tmp_path / "in.parquet")
+    dedup_file(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.ParquetFile(tmp_path / "out.parquet").read().equals(table)
+
+
 def test_files_that_cannot_be_used_are_bad_input(tmp_path: Path) -> None:
     source = written(tmp_path / "in.jsonl", ROWS)
     cut = tmp_path / "cut.jsonl.gz"

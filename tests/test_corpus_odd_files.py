@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.corpus.damage import readable
-from distill.corpus.files import SourceFile
+from distill.corpus.files import SourceFile, versions
 from distill.corpus.streams import opened_alone
 from distill.errors import InputError
 from tests.corpus_helpers import COMPRESS, LINES, REVIEWS, archive, build, corpus, drops, jsonl, many, write
@@ -57,7 +57,7 @@ def test_the_columns_asked_for_are_those_of_the_source_not_of_each_file(tmp_path
         write(tmp_path / "1.jsonl", LINES)
         write(tmp_path / "2.jsonl", b'{"delete": {"id": 1}}\n' * 1500)  # a Twitter file of deletes only
     for name in ("0", "3"):
-        write(tmp_path / f"{name}.{kind}", b"\0\5\x16\7 not of the kind at all")
+        write(tmp_path / f"{name}.{kind}", b"\0\5\x16\7\xff\xfe not of the kind at all")
     dropped, told, texts = counted(tmp_path, {"kind": kind, "path": str(tmp_path / f"*.{kind}")})
     assert texts == set(REVIEWS) and dropped["unfit_file"] == 3 and len(told) >= 3
     assert any(f"2.{kind} has no column 'text'" in word for word in told)
@@ -98,6 +98,13 @@ def test_members_are_chosen_by_a_pattern_whatever_their_ending(tmp_path: Path, e
         build(tmp_path, corpus({**source, "members": "*.csv"}), name="none")
     with pytest.raises(InputError, match="is no archive"):
         build(tmp_path, corpus({**write(tmp_path / "b.jsonl", LINES), "members": "*"}), name="plain")
+    write(tmp_path / "a.checksums", "d41d8cd98f00b204e9800998ecf8427e  a.tar\n")
+    beside = {**source, "path": str(tmp_path / "a.*")}
+    dropped, told, texts = counted(tmp_path, beside, "beside")
+    assert texts == set(REVIEWS) and dropped == {"other_member": 1, "unfit_file": 1}
+    assert "a.checksums is no archive" in told[0]
+    with pytest.raises(InputError, match=r"No member of .* like '\*\.csv'"):
+        build(tmp_path, corpus({**beside, "members": "*.csv"}), name="neither")
 
 
 def test_a_zip_archive_is_read_and_what_is_wrong_with_it_is_said(tmp_path: Path) -> None:
@@ -130,6 +137,21 @@ def test_the_first_bytes_say_what_a_file_is_not_its_name(tmp_path: Path, ending:
     for name in ("a.jsonl", "b.jsonl.gz", "c.tar", "d.dump"):
         dropped, _, texts = counted(tmp_path, {"kind": "jsonl", "path": str(tmp_path / name)}, f"run-{name}")
         assert texts == set(REVIEWS) and not dropped
+
+
+@pytest.mark.parametrize("number", [0, 15])
+def test_a_zstd_file_may_begin_with_a_frame_to_be_skipped(tmp_path: Path, number: int) -> None:
+    skipped = bytes((0x50 + number,)) + b"\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"size"  # as pzstd writes
+    frame = COMPRESS[".zst"](LINES)
+    (tmp_path / "a.jsonl.zst").write_bytes(skipped + frame + skipped)
+    assert counted(tmp_path, {"kind": "jsonl", "path": str(tmp_path / "a.jsonl.zst")})[2] == set(REVIEWS)
+
+
+def test_a_file_that_cannot_be_hashed_is_reported_under_its_own_name(tmp_path: Path) -> None:
+    files = [SourceFile.at(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    with pytest.raises(InputError, match=r"b\.jsonl cannot be read"):
+        versions(files)
 
 
 def test_a_zstd_file_with_a_window_of_two_gigabytes_is_read(tmp_path: Path) -> None:

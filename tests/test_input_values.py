@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import random
 import resource
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,9 +18,12 @@ from hypothesis import strategies as st
 
 from distill.config.sections.rows import FileRows
 from distill.corpus.dedup_file import dedup_file
+from distill.corpus.files import SourceFile
 from distill.corpus.lines import lines
 from distill.corpus.readers import read_csv, read_jsonl
 from distill.corpus.rows import Columns
+from distill.corpus.source_texts import Seen, source_texts
+from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.sft.forms import read_pairs
 from distill.storage import lines_of, read_json
@@ -52,7 +57,7 @@ def test_a_file_in_another_encoding_never_loses_its_texts_without_a_word_of_it(t
     outcome, texts = build(tmp_path, corpus({**source, "encoding": "utf-8"}, **WHOLE), name="insisted")
     assert len(texts) == 5 and outcome.ledgers[0].dropped == {"invalid_utf8": 30}
     if kind != "txt":
-        with pytest.raises(InputError, match=r"30 of 35 rows are not UTF-8.*iconv"):
+        with pytest.raises(InputError, match=r"30 of 35 rows.*--encoding windows-1252.*--on-error skip"):
             dedup_file(tmp_path / f"a.{kind}", tmp_path / f"out.{kind}")
         assert not (tmp_path / f"out.{kind}").exists()
     few = write(tmp_path / f"b.{kind}", data(ACCENTED[:2] + many(98)))
@@ -78,6 +83,91 @@ def test_utf16_is_read_where_it_is_asked_for_and_named_where_not(tmp_path: Path,
         build(tmp_path, corpus(source))
     texts = build(tmp_path, corpus({**source, "encoding": "utf-16"}, **WHOLE), name="right")[1]
     assert {text.text for text in texts} == set(ACCENTED)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_dedup_of_a_file_in_another_encoding_goes_on_as_it_is_told_to(tmp_path: Path, kind: str) -> None:
+    texts = [*ACCENTED[:9], "In UTF-8 already: crème brûlée, and this line is of its own."]
+    rows = [csv_bytes(texts, "utf-8").decode()] if kind == "csv" else [
+        json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts]
+    whole = "".join(rows).splitlines(keepends=True)
+    data = "".join(whole[:-1]).encode("cp1252") + whole[-1].encode()
+    source, target = tmp_path / f"a.{kind}", tmp_path / f"out.{kind}"
+    for form, content in (("windows-1252", data), ("utf-16", "".join(whole).encode("utf-16"))):
+        source.write_bytes(content)
+        done = dedup_file(source, target, max_distance=0, encoding=form)
+        assert done.ledger.n_out == 10 and target.read_bytes().decode().splitlines() == [
+            line.rstrip() for line in whole]
+    source.write_bytes(data)
+    for told in ({"on_error": "skip"}, {"encoding": "utf-8"}):
+        assert dedup_file(source, target, **told).ledger.dropped == {"invalid_utf8": 9}
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"is Parquet.*Leave --encoding out"):
+        dedup_file(tmp_path / "a.parquet", tmp_path / "out.parquet", encoding="utf-16")
+
+
+def test_half_a_character_of_utf16_costs_its_own_member_only(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as whole:
+        whole.writestr("1.txt", "\n".join(REVIEWS[:2]).encode("utf-16")[:-1])
+        whole.writestr("2.txt", "\n".join(REVIEWS[2:]).encode("utf-16"))
+    source = {"kind": "text", "path": str(tmp_path / "a.zip"), "encoding": "utf-16"}
+    outcome, texts = build(tmp_path, corpus(source, **WHOLE))
+    assert {text.text for text in texts} >= set(REVIEWS[2:])
+    assert outcome.ledgers[0].dropped == {"damaged_file": 1}
+    assert outcome.details["not_read"][0].startswith("a.zip/1.txt is cut off or damaged (as UTF-16: ")
+
+
+def test_one_odd_byte_in_a_file_of_one_record_costs_that_record_only(tmp_path: Path) -> None:
+    for number, text in enumerate(many(3)):
+        jsonl(tmp_path / f"{number}.jsonl", [text])
+    (tmp_path / "odd.jsonl").write_bytes(b'{"text": "Caf\xe9 Anna"}\n')
+    source = {"kind": "jsonl", "path": str(tmp_path / "*.jsonl")}
+    outcome, texts = build(tmp_path, corpus(source, **WHOLE))
+    assert {text.text for text in texts} == set(many(3)) and outcome.ledgers[0].dropped == {"invalid_utf8": 1}
+    told = outcome.details["not_read"]
+    assert told[0].startswith("odd.jsonl: 1 of 1 records are not UTF-8; they are passed over. If it is Windows-1252")
+    told = build(tmp_path, corpus({**source, "encoding": "utf-8"}, **WHOLE), name="said")[0].details["not_read"]
+    assert told[0] == "odd.jsonl: 1 of 1 records are not utf-8; they are passed over."
+
+
+@pytest.mark.parametrize("n_files", [2, 60])
+def test_many_small_files_in_another_encoding_are_refused_together(tmp_path: Path, n_files: int) -> None:
+    for number in range(n_files):
+        (tmp_path / f"{number}.txt").write_bytes(ACCENTED[number % 30].encode("cp1252"))
+    source = {"kind": "text", "path": str(tmp_path / "*.txt")}
+    with pytest.raises(InputError, match=rf"\*\.txt: {n_files} of {n_files} records.*encoding: windows-1252"):
+        build(tmp_path, corpus(source))
+    assert len(build(tmp_path, corpus({**source, "encoding": "windows-1252"}, **WHOLE), name="right")[1])
+    seen, step = Seen(), Step("collect", lambda drop: None)
+    files = [SourceFile.at(path) for path in tmp_path.glob("*.txt")]
+    assert not list(source_texts(corpus(source).sources[0], files, 1, step, seen))
+    assert len(seen.encodings) == min(n_files, 10) and len(seen.told()) == min(2 * n_files, 10)
+
+
+BINARY = random.Random(1).randbytes(20_000)
+PICTURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + BINARY
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+@pytest.mark.parametrize(("data", "encoding"), [
+    (PICTURE, None), (PICTURE, "windows-1252"), (b"%PDF-1.7\n" + BINARY.replace(b"\0", b""), None),
+    (("café " * 99).encode("utf-16-le"), None)])
+def test_a_file_that_is_no_text_costs_itself_only(tmp_path: Path, kind: str, data: bytes, encoding: str | None) -> None:
+    texts = {"csv": csv_bytes(many(5), "utf-8"), "txt": "\n".join(many(5)).encode(),
+             "jsonl": "\n".join(json.dumps({"text": text}) for text in many(5)).encode()}[kind]
+    (tmp_path / f"1.{kind}").write_bytes(data)
+    source = {**write(tmp_path / f"2.{kind}", texts), "path": str(tmp_path / f"*.{kind}"), "encoding": encoding}
+    outcome, found = build(tmp_path, corpus(source, clean={"min_chars": 40}, decontaminate={"enabled": False}))
+    assert {text.text for text in found} >= set(many(5))
+    assert outcome.ledgers[0].dropped["unfit_file"] == 1
+    (tmp_path / f"2.{kind}").unlink()
+    with pytest.raises(InputError, match=rf"1\.{kind}"):
+        build(tmp_path, corpus(source), name="alone")
+
+
+def test_a_nul_here_and_there_in_a_text_is_dirt_and_costs_no_file(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.txt", b"A caf\xc3\xa9 with a \0 NUL in its line, which goes when it is cleaned.")
+    assert len(build(tmp_path, corpus(source))[1]) == 1
 
 
 def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:

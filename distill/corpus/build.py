@@ -163,7 +163,7 @@ def _work(
         "texts": int(keep.sum()),
         "by_domain": dict(sorted(by_domain.items())),
         "by_source": _largest(by_source),
-        "not_read": [problem for part in parts for problem in part.seen.problems],
+        "not_read": [problem for part in parts for problem in part.seen.told()],
         "not_listed": f"over_source_limit is counted in the ledger but not listed in {DROPPED}",
     }
 

@@ -116,7 +116,7 @@ def collect_parts(config: Corpus, seed: int, folder: Path, found: list[FoundSour
             call(make_part, [(*one, seed, folder) for one in asked]), asked, strict=True)]
     for one in found:
         check_seen(one.source, [part.seen for part in parts if part.source is one.source])
-    for problem in [problem for part in parts for problem in part.seen.problems][:SHOWN]:
+    for problem in [problem for part in parts for problem in part.seen.told()][:SHOWN]:
         logger.warning("not read: %s", problem)
     return parts
 

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -53,6 +54,8 @@ def readable(place: str, address: Address | None = None) -> Iterator[None]:
 
 def _problem(place: str, address: Address | None, error: Exception) -> InputError | None:
     said = address.hide(str(error)) if address else str(error)
+    if address is None and isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        place = os.fsencode(error.filename).decode("utf-8", "backslashreplace")  # of several, the one it is about
     if isinstance(error, PermissionError):
         return InputError(f"{place} cannot be read: there is no right to. Ask for it, or leave it out.")
     if is_damage(error):

@@ -38,35 +38,46 @@ class Deduplicated:
 
 
 def dedup_file(source: Path, target: Path, text_field: str = "text", max_distance: int = 3, keep: Keep = "first",
-               group: Group = "greedy", dropped: Path | None = None, on_error: str = "skip") -> Deduplicated:
+               group: Group = "greedy", dropped: Path | None = None, on_error: str | None = None,
+               encoding: str | None = None) -> Deduplicated:
     """Copy the rows of ``source`` that stay to ``target``, in their order, and say what became of the others.
 
     Which texts stay: :func:`distill.corpus.dedup.decide`; of rows with the very same text the first one does. Rows
     without a text are dropped and counted. ``dropped`` gets a JSON line for each row that does not stay:
     ``row`` (from 1), ``reason``, and ``same_as`` and ``distance`` or ``detail``. Memory is about 270 bytes a row.
 
-    Files that are in the place of the two are replaced, when the new ones are whole.
+    Files that are in the place of the two are replaced, when the new ones are whole. JSON lines and CSV in another
+    ``encoding`` (windows-1252, where what is UTF-8 is read as that; utf-16) are written as UTF-8.
 
     Raises:
-        InputError: a file's form, content or column is not as said, or a row cannot be read and ``on_error`` is fail.
+        InputError: a file's form, content or column is not as said; a row cannot be read and ``on_error`` is fail; or
+            many rows are not UTF-8, and neither ``on_error`` (skip) nor ``encoding`` says what to do about it.
     """
     if table_form(source) != table_form(target):
         raise InputError(f"{source.name} and {target.name} are of different forms. Give OUT the ending of IN.")
     _check_outputs(source, {"OUT": target, **({"--dropped": dropped} if dropped else {})})
     with unchanged(source):
-        return _dedup(source, target, text_field, max_distance, keep, group, dropped, on_error)
+        table = open_table(source, text_field, encoding or "utf-8")
+        read, sketches = _sketched(table, source, on_error)
+        not_utf8 = sum(reason == "invalid_utf8" for _, reason, _ in read.without)
+        if not_utf8 and not (on_error or encoding) and is_other_encoding(not_utf8, read.n_rows):
+            advice = "" if table_form(source) == ".parquet" else (
+                " If it was saved in Windows-1252, as Excel does, use --encoding windows-1252 (what is UTF-8 in it is "
+                "still read as that, and OUT is UTF-8).")
+            raise InputError(f"{source}: {not_utf8:,} of {read.n_rows:,} rows are not UTF-8, too many for an accident, "
+                             f"and nothing was written.{advice} To go on without these rows, use --on-error skip.")
+        return _written(table, read, sketches, source, target, max_distance, keep, group, dropped)
 
 
-def _dedup(source: Path, target: Path, text_field: str, max_distance: int, keep: Keep, group: Group,
-           dropped: Path | None, on_error: str) -> Deduplicated:
-    table, read = open_table(source, text_field), _Read()
+def _sketched(table: Table, source: Path, on_error: str | None) -> tuple[_Read, Sketches]:
+    read = _Read()
     with tqdm(desc="read and sketch", unit="text", unit_scale=True, disable=None) as bar:
         sketches = concatenated(_watched(sketch_stream(_texts(table, read, source, on_error)), bar))
-    not_utf8 = sum(reason == "invalid_utf8" for _, reason, _ in read.without)
-    if not_utf8 and is_other_encoding(not_utf8, read.n_rows):
-        raise InputError(f"{source}: {not_utf8:,} of {read.n_rows:,} rows are not UTF-8, too many for an accident, and "
-                         "nothing was written. If it was saved in Windows-1252, as Excel does, convert it: iconv -f "
-                         f"WINDOWS-1252 -t UTF-8 {source.name}")
+    return read, sketches
+
+
+def _written(table: Table, read: _Read, sketches: Sketches, source: Path, target: Path, max_distance: int, keep: Keep,
+             group: Group, dropped: Path | None) -> Deduplicated:
     decision = decide(sketches, max_distance, keep, group)
     # Texts are numbered without the rows that have none.
     rows = np.arange(read.n_rows)
@@ -97,7 +108,7 @@ def _check_outputs(source: Path, outputs: dict[str, Path]) -> None:
         seen[path.resolve()] = f"also {name}"
 
 
-def _texts(table: Table, read: _Read, source: Path, on_error: str) -> Iterator[pa.Array]:
+def _texts(table: Table, read: _Read, source: Path, on_error: str | None) -> Iterator[pa.Array]:
     for batch in table.batches():
         for place, reason, detail in batch.without:
             if on_error == "fail" and reason != "blank_line":

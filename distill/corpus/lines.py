@@ -14,6 +14,7 @@ LONGEST = 32 << 20
 """Bytes of a line, or of a value of Parquet, that are still held in memory."""
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_HEAD = 512
 
 
 def after_bom(stream: BinaryIO, name: str, encoding: str = "utf-8") -> BinaryIO:
@@ -22,23 +23,33 @@ def after_bom(stream: BinaryIO, name: str, encoding: str = "utf-8") -> BinaryIO:
     With ``encoding`` windows-1252 it is handed on as it is, and lines are decoded one by one (:func:`lines`).
 
     Raises:
-        Unfit: it begins with UTF-16's mark, and ``encoding`` is another.
+        Unfit: it begins with UTF-16's mark, and ``encoding`` is another; or it begins like no text.
     """
     start = b""
-    while len(start) < 3 and (more := stream.read(3 - len(start))):
+    while len(start) < _HEAD and (more := stream.read(_HEAD - len(start))):
         start += more
     if encoding == "utf-16":
-        return io.BufferedReader(_Utf16(After(start, stream)), 1 << 16)  # type: ignore[arg-type]
+        return io.BufferedReader(_Utf16(After(start, stream), name), 1 << 16)  # type: ignore[arg-type]
     if start[:2] in _UTF16_BOMS:
-        raise Unfit(f"{name} is UTF-16 text. Save it as UTF-8, or set encoding of its source to utf-16.")
-    return io.BufferedReader(After(b"" if start == _BOM else start, stream), 1 << 16)  # type: ignore[arg-type]
+        raise Unfit(f"{name} is UTF-16 text. Save it as UTF-8, or set encoding of its source to utf-16 "
+                    "(distill dedup: --encoding utf-16).")
+    if _is_binary(start):
+        raise Unfit(f"{name} is no text file: it begins with NUL bytes among others. Leave it out; if it is UTF-16 "
+                    "without a mark, save it as UTF-8.")
+    return io.BufferedReader(After(start.removeprefix(_BOM), stream), 1 << 16)  # type: ignore[arg-type]
+
+
+def _is_binary(head: bytes) -> bool:
+    """Say whether a file that begins so is no text: a NUL here and there is only dirt, many are not."""
+    nuls = head.count(0)
+    return nuls * 4 > len(head) or (nuls > 0 and "\ufffd" in head[:-3].decode("utf-8", "replace"))
 
 
 class _Utf16(io.RawIOBase):
     """UTF-16 as UTF-8; what it cannot say is no UTF-8 either."""
 
-    def __init__(self, raw: Any) -> None:
-        self._raw, self._data = io.BufferedReader(raw), b""
+    def __init__(self, raw: Any, name: str) -> None:
+        self._raw, self._name, self._data = io.BufferedReader(raw), name, b""
         self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
 
     def readable(self) -> bool:
@@ -50,7 +61,8 @@ class _Utf16(io.RawIOBase):
             try:
                 self._data = self._decoder.decode(piece, not piece).encode("utf-8", "surrogatepass")
             except UnicodeDecodeError as error:  # half a letter at its end
-                raise EOFError(f"as UTF-16: {error.reason}") from error
+                raise Unfit(f"{self._name} is cut off or damaged (as UTF-16: {error.reason}).",
+                            "damaged_file") from error
             if not piece:
                 break
         data, self._data = self._data[:len(buffer)], self._data[len(buffer):]

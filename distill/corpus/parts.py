@@ -18,7 +18,7 @@ from distill.ledger import Ledger
 from distill.records import Drop, RecordWriter, open_parquet
 from distill.storage import atomic_path, changed_meanwhile, read_object, write_json
 
-VERSION = 2
+VERSION = 3
 """Raised when files are read in another way, so that no part of the old way is used."""
 BATCH = 4096
 _BATCH_CHARS = 16 << 20

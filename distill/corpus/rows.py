@@ -1,6 +1,7 @@
 """What readers yield: rows, and which columns of them are asked for."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from distill.corpus.step import printable
 from distill.errors import InputError
 
 _MANY, _SHARE = 20, 0.05
+_FEWEST = 5
+_CONTROL = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,20 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def is_other_encoding(not_utf8: int, n: int) -> bool:
-    """Say whether so many of ``n`` records are no UTF-8 that the file must be in another encoding.
+def is_other_encoding(not_utf8: int, n: int, among_others: bool = False) -> bool:
+    """Say whether so many of ``n`` records are no UTF-8 that they must be in another encoding.
 
-    Such a file loses every record with an accent, which is more than a damaged byte here and there.
+    Such a file loses every record with an accent, which is more than a damaged byte here and there. Of a file
+    ``among_others`` a few records say nothing: all of them together do.
     """
+    if among_others and not_utf8 < _FEWEST:
+        return False
     return not_utf8 * 2 > n or (not_utf8 >= _MANY and not_utf8 >= _SHARE * n)
+
+
+def has_control_characters(text: str) -> bool:
+    """Say whether a text has characters that no text in any encoding has, as a picture or a program does."""
+    return _CONTROL.search(text) is not None
 
 
 def check_columns(place: str, columns: Columns, available: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from distill.corpus.files import SourceFile
 from distill.corpus.hub import read_hub
 from distill.corpus.personal import excerpt
 from distill.corpus.readers import READERS
-from distill.corpus.rows import Columns, Row, is_other_encoding, is_unicode
+from distill.corpus.rows import Columns, Row, has_control_characters, is_other_encoding, is_unicode
 from distill.corpus.step import Step, printable
 from distill.corpus.streams import Entry, opened, plain_name
 from distill.errors import InputError
@@ -30,29 +30,41 @@ _UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogat
 class Seen:
     """What some files and members of a source were: how many ``fit``, what was wrong with others, and records of them.
 
-    ``unfit`` and ``problems`` are words, the first ten each; ``unmatched`` are members that were not asked for.
+    ``unfit``, ``encodings`` (of files with records in another one) and ``problems`` are words, the first ten each;
+    ``unmatched`` are members that were not asked for. ``not_utf8`` counts among ``n_records`` of text files.
     """
 
     fit: int = 0
     n_unfit: int = 0
     unfit: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    n_records: int = 0
+    not_utf8: int = 0
+    encodings: list[str] = field(default_factory=list)
     n_unmatched: int = 0
     unmatched: list[str] = field(default_factory=list)
     n_members: int = 0
 
+    def told(self) -> list[str]:
+        """Return what was wrong, in words: whole files in another encoding first."""
+        return [*self.encodings, *self.problems][:SHOWN]
+
 
 def check_seen(source: FileSource | HubSource, all_seen: Sequence[Seen]) -> None:
-    """Check that of all files and members of a source some could be used.
+    """Check that of all files and members of a source some could be used, and that together they are UTF-8.
 
     Raises:
-        InputError: none could.
+        InputError: none could; or many records are in another encoding, and the source does not say in which.
     """
     n_unfit = sum(seen.n_unfit for seen in all_seen)
-    if isinstance(source, FileSource) and source.members and not any(seen.n_members for seen in all_seen):
-        names = [name for seen in all_seen for name in seen.unmatched][:SHOWN]
+    names = [name for seen in all_seen for name in seen.unmatched][:SHOWN]
+    asked = isinstance(source, FileSource) and source.members and not any(seen.n_members for seen in all_seen)
+    if isinstance(source, FileSource) and asked and (names or not n_unfit):
         raise InputError(f"No member of {source.path} has a name like '{source.members}', which members of its source "
                          f"asks for. There is: {', '.join(names) or 'nothing'}.")
+    not_utf8, n = sum(seen.not_utf8 for seen in all_seen), sum(seen.n_records for seen in all_seen)
+    if isinstance(source, FileSource) and source.encoding is None and not_utf8 and is_other_encoding(not_utf8, n):
+        raise _other_encoding(f"{source.path}: {not_utf8:,} of {n:,} records are not UTF-8")
     if n_unfit and not any(seen.fit for seen in all_seen):
         first = next(word for seen in all_seen for word in seen.unfit)
         more = f" No other of its source's files could be used either ({n_unfit} in all)." if n_unfit > 1 else ""
@@ -122,8 +134,8 @@ def _rows(source: FileSource | HubSource, files: Sequence[SourceFile], columns: 
                 for entry in entries:
                     members += entry.is_member
                     if not entry.is_member and source.members:
-                        raise InputError(f"The source {source.path} asks for members like '{source.members}', but "
-                                         f"{file.name} is no archive. Leave members out, or name archives only.")
+                        raise Unfit(f"The source {source.path} asks for members like '{source.members}', but "
+                                    f"{file.name} is no archive. Leave members out, or name archives only.")
                     for row in _asked(source, entry, columns, step, seen):
                         yield file.name, entry.name, row
         except Unfit as error:
@@ -150,19 +162,26 @@ def _asked(source: FileSource, entry: Entry, columns: Columns, step: Step, seen:
             yield Row(0, problem="other_file", detail=f"{entry.name}: a member of an archive of {source.kind} files")
             return
         seen.n_members += 1
-    n, good, not_utf8 = 0, 0, 0
+    n, good, not_utf8, binary = 0, 0, 0, 0
+    unfit: Unfit | None = None
     try:
         for row in READERS[source.kind](entry.open(), entry.name, columns):
             n += row.problem != "blank_line"
             good += not row.problem
             not_utf8 += row.problem == "invalid_utf8"
+            binary += row.problem == "invalid_utf8" and has_control_characters(row.excerpt)
             yield row
+        if binary * 2 > not_utf8 and is_other_encoding(not_utf8, n):
+            raise Unfit(f"{entry.name} is no text file: of {n:,} lines {not_utf8:,} are not UTF-8, and most of them "
+                        "hold control characters. Leave it out.")
     except Unfit as error:
+        unfit = error
+    if binary * 2 <= not_utf8:  # a picture says nothing of the encoding of texts
         _check_encoding(source, entry.name, n, not_utf8, seen)
-        yield _unfit(source, error, good, seen)
-        return
-    seen.fit += good > 0
-    _check_encoding(source, entry.name, n, not_utf8, seen)
+    if unfit:
+        yield _unfit(source, unfit, good, seen)
+    else:
+        seen.fit += good > 0
 
 
 def _unfit(source: FileSource, error: Unfit, read: int, seen: Seen) -> Row:
@@ -181,16 +200,26 @@ def _check_encoding(source: FileSource, name: str, n: int, not_utf8: int, seen: 
     Raises:
         InputError: they are many, and the source does not say that the file is UTF-8.
     """
-    if not not_utf8 or source.kind == "parquet":
+    if source.kind == "parquet":
+        return
+    seen.n_records += n
+    seen.not_utf8 += not_utf8
+    if not not_utf8:
         return
     lost = f"{name}: {not_utf8:,} of {n:,} records are not {source.encoding or 'UTF-8'}"
-    if source.encoding is None and is_other_encoding(not_utf8, n):
-        raise InputError(
-            f"{lost}, too many for an accident. If the file was saved in Windows-1252 or Latin-1, as Excel does, set "
-            "'encoding: windows-1252' of its source (what is UTF-8 in it is still read as that). To go on without "
-            "these records, set 'encoding: utf-8': they are then counted, listed and passed over.")
-    seen.problems.insert(0, f"{lost}; they are passed over. If it is Windows-1252, as Excel saves it, set encoding of "
-                            "its source to windows-1252.")
+    if source.encoding is None and is_other_encoding(not_utf8, n, among_others=True):
+        raise _other_encoding(lost)
+    advice = "" if source.encoding else (" If it is Windows-1252, as Excel saves it, set encoding of its source to "
+                                         "windows-1252.")
+    if len(seen.encodings) < SHOWN:
+        seen.encodings.append(f"{lost}; they are passed over.{advice}")
+
+
+def _other_encoding(lost: str) -> InputError:
+    return InputError(
+        f"{lost}, too many for an accident. If this was saved in Windows-1252 or Latin-1, as Excel does, set "
+        "'encoding: windows-1252' of its source (what is UTF-8 in it is still read as that). To go on without "
+        "these records, set 'encoding: utf-8': they are then counted, listed and passed over.")
 
 
 def _columns(source: FileSource | HubSource) -> tuple[Columns, str]:

@@ -23,7 +23,9 @@ _HEAD_BYTES = tarfile.BLOCKSIZE
 _LARGEST_WINDOW = 1 << 31  # of 'zstd --long=31'
 _ZSTANDARD_BYTES = 4096  # what they hold is unpacked at once, and may be thirty thousand times as much
 _MOST_LAYERS = 3
-COMPRESSIONS = {".gz": (b"\x1f\x8b",), ".bz2": (b"BZh",), ".zst": (b"\x28\xb5\x2f\xfd",), ".xz": (b"\xfd7zXZ\0",)}
+_SKIPPABLE = tuple(bytes((0x50 + number,)) + b"\x2a\x4d\x18" for number in range(16))  # RFC 8878; pzstd begins so
+COMPRESSIONS = {".gz": (b"\x1f\x8b",), ".bz2": (b"BZh",), ".zst": (b"\x28\xb5\x2f\xfd", *_SKIPPABLE),
+                ".xz": (b"\xfd7zXZ\0",)}
 """By the ending of the file name: how a file compressed like that begins."""
 _OTHER_ENDINGS = {".zstd": ".zst", ".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}
 DECOMPRESSORS = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)

@@ -57,17 +57,19 @@ class Table(Protocol):
         ...
 
 
-def open_table(path: Path, field: str) -> Table:
-    """Return the table in a file, whose form its name tells.
+def open_table(path: Path, field: str, encoding: str = "utf-8") -> Table:
+    """Return the table in a file, whose form its name tells. ``encoding`` is that of JSON lines and CSV.
 
     Raises:
-        InputError: the name tells none, or there is no such file.
+        InputError: the name tells none, there is no such file, or it is Parquet and ``encoding`` is not UTF-8.
     """
     form = table_form(path)
     regular_file(path, "Name a file.")
     if form == ".parquet":
+        if encoding != "utf-8":
+            raise InputError(f"{path} is Parquet, whose texts are UTF-8. Leave --encoding out.")
         return _Parquet(path, field)
-    return _Lines(path, field) if form == ".jsonl" else _Csv(path, field)
+    return _Lines(path, field, encoding) if form == ".jsonl" else _Csv(path, field, encoding)
 
 
 def table_form(path: Path) -> str:
@@ -89,9 +91,8 @@ def table_form(path: Path) -> str:
 class _Rows:
     """What JSON lines and CSV have in common: rows from a stream."""
 
-    def __init__(self, path: Path, field: str, reader: Callable[[BinaryIO, str, Columns], Iterator[Row]]) -> None:
-        self._file, self._reader = SourceFile.at(path), reader
-        self._columns = Columns(field, advice=_ADVICE)
+    def __init__(self, path: Path, columns: Columns, reader: Callable[[BinaryIO, str, Columns], Iterator[Row]]) -> None:
+        self._file, self._reader, self._columns = SourceFile.at(path), reader, columns
         self._still_the_same = partial(unchanged, path, file_state(path))
 
     def batches(self) -> Iterator[Batch]:
@@ -114,14 +115,14 @@ class _Rows:
 
 
 class _Lines(_Rows):
-    """JSON lines. What is kept is copied byte for byte."""
+    """JSON lines. What is kept is copied byte for byte, if it is UTF-8."""
 
-    def __init__(self, path: Path, field: str) -> None:
-        super().__init__(path, field, read_jsonl)
+    def __init__(self, path: Path, field: str, encoding: str) -> None:
+        super().__init__(path, Columns(field, advice=_ADVICE, encoding=encoding), read_jsonl)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
         with _written(target) as out, self._still_the_same(), opened_alone(self._file) as stream:
-            for place, (_, line) in enumerate(lines(stream, self._file.name)):
+            for place, (_, line) in enumerate(lines(stream, self._file.name, self._columns.encoding)):
                 if keep[place] and isinstance(line, bytes):
                     out.write(line if line.endswith(b"\n") else line + b"\n")
 
@@ -129,13 +130,13 @@ class _Lines(_Rows):
 class _Csv(_Rows):
     """CSV with a header. What is kept is written with the fewest quotation marks."""
 
-    def __init__(self, path: Path, field: str) -> None:
-        super().__init__(path, field, read_csv)
+    def __init__(self, path: Path, field: str, encoding: str) -> None:
+        super().__init__(path, Columns(field, advice=_ADVICE, encoding=encoding), read_csv)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
         with _written(target) as out, self._still_the_same(), opened_alone(self._file) as stream:
             encoded = io.TextIOWrapper(out, "utf-8", "surrogateescape", newline="")
-            records = csv_records(stream, self._file.name)
+            records = csv_records(stream, self._file.name, self._columns.encoding)
             _write_csv(encoded, csv_header(records, self._file.name) or [])
             for place, (_, record) in enumerate(records):
                 if keep[place] and isinstance(record, list):
@@ -175,7 +176,7 @@ class _Parquet:
             codec = "none" if codec == "UNCOMPRESSED" else codec
             with pq.ParquetWriter(temporary, parquet.schema_arrow, compression=codec) as writer:
                 at = 0
-                for batch in batches(parquet, self._path, parquet.schema_arrow.names, self._rows_at_once(parquet)):
+                for batch in batches(parquet, self._path, None, self._rows_at_once(parquet)):
                     writer.write_batch(_filtered(batch, keep[at:at + len(batch)]))
                     at += len(batch)
 
