@@ -1,6 +1,8 @@
 """One text in many forms: what an export, a browser or a reader made of it, and what is no more than alike."""
 
 import json
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from distill.corpus.arrays import text_array
 from distill.corpus.clean import clean_text, clean_texts
 from distill.corpus.decontaminate import BenchmarkIndex
 from distill.corpus.dedup_file import dedup_file
+from distill.corpus.mojibake import repaired
 from distill.corpus.normalize import normal_form, normal_forms
 from distill.records import BenchmarkText
 from tests.corpus_helpers import BENCHMARK, REVIEWS, build, corpus, drops, jsonl, letters
@@ -22,7 +25,15 @@ PIECES = [
     "\\ud83d",
     "\\u003c", "\\x41", "\\xc3\\xa9", "C:\\new", "n", "u", "'", "\"", "Ã©", "â€™", "Ã", "©", "<br>", "<BR />",
     "<b and c>", "<p align=x>", "<input disabled>", "</b >", "<b", "&amp;", "&lt;", "&gt;", "&#x3c;", "&#150;", "&#0;",
-    "&eacute;", "&nGt;", "1", "http://x", "\u1100\u1161", "\u0928\u093c", "\u094d", "\U0002f800"]
+    "&eacute;", "&nGt;", "1", "http://x", "\u1100\u1161", "\u0928\u093c", "\u094d", "\U0002f800",
+    "É”", "ß“", "A\u0303", "S\u030c", "\u0323", "\u0302", "\u11a8", "가", "ÃƒÂ©", "Ã…", "ðŸ˜‚", "\\xe9", "\\xff",
+    "\\x80", "\\xed\\xa0\\x80", "\\U0001f602", "\\U00110000", "x\u0301\u0302", "<\u0338", "&Atilde;&copy;"]
+EUROPEAN = [
+    "Sie sagten „Spaß“ und „Fuß“, dann „süß“: »Größe« kostet 5\xa0€ – „weiß“…",
+    "« Été à Orléans », déjà vu… l’œuvre d’Élise — où ?", "Çok güzel bir gün… “İyi akşamlar” dedi, ‘Ağrı’ya gidelim’.",
+    "“Qué más dará”, dijo Íñigo… «señal»; ¿cuántas? ‘él’", "NÃO É “AMANHÔ, É HOJE… SÃO PAULO É À DIREITA",
+    "Ett ‘smörgås’bord på “Skåne”… kött, ”öl”, »blå«", "Příště řekl: „už“, ‚Šíp‘…",
+    "Þetta er „gott“, sagði hún… „já“", "„Książę” — rzekł: «dość»…", "Él dijo: “sí”—“té”, “fé” ‘à’ “ó”… ê” ñ»"]
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), max_size=40), st.booleans(), st.booleans())
@@ -52,6 +63,22 @@ def test_the_normal_form_without_marks_is_what_is_left_without_punctuation(texts
 def test_only_what_is_clearly_markup_or_an_escape_is_decoded(text: str, cleaned: str) -> None:
     assert clean_text(text) == cleaned
     assert clean_texts(text_array([text])).to_pylist() == [cleaned]
+
+
+def test_european_text_is_never_taken_for_misread_nor_left_to_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [repaired(text) for text in EUROPEAN] == EUROPEAN
+    monkeypatch.setattr("distill.corpus.clean.clean_text", None)
+    assert clean_texts(text_array(EUROPEAN)).to_pylist() == [text.replace("\xa0", " ") for text in EUROPEAN]
+
+
+@pytest.mark.parametrize("form", [
+    lambda text: unicodedata.normalize("NFD", text), lambda text: text.encode().decode("latin-1"),
+    lambda text: "".join(f"\\x{byte:02x}" if byte > 127 else chr(byte) for byte in text.encode())])
+def test_letters_that_came_apart_are_put_together_by_the_compiled_cleaning_alone(
+        form: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text.replace("\xa0", " ") for text in [*EUROPEAN, "한국어 영화", "Việt Nam ở đâu", "が ぱ", "😂 ❤️"]]
+    monkeypatch.setattr("distill.corpus.clean.clean_text", None)
+    assert clean_texts(text_array([form(text) for text in texts])).to_pylist() == texts
 
 
 def test_a_literal_line_break_does_not_reach_the_texts_that_prompts_are_made_of(tmp_path: Path) -> None:

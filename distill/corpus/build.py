@@ -37,7 +37,7 @@ from distill.stage import MARKER, OnChange, Outcome, run_stage
 from distill.storage import read_json, write_json
 
 FOLDER = "corpus"
-VERSION = 4
+VERSION = 5
 """Raised when texts are read, cleaned or compared in another way, so that no corpus of the old way is reused."""
 TEXTS = "texts.parquet"
 DROPPED = "dropped.parquet"

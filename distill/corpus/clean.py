@@ -81,11 +81,10 @@ def _clean_piece(texts: pa.Array, strip_html: bool, every_escape: bool) -> pa.Ar
     open_places = np.flatnonzero(states == TO_COMPOSE)
     for place, text in zip(open_places.tolist(), done.take(pa.array(open_places)).to_pylist(), strict=True):
         composed = unicodedata.normalize("NFC", text)
-        if composed != text:
-            places.append(place)
-            # What is composed can unfold once more only where there is something that begins it.
-            begins = any(sign in composed for sign in "&<\\")
-            slow.append(clean_text(composed, strip_html, every_escape) if begins else composed)
+        # What is composed can unfold once more only where there is something that begins it.
+        begins = any(sign in composed for sign in "&<\\") or repaired(composed) != composed
+        places.append(place)
+        slow.append(clean_text(composed, strip_html, every_escape) if begins else composed)
     return replaced(done, np.array(places, np.int64), slow)
 
 

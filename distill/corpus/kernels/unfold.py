@@ -5,9 +5,20 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.corpus.kernels.common import decode, encode, kernel
+from distill.corpus.kernels.letters import (
+    COMPOSES,
+    CONTROL,
+    NOT_NFC,
+    SPACE,
+    Letters,
+    compose,
+    is_utf8,
+    misread_until,
+    repair,
+)
 
 UNDECIDED, TO_COMPOSE = 1, 2
-_SPACE, _CONTROL, _COMPOSES, _CONTINUES = 1, 2, 4, 8
+_MISREAD, _JOINED = 16, 32  # see _squeeze
 _ROLL = np.uint64(0x2545F4914F6CDD1D)
 _ODD = 1 << 62  # a length that stands for "not to be decided here"
 
@@ -15,8 +26,7 @@ _ODD = 1 << 62  # a length that stands for "not to be decided here"
 class Tables(NamedTuple):
     """What :func:`distill.corpus.markup.tables` returns; hashes are sorted."""
 
-    kinds: np.ndarray
-    classes: np.ndarray
+    letters: Letters
     tags: np.ndarray
     attributes: np.ndarray
     entities: np.ndarray
@@ -61,27 +71,14 @@ def _find(hashes: np.ndarray, value: int) -> int:
 
 
 @kernel
-def _is_misread(data: np.ndarray, at: int, end: int, kinds: np.ndarray) -> bool:
-    """Say whether what begins with this letter of Latin-1 may be UTF-8 that was misread."""
-    code, at = decode(data, at)
-    more = 1 if code < 0xE0 else 2 if code < 0xF0 else 3
-    for _ in range(more):
-        if at >= end or data[at] < 128:
-            return False
-        code, at = decode(data, at)
-        if code >= len(kinds) or not kinds[code] & _CONTINUES:
-            return False
-    return True
-
-
-@kernel
 def _squeeze(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray, start: int) -> tuple[int, int]:
     """Write without spare white space and controls to ``out``; return (end, signs).
 
-    Signs: 1 '&', 2 '<', 4 backslash, 8 what may compose, 16 what may have been misread.
+    Signs: 1 '&', 2 '<', 4 backslash, 8 what may compose, 16 what may have been misread, 32 a control is gone from
+    between what may now look misread.
     """
-    kinds, classes = tables.kinds, tables.classes
-    length, signs, waits, last, joined, latin = start, 0, False, 0, False, False
+    kinds, classes = tables.letters.kinds, tables.letters.classes
+    begin, length, signs, waits, last, joined, latin = at, start, 0, False, 0, False, False
     while at < end:
         byte = data[at]
         if byte > 32 and byte < 127:
@@ -110,20 +107,20 @@ def _squeeze(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarra
             last = 0
             continue
         code, after = decode(data, at)
-        kind = kinds[code] if code < len(kinds) else (_COMPOSES if 0x2F800 <= code < 0x2FA20 else 0)
-        if kind & _SPACE:
+        kind = kinds[code] if code < len(kinds) else (NOT_NFC if 0x2F800 <= code < 0x2FA20 else 0)
+        if kind & SPACE:
             waits = length > start
-        elif not kind & _CONTROL:
+        elif not kind & CONTROL:
             if waits:
                 out[length] = 32
                 length += 1
                 waits = False
             if 0xC2 <= code <= 0xF4:
                 latin = True
-                if _is_misread(data, at, end, kinds):
-                    signs |= 16
+                if not signs & _MISREAD and misread_until(data, at, begin, end, tables.letters):
+                    signs |= _MISREAD
             order = classes[code] if code < len(classes) else 0
-            if kind & _COMPOSES or (order and order < last):
+            if kind & (COMPOSES | NOT_NFC) or (order and order < last):
                 signs |= 8
             last = order
             while at < after:
@@ -133,7 +130,23 @@ def _squeeze(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarra
         else:
             joined = True
         at = after
-    return length, signs | 16 if joined and latin else signs
+    return length, signs | _JOINED if joined and latin else signs
+
+
+@kernel
+def _tidied(data: np.ndarray, at: int, end: int, tables: Tables, spare: np.ndarray, out: np.ndarray, start: int
+            ) -> tuple[int, int]:
+    """Squeeze with what was misread read anew; sign 16 says that another time may read more anew."""
+    length, signs = _squeeze(data, at, end, tables, out, start)
+    if signs & _MISREAD:
+        last, count = repair(data, at, end, tables.letters, spare)
+        if count:
+            length, signs = _squeeze(spare, 0, last, tables, out, start)
+        else:
+            signs &= ~_MISREAD
+    if signs & _JOINED:
+        signs = signs & ~_JOINED | _MISREAD
+    return length, signs
 
 
 @kernel
@@ -175,12 +188,12 @@ def _is_clear_space(data: np.ndarray, slash: int, after: int, start: int, end: i
 
 
 @kernel
-def _four(data: np.ndarray, at: int, end: int) -> int:
-    """Return the number that four hexadecimal digits stand for, or -1."""
-    if at + 4 > end:
+def _number(data: np.ndarray, at: int, digits: int, end: int) -> int:
+    """Return the number that so many hexadecimal digits stand for, or -1."""
+    if at + digits > end:
         return -1
     value = 0
-    for place in range(at, at + 4):
+    for place in range(at, at + digits):
         digit = _hex(np.int64(data[place]))
         if digit < 0:
             return -1
@@ -189,11 +202,37 @@ def _four(data: np.ndarray, at: int, end: int) -> int:
 
 
 @kernel
-def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarray, only_look: bool) -> tuple[int, int]:
-    """Write with escapes decoded; return (end, how many were), or with ``only_look`` (0, how many are clearly ones).
+def _unescape_bytes(data: np.ndarray, at: int, end: int, out: np.ndarray, length: int) -> tuple[int, int]:
+    """Write what the escaped bytes from this ``x`` on are; return (end, length), the same length for nothing."""
+    first, smallest = length, 255
+    after = at
+    while after < end and data[after] == 120:
+        byte = _number(data, after + 1, 2, end)
+        if byte < 0:
+            break
+        out[length] = byte
+        length += 1
+        smallest = min(smallest, byte)
+        at = after = after + 3
+        while after < end and data[after] == 92:
+            after += 1
+        if after == at:
+            break
+    if is_utf8(out, first, length):
+        return at, length
+    if smallest < 0xA0:
+        return at, first
+    n = length - first
+    for place in range(n - 1, -1, -1):  # Latin-1, two bytes of UTF-8 for each
+        byte = out[first + place]
+        out[first + 2 * place] = 0xC0 | byte >> 6
+        out[first + 2 * place + 1] = 0x80 | (byte & 0x3F)
+    return at, first + 2 * n
 
-    The end is ``_ODD`` where there is an escape that is left to the caller.
-    """
+
+@kernel
+def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarray, only_look: bool) -> tuple[int, int]:
+    """Write with escapes decoded; return (end, how many were), or with ``only_look`` (0, how many are clearly ones)."""
     at, length, count = start, 0, 0
     while at < end:
         if data[at] != 92:
@@ -230,13 +269,13 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
             at += 1
             continue
         elif letter == 117:  # u
-            code = _four(data, at + 1, end)
+            code = _number(data, at + 1, 4, end)
             after = at + 5
             if 0xD800 <= code < 0xDC00:
                 low = after
                 while low < end and data[low] == 92:
                     low += 1
-                second = _four(data, low + 1, end) if low > after and low < end and data[low] == 117 else -1
+                second = _number(data, low + 1, 4, end) if low > after and low < end and data[low] == 117 else -1
                 if 0xDC00 <= second < 0xE000:
                     code = 0x10000 + ((code - 0xD800) << 10) + second - 0xDC00
                     after = low + 5
@@ -246,10 +285,27 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
                     length = encode(code, out, length)
                 at = after
                 continue
+            if code >= 0:  # half a pair stays
+                count += only_look
+                at += 5
+        elif letter == 85:  # U
+            code = _number(data, at + 1, 8, end)
+            if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:
+                count += 1
+                if not only_look:
+                    length = encode(code, out, length)
+                at += 9
+                continue
             if code >= 0:
-                return _ODD, count
-        elif letter == 85 or (letter == 120 and at + 2 < end and _hex(np.int64(data[at + 1])) >= 0):  # U, x
-            return _ODD, count
+                count += only_look
+                at += 9
+        elif letter == 120 and _number(data, at + 1, 2, end) >= 0:  # x
+            after, written = _unescape_bytes(data, at, end, out, length)
+            count += written > length or only_look
+            at = after
+            if written > length:
+                length = written
+                continue
         for place in range(slash, at):
             if not only_look:
                 out[length] = data[place]
@@ -376,45 +432,42 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
     ``states[n]``: ``UNDECIDED`` (nothing is written), ``TO_COMPOSE`` (NFC may change it), or 0. Texts only get shorter,
     so that ``out`` need be no longer than ``data``.
     """
-    longest = 1
+    longest, most = 1, 7 if strip_html else 4
     for n in range(len(ends)):
         longest = max(longest, offsets[n + 1] - offsets[n])
-    one, two = np.empty(longest, np.uint8), np.empty(longest, np.uint8)
+    one, two, spare = np.empty(longest, np.uint8), np.empty(longest, np.uint8), np.empty(longest, np.uint8)
     place = 0
     for n in range(len(ends)):
-        start = place
-        size, signs = _squeeze(data, offsets[n], offsets[n + 1], tables, out, start)
+        start, state = place, 0
+        size, signs = _tidied(data, offsets[n], offsets[n + 1], tables, spare, out, start)
         source, first, last, moved = out, start, size, False
         for number in range(most_passes):
-            changed = 0
-            if signs & 16 or not signs & (7 if strip_html else 4):
-                break
+            changed, again = 0, signs & _MISREAD
             if signs & 4:
                 loose = every_escape or _unescape(source, first, last, False, two, True)[1] > 0
                 last, changed = _unescape(source, first, last, loose, two, False)
                 source, first, moved = two, 0, True
                 one, two = two, one
-            if last != _ODD and strip_html and (signs & 3 or changed):
+            if strip_html and (signs & 3 or changed):
                 last, count = _unfold_html(source, first, last, tables, two)
                 source, first, moved = two, 0, True
                 one, two = two, one
                 changed += count
-            if last == _ODD or (changed and number == most_passes - 1):
-                signs = 16
-            if signs & 16 or not changed:
+            if last != _ODD and not changed and not again and signs & 8:
+                last, composed, is_nfc, misread = compose(source, first, last, tables.letters)
+                again = is_nfc and (misread or (composed > 0 and signs & most > 0))
+                state = 0 if is_nfc else TO_COMPOSE
+            if last != _ODD and not changed and not again:
                 break
-            last, again = _squeeze(source, first, last, tables, two, 0)
-            signs = signs & 16 | again
-            source, first = two, 0
+            if last == _ODD or number == most_passes - 1:
+                state = UNDECIDED
+                break
+            last, signs = _tidied(source, first, last, tables, spare, two, 0)
+            source, first, moved, state = two, 0, True, 0
             one, two = two, one
-        if not signs & 16:
+        if state != UNDECIDED:
             for at in range(last - first if moved else 0):
                 out[start + at] = source[first + at]
-            size = start + last - first
-        if signs & 16:
-            states[n] = UNDECIDED
-            ends[n] = start
-            continue
-        states[n] = TO_COMPOSE if signs & 8 else 0
-        place = size
+            place = start + last - first
+        states[n] = state
         ends[n] = place
