@@ -31,18 +31,24 @@ def environment_of(more: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in {**os.environ, **more}.items() if name not in _JOB or name in more}
 
 
-def refuse_foreign_job() -> None:
+def refuse_foreign_job(machines: int = 1) -> None:
     """Refuse to train as one of several processes that something else started, and say where it started just one.
+
+    One on each of the ``machines`` that are to train, as an operator starts a pod on each, is what is wanted.
 
     Raises:
         InputError: this is one of several.
     """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
+    size, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
+    if size not in ("1", str(machines)):
         raise InputError(f"WORLD_SIZE is {size}: torchrun, or an operator of the cluster, started this process as one "
                          "of several. sentidistill starts its training processes itself: run it once on each machine, "
                          "without torchrun, and say with train.launch how many there are (see "
-                         "distill/training/README.md).")
+                         "distill/training/README.md). Where this is the only one, run it with 'env -u WORLD_SIZE'.")
+    if size != "1" and rank != "0":
+        raise InputError(f"WORLD_SIZE is {size} and RANK is {rank}: this is not the first of the machines that train. "
+                         f"Run 'distill join' on it (see distill/training/README.md), and the run on the one with "
+                         "RANK 0. Where this is the only one, run it with 'env -u WORLD_SIZE'.")
     if found := [name for name in _JOB if name in os.environ]:
         log.warning("%s are set, as in a pod of a training operator: they are left out, and training runs in the "
                     "processes of train.launch.", ", ".join(found))

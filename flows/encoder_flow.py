@@ -51,7 +51,7 @@ def encoder(
       retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def train(config: EncoderConfig, folder: Path, on_change: OnChange) -> dict[str, Any]:
     """Train every seed, labelling texts first where a teacher is to; return scores by seed, mean and spread."""
-    with explained(folder / "logs"), within(folder.name, "encoder"), gpu_slots(_gpus(config)):
+    with explained(folder / "logs"), within(folder.name, "encoder"), gpu_slots(*_gpus(config)):
         outcomes = train_run(config, folder, on_change)
     return {"seeds": {str(seed): outcome.details for seed, outcome in zip(config.seeds, outcomes, strict=True)},
             "mean and spread": {name: list(values) for name, values in spread(outcomes).items()}}
@@ -66,9 +66,11 @@ def report(folder: Path) -> Path:
         return build_encoder_report([folder], folder / "report" / "report.html")
 
 
-def _gpus(config: EncoderConfig) -> int:
-    """Return how many GPUs the run holds: those of its seeds, or of its teacher, whichever are more."""
-    asked = [max(1, most_devices(len(config.seeds), config.at_once))]
+def _gpus(config: EncoderConfig) -> tuple[int, int]:
+    """Return how many GPUs the run holds, and how many it cannot do without: its seeds can share one, where its
+    teacher needs all that it is spread over.
+    """
+    least = 1
     if config.labels != "gold" and config.teacher:
-        asked.append(devices_of_engine(config.teacher.engine))
-    return max(asked)
+        least = max(1, devices_of_engine(config.teacher.engine))
+    return max(least, most_devices(len(config.seeds), config.at_once)), least

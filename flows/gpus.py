@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from distill import devices
 from distill.engines import devices_of_engine, refuse_too_wide
 from distill.errors import InputError
+from distill.forks import refuse_foreign_job
 from distill.stage import MARKER
 from distill.training.launch import cluster_of, refuse_too_few_gpus
 from flows.logs import LOGGER
@@ -45,8 +46,8 @@ def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
 
 
 def refuse_too_few(run: Run, steps: Iterable[tuple[str, str | None, str]]) -> None:
-    """Refuse a run that would need more GPUs than this machine has, before its first step; ``steps``: of
-    :func:`flows.plan.computing_steps`.
+    """Refuse a run that would need more GPUs than this machine has, or is part of another's job, before its first step;
+    ``steps``: of :func:`flows.plan.computing_steps`.
 
     Raises:
         InputError: it would, for a step that is not finished yet.
@@ -55,8 +56,10 @@ def refuse_too_few(run: Run, steps: Iterable[tuple[str, str | None, str]]) -> No
         if (run.folder / folder / MARKER).exists():
             continue
         if name == "train":
-            if run.config.train.launch:
-                refuse_too_few_gpus(cluster_of(run.config.train.launch))
+            cluster = cluster_of(run.config.train.launch) if run.config.train.launch else None
+            refuse_foreign_job(cluster.machines if cluster else 1)
+            if cluster:
+                refuse_too_few_gpus(cluster)
             continue
         for engine in engines_of(name, run, stage):
             refuse_too_wide(engine)
@@ -67,8 +70,10 @@ def refuse_too_few(run: Run, steps: Iterable[tuple[str, str | None, str]]) -> No
 
 
 @contextlib.contextmanager
-def gpu_slots(count: int) -> Iterator[None]:
+def gpu_slots(count: int, least: int | None = None) -> Iterator[None]:
     """Hold ``count`` slots of the server's limit, waiting for them; none where there is no GPU, or no such limit.
+
+    Work that can do with fewer, but not with fewer than ``least``, holds all that a lower limit has.
 
     They are for the order in which runs get their turn. Which GPUs a piece of work computes on, its lease says
     (:mod:`distill.leases`).
@@ -76,7 +81,7 @@ def gpu_slots(count: int) -> Iterator[None]:
     server that is away is waited for when they are taken; when they are given back, it need not be there.
 
     Raises:
-        InputError: the limit is lower than ``count``, so that waiting would never end.
+        InputError: the limit is lower than ``least`` (or ``count``), so that waiting would never end.
     """
     if not count or not devices.visible():
         yield
@@ -87,10 +92,12 @@ def gpu_slots(count: int) -> Iterator[None]:
     if limit is None:
         yield
         return
-    if limit < count:
-        raise InputError(f"This step needs {count} GPUs, but the Prefect server's concurrency limit '{LIMIT}' has "
-                         f"{limit} slots, so it would wait for ever. Raise it ('distill deploy --gpus {count}'), or "
+    least = count if least is None else least
+    if limit < least:
+        raise InputError(f"This step needs {least} GPUs, but the Prefect server's concurrency limit '{LIMIT}' has "
+                         f"{limit} slots, so it would wait for ever. Raise it ('distill deploy --gpus {least}'), or "
                          "lower tensor_parallel_size.")
+    count = min(count, limit)
     held = concurrency(LIMIT, occupy=count, raise_on_lease_renewal_failure=False)
     patiently(held.__enter__)
     try:

@@ -164,7 +164,8 @@ def test_what_goes_wrong_in_a_process_is_said_once_and_checkpoints_stay(
     ({"launch": "8gpu-zero2"}, "starts 8 processes.*but 0 GPUs"),
     ({"launch": "8gpu-zero3", "method": "lora"}, "cannot be merged out of ZeRO-3"),
     ({"launch": "2cpu", "device_batch_size": 3}, "device_batch_size to 2"),
-    ({"launch": "fsdp.yaml"}, "distributed_type FSDP")])
+    ({"launch": "fsdp.yaml"}, "distributed_type FSDP"),
+    ({"launch": "auto.yaml"}, "zero_stage among them"), ({"launch": "list.yaml"}, "zero_stage among them")])
 def test_a_launch_that_cannot_work_is_refused_before_anything_starts(
         tiny_model: Path, rows_file: Path, tmp_path: Path, settings: dict[str, Any], message: str,
         monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +173,8 @@ def test_a_launch_that_cannot_work_is_refused_before_anything_starts(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.chdir(tmp_path)
     Path("fsdp.yaml").write_text("distributed_type: FSDP\nnum_processes: 2\n")
+    for name, said in {"auto": "{zero_stage: auto}", "list": "[1]"}.items():
+        Path(f"{name}.yaml").write_text(f"distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {said}\n")
     with pytest.raises(InputError, match=message):
         train(tiny_model, rows_file, tmp_path / "final", **settings)
 
@@ -186,3 +189,19 @@ def test_what_ships_keeps_the_papers_global_batch_and_is_read_by_accelerate(path
     read = load_config_from_file(str(path))
     assert (read.num_processes, read.num_machines) == (cluster.processes, cluster.machines)
     assert batch_plan(128, Train().device_batch_size, cluster.processes).global_batch_size == 128
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_neither_gpus_nor_number_format_are_for_an_accelerate_config_to_say(
+        path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    mine = tmp_path / path.name
+    mine.write_text(yaml.safe_dump({**said, "gpu_ids": "4,5", "mixed_precision": "fp16"}))
+    monkeypatch.setenv(launch.MAIN_ADDRESS, "10.0.0.1:29500")
+    cluster = launch.cluster_of(str(mine))
+    told = launch_command_parser().parse_args([*launch._options(cluster, 0), "-m", "distill.training.rank", "order"])
+    told, _, of_the_config = _validate_launch_command(told)
+    assert (told.gpu_ids, told.mixed_precision, of_the_config) == ("all", "no", False)
+    assert (told.num_processes, told.num_machines) == (cluster.processes, cluster.machines)

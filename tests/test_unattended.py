@@ -1,5 +1,6 @@
 """The parts that make a run watchable: retries by cause, GPU slots, progress, log lines."""
 
+import contextlib
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from distill import devices
 from distill.config.load import load_config
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.process import call_in_process
-from flows import nightly
+from flows import gpus, nightly
 from flows.distill import try_again
 from flows.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
 from flows.logs import install, within
@@ -78,6 +79,43 @@ def test_a_run_asks_for_what_it_needs_at_once_and_no_more(tmp_path: Path, monkey
         nightly.measure.fn(Subject("m", "m", "w"), own.config.evaluate.model_copy(
             update={"engine": own.config.teacher.engine}), tmp_path)  # type: ignore[union-attr]
     assert asked == [4]
+
+
+@pytest.mark.parametrize(("size", "launch", "rank", "message"), [
+    ("8", "8gpu-zero2", "0", "WORLD_SIZE is 8.*env -u WORLD_SIZE"), ("2", "8gpu-zero2", "0", "WORLD_SIZE is 2"),
+    ("2", "2x8gpu-zero2", "1", "distill join"), ("2", "2x8gpu-zero2", "0", None), ("1", "8gpu-zero2", "0", None)])
+def test_one_of_several_processes_is_refused_before_the_first_step(
+        paper: Run, size: str, launch: str, rank: str, message: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100", 8))
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setenv("RANK", rank)
+    paper.config.train.launch = launch
+    steps = [("train", "icldist", "models/final")]
+    with pytest.raises(InputError, match=message) if message else contextlib.nullcontext():
+        refuse_too_few(paper, steps)
+
+
+def test_work_that_can_do_with_fewer_gpus_holds_what_a_lower_limit_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    import prefect.concurrency.sync
+
+    from distill.config.sections.encoder import EncoderConfig
+    from flows.encoder_flow import _gpus
+
+    held: list[int] = []
+
+    def concurrency(_: str, occupy: int, **__: Any) -> Any:
+        held.append(occupy)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100", 8))
+    monkeypatch.setattr(gpus, "_limit", lambda: 2)
+    monkeypatch.setattr(prefect.concurrency.sync, "concurrency", concurrency)
+    seeds = _gpus(EncoderConfig.model_construct(seeds=[1, 2, 3, 4, 5], at_once=None, labels="gold", teacher=None))
+    assert seeds == (5, 1)
+    with gpu_slots(*seeds):
+        assert held == [2]
+    with pytest.raises(InputError, match=r"needs 4 GPUs.*has 2 slots"), gpu_slots(5, least=4):
+        pass
 
 
 def test_gpu_slots_are_waited_for_and_too_many_are_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,12 @@ def cluster_of(name: str) -> Cluster:
     if processes < 1 or machines < 1 or processes % machines:
         raise InputError(f"{path} asks for {processes} processes on {machines} machines, which cannot be shared out "
                          "equally. Make num_processes a multiple of num_machines.")
-    deepspeed = said.get("deepspeed_config") or {}
-    return Cluster(path, processes, machines, bool(said.get("use_cpu")), int(deepspeed.get("zero_stage", 0)))
+    try:
+        zero_stage = int((said.get("deepspeed_config") or {}).get("zero_stage", 0))
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} says of DeepSpeed what cannot be read: deepspeed_config must be settings with names, "
+                         "zero_stage among them: 0, 1, 2 or 3.") from error
+    return Cluster(path, processes, machines, bool(said.get("use_cpu")), zero_stage)
 
 
 def refuse_too_few_gpus(cluster: Cluster) -> None:
@@ -222,7 +226,9 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
 
 
 def _options(cluster: Cluster, machine: int) -> list[str]:
-    options = ["--config_file", str(cluster.path), "--machine_rank", str(machine)]
+    # Which GPUs, the lease says, and train.dtype in which numbers: neither is for the config to say.
+    options = ["--config_file", str(cluster.path), "--machine_rank", str(machine), "--gpu_ids", "all",
+               "--mixed_precision", "no"]
     if cluster.machines == 1:
         return [*options, "--main_process_port", str(_free_port())]
     address, colon, port = os.environ.get(MAIN_ADDRESS, "").rpartition(":")

@@ -56,9 +56,9 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         spec = {
             "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
             "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed}
-        refuse_foreign_job()
-        if config.launch:
-            cluster = cluster_of(config.launch)
+        cluster = cluster_of(config.launch) if config.launch else None
+        refuse_foreign_job(cluster.machines if cluster else 1)
+        if cluster:
             check(cluster, config, stage)
             with leased(cluster.gpus_here):
                 result = call_in_process("distill.training.launch:launch", spec, folder / "error.log")
