@@ -12,7 +12,7 @@ The rule. Reasoning is taken off (:mod:`distill.reasoning`), and what is left is
 3. A label counts as it is listed before anything around it is taken away. So labels may hold "not", be parts of each
    other, consist of signs ("+1", ":(") or be of any script; what could be two of the list is unreadable.
 4. A list is brackets around labels of the list, each once, in the order of the answer; an empty one is an answer. Lines
-   behind the answer are not looked at, unless the next one is another label.
+   behind the answer are not looked at, unless the next with something on it is another label, led in or not.
 """
 
 import functools
@@ -26,7 +26,7 @@ from distill import reasoning
 from distill.literals import NoLiteral, literal
 from distill.prompting.labels import python_list, respell
 
-VERSION = 1
+VERSION = 2
 """Part of the inputs of every stage that reads answers: raised when the rule changes."""
 
 UNREADABLE = "unreadable_answer"
@@ -144,10 +144,10 @@ def _one(answer: str, labels: Sequence[str], lead_ins: int = _LEAD_INS) -> str |
     if (found := canonical(answer, labels)) is not None:
         return found
     if (found := canonical(line, labels)) is not None:
-        following = canonical(rest.partition("\n")[0], labels)
-        return found if following in (None, found) else None
+        return found if _next(rest, labels) in (None, found) else None
     if (value := _value(answer)) is not None:
-        return _one_of(value, labels)
+        found = _one_of(value, labels)
+        return found if _next(rest, labels) in (None, found) else None
     if fence := _FENCE.match(answer):
         return _one(fence[1].strip(), labels, 0) if "```" not in fence[1] else None
     body, dashed = _without_cue(answer)
@@ -155,6 +155,17 @@ def _one(answer: str, labels: Sequence[str], lead_ins: int = _LEAD_INS) -> str |
         return None
     found = _one(body, labels, lead_ins - 1)
     return None if found and dashed and f"-{fold(found)}" in map(fold, labels) else found
+
+
+def _next(rest: str, labels: Sequence[str]) -> str | None:
+    """Return the label that the next line with something on it is, with or without a lead-in; else None."""
+    text = rest.lstrip()
+    for said in (text, _without_cue(text)[0].lstrip()):
+        line = said.partition("\n")[0]
+        found = canonical(line, labels) or _one_of(_value(line), labels)
+        if found is not None:
+            return found
+    return None
 
 
 def _several(answer: str, labels: Sequence[str]) -> list[str] | None:

@@ -68,11 +68,13 @@ def check_path(path: str, option: str = "--run") -> Path:
 def folder_named(run: str | None, default: str, parent: str) -> Path:
     """Return where a run is kept: ``run`` as a path where it holds a slash, else a name below ``parent``.
 
+    None is the ``default``; an empty name is none, as a shell makes it of a variable that is not set.
+
     Raises:
         InputError: as :func:`check_name` and :func:`check_path`; or a path leads up (``..``), or names no folder.
     """
-    if not run or "/" not in run:
-        return check_path(parent, "runs_dir") / (check_name(run) if run else default)
+    if run is None or "/" not in run:
+        return check_path(parent, "runs_dir") / (default if run is None else check_name(run))
     path = check_path(run)
     if is_marked(path):
         return path if path.name else path.resolve()

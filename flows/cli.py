@@ -24,6 +24,7 @@ STAGE_COMMANDS = {
 _STOPPED = dict.fromkeys(("ui", "worker"), "Stopped.") | {
     "dedup": "Stopped. Nothing was written; the same command begins anew."}
 _CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
+_NEW_RUN_HELP = "name of the run folder under runs/; default: the config's name"
 _RUN_HELP = "a run folder, or a name under runs/"
 
 
@@ -78,7 +79,7 @@ def _add_encoder(commands: Any) -> None:
                                 ).add_subparsers(required=True, metavar="COMMAND")
     train = parts.add_parser("train", help="train a classifier on texts with labels, one a seed")
     train.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of one that ships, such as after-n")
-    train.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
+    train.add_argument("--run", metavar="NAME", type=_filled, help=_NEW_RUN_HELP)
     _with_changes(_with_set(train)).set_defaults(action="encoder", part="train")
     evaluate = parts.add_parser("evaluate", help="score a classifier on texts with labels")
     evaluate.add_argument("model", metavar="MODEL", type=Path, help="its folder, runs/NAME/models/seed42")
@@ -195,9 +196,16 @@ def _port(text: str) -> int:
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
-    parser.add_argument("--run", metavar="NAME", help="name of the run folder under runs/; default: the config's name")
+    parser.add_argument("config", metavar="CONFIG", type=_filled, help=_CONFIG_HELP)
+    parser.add_argument("--run", metavar="NAME", type=_filled, help=_NEW_RUN_HELP)
     return _with_changes(_with_set(parser))
+
+
+def _filled(text: str) -> str:
+    """Return a name that was given: an empty one, of a shell's variable that is not set, never means the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty; give one, or leave the option out for the default")
+    return text
 
 
 def _with_set(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -64,7 +64,8 @@ def distill(
         on_change: What to do with finished work whose settings have changed: stop and say so, keep it, or discard it.
         retry_failed: Whether prompts that the teacher failed at are asked again.
     """
-    with open_run(config, run, overrides or (), on_change, retry_failed) as opened:
+    # A form's field that was emptied says the same as one that was left out.
+    with open_run(config or None, run or None, overrides or (), on_change, retry_failed) as opened:
         refuse_too_few(opened, computing_steps(opened))
         if not opened.config.rows:
             step.with_options(name="collect")("collect", opened)

@@ -39,7 +39,7 @@ def encoder(
         on_change: What to do with finished work whose settings have changed: stop and say so, keep it, or discard it.
     """
     read = load_encoder_config(config, overrides or ())
-    folder = folder_of(read, run)
+    folder = folder_of(read, run or None)  # a form's field that was emptied says the same as one left out
     done = train(read, folder, on_change)
     artifacts.show_ledger(folder, read_json(folder / "ledger.json"))
     page = report(folder)

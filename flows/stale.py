@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.finished import is_finished, read_done
+from distill.finished import MARKER, is_finished, read_done
 from distill.training.stages import MODELS
 from flows.plan import COMMANDS, gated_stages, planned, trained_stages
 from flows.run import Run
+
+_MADE_OF = {"sft": ("upstream", "responses"), "heldout": ("models",), "sentibench": ("models",)}
+"""Keys of stages' inputs under which several of what they were made of stand by name."""
 
 
 def refuse_stale(run: Run, base: Path) -> None:
@@ -32,6 +35,21 @@ def refuse_stale(run: Run, base: Path) -> None:
                              "and --discard to make it anew.")
 
 
+def read_stage(run: Path, stage: str) -> dict[str, Any]:
+    """Return what the marker of a finished stage says (:func:`distill.finished.read_done`), also of other stages.
+
+    Raises:
+        InputError: as that; or what the stage was made of is named in another way than ours.
+    """
+    done = read_done(run / stage)
+    for inputs in (done["inputs"], done.get("kept", done)["inputs"]):
+        if wrong := [key for key in _MADE_OF.get(stage, ()) if not isinstance(inputs.get(key, {}), dict)]:
+            raise InputError(f"The marker {run / stage / MARKER} cannot be used: '{wrong[0]}' in its inputs is no "
+                             "mapping. Something else than sentidistill has changed it. Put it back from a copy, or "
+                             f"delete this file alone and run '{COMMANDS[stage]}' again.")
+    return done
+
+
 def stale_stages(run: Run) -> dict[str, str]:
     """Return the finished stages that were made of another version of a stage than is there, and of which."""
     return {stage: of for stage, of, same in _links(run) if not same}
@@ -41,7 +59,7 @@ def _links(run: Run, base: str = "") -> Iterator[tuple[str, str, bool]]:
     """Yield a finished stage, one that it was made of, and whether it was made of what that is now."""
     from distill.sft.build import responses_of
 
-    done = {stage: read_done(run.folder / stage) for stage in planned(run) if is_finished(run.folder / stage)}
+    done = {stage: read_stage(run.folder, stage) for stage in planned(run) if is_finished(run.folder / stage)}
     made = {stage: marker.get("kept", marker)["inputs"] for stage, marker in done.items()}
     trained = trained_stages(run)
     models = {MODELS[stage]: done[MODELS[stage]]["details"].get("fingerprint") for stage in trained

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from distill import devices
 from distill.errors import InputError
-from distill.finished import MARKER, damage, is_finished, read_done
+from distill.finished import MARKER, damage, is_finished
 from flows.forecast import duration, money
 from flows.plan import planned
 from flows.run import Run, stored_config
-from flows.stale import stale_stages
+from flows.stale import read_stage, stale_stages
 from sentibench.report.gather import RUN_STAGES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def stage_rows(folder: Path) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"stage": stage, "state": "", "seconds": None, "ledgers": []}
         if is_finished(folder / stage):
             try:
-                done = read_done(folder / stage)
+                done = read_stage(folder, stage)
                 row |= {"state": _state(folder / stage, done), "seconds": done["seconds"], "ledgers": done["ledgers"]}
             except InputError:
                 row["state"] = f"its {MARKER} is damaged"

@@ -5,6 +5,7 @@ each looks up what the steps before it left in the run folder, so that it can al
 Heavy modules are imported inside, because workers and ``--help`` must start fast.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from distill.stage import Outcome
 from distill.storage import read_object
 from distill.training.stages import MODELS, sources_of
 from flows.forecast import tell_forecast
+from flows.logs import LOGGER
 from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
 from flows.run import Run
 from flows.stale import refuse_stale
 from flows.teacher import teacher_window
+
+log = logging.getLogger(LOGGER)
 
 
 def collect(run: Run) -> Outcome:
@@ -168,12 +172,21 @@ def train(run: Run, stage: str) -> Outcome:
 
 
 def _scores_of(run: Run, trained: Outcome) -> dict[str, Any] | None:
-    """Return the scores in the run's report, where they are those of a model as it was trained."""
+    """Return the scores in the run's report, where they are those of a model as it was trained.
+
+    A damaged report, which is made of what is in the run and always written anew, stands in nobody's way.
+    """
     results = run.folder / "report" / "results.json"
     if not results.exists():
         return None
-    bench: dict[str, Any] = read_object(results, sentibench=dict)["sentibench"]
-    return bench if bench.get("weights", {}).get("distilled") == trained.details["fingerprint"] else None
+    try:
+        bench: dict[str, Any] = read_object(results, sentibench=dict)["sentibench"]
+    except (InputError, OSError) as error:
+        log.warning("The model's card shows no scores until 'distill report' has written them anew: %s", error)
+        return None
+    weights = bench.get("weights")
+    current = isinstance(weights, dict) and weights.get("distilled") == trained.details["fingerprint"]
+    return bench if current else None
 
 
 def gate(run: Run, stage: str) -> Outcome:
@@ -231,7 +244,7 @@ def report(run: Run) -> dict[str, Any]:
         if not stage.startswith("quality/") or (run.folder / stage).exists():  # asked for by a command of its own
             _needs(run, stage, COMMANDS[stage])
     refuse_stale(run, student_base_folder(run))
-    built = build_report(run.folder, run.config)
+    built = build_report(run.folder, run.config, planned(run))
     bench = read_object(Path(built["json"]), sentibench=dict)["sentibench"]
     card = write_card(run.folder, run.config, run.folder / MODELS[trained_stages(run)[-1]], student_base_folder(run),
                       bench)

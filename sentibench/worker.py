@@ -56,7 +56,8 @@ def method_of(asked: Spec) -> Method:
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """Evaluate one model and return ``{"results": [...]}``, one entry a task and seed, without predictions.
 
-    The model is not loaded when every result is there already.
+    The model is not loaded when every result is there already. All are of one number format: those of another, which
+    this process's devices do not compute in, are made anew.
 
     Raises:
         InputError: another process evaluates into the same folder.
@@ -72,11 +73,14 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
                 identity(asked.engine), Path(asked.out_dir), method)
     if asked.alone:
         check_folder(Path(asked.out_dir), jobs)
-    pending = [job for job in jobs if not job.finished()]
-    if pending:
+    dtypes = {job.path: (manifest(job.path).get("computed") or {}).get("dtype") for job in jobs if job.finished()}
+    known = [dtype for dtype in dtypes.values() if dtype]
+    if len(dtypes) < len(jobs) or len(set(known)) > 1:
         processed = {"processed_scores": True} if method.penalty not in (None, 1) else {}
-        done = [(manifest(job.path).get("computed") or {}).get("dtype") for job in jobs if job not in pending]
-        config = settled(asked.engine, done[0] if done else None)
+        config = settled(asked.engine, known[0] if known else None)
+        # What these devices do not compute in is made anew: results of two number formats are never one table.
+        good = (None, computed(config).get("dtype"))
+        pending = [job for job in jobs if job.path not in dtypes or dtypes[job.path] not in good]
         with run_lock(Path(asked.out_dir)), open_engine(config, Path(asked.model_folder), **processed) as engine:
             run_jobs(engine, asked.name, pending, computed(config))
     return {"results": [manifest(job.path) for job in jobs]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.config.load import load_config, save_config
@@ -207,6 +207,29 @@ def test_one_run_that_cannot_be_read_stands_in_no_other_runs_way(
     shutil.rmtree(good)
     with pytest.raises(InputError, match=f"Left out, because they cannot be read: {bad}"):
         newest_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def some_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("some") / "run")
+
+
+@settings(max_examples=8)
+@example("sft", {"upstream": "x"})
+@example("sft", {"responses": ["x"]})
+@example("heldout", {"models": ["x"]})
+@example("sentibench", {"models": 1})
+@given(st.sampled_from(["sft", "heldout", "sentibench", "prompts", "gate/icldist", "models/final"]),
+       st.dictionaries(st.sampled_from(["upstream", "responses", "models", "model", "corpus", "start_model"]), JSON))
+def test_status_shows_a_run_whatever_its_stages_say_they_were_made_of(
+        some_run: Path, stage: str, inputs: dict[str, Any]) -> None:
+    run_stage(some_run / stage, {}, lambda _: ([], {}), "discard")
+    done = read_json(some_run / stage / MARKER)
+    for one in ({**done, "inputs": inputs}, {**done, "kept": {"fingerprint": "f", "inputs": inputs}}):
+        (some_run / stage / MARKER).write_text(json.dumps(one))
+        state = {row["stage"]: row["state"] for row in stage_rows(some_run)}[stage]
+        assert state.startswith("done") or state == "its _done.json is damaged"
+    (some_run / stage / MARKER).write_text(json.dumps(done))
 
 
 def test_status_says_what_is_damaged_and_shows_the_rest(tmp_path: Path) -> None:

@@ -47,7 +47,11 @@ def test_a_denied_label_is_unreadable(said: str) -> None:
     "positive negative", "positive\nnegative", "- positive\n- negative", "['positive', 'negative']",
     '["positive", "negative"]', '{"label": ["positive", "negative"]}', '{"label": "positive", "sentiment": "negative"}',
     '{"positive": 0.9, "negative": 0.1}', "Sentiment: positive/negative", "positive (or negative)",
-    "positive? negative",
+    "positive? negative", "Label: positive\nLabel: negative", "positive\n\nnegative", "positive\n \n\t\nNegative.",
+    "Sentiment: positive\n\nSentiment: negative", "positive\nLabel: negative", "Label: positive\nnegative",
+    "positive\n\nLabel:\nnegative", "**Label:** positive\n\n**Label:** negative", "Output: positive\r\n\r\nnegative",
+    '{"label": "positive"}\n{"label": "negative"}', '{"label": "positive"}\nnegative', '"positive"\n"negative"',
+    "```\npositive\nnegative\n```",
 ])
 def test_several_labels_are_not_one(said: str) -> None:
     assert parse_answer(said, POLARITY, multi_label=False) is None

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from distill.config.load import load_config, save_config
 from distill.errors import InputError
 from distill.run_folder import FORMAT, MARK, adoption, check_name, claim, claim_stage, file_part, folder_named, remove
 from distill.stage import run_stage
-from flows import cli
+from flows import cli, encoder_flow
+from flows import distill as flow
 from flows.encoder_run import load_encoder_config, train_run
 from flows.nightly import accept
 from flows.run import CONFIG, find_config, find_run, open_run
@@ -98,6 +100,34 @@ def test_deployments_refuse_a_folder_without_a_mark_as_commands_do(clone: Path) 
     with pytest.raises(InputError, match="bears no mark"):
         claim(clone, "evaluations")
     assert content(clone) == before
+
+
+def test_an_empty_name_is_no_run_and_an_empty_field_of_a_form_is_the_default(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["collect", "ci"], ["run", "ci"], ["train", "ci"], ["encoder", "train", "after-n"]):
+        for empty in ("", " "):
+            for option in ([], ["--discard"]):
+                assert fails(cli.main, *words, "--run", empty, *option)  # type: ignore[arg-type]
+    for name in ("", " "):
+        with pytest.raises(InputError, match="empty"):
+            folder_named(name, "ci", "runs")
+    assert folder_named(None, "ci", "runs") == Path("runs/ci")
+    assert not list(tmp_path.iterdir())
+    opened: list[Any] = []
+
+    def note(*given: Any) -> Any:
+        opened.append(given)
+        raise InputError("enough")
+
+    monkeypatch.setattr(flow, "open_run", note)
+    monkeypatch.setattr(encoder_flow, "folder_of", note)
+    for run in ("", None):
+        with pytest.raises(InputError, match="enough"):
+            flow.distill.fn("ci", run)
+        with pytest.raises(InputError, match="enough"):
+            encoder_flow.encoder.fn(run=run)
+    assert [given[1] for given in opened] == [None] * 4
 
 
 def test_a_run_is_made_where_there_is_nothing_and_found_again_by_name_and_path(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import engines, process
+from distill import devices, engines, process
 from distill.answers import Answers
 from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
@@ -22,6 +22,7 @@ from sentibench.registry import get_task
 from sentibench.runner import check_folder, manifest, plan, run_jobs
 from sentibench.scoring import Answer
 from sentibench.summary import averages, load_model_results, load_results
+from tests.device_helpers import gpus_of
 
 DATA = "shipped:data/sentibench"
 
@@ -176,6 +177,27 @@ def test_results_that_do_not_belong_together_are_kept_apart(tmp_path: Path, chan
         check_folder(tmp_path, jobs)
     same = plan("sst2", DATA, "released", [42, 52], 3, "m1", {}, tmp_path)
     check_folder(tmp_path, same)  # the same prompts are asked for more of, or fewer
+
+
+@pytest.mark.parametrize("begun_on", ["V100", "A100"])
+def test_an_evaluation_that_goes_on_elsewhere_is_of_one_number_format(
+        begun_on: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HashEngine()
+    monkeypatch.setattr(engines, "open_engine", lambda config, folder, **_: contextlib.nullcontext(engine))
+    spec = {"name": "student", "model_folder": str(tiny_model), "model_id": "m", "engine": {"kind": "transformers"},
+            "data_dir": DATA, "protocol": "released", "seeds": [42], "limit": 2, "out_dir": str(tmp_path / "student")}
+
+    def formats(gpus: str, *tasks: str) -> set[str]:
+        monkeypatch.setattr(devices, "installed", lambda: gpus_of(gpus) if gpus else ())
+        return {one["computed"]["dtype"] for one in worker.evaluate({**spec, "tasks": list(tasks)})["results"]}
+
+    gpu = formats(begun_on, "sst2")
+    on_processor = formats("", "sst2", "imdb")
+    assert len(gpu) == len(on_processor) == 1 and gpu <= {"float16", "bfloat16"}
+    assert on_processor == (gpu if devices.computes(*gpu, ()) else {"float32"})
+    assert set(load_model_results(tmp_path / "student")) == {"sst2", "imdb"}
+    asked = len(engine.asked)
+    assert formats("", "sst2", "imdb") == on_processor and len(engine.asked) == asked
 
 
 @pytest.mark.parametrize("how", [(), ("--classify", "score"), ("--classify", "generate"),

