@@ -9,11 +9,12 @@ wants NumPy 1, another urllib3 or Python 3.12).
 
 Texts are reviews and tweets below --data-dir (imdb.csv, amazon.jsonl, tweets.txt), else the project's own demo corpus;
 those of a whole file are 740 bytes of their words, with markup and other scripts (``benchmarks.texts``), one in ten a
-near-copy and one in twenty a copy.
+near-copy (a letter, markup, case, escapes or entities differ) and one in twenty a copy.
 """
 
 import argparse
 import csv
+import html
 import json
 import random
 import re
@@ -21,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,24 @@ def whole_files(texts: list[str], sizes: list[int]) -> None:
         print(f"{seconds / base[0]:.2f} times as long for {sizes[-1] / base[1]:.1f} times the rows")
 
 
-def write_texts(path: Path, texts: list[str], n: int) -> None:
-    """Write ``n`` texts of real words: most new, 10% near-copies, 5% copies of earlier ones."""
-    chooser, new = random.Random(1), real_words(texts)
+def _with_a_typo(chance: random.Random, text: str) -> str:
+    at = chance.randrange(len(text))
+    return text[:at] + chance.choice("abcdefgh") + text[at + 1:]
+
+
+NEAR: tuple[Callable[[random.Random, str], str], ...] = (
+    _with_a_typo, lambda chance, text: text.upper(), lambda chance, text: html.escape(text),
+    lambda chance, text: json.dumps(text)[1:-1], lambda chance, text: f"<p>{text.replace('. ', '.<br /><br />')}</p>")
+"""What makes a near-copy of a text."""
+
+
+def write_texts(path: Path, texts: list[str], n: int, size: Callable[[random.Random], int] | None = None,
+                besides: Sequence[str] = ()) -> None:
+    """Write ``n`` texts of real words: most new, 10% near-copies and 5% copies of earlier ones, 2% out of ``besides``.
+
+    They have as many bytes as ``size`` says, else ``CHARACTERS``.
+    """
+    chooser, new = random.Random(1), real_words(texts, size=size)
     recent: list[str] = []
     with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
         for start in range(0, n, 50_000):
@@ -221,9 +237,9 @@ def write_texts(path: Path, texts: list[str], n: int) -> None:
                 if recent and kind < 0.05:
                     text = chooser.choice(recent)
                 elif recent and kind < 0.15:
-                    text = chooser.choice(recent)
-                    at = chooser.randrange(len(text) - 1)
-                    text = text[:at] + chooser.choice("abcdefgh") + text[at + 1:]
+                    text = chooser.choice(NEAR)(chooser, chooser.choice(recent))
+                elif besides and kind > 0.98:
+                    text = chooser.choice(besides)
                 else:
                     text = next(new)
                 batch.append(text)

@@ -3,9 +3,10 @@
     python -m benchmarks.generate_memory [--prompts 50000 400000]
 
 A run of ``generate`` by size, in a process of its own, with its worker process as always, but with an engine that
-answers 64 requests at a time at once, with 1,000 characters each. Printed are the peaks of memory of both processes,
-the rows a second, and the growth of memory from the smallest to the largest size. The bare alternative, holding all
-prompts and answers in a list as ``vllm.LLM.generate`` wants and gives them, stands beside it.
+answers 64 requests at a time at once, with one of 2,000 answers of 1,000 characters: words of real texts, with line
+breaks and quotes. Printed are the peaks of memory of both processes, the rows a second, and the growth of memory from
+the smallest to the largest size. The bare alternative, holding all prompts and answers in a list as
+``vllm.LLM.generate`` wants and gives them, stands beside it.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import json
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dedup import real_texts
 from benchmarks.machine import describe, run_measured
+from benchmarks.texts import answers, real_words
 from distill import engines
 from distill.config.schema import Model, Teacher
 from distill.engines.base import Done, Output, Request
@@ -29,8 +33,7 @@ from distill.hashing import content_id, id_hash
 from distill.models import Weights
 from distill.records import Prompt, RecordWriter, read_records
 
-_ANSWER = "The reviewer praises the food and complains of the service. " * 17
-_PROMPT = "Analyse the sentiment of this text, aspect by aspect. " * 10
+_PROMPT = "Analyse the sentiment of this text, aspect by aspect. "
 _PEAK = "worker.json"
 
 
@@ -70,6 +73,7 @@ class AtOnce:
     name = "at once"
 
     def __init__(self, word: Path) -> None:
+        self._answers = _answers()
         self._word, self._begun = word, time.monotonic()
 
     def answer(self, requests: Iterable[Request], done: Done) -> None:
@@ -79,7 +83,7 @@ class AtOnce:
             lines = Path("/proc/self/status").read_text().splitlines()
             peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
             self._word.write_text(json.dumps({"seconds": time.monotonic() - self._begun, "peak": peak}))
-            done([Output(request.id, _ANSWER, "stop", 100, 200) for request in some])
+            done([Output(request.id, _answer(self._answers, request.id), "stop", 100, 200) for request in some])
 
 
 def serve(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
@@ -92,11 +96,20 @@ def serve(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
     return worker.serve(spec, channel)
 
 
+def _answers() -> list[str]:
+    return answers(real_texts(None))
+
+
+def _answer(answers: list[str], key: str) -> str:
+    return f"{answers[zlib.crc32(key.encode()) % len(answers)]} {key}"
+
+
 def _write_prompts(run: Path, count: int) -> None:
+    texts = real_words(real_texts(None))
     order = sorted((id_hash(key), key) for key in (content_id("memory", str(n)) for n in range(count)))
     with RecordWriter(run / "prompts" / "knowdist.parquet", Prompt) as prompts:
         for _, key in order:
-            prompts.write(Prompt(key, key, "knowdist", "analyze/target", f"{_PROMPT}{key}"))
+            prompts.write(Prompt(key, key, "knowdist", "analyze/target", f"{_PROMPT}{next(texts)} {key}"))
 
 
 def _ours(run: Path) -> None:
@@ -107,8 +120,9 @@ def _ours(run: Path) -> None:
 
 def _plain(run: Path) -> None:
     prompts = [item.prompt for item in read_records(run / "prompts" / "knowdist.parquet", Prompt)]
-    answers = [Output(prompt, f"{_ANSWER}{number}", "stop", 100, 200) for number, prompt in enumerate(prompts)]
-    assert len(answers) == len(prompts)
+    some = _answers()
+    done = [Output(prompt, _answer(some, str(number)), "stop", 100, 200) for number, prompt in enumerate(prompts)]
+    assert len(done) == len(prompts)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,22 @@ shards, reading the prompts, the journal (on disk), checksums and markers. The r
 
 ``--orders`` asks prompts of both families as the pipeline orders them, in the order of their ids (at random), and with
 vLLM's prefix cache off, and prints the share of prompt tokens that came from the cache.
+
+Texts are words of the reviews and tweets below --data-dir (default: the demo's), one in ten with markup or another
+script (``benchmarks.texts``).
 """
 
 import argparse
-import random
+import itertools
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dedup import real_texts
 from benchmarks.machine import describe
+from benchmarks.texts import real_words
 from distill.config.schema import IclDist, KnowDist, Model, SamplingConfig, Teacher, TeacherSampling, VllmEngine
 from distill.generation.run import generate
 from distill.generation.shards import in_engine_order
@@ -32,9 +37,6 @@ from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
 from distill.records import Prompt, Text, write_records
 
-_WORDS = ("the food was", "great", "awful", "service", "slow but friendly", "I would", "never", "always", "come back",
-          "battery", "screen", "a bit", "overpriced", "my dog", "loved it", "what a day", "at the beach", "again")
-
 
 def main() -> None:
     """Measure and print."""
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=8)
     parser.add_argument("--shard-size", type=int, default=250)
     parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--data-dir", type=Path, help="a folder with real texts, for their words; default: the demo's")
     parser.add_argument("--orders", action="store_true")
     parser.add_argument("--block-sizes", type=int, nargs="+", default=[128, 32], help="of --orders")
     arguments = parser.parse_args()
@@ -58,7 +61,7 @@ def main() -> None:
 
 
 def _pairs(arguments: argparse.Namespace, model: Path, folder: Path) -> None:
-    prompts = _short_prompts(arguments.prompts)
+    prompts = _short_prompts(arguments.prompts, arguments.data_dir)
     ratios = []
     for number in range(arguments.pairs):
         plain = _raw([item.prompt for item in prompts], model, arguments.max_tokens, folder, cached=True)
@@ -72,7 +75,7 @@ def _pairs(arguments: argparse.Namespace, model: Path, folder: Path) -> None:
 
 
 def _orders(arguments: argparse.Namespace, model: Path, folder: Path) -> None:
-    by_id = sorted(_both_families(arguments.prompts), key=lambda item: id_hash(item.id))
+    by_id = sorted(_both_families(arguments.prompts, arguments.data_dir), key=lambda item: id_hash(item.id))
     ways = (("as the pipeline orders them", in_engine_order(by_id), True), ("in the order of ids", by_id, True),
             ("cache off", by_id, False))
     for block_size in arguments.block_sizes:
@@ -130,21 +133,23 @@ def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace,
             "cached": done.details["n_cached_tokens"] / done.details["n_prompt_tokens"]}
 
 
-def _short_prompts(count: int) -> list[Prompt]:
-    choose = random.Random(0)
+def _texts(folder: Path | None, count: int, least: int, most: int) -> list[str]:
+    """Return texts of so many bytes."""
+    return list(itertools.islice(real_words(real_texts(folder), 0, lambda chance: chance.randint(least, most)), count))
+
+
+def _short_prompts(count: int, folder: Path | None) -> list[Prompt]:
     found = []
-    for number in range(count):
-        text = f"{number}: " + " ".join(choose.choice(_WORDS) for _ in range(choose.randint(3, 12)))
+    for number, words in enumerate(_texts(folder, count, 20, 100)):
+        text = f"{number}: {words}"
         key = content_id("overhead", text)
         found.append(Prompt(key, key, "knowdist", "overhead", f"What is the sentiment of this text? {text}\nAnswer:",
                             seed=derived_seed(42, key, "teacher")))
     return found
 
 
-def _both_families(count: int) -> list[Prompt]:
-    choose = random.Random(0)
-    texts = [Text(content_id(str(n)), " ".join(choose.choice(_WORDS) for _ in range(choose.randint(4, 40))), "x", "x")
-             for n in range(count)]
+def _both_families(count: int, folder: Path | None) -> list[Prompt]:
+    texts = [Text(content_id(str(n)), text, "x", "x") for n, text in enumerate(_texts(folder, count, 30, 350))]
     config = IclDist(max_demonstrations=8)
     drafts = [*knowdist_drafts(texts[:count // 4], KnowDist(), 42),
               *icldist_drafts(texts[count // 4:], load_demonstrations(config), config, 42)]

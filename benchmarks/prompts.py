@@ -9,15 +9,14 @@ the plain way with the same templates and draws: ``datasets``' ``Dataset.map`` w
 key, to Parquet, and the same tokenizer once over whole prompts. Seconds are those of the work, without starting Python;
 CPU seconds, of all processes, say what a busy machine has cost.
 
-Texts are sentences of the reviews and tweets below --data-dir (as for ``benchmarks.dedup``; default: the demo's), put
-together to lengths of log-normal shape (median 330 characters, mean 470, at most 4,000).
+Texts are words of the reviews and tweets below --data-dir (as for ``benchmarks.dedup``; default: the demo's), one in
+ten with markup or another script, of log-normal lengths (median 330 bytes, mean 470, at most 4,000).
 """
 
 import argparse
+import itertools
 import json
 import os
-import random
-import re
 import resource
 import shutil
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 
 from benchmarks.dedup import real_texts
 from benchmarks.machine import describe, run_measured
+from benchmarks.texts import log_normal, real_words
 from distill.config.schema import Prompts
 from distill.hashing import content_id, id_hash
 from distill.prompting.build import build_prompts
@@ -48,7 +48,7 @@ def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--data-dir", type=Path, help="a folder with texts to draw sentences from; default: the demo's")
+    parser.add_argument("--data-dir", type=Path, help="a folder with real texts, for their words; default: the demo's")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)  # a run, in a process of its own
     arguments = parser.parse_args()
     if arguments.one:
@@ -100,15 +100,9 @@ def _compare(folder: Path, scale: float, data_dir: Path | None) -> None:
 
 def write_texts(path: Path, texts: list[str], n: int) -> None:
     """Write ``n`` different texts."""
-    chooser = random.Random(1)
-    sentences = [sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text) if len(sentence) > 20]
     with RecordWriter(path, Text) as writer:
-        for number in range(n):
-            size, parts, length = min(4000, int(chooser.lognormvariate(5.8, 0.85))), [f"{number}."], 0
-            while length < size:
-                parts.append(chooser.choice(sentences))
-                length += len(parts[-1]) + 1
-            text = " ".join(parts)[:max(size, 20)]
+        for number, words in enumerate(itertools.islice(real_words(texts, size=log_normal), n)):
+            text = f"{number}. {words}"
             writer.write(Text(content_id(text), text, "film", "generated"))
 
 

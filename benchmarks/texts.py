@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 
 CHARACTERS = 740
@@ -32,6 +33,10 @@ KINDS: dict[str, Callable[[random.Random, str], str]] = {
     "escapes": _one_of("\\n\\n{}", '\\"{}\\"', "jalape\\u00f1o"),
     "names, URLs, hashtags, faces": _one_of("@{}", "http://t.co/{}", "#{}", ":)", "RT @{}:"),
     "letters beyond ASCII": _one_of("café", "naïve", "“{}”", "{}…", "—", "don’t", "über"),
+    "ß before quotes": _one_of("„{}ß“", "Spaß“", "‚Fuß‘", "süß”"),
+    "accents apart (NFD)": _one_of(*unicodedata.normalize("NFD", "café naïve señor über Ầ").split()),
+    "misread UTF-8": _one_of("donâ€™t", "cafÃ©", "â€œ{}â€\x9d", "Ã¼ber", "ðŸ˜‚"),
+    "hex escapes": _one_of("caf\\xc3\\xa9", "don\\xe2\\x80\\x99t", "{}\\x21"),
     "emoji": _changing(lambda chance, word: chance.choice(_EMOJI) * chance.randrange(1, 4)),
     "Chinese": lambda chance, word: "".join(chance.choices(_CHINESE, k=12)),
     "Arabic": lambda chance, word: chance.choice(_ARABIC),
@@ -47,22 +52,41 @@ def made(kind: str, words: list[str], n: int, seed: int = 0) -> list[str]:
     return [_filled(lambda: change(chance, chance.choice(small))) for _ in range(n)]
 
 
-def real_words(texts: list[str], seed: int = 1) -> Iterator[str]:
+def log_normal(chance: random.Random) -> int:
+    """Return the bytes of one text: of log-normal shape, the median 330, the mean 470, 20 to 4,000."""
+    return max(20, min(4000, int(chance.lognormvariate(5.8, 0.85))))
+
+
+def real_words(texts: list[str], seed: int = 1, size: Callable[[random.Random], int] | None = None) -> Iterator[str]:
     """Yield texts of the words of real ones as they stand there, markup, capitals and punctuation with them.
 
-    One in ten has words of one of the ``KINDS`` between them; so have all sources that were collected anywhere.
+    They have as many bytes as ``size`` says, else ``CHARACTERS``. One in ten has words of one of the ``KINDS`` between
+    them; so have all sources that were collected anywhere.
     """
     chance = random.Random(seed)
     words = [word for text in texts for word in text.split()]
     kinds = list(KINDS.values())
     while True:
         change = chance.choice(kinds) if chance.random() < 0.1 else KINDS["small letters only"]
-        yield _filled(lambda change=change: change(chance, chance.choice(words)))  # type: ignore[misc]
+        yield _filled(lambda change=change: change(chance, chance.choice(words)),  # type: ignore[misc]
+                      size(chance) if size else CHARACTERS)
 
 
-def _filled(word: Callable[[], str]) -> str:
-    words, size = [], 0
-    while size < CHARACTERS:
+def answers(texts: list[str], n: int = 2000, characters: int = 1000) -> list[str]:
+    """Return different answers of a teacher, of real words: with line breaks, lists and quotes, none longer."""
+    chance, words = random.Random(2), real_words(texts, 2)
+    marks = ('"{}"\n', "\n\n{}", "\n- {}", "{}.\n", "**{}:**", "('{}', 'positive'),")
+    found = []
+    for number in range(n):
+        parts = f"{next(words)} {next(words)}".split(" ")
+        parts = [chance.choice(marks).format(part) if chance.random() < 0.1 else part for part in parts]
+        found.append(f"{number}. {' '.join(parts)}"[:characters])
+    return found
+
+
+def _filled(word: Callable[[], str], size: int = CHARACTERS) -> str:
+    words, length = [], 0
+    while length < size:
         words.append(word())
-        size += len(words[-1].encode()) + 1
+        length += len(words[-1].encode()) + 1
     return " ".join(words)
