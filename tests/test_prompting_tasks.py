@@ -49,6 +49,16 @@ def test_a_task_is_english_language_understanding_or_left_out_with_the_reason(tm
     assert choose_tasks(anything, 1).left_out == {}
 
 
+@pytest.mark.parametrize(("categories", "out"), [
+    (["Text Matching"], False), (["Text Transformation", "Text Matching"], False), ([], True),
+    (["Text Transformation"], True)])
+def test_a_file_name_says_the_kind_of_a_task_only_where_its_categories_do_not(tmp_path, categories, out):
+    write_task(tmp_path / "task1288_glue_mrpc_paraphrasing.json", Categories=categories)
+    write_task(tmp_path / "other.json")
+    left_out = choose_tasks(General(path=str(tmp_path)), 1).left_out
+    assert left_out == ({"task1288_glue_mrpc_paraphrasing.json": "file name says 'paraphrasing'"} if out else {})
+
+
 @pytest.mark.parametrize(("name", "fields", "out"), [
     ("task475_yelp_polarity_classification", {}, True),
     ("plain", {"Categories": ["Stance Detection"]}, True),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from distill.config.load import validate
 from distill.config.schema import Config, FileRows, Rows, SentiBenchRows, Train
-from distill.corpus.leaks import pieces_of
+from distill.corpus.leaks import _short_spans, pieces_of
 from distill.corpus.normalize import normal_form
 from distill.errors import InputError
 from distill.records import BenchmarkText, Drop, SftRow, read_records
@@ -113,6 +113,14 @@ def test_a_short_sentence_is_a_piece_of_its_own_whatever_stands_around_it(around
     short = "Great food, rude staff."
     found = {normal_form(piece) for piece in pieces_of(around.format(short), "x")}
     assert normal_form(short) in found
+
+
+@pytest.mark.parametrize("marks", ["::::", ": | ", " - ", "=>", "a:", "? "])
+def test_the_pieces_of_a_line_grow_with_its_length_only(marks: str) -> None:
+    short = "Great food, rude staff."
+    line, longer = (marks * n + f" : {short} : " + marks * n for n in (100, 200))
+    assert len(list(_short_spans(longer))) < 2.5 * len(list(_short_spans(line)))
+    assert normal_form(short) in {normal_form(piece) for piece in pieces_of(line)}
 
 
 def test_numbers_and_words_that_look_like_nothing_are_answers(tiny_model: Path, tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from distill.records import BenchmarkText
 
 RULES = ("benchmark_exact", "benchmark_contained", "benchmark_fragment", "benchmark_near", "benchmark_overlap")
 """Why a text goes, in this order: it has the normal form of a benchmark text; holds one of 8 words or more; is itself
-of 8 words or more and a piece of one; its simhash is near one's; or it shares most of its shingles of three words with
-one, or most of the other's."""
+of 8 words or more and a piece of one; its simhash is near one's; or they share shingles of some two and a half words
+(:mod:`distill.corpus.overlap`): 5 that are 60% of those of the shorter text, 6 that are 40%, or 7 or more that are
+25%."""
 _SHOWN_CHARS = 80
 _MOST_EXAMPLES = 5
 

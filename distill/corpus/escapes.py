@@ -10,6 +10,10 @@ _ESCAPE = re.compile(
     rf"|u(?P<high>[dD][89abAB]{_HEX}{{2}})\\+u(?P<low>[dD][c-fC-F]{_HEX}{{2}})|u(?P<four>{_HEX}{{4}})"
     rf"|U(?P<eight>{_HEX}{{8}})|(?P<bytes>x{_HEX}{{2}}(?:\\+x{_HEX}{{2}})*))")
 _SENTENCE_ENDS = ".!?,;:)\"'"
+_WHITE = " \t\n\v\f\r"
+# After "\n" that stands by itself: commands of LaTeX ("\nu"), names in paths ("\new\files", "\notes.txt").
+_NO_WORD = re.compile(r"(?:u|e|eq|eg|abla|ot|otin|ew|ewline|ewpage|ewcommand|oindent|onumber|ormalsize)(?![a-z])"
+                      r"|[\w-]*(?:[\\{^$]|\.\w)")
 _BEYOND = 0x110000
 
 
@@ -17,8 +21,9 @@ def unescaped(text: str, every: bool = False) -> str:
     """Return a text with escapes decoded; white space for line breaks and tabs.
 
     Decoded is what is clearly an escape: before a quotation mark or the digits of a character; ``\\n``, ``\\r`` and
-    ``\\t`` after white space or the end of a sentence, or before anything but a small letter. Once a text has one of
-    these, ``a\\nb`` in it is one, too, and with ``every`` it always is. Never decoded are paths of Windows.
+    ``\\t`` after the end of a sentence, or before anything but a small letter; and ``\\n`` after white space, before
+    what could be a word. Once a text has one of these, ``a\\nb`` in it is one, too, and with ``every`` it always is.
+    Never decoded are paths of Windows.
     """
     found = list(_ESCAPE.finditer(text))
     loose = every or any(_is_clear(text, match) for match in found)
@@ -40,6 +45,8 @@ def _is_clear(text: str, match: re.Match[str]) -> bool:
         return False  # someone writes about escapes
     if not after or not "a" <= after <= "z":
         return True
+    if match["space"] == "n" and before and before in _WHITE:
+        return not _NO_WORD.match(text, match.end())
     if not before or before not in _SENTENCE_ENDS:
         return False
     # The end of a sentence has a word before it; that of "..\temp" has none.

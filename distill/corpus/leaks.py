@@ -8,11 +8,12 @@ from distill.corpus.containment import MIN_WORDS
 from distill.corpus.decontaminate import RULES, BenchmarkIndex
 
 _FEWEST_WORDS = 3
+_MOST_BREAKS = 4 * MIN_WORDS  # that a stretch may go over: rows of marks, and no words between them, tell nothing
 # What a text can be set apart with inside a line: quotation marks, ...
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|‘([^’]+)’|`([^`]+)`|(?<!\w)'(.+?)'(?!\w)")
 # ... and names of fields, tags, emphasis, numbers of lists, and the ends of sentences.
 _LINE = re.compile(r"\n|\\n")
-_BREAK = re.compile(r"</?\w[^<>]{0,30}>|\*\*|[:|\t]|[=-]>|→|\s[-–—]\s|(?<=[.!?])\s+|^\s*(?:\d+[.)]|[-*•])\s+")
+_BREAK = re.compile(r"</?\w[^<>]{0,30}>|\*\*|[:|\t]+|[=-]>|→|\s[-–—]\s|(?<=[.!?])\s+|^\s*(?:\d+[.)]|[-*•])\s+")
 
 
 def leaks(items: Sequence[Sequence[str]], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
@@ -52,7 +53,7 @@ def _short_spans(line: str) -> Iterator[str]:
     """Yield every stretch of a line between two breaks that is shorter than what is found anyway."""
     breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(line)), (len(line), len(line))]
     for number, (_, start) in enumerate(breaks[:-1]):
-        for end, _ in breaks[number + 1:]:
+        for end, _ in breaks[number + 1:number + 1 + _MOST_BREAKS]:
             span = line[start:end]
             words = _words(span)
             if words <= MIN_WORDS:

@@ -1,4 +1,7 @@
-"""Which of many texts share most of their words with one of a fixed set, in the same order, though not all of them."""
+"""Which of many texts share stretches of words with one of a fixed set: a quarter of the shorter text or more.
+
+The fewer stretches are shared, the larger their part of the shorter text must be (:data:`SHARES`).
+"""
 
 import numpy as np
 

@@ -19,7 +19,7 @@ from distill.resources import locate
 from distill.stage import OnChange, Outcome, run_stage
 from distill.storage import changed_meanwhile
 
-VERSION = 3
+VERSION = 4
 """Raised when prompts are built in another way, so that no prompts of the old way are reused."""
 
 

@@ -22,6 +22,8 @@ from distill.storage import read_json
 
 STRATEGY = "td"
 """Task diversification, as Table 6 calls it."""
+# What conversions of other collections give to all of their tasks; it says nothing of the kind.
+_SAY_NOTHING = ("", "text transformation", "other")
 _LANGUAGES = ("Input_language", "Output_language", "Instruction_language")
 
 
@@ -100,6 +102,8 @@ def why_left_out(task: NaturalTask, config: General) -> str | None:
     """Return why a task is left out, or None if it is not.
 
     Left out are sentiment tasks, tasks that are no language understanding, and those in other languages (Section 2.2).
+    Of what kind a task is its categories say; its file name does only where they say nothing ("glue_mrpc_paraphrasing"
+    is text matching).
     """
     file_name = re.sub(r"[_-]+", " ", task.name).lower()
     words = "|".join(re.escape(word) for word in general_file().left_out_keywords)
@@ -112,9 +116,10 @@ def why_left_out(task: NaturalTask, config: General) -> str | None:
     for category in task.categories:
         if category.strip().casefold() in out:
             return f"its category is {category}"
-    if found := next((name for low, name in out.items() if re.search(rf"(?<![a-z]){re.escape(low)}(?![a-z])",
-                                                                     file_name)), None):
-        return f"file name says '{found.lower()}'"
+    is_told = any(category.strip().casefold() not in _SAY_NOTHING for category in task.categories)
+    if not is_told and (found := next((low for low in out if re.search(rf"(?<![a-z]){re.escape(low)}(?![a-z])",
+                                                                       file_name)), None)):
+        return f"file name says '{found}'"
     allowed = {name.casefold() for name in config.languages}
     if other := [name for name in task.languages if allowed and name.strip().casefold() not in allowed]:
         return f"it is in {', '.join(other)}"

@@ -253,6 +253,9 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
             at += 1
         letter = data[at] if at < end else 0
         if letter == 110 or letter == 114 or letter == 116:  # n, r, t
+            if (letter == 110 and not loose and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
+                    and at + 1 < end and _is_small(data[at + 1])):
+                return _ODD, count
             clear = _is_clear_space(data, slash, at + 1, start, end)
             count += (clear or loose)
             if clear or loose:
