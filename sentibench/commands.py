@@ -85,6 +85,7 @@ def prompts_command(arguments: argparse.Namespace) -> None:
 
 def score_command(arguments: argparse.Namespace) -> None:
     """Score a file of predictions for the test split of a task."""
+    from sentibench.answering import read
     from sentibench.data import load_split
     from sentibench.details import details
     from sentibench.predictions import read_predictions
@@ -94,7 +95,8 @@ def score_command(arguments: argparse.Namespace) -> None:
     task = get_task(arguments.task)
     items = load_split(task, arguments.data_dir, "test")
     reading = reading_of(task, arguments.reading or "released") if task.answer == "tuples" else "paper"
-    answers = [read_answer(task, raw, item.sentence, reading)
+    # Of tuples the answer is taken out of what was generated as in a run; labels are written as they are.
+    answers = [read(task, {"raw": raw}, item.sentence, reading) if task.answer == "tuples" else read_answer(task, raw)
                for item, raw in zip(items, read_predictions(Path(arguments.predictions), len(items)), strict=True)]
     found = summary(task, items, answers, 0)
     accuracy = {"accuracy": found["accuracy"]} if "accuracy" in found else {}

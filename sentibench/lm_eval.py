@@ -1,9 +1,11 @@
 """SentiBench inside lm-eval (EleutherAI's lm-evaluation-harness): the export, and the scoring it calls back.
 
 ``lm-eval run --include_path DIR --tasks sentibench`` runs what :func:`export` wrote. Prompts are ours, demonstrations
-and all; answers are read and scored by the same functions as in ``sentibench run``. One thing differs: lm-eval scores
+and all; answers are read and scored by the same functions as in ``sentibench run``. Two things differ: lm-eval scores
 a label by its whole likelihood, ``sentibench run`` by its first token, as released; where every label is one token, and
-the model ships no repetition penalty, they are the same.
+the model ships no repetition penalty, they are the same. Under ``released`` tuples differ, too, where a tokenizer has
+``clean_up_tokenization_spaces``: ``sentibench run`` takes blanks before punctuation away, as the authors' transformers
+did, and lm-eval does not say which tokenizer it used.
 """
 
 import json

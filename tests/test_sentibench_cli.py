@@ -66,6 +66,17 @@ def test_score_takes_lines_in_any_order_and_counts_empty_predictions(tmp_path: P
     assert found["invalid"] == 1 and found["n"] == len(gold) and 0 < found["value"] < 1
 
 
+@pytest.mark.parametrize("reading", ["released", "paper"])
+def test_what_a_model_generated_is_scored_by_its_first_line_as_in_a_run(tmp_path: Path, capsys, reading: str) -> None:
+    items, file = load_split(get_task("atsa"), DATA, "test"), tmp_path / "said.jsonl"
+    for more in ("", "\nSentence: The soup was cold.\nLabel: [('soup', 'negative')]"):
+        file.write_text("".join(json.dumps({"index": place, "prediction": f" {item.label_text}{more}"}) + "\n"
+                                for place, item in enumerate(items)))
+        assert main(["score", "atsa", "--predictions", str(file), "--data-dir", DATA, "--json", "--reading",
+                     reading]) == 0
+        assert json.loads(capsys.readouterr().out)["value"] == 1.0
+
+
 @pytest.mark.parametrize(("line", "message"), [
     ('{"index": 0, "prediction": "positive"}\n' * 2, "line 2: the index 0 stands in line 1 already"),
     ('{"index": -1, "prediction": "positive"}', "out of range"),
