@@ -14,10 +14,15 @@ _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"<>]*")
 _NEXT_IN_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.\-]*(?:://|::|$))")
 _SECRET_WORD = re.compile(
-    "accesskey(id)?|accountkey|apikey|appkey|auth|authkey|authorization|awsaccesskeyid|bearer|code|cookie|cred|creds"
-    "|credentials?|exp|expires?|expiry|googleaccessid|hmac|jwt|keys?|keyids?|nonce|oauth|ossaccesskeyid|otp|pass"
-    "|passphrase|passwd|password|pin|policy|privatekey|pw|pwd|sas|secret|secretkey|session|sessionid|sid|sig|sign"
-    "|signature|signed|ticket|tokens?")
+    "accesskey(id)?|accountkey|apikey|appkey|auth|authkey|authorization|awsaccesskeyid|bearer|cookie|cred|creds"
+    "|credentials?|googleaccessid|hmac|jwt|keyids?|keypairid|nonce|oauth|ossaccesskeyid|otp|pass|passphrase|passwd"
+    "|password|privatekey|pw|pwd|sas|secret|secretkey|sessionid|sig|signature|signed|tokens?")
+# Words that as often name something else (?key=reviews.csv, ?code=en): secret beside a signature, and where the value
+# is not made of words, short numbers and dates.
+_EXPIRY = re.compile("exp|expires?|expiry")
+_MAYBE_SECRET_WORD = re.compile(f"code|{_EXPIRY.pattern}|keys?|pin|policy|session|sid|sign|ticket")
+_WORD = (r"(?:[A-Z]?[a-z]{1,20}(?:[A-Z][a-z]{2,20}){0,3}\d{0,4}|[A-Z]{1,5}|\d{1,4}[a-z]{0,2}|(?:19|20)\d{6})")
+_TYPED = re.compile(rf"[-_./+: ,*]*{_WORD}(?:[-_./+: ,*]+{_WORD})*[-_./+: ,*]*|.{{0,5}}")
 _SECRET_PARTS = ("token", "secret", "passw", "passphrase", "pwd", "signature", "credential", "apikey", "accesskey",
                  "sessionid")
 _SIGNERS = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-obs-", "x-ms-", "q-sign", "q-ak", "q-key", "q-header", "q-url",
@@ -30,7 +35,7 @@ _CHOOSES = re.compile("(object|file|version)?ids?|(file)?name|file|path|dataset|
 _NOT_TYPED = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_.~\-]{20,}")
 _TOKEN = re.compile(
     r"\b(?:gh[opsur]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|hf_[A-Za-z0-9]{16,}|glpat-[\w\-]{16,}|xox[abprs]-[\w\-]{10,}"
-    r"|sk-[\w\-]{16,}|A[KS]IA[A-Z0-9]{16}|eyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?)")
+    r"|sk-(?:proj-|svcacct-|or-v1-|ant-[a-z]+\d\d-)[\w\-]{20,}|sk-[A-Za-z0-9_]{20,}|A[KS]IA[A-Z0-9]{16}|eyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?)")
 _OWNER_AND_NAME = ("github", "git")
 """Schemes that name a repository or a branch where others have a password."""
 _CONTAINER = ("abfs", "abfss", "wasb", "wasbs", "hdfs")
@@ -149,13 +154,15 @@ def _secret_user(scheme: str, user: str) -> list[str]:
 def _parameters(rest: str) -> list[tuple[str, str, str | None, bool]]:
     """Return (sign before it, name, value, whether it is secret) of what follows a ``?`` or ``#``, piece by piece."""
     pieces = re.split(r"([?&#;])", rest[len(re.split(r"[?#]", rest, maxsplit=1)[0]):])
-    found, signed = [], False
+    found, all_words = [], set[str]()
     for sign, piece in zip(pieces[1::2], pieces[2::2], strict=False):
         name, equals, value = piece.partition("=")
         words = _words(unquote_plus(name))
-        signed |= bool(words & {"sig", "signature"})
+        all_words |= words
         found.append((sign, name, value if equals else None, words))
-    judged = [(sign, name, value, _is_secret(unquote_plus(name), words, value, signed))
+    expires = any(map(_EXPIRY.fullmatch, all_words))
+    signed = bool(all_words & {"sig", "signature"}) or (expires and any(map(_MAYBE_SIGNATURE.fullmatch, all_words)))
+    judged = [(sign, name, value, _is_secret(unquote_plus(name), words, value, signed, sign == "#"))
               for sign, name, value, words in found]
     some = any(is_secret for *_, is_secret in judged)
     return [(sign, name, value, is_secret or (some and bool(_MAYBE_SIGNATURE.fullmatch(name.lower()))))
@@ -166,11 +173,13 @@ def _words(name: str) -> set[str]:
     return {word for word in re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) if word}
 
 
-def _is_secret(name: str, words: set[str], value: str | None, signed: bool) -> bool:
+def _is_secret(name: str, words: set[str], value: str | None, signed: bool, is_fragment: bool = False) -> bool:
     plain = name.lower()
     together = re.sub(r"[^a-z0-9]", "", plain)
     if value == HIDDEN or (value is None and name == HIDDEN):
         return True
+    if is_fragment and value is None:  # a part of a page, or a name
+        return bool(_TOKEN.search(name))
     if any(map(_SECRET_WORD.fullmatch, {*words, together})) or any(part in together for part in _SECRET_PARTS):
         return True
     if plain.startswith(_SIGNERS) or (signed and _BESIDE_A_SIGNATURE.fullmatch(plain)):
@@ -178,5 +187,7 @@ def _is_secret(name: str, words: set[str], value: str | None, signed: bool) -> b
     decoded = unquote_plus(value or "")
     if _TOKEN.search(decoded) or (is_address(decoded) and secrets_of(decoded)):
         return True
+    if any(map(_MAYBE_SECRET_WORD.fullmatch, {*words, together})):
+        return value is not None and (signed or not _TYPED.fullmatch(decoded))
     text = name if value is None else decoded
     return not (_CHOOSES.fullmatch(together) and value is not None) and bool(_NOT_TYPED.fullmatch(text))

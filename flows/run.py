@@ -1,5 +1,6 @@
 """A run: its config and its folder; how it is opened, named and found again."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,13 +98,13 @@ def find_config(config: str, kind: str = "config", ours: str = "configs") -> Pat
     Raises:
         InputError: there is neither.
     """
-    if Path(config).is_file():
+    if os.path.isfile(config):  # as a path, it may be too long
         return Path(config)
     shipped = {path.stem: path for path in sorted((Path(str(files("flows"))) / ours).glob("*.yaml"))}
     name = Path(config).name.removesuffix(".yaml")
     if name in shipped and Path(config).parent in (Path(), Path("flows") / ours):
         return shipped[name]
-    if Path(config).exists():
+    if os.path.exists(config):
         return Path(config)  # reading it says what is wrong with it
     raise InputError(f"There is no {kind} file {config}. Give the path of one, or the name of one that ships: "
                      f"{', '.join(shipped)}.")

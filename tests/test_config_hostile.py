@@ -228,3 +228,20 @@ def test_a_json_number_of_thousands_of_digits_is_a_paragraph(tmp_path: Path) -> 
     (tmp_path / "x.json").write_text("[" + "9" * 5000 + "]")
     with pytest.raises(InputError, match="thousands of digits"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "folder/" + "n" * 300, "n/" * 3000])
+def test_a_name_that_is_too_long_for_a_file_is_one_of_nothing_there(name: str, tmp_path: Path) -> None:
+    from distill.models import resolve_model
+    from distill.models.tokenizer import tokenizer_folder
+    from distill.training.launch import cluster_of
+    from flows.run import find_config
+
+    for means in ("folder", "file"):
+        assert not PathMark(means).means_path(name, tmp_path / name)  # type: ignore[arg-type]
+    for ask in (find_config, cluster_of):
+        with pytest.raises(InputError, match=r"no (config file|such accelerate)"):
+            ask(name)
+    for resolve in (resolve_model, tokenizer_folder):
+        with pytest.raises(InputError):
+            resolve(f"./{name}")

@@ -90,10 +90,37 @@ def test_an_object_whose_address_is_signed_anew_is_the_same_source(form: str, on
 @pytest.mark.parametrize("address", [
     "s3://bucket/*.jsonl.zst", "https://example.org/a.csv?version=3&lang=en", "abfs://container@account.dfs.core/a.csv",
     "https://host:8080/x@y/a.csv", "github://owner:name@main/a.csv", "hf://datasets/o/n@refs/convert/a.parquet",
-    "https://drive.google.com/uc?id=1x9AbCdEfGhIjKlMnOpQrStUv", "https://h/a.csv?monkey=1&keyword=author", "sftp://me@h/a"])
+    "https://drive.google.com/uc?id=1x9AbCdEfGhIjKlMnOpQrStUv", "https://h/a.csv?monkey=1&keyword=author", "sftp://me@h/a",
+    *(f"https://h/a?{typed}" for typed in (
+        "key=imdb.csv", "key=reviews/amazon-books-2024-01-31.jsonl.zst", "key=AmazonReviews_20240131.csv", "code=en",
+        "code=en-US", "session=1", "keys=id,text", "policy=strict", "exp=3", "pin=12", "sign=plus", "ticket=open",
+        "sid=7", "key")),
+    "s3://b/sk-wikipedia-20240101.jsonl", "http://host:8000/v1#Qwen2.5-7B-Instruct-1M"])
 def test_what_is_no_secret_of_an_address_stays(address: str) -> None:
     assert without_secrets(f"see {address} there") == f"see {address} there"
     assert str(Address(address)) == address == Address(address).identity and not Address(address).is_secret
+
+
+@pytest.mark.parametrize("address", [
+    "https://h/a?key=9f86d081884c7d659a2f", "https://h/a?code=AQAB-xyZ12_q", "https://h/a?session=550e8400-e29b-41d4",
+    "https://h/a?file=sk-proj-aB3dE5fG7hJ9kL1mN3pQ5", "https://h/sk-ant-api03-aB3-E5fG7hJ_kL1mN3pQ5rS",
+    "https://h/v1#sk-aB3dE5fG7hJ9kL1mN3pQ5", "https://h/a?policy=open&sig=x", "https://h/a?hash=ab12&expires=99"])
+def test_ambiguous_words_hide_what_nobody_typed_and_what_stands_beside_a_signature(address: str) -> None:
+    held = Address(address)
+    secret = address.rpartition("/")[2].rpartition("=")[2].rpartition("#")[2]
+    assert held.is_secret and secret not in str(held) + held.identity + without_secrets(f"see {address} there")
+    assert held.reveal() == address
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("key=imdb.csv", "key=yelp.csv"), ("code=en", "code=de"), ("session=1", "session=2")])
+def test_two_files_told_apart_by_an_ambiguous_word_are_two_sources_and_keep_their_addresses(
+        one: str, other: str) -> None:
+    two = config_of(f"https://h/a?{one}")
+    two["corpus"]["sources"].append({"kind": "jsonl", "path": f"https://h/a?{other}"})
+    again = validate(validate(two, "x").to_json(), "x")
+    assert [source.path.reveal() for source in again.corpus.sources] == [  # type: ignore[union-attr]
+        f"https://h/a?{one}", f"https://h/a?{other}"]
 
 
 def test_addresses_of_other_objects_are_other_sources() -> None:

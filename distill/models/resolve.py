@@ -1,6 +1,7 @@
 """A model's name to a local folder: built in, a folder already, or a repository on the Hugging Face Hub."""
 
 import difflib
+import os
 from pathlib import Path
 
 from distill.errors import InputError
@@ -33,7 +34,7 @@ def resolve_model(
             raise InputError(f"The built-in model '{name}' has no revisions, but revision '{revision}' was asked for. "
                              "Leave revision out.")
         return BUILT_IN[name](cache or default_cache())
-    if name.strip() and folder.is_dir():
+    if name.strip() and os.path.isdir(folder):  # as a path, it may be too long
         if not (folder / "config.json").is_file():
             raise InputError(f"The folder {folder} is not a model: it holds no config.json. Name a folder as "
                              "save_pretrained of transformers writes it.")

@@ -1,6 +1,7 @@
 """The tokenizer of a model whose weights are elsewhere: behind an endpoint."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from distill.hashing import file_digest
@@ -22,9 +23,9 @@ def tokenizer_folder(name: str, revision: str | None = None) -> Path:
         InputError: there is no such model, or it cannot be reached from here.
     """
     folder = Path(name).expanduser()
-    if revision is None and (folder / "tokenizer_config.json").is_file():
+    if revision is None and os.path.isfile(folder / "tokenizer_config.json"):
         return folder.resolve()
-    if name not in BUILT_IN and not folder.is_dir() and is_hub_name(name):
+    if name not in BUILT_IN and not os.path.isdir(folder) and is_hub_name(name):
         return hub_folder(name, revision, weights=False, hint=nearest_built_in(name))
     return resolve_model(name, revision)
 

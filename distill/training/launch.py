@@ -63,7 +63,7 @@ def cluster_of(name: str) -> Cluster:
     """
     shipped = {path.stem: path for path in sorted((Path(str(files("distill.training"))) / "accelerate").glob("*.yaml"))}
     path = shipped.get(name, Path(name))
-    if not path.exists():
+    if not os.path.exists(path):  # as a path, it may be too long
         raise InputError(f"train.launch names '{name}', but there is no such accelerate config. Give the path of one, "
                          f"or the name of one that ships: {', '.join(shipped)}.")
     said = parse_yaml(read_text(path, MOST_BYTES, "train.launch names an accelerate config."),

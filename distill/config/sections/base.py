@@ -1,5 +1,6 @@
 """What every part of the config is built on."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class PathMark:
             return written.endswith((".yaml", ".yml"))
         if self.means == "always" or written.startswith(("./", "../", "/", "~")) or written in (".", ".."):
             return True
-        return path.is_dir() if self.means == "folder" else path.is_file()
+        # Not Path's: these say no to a name that is too long to be one of a file.
+        return os.path.isdir(path) if self.means == "folder" else os.path.isfile(path)
 
 
 LocalPath = Annotated[str, PathMark("always")]
