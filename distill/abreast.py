@@ -52,8 +52,11 @@ def most_devices(count: int, asked: int | None = None) -> int:
 
 @contextlib.contextmanager
 def seats_for(count: int, asked: int | None = None) -> Iterator[list[Seat]]:
-    """Lease GPUs and yield the seats for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores."""
-    with leased(1, most_devices(count, asked)) as held:
+    """Lease GPUs and yield the seats for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores.
+
+    For none there is a seat without a GPU, in which it can be found out that nothing is left to do.
+    """
+    with leased(min(1, count), most_devices(count, asked)) as held:
         cores, shares = len(os.sched_getaffinity(0)), held.shares(1)
         number = max(1, min(count, asked or len(shares) or cores))
         yield [Seat(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})

@@ -35,7 +35,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
     from sentibench.runner import check_folder, plan
-    from sentibench.worker import Spec, method_of
+    from sentibench.worker import Spec, devices_needed, method_of
 
     named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
     selected = select_tasks([*named, *arguments.task_file])
@@ -59,7 +59,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out,
                            method))
     claim(out, "results")
-    with leased(1):
+    with leased(devices_needed(spec)):
         results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",

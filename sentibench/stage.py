@@ -7,7 +7,6 @@ from typing import Any
 
 from distill.config.schema import Evaluate, TeacherEngine
 from distill.config.sections.base import decisive
-from distill.engines import devices_of_engine
 from distill.errors import InputError
 from distill.leases import leased
 from distill.ledger import Ledger
@@ -20,6 +19,7 @@ from sentibench.data import data_id
 from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
+from sentibench.worker import devices_needed
 
 SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured", "reading"}
 """What of a config's part ``evaluate`` decides results, beside tasks, data and engine."""
@@ -65,7 +65,7 @@ def evaluate_models(
                     "data_dir": config.data_dir, "out_dir": str(folder / name),
                     "engine": engine.model_dump(mode="json"),
                     **config.model_dump(mode="json", include=SETTINGS)}
-                with leased(devices_of_engine(engine)):
+                with leased(devices_needed(spec)):
                     call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)

@@ -10,6 +10,8 @@ from distill.config.schema import TeacherEngine
 from distill.storage import read_json
 from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
+from sentibench.registry import select_tasks
+from sentibench.runner import Job, plan, result_name
 from sentibench.scoring import Reading
 
 
@@ -53,6 +55,26 @@ def method_of(asked: Spec) -> Method:
     return replace(method, penalty=shipped_penalty(folder), cleaned=bool(cleaned))
 
 
+def devices_needed(spec: dict[str, Any]) -> int:
+    """Return how many GPUs :func:`evaluate` takes: none where all results are there. Raises as it does."""
+    from distill.engines import devices_of_engine
+
+    asked = Spec.model_validate(spec)
+    needed = devices_of_engine(asked.engine)
+    there = all((Path(asked.out_dir) / result_name(task.name, seed)).is_file()
+                for task in select_tasks(asked.tasks) for seed in asked.seeds)
+    if needed and there and all(job.finished() for job in _jobs(asked, method_of(asked))):
+        return 0
+    return needed
+
+
+def _jobs(asked: Spec, method: Method) -> list[Job]:
+    from distill.engines import identity
+
+    return plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
+                identity(asked.engine), Path(asked.out_dir), method)
+
+
 def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
     """Evaluate one model and return ``{"results": [...]}``, one entry a task and seed, without predictions.
 
@@ -63,14 +85,13 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
         InputError: another process evaluates into the same folder.
         InputError, RunError: as :func:`sentibench.runner.plan` and :func:`distill.engines.open_engine`.
     """
-    from distill.engines import computed, identity, open_engine, settled
+    from distill.engines import computed, open_engine, settled
     from distill.storage import run_lock
-    from sentibench.runner import check_folder, manifest, plan, run_jobs
+    from sentibench.runner import check_folder, manifest, run_jobs
 
     asked = Spec.model_validate(spec)
     method = method_of(asked)
-    jobs = plan(asked.tasks, asked.data_dir, asked.protocol, asked.seeds, asked.limit, asked.model_id,
-                identity(asked.engine), Path(asked.out_dir), method)
+    jobs = _jobs(asked, method)
     if asked.alone:
         check_folder(Path(asked.out_dir), jobs)
     dtypes = {job.path: (manifest(job.path).get("computed") or {}).get("dtype") for job in jobs if job.finished()}

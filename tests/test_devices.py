@@ -18,7 +18,7 @@ import pytest
 
 from distill import devices, engines, forks, leases
 from distill.config.load import load_config
-from distill.config.schema import SamplingConfig, Train, TransformersEngine, VllmEngine
+from distill.config.schema import Evaluate, SamplingConfig, Train, TransformersEngine, VllmEngine
 from distill.devices import choose_dtype, named_by
 from distill.errors import InputError
 from distill.generation.computed import computed_in, settled_in
@@ -313,7 +313,6 @@ def _trained(model: Path, folder: Path, **more: Any) -> None:
 
 
 def _evaluated(model: Path, folder: Path) -> None:
-    from distill.config.schema import Evaluate
     from sentibench.stage import evaluate_models
 
     evaluate_models(Evaluate(tasks=["sst2"], engine=_vllm(tensor_parallel_size=4)), {"base": model}, folder)
@@ -338,6 +337,35 @@ def test_whatever_computes_gets_just_the_devices_that_it_leased(
     with leased(0), pytest.raises(Begun):
         work(tiny_model, tmp_path)
     assert begun[0]["environment"][devices.VISIBLE] == ",".join(str(number) for number in range(count))
+
+
+def test_finished_work_waits_for_no_device(eight: None, tiny_model: Path, tmp_path: Path) -> None:
+    from distill.abreast import seats_for
+    from distill.encoder.stage import _stands
+    from distill.hashing import fingerprint
+    from distill.storage import write_json
+    from sentibench.worker import Spec, _jobs, devices_needed, method_of
+
+    spec = {"name": "m", "model_folder": str(tiny_model), "model_id": "w", "tasks": ["sst2"], "data_dir": None,
+            "seeds": [1, 2], "out_dir": str(tmp_path / "out"), "engine": _vllm(tensor_parallel_size=4).model_dump(),
+            "protocol": "paper", "limit": 2}
+    spec["data_dir"] = Evaluate().data_dir
+    asked = Spec.model_validate(spec)
+    for job in _jobs(asked, method_of(asked)):
+        assert devices_needed(spec) == 4
+        write_json(job.path, {"key": fingerprint(job.depends_on)})
+    assert devices_needed(spec) == 0
+    assert devices_needed({**spec, "model_id": "another"}) == 4, "results of another model"
+
+    folder, inputs = tmp_path / "seed1", {"seed": 1}
+    assert not _stands(folder, inputs, "stop")
+    write_json(folder / "_done.json", {"fingerprint": fingerprint(inputs), "finished_at": 1, "seconds": 1,
+                                       "ledgers": [], "details": {}, "inputs": inputs})
+    assert _stands(folder, inputs, "stop") and _stands(folder, inputs, "discard")
+    assert not _stands(folder, {"seed": 2}, "discard") and _stands(folder, {"seed": 2}, "keep")
+    with leased(8), contextlib.ExitStack() as held:
+        seats = contextvars.Context().run(held.enter_context, seats_for(0))
+        assert [seat.environment for seat in seats] == [{}]
 
 
 def test_each_engine_of_a_pool_is_on_devices_of_its_own(eight: None) -> None:

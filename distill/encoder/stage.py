@@ -69,7 +69,8 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
 
         return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
 
-    with seats_for(len(config.seeds), config.at_once) as seats:
+    left = [seed for seed in config.seeds if not _stands(model_folder(run, seed), {**inputs, "seed": seed}, on_change)]
+    with seats_for(len(left), config.at_once) as seats:
         return run_abreast(one, config.seeds, seats)
 
 
@@ -109,6 +110,19 @@ def _refuse_changes(run: Path, seeds: Sequence[int], inputs: dict[str, Any], on_
             raise InputError(f"{folder} was trained with other settings than the seeds that are still to be trained "
                              f"would be ({'; '.join(found[:3])}), so that they must not be averaged. Use --discard to "
                              "train all anew, or --run NAME for a new run.")
+
+
+def _stands(folder: Path, inputs: dict[str, Any], on_change: OnChange) -> bool:
+    """Say whether a finished model will be left as it is, so that no device is needed for it."""
+    return is_finished(folder) and (on_change != "discard" or _fits(folder, inputs))
+
+
+def _fits(folder: Path, inputs: dict[str, Any]) -> bool:
+    try:
+        marker = read_done(folder)
+    except InputError:
+        return False
+    return fingerprint(inputs) in {marker["fingerprint"], marker.get("kept", {}).get("fingerprint")}
 
 
 def _but_seed(inputs: Mapping[str, Any]) -> dict[str, Any]:

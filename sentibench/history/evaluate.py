@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Evaluate, OpenAIEngine, TeacherEngine
-from distill.engines import devices_of_engine, identity
+from distill.engines import identity
 from distill.hashing import fingerprint
 from distill.leases import leased
 from distill.process import call_in_process
@@ -16,6 +16,7 @@ from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import result_name
 from sentibench.stage import SETTINGS
+from sentibench.worker import devices_needed
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     if subject.measured:
         _take(subject.measured, out, [result_name(task.name, seed) for task in selected for seed in config.seeds],
               [task.name for task in selected])
-    with leased(devices_of_engine(engine)):
-        call_in_process("sentibench.worker:evaluate", {
-            "name": subject.name, "model_folder": str(subject.folder or ""), "model_id": subject.weights,
-            "tasks": [task.ref for task in selected], "data_dir": config.data_dir, "out_dir": str(out),
-            "engine": engine.model_dump(mode="json"), **settings}, out / "error.log")
+    spec = {
+        "name": subject.name, "model_folder": str(subject.folder or ""), "model_id": subject.weights,
+        "tasks": [task.ref for task in selected], "data_dir": config.data_dir, "out_dir": str(out),
+        "engine": engine.model_dump(mode="json"), **settings}
+    with leased(devices_needed(spec)):
+        call_in_process("sentibench.worker:evaluate", spec, out / "error.log")
     return out
 
 
