@@ -19,7 +19,8 @@ from distill.run_folder import claim
 from distill.stage import MARKER as SAME
 from distill.stage import refuse_other_models, run_stage
 from distill.storage import read_json, write_json
-from flows.run import CONFIG, find_config
+from flows import steps
+from flows.run import CONFIG, Run, find_config
 from flows.status import stage_rows
 from flows.subjects import newest_run
 
@@ -230,6 +231,21 @@ def test_status_shows_a_run_whatever_its_stages_say_they_were_made_of(
         state = {row["stage"]: row["state"] for row in stage_rows(some_run)}[stage]
         assert state.startswith("done") or state == "its _done.json is damaged"
     (some_run / stage / MARKER).write_text(json.dumps(done))
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b"\xff\xfe", b'{"sentibench": []}', b'{"sentibench": {"weights": []}}', b'{"sentibench": {}}'])
+def test_a_damaged_report_which_is_always_made_anew_stops_no_training(tmp_path: Path, content: bytes) -> None:
+    trained = run_stage(claim(tmp_path) / "models/final", {}, lambda _: ([], {"fingerprint": "f"}))
+    run, results = Run(load_config(find_config("ci")), tmp_path), tmp_path / "report/results.json"
+    bench = {"weights": {"distilled": "f"}}
+    write_json(results, {"sentibench": bench})
+    assert steps._scores_of(run, trained) == bench
+    results.write_bytes(content)
+    assert steps._scores_of(run, trained) is None
+    results.unlink()
+    results.mkdir()
+    assert steps._scores_of(run, trained) is None
 
 
 def test_status_says_what_is_damaged_and_shows_the_rest(tmp_path: Path) -> None:
