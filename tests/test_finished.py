@@ -20,9 +20,11 @@ from distill.stage import MARKER as SAME
 from distill.stage import refuse_other_models, run_stage
 from distill.storage import read_json, write_json
 from flows import steps
+from flows.plan import planned
 from flows.run import CONFIG, Run, find_config
 from flows.status import stage_rows
 from flows.subjects import newest_run
+from sentibench.report.gather import gather
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
@@ -246,6 +248,20 @@ def test_a_damaged_report_which_is_always_made_anew_stops_no_training(tmp_path: 
     results.unlink()
     results.mkdir()
     assert steps._scores_of(run, trained) is None
+
+
+def test_a_report_needs_no_stage_that_its_config_does_not_ask_for(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "a")
+    config = load_config(find_config("ci"))
+    for stage in ("gate/unified", "heldout"):
+        run_stage(run / stage, {}, Work())
+    (run / "gate/unified/two").unlink()
+    with pytest.raises(InputError) as refused:
+        gather(run, config, planned(Run(config, run)))
+    assert "gate/unified" not in str(refused.value)  # but that there is no evaluation
+    (run / "heldout/two").unlink()
+    with pytest.raises(InputError, match=r"heldout is finished, but .* two \(missing\)"):
+        gather(run, config, planned(Run(config, run)))
 
 
 def test_status_says_what_is_damaged_and_shows_the_rest(tmp_path: Path) -> None:
