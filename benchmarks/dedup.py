@@ -230,9 +230,9 @@ def write_texts(path: Path, texts: list[str], n: int, size: Callable[[random.Ran
     chooser, new = random.Random(1), real_words(texts, size=size)
     recent: list[str] = []
     with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
-        for start in range(0, n, 50_000):
+        for start in range(0, n, 5_000):
             batch = []
-            for _ in range(start, min(start + 50_000, n)):
+            for _ in range(start, min(start + 5_000, n)):
                 kind = chooser.random()
                 if recent and kind < 0.05:
                     text = chooser.choice(recent)

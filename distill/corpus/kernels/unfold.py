@@ -231,27 +231,60 @@ def _unescape_bytes(data: np.ndarray, at: int, end: int, out: np.ndarray, length
 
 
 @kernel
-def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarray, only_look: bool) -> tuple[int, int]:
-    """Write with escapes decoded; return (end, how many were), or with ``only_look`` (0, how many are clearly ones)."""
-    at, length, count = start, 0, 0
+def _sign(code: int) -> int:
+    return 1 if code == 38 else 2 if code == 60 else 4 if code == 92 else 0
+
+
+@kernel
+def _is_settled(code: int, before: int, after: int, letters: Letters) -> bool:
+    """Say whether a decoded character stays what it is between these two bytes, however often a text is gone over."""
+    if code < 128:
+        return 32 < code < 127
+    return (before < 128 and after < 128 and not _sign(after) and code < len(letters.kinds)
+            and not letters.kinds[code] & (SPACE | CONTROL | COMPOSES | NOT_NFC) and not letters.classes[code])
+
+
+@kernel
+def _settles(out: np.ndarray, first: int, length: int, after: int, letters: Letters) -> bool:
+    """Say so of what was written last, if it is one character."""
+    if first >= length:
+        return False
+    code, beyond = decode(out, first)
+    return beyond == length and _is_settled(code, out[first - 1] if first else 32, after, letters)
+
+
+@kernel
+def _unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables, out: np.ndarray, only_look: bool
+              ) -> tuple[int, int, int, bool]:
+    """Write with escapes decoded; return (end, how many were, signs that are left, all is settled but spaces).
+
+    With ``only_look`` the second is how many are clearly escapes, and the others are nothing.
+    """
+    at, length, count, left, settled, done = start, 0, 0, 0, True, start
     while at < end:
-        if data[at] != 92:
-            if data[at] >= 65 and _begins_path(data, at, start, end):
-                while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
-                    if not only_look:
-                        out[length] = data[at]
-                    length += 1
-                    at += 1
-                continue
-            if not only_look:
+        if only_look:
+            while at < end and data[at] != 92:
+                at += 1
+        else:
+            while at < end and data[at] != 92:
                 out[length] = data[at]
-            length += 1
-            at += 1
+                length += 1
+                at += 1
+        if at == end:
+            break
+        if at - 2 >= done and _begins_path(data, at - 2, start, end):
+            left |= 4
+            while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
+                if not only_look:
+                    out[length] = data[at]
+                    length += 1
+                at += 1
             continue
-        slash = at
+        slash, written = at, length
         while at < end and data[at] == 92:
             at += 1
         letter = data[at] if at < end else 0
+        decoded, after = False, at
         if letter == 110 or letter == 114 or letter == 116:  # n, r, t
             if (letter == 110 and not loose and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
                     and at + 1 < end and _is_small(data[at + 1])):
@@ -259,22 +292,23 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
             clear = _is_clear_space(data, slash, at + 1, start, end)
             count += (clear or loose)
             if clear or loose:
+                done = at = at + 1
                 if not only_look:
                     out[length] = 32
-                length += 1
-                at += 1
+                    length += 1
                 continue
         elif letter == 34 or letter == 39 or (letter == 47 and loose):
             count += 1
+            done = at = at + 1
             if not only_look:
                 out[length] = letter
-            length += 1
-            at += 1
+                length += 1
             continue
-        elif letter == 117:  # u
-            code = _number(data, at + 1, 4, end)
-            after = at + 5
-            if 0xD800 <= code < 0xDC00:
+        elif letter == 117 or letter == 85:  # u, U
+            digits = 4 if letter == 117 else 8
+            code = _number(data, at + 1, digits, end)
+            after = at + 1 + digits
+            if digits == 4 and 0xD800 <= code < 0xDC00:
                 low = after
                 while low < end and data[low] == 92:
                     low += 1
@@ -282,38 +316,28 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, out: np.ndarr
                 if 0xDC00 <= second < 0xE000:
                     code = 0x10000 + ((code - 0xD800) << 10) + second - 0xDC00
                     after = low + 5
-            if code >= 0 and not 0xD800 <= code < 0xE000:
-                count += 1
-                if not only_look:
-                    length = encode(code, out, length)
-                at = after
-                continue
-            if code >= 0:  # half a pair stays
-                count += only_look
-                at += 5
-        elif letter == 85:  # U
-            code = _number(data, at + 1, 8, end)
-            if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:
-                count += 1
-                if not only_look:
-                    length = encode(code, out, length)
-                at += 9
-                continue
-            if code >= 0:
-                count += only_look
-                at += 9
+            decoded = code >= 0
+            if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:  # half a pair stays
+                written = encode(code, out, length)
         elif letter == 120 and _number(data, at + 1, 2, end) >= 0:  # x
+            decoded = True
             after, written = _unescape_bytes(data, at, end, out, length)
+        if decoded:
+            done = at = after
             count += written > length or only_look
-            at = after
-            if written > length:
-                length = written
-                continue
+        if only_look:
+            continue
+        if written > length:
+            for place in range(length, written):
+                left |= _sign(out[place])
+            settled = settled and _settles(out, length, written, data[at] if at < end else 32, tables.letters)
+            length = written
+            continue
+        left |= 4
         for place in range(slash, at):
-            if not only_look:
-                out[length] = data[place]
+            out[length] = data[place]
             length += 1
-    return length, count
+    return length, count, left, settled
 
 
 @kernel
@@ -400,31 +424,53 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
 
 
 @kernel
-def _unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int]:
-    """Write with entities decoded and a space for each tag; return (end, how many of both there were)."""
-    length, count = 0, 0
+def _unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int, int, bool]:
+    """Write with entities decoded and a space for each tag, none beside another.
+
+    Return (end, how many tags and entities there were, signs that are left, all is settled).
+    """
+    length, count, left, settled = 0, 0, 0, True
     while at < end:
         byte = data[at]
+        if byte == 32:
+            if length and out[length - 1] != 32:
+                out[length] = 32
+                length += 1
+            at += 1
+            continue
         if byte == 60:
             after = _after_tag(data, at, end, tables)
             if after:
-                out[length] = 32
-                length += 1
+                if length and out[length - 1] != 32:
+                    out[length] = 32
+                    length += 1
                 count += 1
                 at = after
                 continue
+            left |= 2
         elif byte == 38:
-            after, length = _decode_entity(data, at, end, tables, out, length)
-            if length == _ODD:
-                return _ODD, count
+            after, written = _decode_entity(data, at, end, tables, out, length)
+            if written == _ODD:
+                return _ODD, count, left, settled
             if after:
+                settled = settled and _settles(out, length, written, data[after] if after < end else 32, tables.letters)
+                for place in range(length, written):
+                    left |= _sign(out[place])
+                length = written
                 count += 1
                 at = after
                 continue
+            left |= 1
         out[length] = byte
         length += 1
         at += 1
-    return length, count
+        while at < end and data[at] > 60:
+            out[length] = data[at]
+            length += 1
+            at += 1
+    if length and out[length - 1] == 32:
+        length -= 1
+    return length, count, left, settled
 
 
 @kernel
@@ -445,17 +491,18 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
         size, signs = _tidied(data, offsets[n], offsets[n + 1], tables, spare, out, start)
         source, first, last, moved = out, start, size, False
         for number in range(most_passes):
-            changed, again = 0, signs & _MISREAD
+            changed, again, left, settled = 0, signs & _MISREAD, 0, True
             if signs & 4:
-                loose = every_escape or _unescape(source, first, last, False, two, True)[1] > 0
-                last, changed = _unescape(source, first, last, loose, two, False)
+                loose = every_escape or _unescape(source, first, last, False, tables, two, True)[1] > 0
+                last, changed, left, settled = _unescape(source, first, last, loose, tables, two, False)
+                settled = settled and (strip_html or not changed)
                 source, first, moved = two, 0, True
                 one, two = two, one
             if strip_html and (signs & 3 or changed):
-                last, count = _unfold_html(source, first, last, tables, two)
+                last, count, more, also = _unfold_html(source, first, last, tables, two)
                 source, first, moved = two, 0, True
                 one, two = two, one
-                changed += count
+                changed, left, settled = changed + count, (left & 4) | more, settled and also
             if last != _ODD and not changed and not again and signs & 8:
                 last, composed, is_nfc, misread = compose(source, first, last, tables.letters)
                 again = is_nfc and (misread or (composed > 0 and signs & most > 0))
@@ -465,6 +512,9 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
             if last == _ODD or number == most_passes - 1:
                 state = UNDECIDED
                 break
+            if changed and settled and not again:
+                signs = signs & 8 | left
+                continue
             last, signs = _tidied(source, first, last, tables, spare, two, 0)
             source, first, moved, state = two, 0, True, 0
             one, two = two, one
