@@ -258,7 +258,8 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Table
               ) -> tuple[int, int, int, bool]:
     """Write with escapes decoded; return (end, how many were, signs that are left, all is settled but spaces).
 
-    With ``only_look`` the second is how many are clearly escapes, and the others are nothing.
+    With ``only_look`` the second is how many are clearly escapes, and the others are nothing. The end is ``_ODD`` where
+    there is an escape that is left to the caller.
     """
     at, length, count, left, settled, done = start, 0, 0, 0, True, start
     while at < end:
@@ -288,7 +289,7 @@ def _unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Table
         if letter == 110 or letter == 114 or letter == 116:  # n, r, t
             if (letter == 110 and not loose and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
                     and at + 1 < end and _is_small(data[at + 1])):
-                return _ODD, count
+                return _ODD, count, left, settled
             clear = _is_clear_space(data, slash, at + 1, start, end)
             count += (clear or loose)
             if clear or loose:
