@@ -27,7 +27,8 @@ PIECES = [
     "<b and c>", "<p align=x>", "<input disabled>", "</b >", "<b", "&amp;", "&lt;", "&gt;", "&#x3c;", "&#150;", "&#0;",
     "&eacute;", "&nGt;", "1", "http://x", "\u1100\u1161", "\u0928\u093c", "\u094d", "\U0002f800",
     "É”", "ß“", "A\u0303", "S\u030c", "\u0323", "\u0302", "\u11a8", "가", "ÃƒÂ©", "Ã…", "ðŸ˜‚", "\\xe9", "\\xff",
-    "\\x80", "\\xed\\xa0\\x80", "\\U0001f602", "\\U00110000", "x\u0301\u0302", "<\u0338", "&Atilde;&copy;"]
+    "\\x80", "\\xed\\xa0\\x80", "\\U0001f602", "\\U00110000", "x\u0301\u0302", "<\u0338", "&Atilde;&copy;",
+    "\\nc", " \\nc<"]
 EUROPEAN = [
     "Sie sagten „Spaß“ und „Fuß“, dann „süß“: »Größe« kostet 5\xa0€ – „weiß“…",
     "« Été à Orléans », déjà vu… l’œuvre d’Élise — où ?", "Çok güzel bir gün… “İyi akşamlar” dedi, ‘Ağrı’ya gidelim’.",

@@ -499,7 +499,7 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
                 settled = settled and (strip_html or not changed)
                 source, first, moved = two, 0, True
                 one, two = two, one
-            if strip_html and (signs & 3 or changed):
+            if last != _ODD and strip_html and (signs & 3 or changed):
                 last, count, more, also = _unfold_html(source, first, last, tables, two)
                 source, first, moved = two, 0, True
                 one, two = two, one
