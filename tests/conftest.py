@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,13 @@ from tests.flow_helpers import distill
 from tests.generation_helpers import FakeEngine, faked
 from tests.stack import Postgres, Stack, postgres_programs
 from tests.vllm_server import VllmServer, VllmServers
+
+# Where tests are begun in the background, these signals may be ignored, and every process that a test starts and stops
+# would inherit that.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL),
+                      (signal.SIGTERM, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
