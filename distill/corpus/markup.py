@@ -14,7 +14,7 @@ from distill.corpus.mojibake import BYTES, CONTINUATIONS, ENDS
 
 if TYPE_CHECKING:
     from distill.corpus.kernels.letters import Letters
-    from distill.corpus.kernels.unfold import Tables
+    from distill.corpus.kernels.signs import Tables
 
 LAST = 0x1FFFF
 """Beyond it are ideographs, and nothing else that cleaning has to look at."""
@@ -65,7 +65,7 @@ def letters() -> "Letters":
 @cache
 def tables() -> "Tables":
     """Return the tables: characters, names of tags, attributes and entities."""
-    from distill.corpus.kernels.unfold import Tables
+    from distill.corpus.kernels.signs import Tables
 
     names = sorted((name_hash(name[:-1]), value) for name, value in html5.items()
                    if re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,31};", name))

@@ -1,0 +1,176 @@
+"""Escapes in the bytes of a text, decoded (:mod:`distill.corpus.escapes` has the rule)."""
+
+import numpy as np
+
+from distill.corpus.kernels.common import encode, kernel
+from distill.corpus.kernels.letters import is_utf8
+from distill.corpus.kernels.signs import ODD, Tables, hex_digit, is_alnum, is_digit, is_small, settles, sign
+
+
+@kernel
+def _begins_path(data: np.ndarray, at: int, start: int, end: int) -> bool:
+    if at + 3 >= end or data[at + 1] != 58 or data[at + 2] != 92 or not 97 <= (data[at] | 32) <= 122:
+        return False
+    if at > start:
+        before = data[at - 1]
+        if not (before == 32 or 9 <= before <= 13 or before == 34 or before == 39 or before == 40 or before == 91
+                or before == 60 or before == 61):
+            return False
+    at += 2
+    while at < end and data[at] == 92:
+        at += 1
+    return (at + 1 < end and (is_alnum(data[at]) or data[at] == 95)
+            and (is_small(data[at + 1]) or is_digit(data[at + 1]) or data[at + 1] == 95))
+
+
+@kernel
+def _ends_sentence(byte: int) -> bool:
+    return (byte == 46 or byte == 33 or byte == 63 or byte == 44 or byte == 59 or byte == 58 or byte == 41
+            or byte == 34 or byte == 39)
+
+
+@kernel
+def _is_clear_space(data: np.ndarray, slash: int, after: int, start: int, end: int) -> bool:
+    """Say whether an escape for white space that begins at ``slash`` is clearly one (``escapes._is_clear``)."""
+    before = data[slash - 1] if slash > start else 0
+    if slash > start and after < end and before == data[after] and (before == 34 or before == 39 or before == 96):
+        return False
+    if after == end or not is_small(data[after]):
+        return True
+    if slash == start or not _ends_sentence(before):
+        return False
+    at = slash - 1
+    while at >= start and _ends_sentence(data[at]):
+        at -= 1
+    return at >= start and (is_alnum(data[at]) or data[at] >= 128)
+
+
+@kernel
+def _number(data: np.ndarray, at: int, digits: int, end: int) -> int:
+    """Return the number that so many hexadecimal digits stand for, or -1."""
+    if at + digits > end:
+        return -1
+    value = 0
+    for place in range(at, at + digits):
+        digit = hex_digit(np.int64(data[place]))
+        if digit < 0:
+            return -1
+        value = value << 4 | digit
+    return value
+
+
+@kernel
+def _unescape_bytes(data: np.ndarray, at: int, end: int, out: np.ndarray, length: int) -> tuple[int, int]:
+    """Write what the escaped bytes from this ``x`` on are; return (end, length), the same length for nothing."""
+    first, smallest = length, 255
+    after = at
+    while after < end and data[after] == 120:
+        byte = _number(data, after + 1, 2, end)
+        if byte < 0:
+            break
+        out[length] = byte
+        length += 1
+        smallest = min(smallest, byte)
+        at = after = after + 3
+        while after < end and data[after] == 92:
+            after += 1
+        if after == at:
+            break
+    if is_utf8(out, first, length):
+        return at, length
+    if smallest < 0xA0:
+        return at, first
+    n = length - first
+    for place in range(n - 1, -1, -1):  # Latin-1, two bytes of UTF-8 for each
+        byte = out[first + place]
+        out[first + 2 * place] = 0xC0 | byte >> 6
+        out[first + 2 * place + 1] = 0x80 | (byte & 0x3F)
+    return at, first + 2 * n
+
+
+@kernel
+def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables, out: np.ndarray, only_look: bool
+              ) -> tuple[int, int, int, bool]:
+    """Write with escapes decoded; return (end, how many were, signs that are left, all is settled but spaces).
+
+    With ``only_look`` the second is how many are clearly escapes, and the others are nothing. The end is ``ODD`` where
+    there is an escape that is left to the caller.
+    """
+    at, length, count, left, settled, done = start, 0, 0, 0, True, start
+    while at < end:
+        if only_look:
+            while at < end and data[at] != 92:
+                at += 1
+        else:
+            while at < end and data[at] != 92:
+                out[length] = data[at]
+                length += 1
+                at += 1
+        if at == end:
+            break
+        if at - 2 >= done and _begins_path(data, at - 2, start, end):
+            left |= 4
+            while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
+                if not only_look:
+                    out[length] = data[at]
+                    length += 1
+                at += 1
+            continue
+        slash, written = at, length
+        while at < end and data[at] == 92:
+            at += 1
+        letter = data[at] if at < end else 0
+        decoded, after = False, at
+        if letter == 110 or letter == 114 or letter == 116:  # n, r, t
+            if (letter == 110 and not loose and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
+                    and at + 1 < end and is_small(data[at + 1])):
+                return ODD, count, left, settled
+            clear = _is_clear_space(data, slash, at + 1, start, end)
+            count += (clear or loose)
+            if clear or loose:
+                done = at = at + 1
+                if not only_look:
+                    out[length] = 32
+                    length += 1
+                continue
+        elif letter == 34 or letter == 39 or (letter == 47 and loose):
+            count += 1
+            done = at = at + 1
+            if not only_look:
+                out[length] = letter
+                length += 1
+            continue
+        elif letter == 117 or letter == 85:  # u, U
+            digits = 4 if letter == 117 else 8
+            code = _number(data, at + 1, digits, end)
+            after = at + 1 + digits
+            if digits == 4 and 0xD800 <= code < 0xDC00:
+                low = after
+                while low < end and data[low] == 92:
+                    low += 1
+                second = _number(data, low + 1, 4, end) if low > after and low < end and data[low] == 117 else -1
+                if 0xDC00 <= second < 0xE000:
+                    code = 0x10000 + ((code - 0xD800) << 10) + second - 0xDC00
+                    after = low + 5
+            decoded = code >= 0
+            if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:  # half a pair stays
+                written = encode(code, out, length)
+        elif letter == 120 and _number(data, at + 1, 2, end) >= 0:  # x
+            decoded = True
+            after, written = _unescape_bytes(data, at, end, out, length)
+        if decoded:
+            done = at = after
+            count += written > length or only_look
+        if only_look:
+            continue
+        if written > length:
+            for place in range(length, written):
+                left |= sign(out[place])
+            settled = settled and settles(out, length, written, data[at] if at < end else 32, tables.letters)
+            length = written
+            continue
+        left |= 4
+        for place in range(slash, at):
+            out[length] = data[place]
+            length += 1
+    return length, count, left, settled

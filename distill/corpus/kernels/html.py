@@ -1,0 +1,139 @@
+"""Tags and entities in the bytes of a text (:mod:`distill.corpus.markup` has the tables)."""
+
+import numpy as np
+
+from distill.corpus.kernels.common import encode, kernel
+from distill.corpus.kernels.signs import ODD, ROLL, Tables, find, hex_digit, is_alnum, is_digit, settles, sign
+
+
+@kernel
+def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray, length: int
+                   ) -> tuple[int, int]:
+    """Write what the entity that begins with this '&' stands for; return (end, length), end 0 for none.
+
+    The length is ``ODD`` where it would be longer than the entity.
+    """
+    after = at + 1
+    if after < end and data[after] == 35:  # #
+        after += 1
+        base, most = 10, 7
+        if after < end and data[after] | 32 == 120:
+            base, most = 16, 6
+            after += 1
+        first, code = after, 0
+        while after < end and after - first < most:
+            digit = hex_digit(np.int64(data[after]))
+            if digit < 0 or digit >= base:
+                break
+            code = code * base + digit
+            after += 1
+        if after in (first, end) or data[after] != 59:
+            return 0, length
+        if code < 256:
+            code = tables.references[code]
+        elif code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            code = 0xFFFD
+        elif 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE:
+            code = -1
+        return after + 1, encode(code, out, length) if code >= 0 else length
+    value, first = np.uint64(0), after
+    while after < end and after - first < 33 and is_alnum(data[after]):
+        value = value * ROLL + np.uint64(data[after]) + np.uint64(1)
+        after += 1
+    if not (2 <= after - first <= 32 and after < end and data[after] == 59) or is_digit(data[first]):
+        return 0, length
+    place = find(tables.entities, value)
+    if place < 0:
+        return 0, length
+    low, high = tables.edges[place], tables.edges[place + 1]
+    if high - low > after + 1 - at:
+        return after + 1, ODD
+    for byte_at in range(low, high):
+        out[length] = tables.values[byte_at]
+        length += 1
+    return after + 1, length
+
+
+@kernel
+def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
+    """Return where a tag that begins with this '<' ends, or 0 for none."""
+    at += 1
+    if at < end and data[at] == 47:
+        at += 1
+    value, first = np.uint64(0), at
+    while at < end and is_alnum(data[at]):
+        byte = data[at] if is_digit(data[at]) else data[at] | 32
+        value = value * ROLL + np.uint64(byte) + np.uint64(1)
+        at += 1
+    if at == first or find(tables.tags, value) < 0:
+        return 0
+    if at < end and data[at] == 32:
+        at += 1
+        begin, bare, value = at, -1, np.uint64(0)
+        while at < end and (is_alnum(data[at]) or data[at] == 58 or data[at] == 95 or data[at] == 45):
+            if bare < 0 and not is_alnum(data[at]):
+                bare = at
+            if bare < 0:
+                byte = data[at] if is_digit(data[at]) else data[at] | 32
+                value = value * ROLL + np.uint64(byte) + np.uint64(1)
+            at += 1
+        if at > begin:
+            equals = at + 1 if at < end and data[at] == 32 else at
+            named = 97 <= (data[begin] | 32) <= 122 and equals < end and data[equals] == 61
+            if not named and find(tables.attributes, value) < 0:
+                return 0
+            while at < end and data[at] != 60 and data[at] != 62:
+                at += 1
+    if at < end and data[at] == 47:
+        at += 1
+    return at + 1 if at < end and data[at] == 62 else 0
+
+
+@kernel
+def unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int, int, bool]:
+    """Write with entities decoded and a space for each tag, none beside another.
+
+    Return (end, how many tags and entities there were, signs that are left, all is settled).
+    """
+    length, count, left, settled = 0, 0, 0, True
+    while at < end:
+        byte = data[at]
+        if byte == 32:
+            if length and out[length - 1] != 32:
+                out[length] = 32
+                length += 1
+            at += 1
+            continue
+        if byte == 60:
+            after = _after_tag(data, at, end, tables)
+            if after:
+                if length and out[length - 1] != 32:
+                    out[length] = 32
+                    length += 1
+                count += 1
+                at = after
+                continue
+            left |= 2
+        elif byte == 38:
+            after, written = _decode_entity(data, at, end, tables, out, length)
+            if written == ODD:
+                return ODD, count, left, settled
+            if after:
+                settled = settled and settles(out, length, written, data[after] if after < end else 32, tables.letters)
+                for place in range(length, written):
+                    left |= sign(out[place])
+                length = written
+                count += 1
+                at = after
+                continue
+            left |= 1
+        out[length] = byte
+        length += 1
+        at += 1
+        while at < end and data[at] > 60:
+            out[length] = data[at]
+            length += 1
+            at += 1
+    if length and out[length - 1] == 32:
+        length -= 1
+    return length, count, left, settled

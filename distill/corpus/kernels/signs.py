@@ -1,0 +1,82 @@
+"""Bytes as markup and escapes are made of, and what kernels that unfold texts have in common."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from distill.corpus.kernels.common import decode, kernel
+from distill.corpus.kernels.letters import COMPOSES, CONTROL, NOT_NFC, SPACE, Letters
+
+ROLL = np.uint64(0x2545F4914F6CDD1D)
+ODD = 1 << 62
+"""A length that stands for "not to be decided here"."""
+
+
+class Tables(NamedTuple):
+    """What :func:`distill.corpus.markup.tables` returns; hashes are sorted."""
+
+    letters: Letters
+    tags: np.ndarray
+    attributes: np.ndarray
+    entities: np.ndarray
+    values: np.ndarray
+    edges: np.ndarray
+    references: np.ndarray
+
+
+@kernel
+def is_small(byte: int) -> bool:
+    return 97 <= byte <= 122
+
+
+@kernel
+def is_digit(byte: int) -> bool:
+    return 48 <= byte <= 57
+
+
+@kernel
+def is_alnum(byte: int) -> bool:
+    return is_digit(byte) or 97 <= (byte | 32) <= 122
+
+
+@kernel
+def hex_digit(byte: int) -> int:
+    if is_digit(byte):
+        return byte - 48
+    return (byte | 32) - 87 if 97 <= (byte | 32) <= 102 else -1
+
+
+@kernel
+def find(hashes: np.ndarray, value: int) -> int:
+    """Return the place of a value in sorted hashes, or -1."""
+    low, high = 0, len(hashes)
+    while low < high:
+        middle = (low + high) // 2
+        if hashes[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < len(hashes) and hashes[low] == value else -1
+
+
+@kernel
+def sign(code: int) -> int:
+    return 1 if code == 38 else 2 if code == 60 else 4 if code == 92 else 0
+
+
+@kernel
+def _is_settled(code: int, before: int, after: int, letters: Letters) -> bool:
+    """Say whether a decoded character stays what it is between these two bytes, however often a text is gone over."""
+    if code < 128:
+        return 32 < code < 127
+    return (before < 128 and after < 128 and not sign(after) and code < len(letters.kinds)
+            and not letters.kinds[code] & (SPACE | CONTROL | COMPOSES | NOT_NFC) and not letters.classes[code])
+
+
+@kernel
+def settles(out: np.ndarray, first: int, length: int, after: int, letters: Letters) -> bool:
+    """Say so of what was written last, if it is one character."""
+    if first >= length:
+        return False
+    code, beyond = decode(out, first)
+    return beyond == length and _is_settled(code, out[first - 1] if first else 32, after, letters)
