@@ -49,8 +49,9 @@ dependencies: $(BIN)/uv
 demo: install
 	$(BIN)/distill run flows/configs/demo.yaml
 
+# Two processes: most tests keep one core busy. (For one file, `python -m pytest FILE` is quicker.)
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -42,6 +42,8 @@ from tests.generation_helpers import prompts_of, written
 ROOT = Path(__file__).parents[1]
 STAGE = "knowdist"
 _SLOW_DISK = 0.1
+_LATEST_BLOW = 0.7
+"""Seconds from when something is written to a blow, at most."""
 _GIVE_UP = 300.0
 _AT_WORK = 0.85
 """Share of the blows that are dealt while answers are being written."""
@@ -110,7 +112,7 @@ class Storm:
             while self.dealt.total() < self.blows and process.poll() is None:
                 if choose.random() < _AT_WORK:  # else wherever it is, at its start perhaps
                     self._wait_for_work(run, process, struck)
-                time.sleep(choose.uniform(0.0, 0.7))
+                time.sleep(choose.uniform(0.0, _LATEST_BLOW))
                 if process.poll() is not None:
                     break
                 kind, struck = choose.choice(self.kinds), time.time()
@@ -286,7 +288,7 @@ def marker_first(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
         marker = markers.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
                                 file_digest(aside), 0, 0, seconds, n_cached_tokens)
         write_json(marker_path(folder, name), asdict(marker))
-        time.sleep(_SLOW_DISK)
+        time.sleep(2 * _LATEST_BLOW)  # so that a blow falls between the two, however fast the machine
         aside.replace(parquet_path(folder, name))
 
     worker.commit = commit  # type: ignore[assignment]

@@ -28,9 +28,32 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What takes minutes begins first, so that two processes end at about the same time; what uses the production stack is
+# run by one of them.
+PRODUCTION = ("test_recovery", "test_generation_commands", "test_encoder_flow", "test_nightly", "test_unattended")
+LONG = (*PRODUCTION, "test_flow", "test_generation_chaos", "test_training_processes", "test_engines", "test_docker")
+
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("sentidistill")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {stem: place for place, stem in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes run the tests, a file's tests go to one of them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "production" if Path(file).stem in PRODUCTION else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

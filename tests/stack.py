@@ -148,7 +148,7 @@ class Stack:
     def deploy(self) -> str:
         """Register the deployments as ``make deploy`` does."""
         shutil.copy(ROOT / "prefect.yaml", self.folder)
-        return self.call("flows.cli", "deploy", "--gpus", "1", "--silent-seconds", "90")
+        return self.call("flows.cli", "deploy", "--gpus", "1", "--silent-seconds", "120")
 
     def artifacts(self, flow_run: Any) -> dict[str, Any]:
         """Return the newest artifacts of a flow run by key."""

@@ -89,10 +89,13 @@ def test_answers_come_in_the_order_asked_with_their_counts(engine: Engine) -> No
 
 
 def test_an_answer_does_not_depend_on_its_neighbours_or_their_order(engine: Engine) -> None:
+    def answers(asked: list[Request]) -> dict[str, Output]:  # what was read from a cache may differ
+        return {output.id: dataclasses.replace(output, n_cached_tokens=0) for output in engine.generate(asked)}
+
     asked = requests()
-    together = {output.id: output for output in engine.generate(asked)}
-    assert {output.id: output for output in engine.generate(asked[::-1])} == together
-    assert engine.generate(asked[1:2]) == [together["r1"]]
+    together = answers(asked)
+    assert answers(asked[::-1]) == together
+    assert answers(asked[1:2]) == {"r1": together["r1"]}
 
 
 def test_a_bad_request_gets_an_error_and_harms_no_other(engine: Engine) -> None:

@@ -21,9 +21,11 @@ def main() -> None:
     if rank == 0:
         with contextlib.suppress(OSError, KeyError):  # the user's error stream, for progress; ours is a log
             os.dup2(os.open(os.environ["SENTIDISTILL_SCREEN"], os.O_WRONLY | os.O_APPEND), 2)
+    from distill.training.extensions import compile_under_locks
     from distill.training.worker import train
 
     try:
+        compile_under_locks()
         result = train(order["spec"])
         if rank == 0:
             write_text(said / "result.json", json_text(result, "The result of training"))

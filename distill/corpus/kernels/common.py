@@ -6,6 +6,7 @@ changes that another one calls.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,24 @@ from numba.extending import intrinsic
 if not numba.config.CACHE_DIR:  # someone else imported it first
     numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
-kernel = numba.njit(cache=True, nogil=True)
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that makes no array."""
+    return _for_types(numba.njit(function, cache=True, nogil=True, _nrt=False))
+
+
+def allocating_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that makes arrays."""
+    return _for_types(numba.njit(function, cache=True, nogil=True))
+
+
+def _for_types(compiled: Any) -> Any:
+    """Compile it once for a type, not for each constant that another kernel begins with as well (0 and int64)."""
+    template = compiled.get_call_template
+    compiled.get_call_template = lambda arguments, named: template(
+        [types.unliteral(kind) for kind in arguments], {name: types.unliteral(kind) for name, kind in named.items()})
+    return compiled
+
 
 X = np.uint64(0x9E3779B97F4A7C15)
 Y = np.uint64(0xD6E8FEB86659FD93)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill.corpus.kernels.common import M1, M2, X, Y, decode, kernel, mixed
+from distill.corpus.kernels.common import M1, M2, X, Y, allocating_kernel, decode, kernel, mixed
 
 SIGMA = 0x3A3
 """Σ, whose lower case depends on its neighbours."""
@@ -37,7 +37,7 @@ def _majority(hashes: np.ndarray, count: int, totals: np.ndarray) -> int:
     return value
 
 
-@kernel
+@allocating_kernel
 def simhash_texts(data: np.ndarray, offsets: np.ndarray, words: np.ndarray, out: np.ndarray,
                   undecided: np.ndarray) -> None:
     """Fill ``out`` with the simhash of each text ``data[offsets[n]:offsets[n + 1]]`` (valid UTF-8).

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.corpus.kernels.common import X, kernel, popcount
+from distill.corpus.kernels.common import X, allocating_kernel, kernel, popcount
 
 
 class Buckets(NamedTuple):
@@ -24,7 +24,7 @@ def bucket_sort(values: np.ndarray, mask: np.uint64, bits: int) -> Buckets:
     return Buckets(*_sorted(values, mask, bits), mask, bits)  # here, as numba would make a plain int of the mask
 
 
-@kernel
+@allocating_kernel
 def _sorted(values: np.ndarray, mask: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
     shift = np.uint64(64 - bits)
     keys = np.empty(len(values), np.uint32)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.corpus.kernels.common import X, decode, encode, kernel, mixed
+from distill.corpus.kernels.common import X, allocating_kernel, decode, encode, kernel, mixed
 
 _DROPPED, _WORD, _DIGIT, _SIGN, _STAR, _ALONE, _DASH = 1, 2, 4, 8, 16, 32, 64
 _SPACE = 32
@@ -227,7 +227,7 @@ def _normalize(characters: Characters, folded: np.ndarray, size: int, marks: boo
     return length
 
 
-@kernel
+@allocating_kernel
 def normalize_texts(data: np.ndarray, offsets: np.ndarray, characters: Characters, marks: bool, out: np.ndarray,
                     begins: np.ndarray, ends: np.ndarray) -> int:
     """Write the normal forms of clean texts to ``out``, one after the other; ``ends[n]`` is where the n-th ends.

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.corpus.kernels.common import X, kernel, mixed
+from distill.corpus.kernels.common import X, allocating_kernel, kernel, mixed
 
 _ROLL = np.uint64(0x2545F4914F6CDD1D)
 
@@ -43,7 +43,7 @@ def shingle_hashes(data: np.ndarray, offsets: np.ndarray, begins: np.ndarray, wi
     return found
 
 
-@kernel
+@allocating_kernel
 def overlaps(hashes: np.ndarray, owners: np.ndarray, n_texts: int, postings: Postings, shares: np.ndarray,
              out: np.ndarray) -> int:
     """Write (text, other) to ``out`` (n, 2) where a text shares enough shingles with one of the set; return how many.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill.corpus.kernels.common import decode, kernel
+from distill.corpus.kernels.common import allocating_kernel, decode, kernel
 from distill.corpus.kernels.escapes import unescape
 from distill.corpus.kernels.html import unfold_html
 from distill.corpus.kernels.letters import COMPOSES, CONTROL, NOT_NFC, SPACE, compose, misread_until, repair
@@ -92,6 +92,48 @@ def _tidied(data: np.ndarray, at: int, end: int, tables: Tables, spare: np.ndarr
 
 
 @kernel
+def _unfold(data: np.ndarray, at: int, end: int, tables: Tables, strip_html: bool, every_escape: bool, most_passes: int,
+            out: np.ndarray, start: int, one: np.ndarray, two: np.ndarray, spare: np.ndarray) -> tuple[int, int]:
+    """Write one text to ``out`` from ``start`` on; return (end, state)."""
+    most, state = 7 if strip_html else 4, 0
+    size, signs = _tidied(data, at, end, tables, spare, out, start)
+    source, first, last, moved = out, start, size, False
+    for number in range(most_passes):
+        changed, again, left, settled = 0, signs & _MISREAD, 0, True
+        if signs & 4:
+            loose = every_escape or unescape(source, first, last, False, tables, two, True)[1] > 0
+            last, changed, left, settled = unescape(source, first, last, loose, tables, two, False)
+            settled = settled and (strip_html or not changed)
+            source, first, moved = two, 0, True
+            one, two = two, one
+        if last != ODD and strip_html and (signs & 3 or changed):
+            last, count, more, also = unfold_html(source, first, last, tables, two)
+            source, first, moved = two, 0, True
+            one, two = two, one
+            changed, left, settled = changed + count, (left & 4) | more, settled and also
+        if last != ODD and not changed and not again and signs & 8:
+            last, composed, is_nfc, misread = compose(source, first, last, tables.letters)
+            again = is_nfc and (misread or (composed > 0 and signs & most > 0))
+            state = 0 if is_nfc else TO_COMPOSE
+        if last != ODD and not changed and not again:
+            break
+        if last == ODD or number == most_passes - 1:
+            state = UNDECIDED
+            break
+        if changed and settled and not again:
+            signs = signs & 8 | left
+            continue
+        last, signs = _tidied(source, first, last, tables, spare, two, 0)
+        source, first, moved, state = two, 0, True, 0
+        one, two = two, one
+    if state == UNDECIDED:
+        return start, state
+    for place in range(last - first if moved else 0):
+        out[start + place] = source[first + place]
+    return start + last - first, state
+
+
+@allocating_kernel
 def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_html: bool, every_escape: bool,
                  most_passes: int, out: np.ndarray, ends: np.ndarray, states: np.ndarray) -> None:
     """Write the texts without markup to ``out``, one after the other; ``ends[n]`` is where the n-th ends.
@@ -99,46 +141,12 @@ def unfold_texts(data: np.ndarray, offsets: np.ndarray, tables: Tables, strip_ht
     ``states[n]``: ``UNDECIDED`` (nothing is written), ``TO_COMPOSE`` (NFC may change it), or 0. Texts only get shorter,
     so that ``out`` need be no longer than ``data``.
     """
-    longest, most = 1, 7 if strip_html else 4
+    longest = 1
     for n in range(len(ends)):
         longest = max(longest, offsets[n + 1] - offsets[n])
     one, two, spare = np.empty(longest, np.uint8), np.empty(longest, np.uint8), np.empty(longest, np.uint8)
     place = 0
     for n in range(len(ends)):
-        start, state = place, 0
-        size, signs = _tidied(data, offsets[n], offsets[n + 1], tables, spare, out, start)
-        source, first, last, moved = out, start, size, False
-        for number in range(most_passes):
-            changed, again, left, settled = 0, signs & _MISREAD, 0, True
-            if signs & 4:
-                loose = every_escape or unescape(source, first, last, False, tables, two, True)[1] > 0
-                last, changed, left, settled = unescape(source, first, last, loose, tables, two, False)
-                settled = settled and (strip_html or not changed)
-                source, first, moved = two, 0, True
-                one, two = two, one
-            if last != ODD and strip_html and (signs & 3 or changed):
-                last, count, more, also = unfold_html(source, first, last, tables, two)
-                source, first, moved = two, 0, True
-                one, two = two, one
-                changed, left, settled = changed + count, (left & 4) | more, settled and also
-            if last != ODD and not changed and not again and signs & 8:
-                last, composed, is_nfc, misread = compose(source, first, last, tables.letters)
-                again = is_nfc and (misread or (composed > 0 and signs & most > 0))
-                state = 0 if is_nfc else TO_COMPOSE
-            if last != ODD and not changed and not again:
-                break
-            if last == ODD or number == most_passes - 1:
-                state = UNDECIDED
-                break
-            if changed and settled and not again:
-                signs = signs & 8 | left
-                continue
-            last, signs = _tidied(source, first, last, tables, spare, two, 0)
-            source, first, moved, state = two, 0, True, 0
-            one, two = two, one
-        if state != UNDECIDED:
-            for at in range(last - first if moved else 0):
-                out[start + at] = source[first + at]
-            place = start + last - first
-        states[n] = state
+        place, states[n] = _unfold(data, offsets[n], offsets[n + 1], tables, strip_html, every_escape, most_passes, out,
+                                   place, one, two, spare)
         ends[n] = place
