@@ -28,10 +28,13 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# What takes minutes begins first, so that two processes end at about the same time; what uses the production stack is
-# run by one of them.
-PRODUCTION = ("test_recovery", "test_generation_commands", "test_encoder_flow", "test_nightly", "test_unattended")
-LONG = (*PRODUCTION, "test_flow", "test_generation_chaos", "test_training_processes", "test_engines", "test_docker")
+# What two processes that run the tests would both set up is used by the files of one: the production stack, and a
+# whole run. What takes minutes begins first, so that both end at about the same time.
+GROUPS = {"production": ("test_recovery", "test_generation_commands", "test_encoder_flow", "test_nightly",
+                         "test_unattended"),
+          "place": ("test_flow", "test_run_integrity", "test_own_server", "test_readme", "test_report", "test_show")}
+LONG = (*GROUPS["production"], *GROUPS["place"], "test_generation_chaos", "test_training_processes", "test_engines",
+        "test_docker")
 
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60, derandomize=True)
@@ -45,13 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes run the tests, a file's tests go to one of them."""
+    """Where several processes run the tests, those of a file or group go to one of them."""
     from xdist.scheduler import LoadScopeScheduling
+
+    groups = {stem: group for group, stems in GROUPS.items() for stem in stems}
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return "production" if Path(file).stem in PRODUCTION else file
+            stem = Path(nodeid.split("::")[0]).stem
+            return groups.get(stem, stem)
 
     return ByFile(config, log)
 
