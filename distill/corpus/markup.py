@@ -14,7 +14,7 @@ from distill.corpus.mojibake import BYTES, CONTINUATIONS, ENDS
 
 if TYPE_CHECKING:
     from distill.corpus.kernels.letters import Letters
-    from distill.corpus.kernels.signs import Tables
+    from distill.corpus.kernels.signs import Names, Tables
 
 LAST = 0x1FFFF
 """Beyond it are ideographs, and nothing else that cleaning has to look at."""
@@ -71,11 +71,16 @@ def tables() -> "Tables":
                    if re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,31};", name))
     values = [value.encode() for _, value in names]
     references = [html.unescape(f"&#{code};") for code in range(256)]
-    return Tables(letters(), _hashes(TAG_NAMES), _hashes(BARE_ATTRIBUTES),
-                  np.array([key for key, _ in names], np.uint64), np.frombuffer(b"".join(values), np.uint8),
+    return Tables(letters(), *(_in_buckets([name_hash(name) for name in of.split("|")])
+                               for of in (TAG_NAMES, BARE_ATTRIBUTES)),
+                  _in_buckets([key for key, _ in names]), np.frombuffer(b"".join(values), np.uint8),
                   np.cumsum([0, *map(len, values)]),
                   np.array([ord(value) if value else -1 for value in references], np.int64))
 
 
-def _hashes(names: str) -> np.ndarray:
-    return np.array(sorted(name_hash(name) for name in names.split("|")), np.uint64)
+def _in_buckets(hashes: list[int]) -> "Names":
+    from distill.corpus.kernels.signs import NAME_SHIFT, Names
+
+    keys = np.array(sorted(hashes), np.uint64)
+    buckets = np.arange(2 ** (64 - int(NAME_SHIFT)) + 1, dtype=np.uint64)
+    return Names(keys, np.searchsorted(keys >> NAME_SHIFT, buckets))

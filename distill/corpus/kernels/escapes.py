@@ -91,7 +91,9 @@ def _unescape_bytes(data: np.ndarray, at: int, end: int, out: np.ndarray, length
 @kernel
 def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables, out: np.ndarray, only_look: bool
               ) -> tuple[int, int, int, bool]:
-    """Write with escapes decoded; return (end, how many were, signs that are left, all is settled but spaces).
+    """Write with escapes decoded, no space beside another.
+
+    Return (end, how many escapes there were, signs that are left, all is settled).
 
     With ``only_look`` the second is how many are clearly escapes, and the others are nothing. The end is ``ODD`` where
     there is an escape that is left to the caller.
@@ -130,8 +132,11 @@ def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables
             if clear or loose:
                 done = at = at + 1
                 if not only_look:
-                    out[length] = 32
-                    length += 1
+                    if length and out[length - 1] != 32:
+                        out[length] = 32
+                        length += 1
+                    if at < end and data[at] == 32:
+                        at += 1
                 continue
         elif letter == 34 or letter == 39 or (letter == 47 and loose):
             count += 1
@@ -173,4 +178,6 @@ def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables
         for place in range(slash, at):
             out[length] = data[place]
             length += 1
+    if not only_look and length and out[length - 1] == 32:
+        length -= 1
     return length, count, left, settled

@@ -7,11 +7,18 @@ from distill.corpus.kernels.signs import ODD, ROLL, Tables, find, hex_digit, is_
 
 
 @kernel
+def _changes(data: np.ndarray, at: int, end: int) -> bool:
+    """Say whether a tag or entity may begin here, so that what stands before it can become one when it is gone."""
+    return at < end and (data[at] == 38 or data[at] == 60)
+
+
+@kernel
 def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray, length: int
                    ) -> tuple[int, int]:
-    """Write what the entity that begins with this '&' stands for; return (end, length), end 0 for none.
+    """Write what the entity that begins at ``at`` stands for (with '&', or what means it); return (end, length).
 
-    The length is ``ODD`` where it would be longer than the entity.
+    The end is 0 for none, and -1 for none yet (:func:`_changes`). The length is ``ODD`` where it would be longer than
+    the entity.
     """
     after = at + 1
     if after < end and data[after] == 35:  # #
@@ -28,7 +35,7 @@ def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.
             code = code * base + digit
             after += 1
         if after in (first, end) or data[after] != 59:
-            return 0, length
+            return -1 if _changes(data, after, end) else 0, length
         if code < 256:
             code = tables.references[code]
         elif code > 0x10FFFF or 0xD800 <= code < 0xE000:
@@ -41,7 +48,7 @@ def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.
         value = value * ROLL + np.uint64(data[after]) + np.uint64(1)
         after += 1
     if not (2 <= after - first <= 32 and after < end and data[after] == 59) or is_digit(data[first]):
-        return 0, length
+        return -1 if _changes(data, after, end) else 0, length
     place = find(tables.entities, value)
     if place < 0:
         return 0, length
@@ -56,7 +63,11 @@ def _decode_entity(data: np.ndarray, at: int, end: int, tables: Tables, out: np.
 
 @kernel
 def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
-    """Return where a tag that begins with this '<' ends, or 0 for none."""
+    """Return where a tag that begins at ``at`` ends (with '<', or what means it); 0 for none, -1 for none yet.
+
+    None yet: see :func:`_changes`.
+    """
+    may_change = False
     at += 1
     if at < end and data[at] == 47:
         at += 1
@@ -66,7 +77,7 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
         value = value * ROLL + np.uint64(byte) + np.uint64(1)
         at += 1
     if at == first or find(tables.tags, value) < 0:
-        return 0
+        return -1 if _changes(data, at, end) else 0
     if at < end and data[at] == 32:
         at += 1
         begin, bare, value = at, -1, np.uint64(0)
@@ -81,19 +92,22 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
             equals = at + 1 if at < end and data[at] == 32 else at
             named = 97 <= (data[begin] | 32) <= 122 and equals < end and data[equals] == 61
             if not named and find(tables.attributes, value) < 0:
-                return 0
+                return -1 if _changes(data, at, end) or _changes(data, equals, end) else 0
             while at < end and data[at] != 60 and data[at] != 62:
+                may_change = may_change or data[at] == 38
                 at += 1
     if at < end and data[at] == 47:
         at += 1
-    return at + 1 if at < end and data[at] == 62 else 0
+    if at < end and data[at] == 62:
+        return at + 1
+    return -1 if may_change or _changes(data, at, end) else 0
 
 
 @kernel
 def unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int, int, bool]:
     """Write with entities decoded and a space for each tag, none beside another.
 
-    Return (end, how many tags and entities there were, signs that are left, all is settled).
+    Return (end, how many tags and entities there were, signs of what may be one now, all is settled).
     """
     length, count, left, settled = 0, 0, 0, True
     while at < end:
@@ -106,27 +120,34 @@ def unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.nda
             continue
         if byte == 60:
             after = _after_tag(data, at, end, tables)
-            if after:
+            if after > 0:
                 if length and out[length - 1] != 32:
                     out[length] = 32
                     length += 1
                 count += 1
                 at = after
                 continue
-            left |= 2
+            if after < 0:
+                left |= 2
         elif byte == 38:
             after, written = _decode_entity(data, at, end, tables, out, length)
             if written == ODD:
                 return ODD, count, left, settled
-            if after:
+            if after > 0:
                 settled = settled and settles(out, length, written, data[after] if after < end else 32, tables.letters)
-                for place in range(length, written):
-                    left |= sign(out[place])
+                if written == length + 1 and out[length] == 38:
+                    left |= _decode_entity(data, after - 1, end, tables, out, written)[0] != 0
+                elif written == length + 1 and out[length] == 60:
+                    left |= 2 * (_after_tag(data, after - 1, end, tables) != 0)
+                else:
+                    for place in range(length, written):
+                        left |= sign(out[place])
                 length = written
                 count += 1
                 at = after
                 continue
-            left |= 1
+            if after < 0:
+                left |= 1
         out[length] = byte
         length += 1
         at += 1

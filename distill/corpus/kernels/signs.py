@@ -12,13 +12,24 @@ ODD = 1 << 62
 """A length that stands for "not to be decided here"."""
 
 
+NAME_SHIFT = np.uint64(53)
+"""So many bits of a name's hash do not say in which bucket it is."""
+
+
+class Names(NamedTuple):
+    """Sorted hashes of names, uint64; those of bucket n are at ``starts[n]`` up to ``starts[n + 1]``."""
+
+    hashes: np.ndarray
+    starts: np.ndarray
+
+
 class Tables(NamedTuple):
-    """What :func:`distill.corpus.markup.tables` returns; hashes are sorted."""
+    """What :func:`distill.corpus.markup.tables` returns."""
 
     letters: Letters
-    tags: np.ndarray
-    attributes: np.ndarray
-    entities: np.ndarray
+    tags: Names
+    attributes: Names
+    entities: Names
     values: np.ndarray
     edges: np.ndarray
     references: np.ndarray
@@ -47,16 +58,13 @@ def hex_digit(byte: int) -> int:
 
 
 @kernel
-def find(hashes: np.ndarray, value: int) -> int:
-    """Return the place of a value in sorted hashes, or -1."""
-    low, high = 0, len(hashes)
-    while low < high:
-        middle = (low + high) // 2
-        if hashes[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < len(hashes) and hashes[low] == value else -1
+def find(names: Names, value: int) -> int:
+    """Return the place of a name's hash, or -1."""
+    bucket = np.int64(value >> NAME_SHIFT)
+    for place in range(names.starts[bucket], names.starts[bucket + 1]):
+        if names.hashes[place] == value:
+            return place
+    return -1
 
 
 @kernel

@@ -97,23 +97,24 @@ def _unfold(data: np.ndarray, at: int, end: int, tables: Tables, strip_html: boo
     """Write one text to ``out`` from ``start`` on; return (end, state)."""
     most, state = 7 if strip_html else 4, 0
     size, signs = _tidied(data, at, end, tables, spare, out, start)
-    source, first, last, moved = out, start, size, False
+    source, first, last, moved, seen = out, start, size, False, signs
     for number in range(most_passes):
         changed, again, left, settled = 0, signs & _MISREAD, 0, True
         if signs & 4:
             loose = every_escape or unescape(source, first, last, False, tables, two, True)[1] > 0
             last, changed, left, settled = unescape(source, first, last, loose, tables, two, False)
-            settled = settled and (strip_html or not changed)
             source, first, moved = two, 0, True
             one, two = two, one
-        if last != ODD and strip_html and (signs & 3 or changed):
+            seen |= left
+        if last != ODD and strip_html and (signs | left | (seen if changed else 0)) & 3:
             last, count, more, also = unfold_html(source, first, last, tables, two)
             source, first, moved = two, 0, True
             one, two = two, one
             changed, left, settled = changed + count, (left & 4) | more, settled and also
+            seen |= left | (3 if count else 0)
         if last != ODD and not changed and not again and signs & 8:
             last, composed, is_nfc, misread = compose(source, first, last, tables.letters)
-            again = is_nfc and (misread or (composed > 0 and signs & most > 0))
+            again = is_nfc and (misread or (composed > 0 and seen & most > 0))
             state = 0 if is_nfc else TO_COMPOSE
         if last != ODD and not changed and not again:
             break
@@ -124,7 +125,7 @@ def _unfold(data: np.ndarray, at: int, end: int, tables: Tables, strip_html: boo
             signs = signs & 8 | left
             continue
         last, signs = _tidied(source, first, last, tables, spare, two, 0)
-        source, first, moved, state = two, 0, True, 0
+        source, first, moved, state, seen = two, 0, True, 0, signs
         one, two = two, one
     if state == UNDECIDED:
         return start, state
