@@ -12,8 +12,8 @@ _ESCAPE = re.compile(
 _SENTENCE_ENDS = ".!?,;:)\"'"
 _WHITE = " \t\n\v\f\r"
 # After "\n" that stands by itself: commands of LaTeX ("\nu"), names in paths ("\new\files", "\notes.txt").
-_NO_WORD = re.compile(r"(?:u|e|eq|eg|abla|ot|otin|ew|ewline|ewpage|ewcommand|oindent|onumber|ormalsize)(?![a-z])"
-                      r"|[\w-]*(?:[\\{^$]|\.\w)")
+COMMANDS = "u|e|eq|eg|abla|ot|otin|ew|ewline|ewpage|ewcommand|oindent|onumber|ormalsize"
+_NO_WORD = re.compile(rf"(?:{COMMANDS})(?![a-z])|[\w-]*(?:[\\{{^$]|\.\w)")
 _BEYOND = 0x110000
 
 

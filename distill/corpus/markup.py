@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill.corpus.clean import BARE_ATTRIBUTES, TAG_NAMES, is_control
+from distill.corpus.escapes import COMMANDS
 from distill.corpus.mojibake import BYTES, CONTINUATIONS, ENDS
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def letters() -> "Letters":
 
 @cache
 def tables() -> "Tables":
-    """Return the tables: characters, names of tags, attributes and entities."""
+    """Return the tables: characters, names of tags, attributes, commands and entities."""
     from distill.corpus.kernels.signs import Tables
 
     names = sorted((name_hash(name[:-1]), value) for name, value in html5.items()
@@ -72,7 +73,7 @@ def tables() -> "Tables":
     values = [value.encode() for _, value in names]
     references = [html.unescape(f"&#{code};") for code in range(256)]
     return Tables(letters(), *(_in_buckets([name_hash(name) for name in of.split("|")])
-                               for of in (TAG_NAMES, BARE_ATTRIBUTES)),
+                               for of in (TAG_NAMES, BARE_ATTRIBUTES, COMMANDS)),
                   _in_buckets([key for key, _ in names]), np.frombuffer(b"".join(values), np.uint8),
                   np.cumsum([0, *map(len, values)]),
                   np.array([ord(value) if value else -1 for value in references], np.int64))

@@ -4,7 +4,7 @@ import numpy as np
 
 from distill.corpus.kernels.common import encode, kernel
 from distill.corpus.kernels.letters import is_utf8
-from distill.corpus.kernels.signs import ODD, Tables, hex_digit, is_alnum, is_digit, is_small, settles, sign
+from distill.corpus.kernels.signs import ODD, ROLL, Tables, find, hex_digit, is_alnum, is_digit, is_small, settles, sign
 
 
 @kernel
@@ -43,6 +43,26 @@ def _is_clear_space(data: np.ndarray, slash: int, after: int, start: int, end: i
     while at >= start and _ends_sentence(data[at]):
         at -= 1
     return at >= start and (is_alnum(data[at]) or data[at] >= 128)
+
+
+@kernel
+def _begins_no_word(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
+    """Say whether here is what ``escapes._NO_WORD`` says: 1, 0, or -1 where that depends on letters beyond ASCII."""
+    value, after = np.uint64(0), at
+    while after < end and is_small(data[after]):
+        value = value * ROLL + np.uint64(data[after]) + np.uint64(1)
+        after += 1
+    if find(tables.commands, value) >= 0:
+        return 1
+    while after < end and (is_alnum(data[after]) or data[after] == 95 or data[after] == 45):
+        after += 1
+    if after == end:
+        return 0
+    byte = data[after]
+    if byte == 46 and after + 1 < end:  # .
+        byte = data[after + 1]
+        return -1 if byte >= 128 else is_alnum(byte) or byte == 95
+    return -1 if byte >= 128 else byte == 92 or byte == 123 or byte == 94 or byte == 36  # \ { ^ $
 
 
 @kernel
@@ -124,10 +144,14 @@ def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables
         letter = data[at] if at < end else 0
         decoded, after = False, at
         if letter == 110 or letter == 114 or letter == 116:  # n, r, t
-            if (letter == 110 and not loose and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
+            if (letter == 110 and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
                     and at + 1 < end and is_small(data[at + 1])):
-                return ODD, count, left, settled
-            clear = _is_clear_space(data, slash, at + 1, start, end)
+                none = _begins_no_word(data, at + 1, end, tables)
+                if none < 0 and not loose:
+                    return ODD, count, left, settled
+                clear = none == 0
+            else:
+                clear = _is_clear_space(data, slash, at + 1, start, end)
             count += (clear or loose)
             if clear or loose:
                 done = at = at + 1

@@ -29,6 +29,7 @@ class Tables(NamedTuple):
     letters: Letters
     tags: Names
     attributes: Names
+    commands: Names
     entities: Names
     values: np.ndarray
     edges: np.ndarray
