@@ -1,8 +1,8 @@
 """What all kernels have in common: how they are compiled and kept, and the smallest of them.
 
-Kernels release the interpreter's lock. The first call on a machine compiles them (some seconds); the machine code is
-kept in the cache folder (``SENTIDISTILL_CACHE``), anew for each state of these files: numba does not see when a kernel
-changes that another one calls.
+Kernels release the interpreter's lock. The first call on a machine compiles them (some 25 s of one core for all); the
+machine code is kept in the cache folder (``SENTIDISTILL_CACHE``), anew for each state of these files: numba does not
+see when a kernel changes that another one calls.
 """
 
 import os
