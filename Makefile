@@ -55,6 +55,7 @@ test: install
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 deploy: install
 	$(BIN)/distill deploy

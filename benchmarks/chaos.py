@@ -2,11 +2,11 @@
 
     python -m benchmarks.chaos [--seeds 20] [--blows 50] [--first-seed 0]
 
-Real processes and a real engine (tests/chaos.py). By seed in turns: two engine processes, killed one by one, with the
-process that forks them, or with all there is (a machine that dies), or stopped so that they hang; one engine on a
-small disk that runs full (where this machine lets us mount one); and two endpoints of a real model that answer 500,
-429, garbage or half a body, or hang, and are killed. Prints a line a seed, and exits with 1 where anything was lost,
-doubled or touched again.
+Real processes and a real engine (tests/support/chaos.py). By seed in turns: two engine processes, killed one by one,
+with the process that forks them, or with all there is (a machine that dies), or stopped so that they hang; one engine
+on a small disk that runs full (where this machine lets us mount one); and two endpoints of a real model that answer
+500, 429, garbage or half a body, or hang, and are killed. Prints a line a seed, and exits with 1 where anything was
+lost, doubled or touched again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 from distill.config.schema import Model, OpenAIEngine, SamplingConfig, Teacher, TeacherSampling, TransformersEngine
 from distill.models import resolve_model
-from tests.chaos import Broken, ServedModel, Storm, small_disk
+from tests.support.chaos import Broken, ServedModel, Storm, small_disk
 
 _KILLS = ("worker", "worker", "worker", "forker", "machine")
 

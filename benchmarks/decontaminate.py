@@ -21,8 +21,8 @@ from benchmarks.distortions import KINDS
 from benchmarks.machine import describe
 from distill.corpus.arrays import text_array
 from distill.corpus.clean import clean_texts
-from distill.corpus.containment import MIN_WORDS, word_counts
-from distill.corpus.decontaminate import RULES, BenchmarkIndex
+from distill.corpus.decontamination.containment import MIN_WORDS, word_counts
+from distill.corpus.decontamination.decontaminate import RULES, BenchmarkIndex
 from sentibench.data import benchmark_texts, tasks_here
 
 

@@ -74,8 +74,8 @@ def compare_fingerprints(texts: list[str]) -> None:
     """Print how many texts a second each makes fingerprints of."""
     from simhash import Simhash
 
-    from distill.corpus.simhash import fingerprints, shingle_hash
-    from distill.corpus.sketch import sketch
+    from distill.corpus.deduplication.simhash import fingerprints, shingle_hash
+    from distill.corpus.deduplication.sketch import sketch
 
     fingerprints(texts[:10])
     sketch(texts[:10])
@@ -126,9 +126,9 @@ def compare_kinds(texts: list[str], n: int = 2000, rounds: int = 7) -> None:
     """
     from distill.corpus.arrays import text_array, utf8
     from distill.corpus.clean import clean_texts
+    from distill.corpus.deduplication.simhash import fingerprints
+    from distill.corpus.deduplication.sketch import sketch_normalized
     from distill.corpus.normalize import normal_forms
-    from distill.corpus.simhash import fingerprints
-    from distill.corpus.sketch import sketch_normalized
 
     words = [word for text in texts[:3000] for word in text.split()]
     arrays = {kind: text_array(made(kind, words, n)) for kind in KINDS}
@@ -158,9 +158,9 @@ def compare_kinds(texts: list[str], n: int = 2000, rounds: int = 7) -> None:
 
 def skew(n: int = 1_000_000) -> None:
     """Print how long it takes to decide on texts that are all alike, and how fast near pairs are looked for."""
-    from distill.corpus.dedup import decide
+    from distill.corpus.deduplication.dedup import decide
+    from distill.corpus.deduplication.sketch import sketch
     from distill.corpus.kernels.near import bucket_sort, near_in_buckets
-    from distill.corpus.sketch import sketch
 
     print(f"{'what stays of ' + format(n, ',') + ' texts that are alike':<62}{'seconds':>12}{'kept':>12}")
     kinds = {"all empty": [""] * n, "one text": ["the very same text, with enough words to be compared"] * n,

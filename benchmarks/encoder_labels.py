@@ -18,8 +18,8 @@ from distill.config.load import load_config
 from distill.config.sections.encoder import EncoderConfig, EncoderData
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.stage import spread
-from distill.hashing import hash_order
-from distill.storage import read_json, write_text
+from distill.run.hashing import hash_order
+from distill.run.storage import read_json, write_text
 from flows.encoder_run import find_encoder_config, train_run
 
 KINDS = (("gold", []), ("teacher", []), ("teacher, calibrated", ["teacher.calibrate=true"]),

@@ -18,11 +18,11 @@ from benchmarks.dedup import real_texts
 from benchmarks.machine import describe
 from distill.config.schema import Filters
 from distill.corpus.language import language_probabilities
+from distill.dataset.filters import filters_of
+from distill.dataset.filters.rewriting import CopiedRewriting
 from distill.prompting.library import knowdist_file
 from distill.prompting.template import fill
-from distill.records import Prompt, Response
-from distill.sft.filters import filters_of
-from distill.sft.filters.rewriting import CopiedRewriting
+from distill.run.records import Prompt, Response
 
 PLAN = "Thought process: I keep the tone, and rephrase what is said so that the target stands out.\n\n"
 LEAD_IN = "Rewritten text: "

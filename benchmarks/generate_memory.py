@@ -29,9 +29,9 @@ from distill.config.schema import Model, Teacher
 from distill.engines.base import Done, Output, Request
 from distill.generation import pool
 from distill.generation.run import generate
-from distill.hashing import content_id, id_hash
 from distill.models import Weights
-from distill.records import Prompt, RecordWriter, read_records
+from distill.run.hashing import content_id, id_hash
+from distill.run.records import Prompt, RecordWriter, read_records
 
 _PROMPT = "Analyse the sentiment of this text, aspect by aspect. "
 _PEAK = "worker.json"

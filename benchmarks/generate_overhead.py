@@ -29,13 +29,13 @@ from distill.config.schema import IclDist, KnowDist, Model, SamplingConfig, Teac
 from distill.generation.run import generate
 from distill.generation.shards import in_engine_order
 from distill.generation.usage import sessions
-from distill.hashing import content_id, derived_seed, id_hash
 from distill.models import Weights, model_fingerprint, resolve_model
-from distill.process import call_in_process
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
-from distill.records import Prompt, Text, write_records
+from distill.run.hashing import content_id, derived_seed, id_hash
+from distill.run.records import Prompt, Text, write_records
+from distill.runtime.process import call_in_process
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def _raw(prompts: list[str], model: Path, max_tokens: int, folder: Path, *, cach
 
 def raw(spec: dict[str, Any]) -> dict[str, Any]:
     """Answer prompts with ``vllm.LLM.generate`` as its users do, with the settings that our engine starts it with."""
-    from distill.engines.vllm_engine import VllmEngine as Engine
+    from distill.engines.vllm.engine import VllmEngine as Engine
 
     engine = Engine(VllmEngine(kind="vllm", block_size=spec["block_size"]), Path(spec["model"]))
     from vllm import SamplingParams

@@ -29,13 +29,13 @@ from benchmarks.dedup import real_texts
 from benchmarks.machine import describe, run_measured
 from benchmarks.texts import log_normal, real_words
 from distill.config.schema import Prompts
-from distill.hashing import content_id, id_hash
 from distill.prompting.build import build_prompts
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import IclDistDrafts
 from distill.prompting.knowdist import KnowDistDrafts
 from distill.prompting.length import Limits, limits, token_counter
-from distill.records import RecordWriter, Text
+from distill.run.hashing import content_id, id_hash
+from distill.run.records import RecordWriter, Text
 
 KNOWDIST, ICLDIST, TEXTS = 1_000_000, 400_000, 1_000_000
 ANSWERS = {"knowdist": 1024, "icldist": 64, "general": 256}

@@ -19,8 +19,8 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.machine import describe
-from tests.run_checks import assert_as_undisturbed, written
-from tests.stack import Postgres, Stack, postgres_programs
+from tests.support.run_checks import assert_as_undisturbed, written
+from tests.support.stack import Postgres, Stack, postgres_programs
 
 KINDS = ("machine", "worker", "server", "database")
 

@@ -36,7 +36,7 @@ def main() -> None:
 
     from distill.config.schema import TransformersEngine
     from distill.engines import open_engine
-    from distill.engines.decoding import shared_tokens
+    from distill.engines.transformers.decoding import shared_tokens
     from distill.models import count_parameters, load_model, load_tokenizer, resolve_model
     from sentibench.answering import Method, Trace, ask, read
     from sentibench.protocols import build_examples, load_task_data

@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.machine import describe
 from distill.config.load import load_config
 from distill.config.schema import Gate, StageTraining, Train
+from distill.dataset.build import lengths_of
 from distill.models import count_parameters, load_tokenizer, resolve_model
-from distill.records import Prompt, SftRow, read_records, write_records
-from distill.sft.build import lengths_of
+from distill.run.records import Prompt, SftRow, read_records, write_records
 
 _WINDOW = 1024  # TRL's default
 _COMPLETION_WORDS = 110  # of a KnowDist answer, about what the demo's teacher writes

@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from distill.hashing import derived_seed
+from distill.run.hashing import derived_seed
 
 RESAMPLES = 1000
 _ENDS = (2.5, 97.5)

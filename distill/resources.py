@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from distill.errors import InputError
-from distill.hashing import file_digest, fingerprint
+from distill.run.hashing import file_digest, fingerprint
 
 PREFIX = "shipped:"
 

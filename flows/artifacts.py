@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.storage import read_json
+from distill.run.storage import read_json
 from flows.logs import LOGGER
 from flows.run import Run
 from sentibench.history.verdict import TaskVerdict, table

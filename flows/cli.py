@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import __version__
-from distill.terminal import STOPPED, run_command
+from distill.runtime.terminal import STOPPED, run_command
 
 STAGE_COMMANDS = {
     "collect": "collect, clean, decontaminate and deduplicate the texts",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.process import warm_up
-from distill.terminal import json_text
+from distill.runtime.process import warm_up
+from distill.runtime.terminal import json_text
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time
 
-    from distill.corpus.dedup_file import dedup_file
+    from distill.corpus.deduplication.dedup_file import dedup_file
 
     begun = time.monotonic()
     done = dedup_file(arguments.source, arguments.target, arguments.field, arguments.k, arguments.keep, arguments.group,
@@ -85,7 +85,7 @@ def _approve(folder: Path) -> None:
     """Say go on to every forecast that waits for it."""
     from distill.errors import InputError
     from distill.generation.answer import approve
-    from distill.stage import MARKER
+    from distill.run.stage import MARKER
     from flows.plan import STAGES
 
     if not [stage for stage in STAGES if not (folder / stage / MARKER).exists() and approve(stage, folder)]:
@@ -95,7 +95,7 @@ def _approve(folder: Path) -> None:
 def stage_command(arguments: argparse.Namespace) -> None:
     """Run one stage of the pipeline (or the two of one kind), as its command names it."""
     from distill.errors import InputError
-    from distill.ledger import write_run_ledger
+    from distill.run.row_counts import write_run_ledger
     from flows.plan import STAGES, gated_stages, trained_stages
     from flows.run import Run, open_run
     from flows.watch import watched
@@ -200,8 +200,8 @@ def show_command(arguments: argparse.Namespace) -> None:
     """Print some of the teacher's answers."""
     from rich.console import Console
 
+    from distill.dataset.inspect import Query
     from distill.errors import InputError
-    from distill.sft.inspect import Query
     from flows.run import find_run, stored_config
     from flows.show import show
 
@@ -227,7 +227,7 @@ def nightly_command(arguments: argparse.Namespace) -> None:
 
 def accept_command(arguments: argparse.Namespace) -> None:
     """Make a result the reference."""
-    from distill.run_folder import check_path
+    from distill.run.folder import check_path
     from flows.nightly import accept
 
     chosen = accept(arguments.run, check_path(arguments.history, "--history"),

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.errors import InputError, RunError
+from distill.runtime import devices
 from distill.secrets import without_secrets
 from flows.gpus import LIMIT
 from flows.notify import VARIABLE

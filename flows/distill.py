@@ -12,9 +12,9 @@ from prefect.cache_policies import NO_CACHE
 
 from distill.errors import may_pass
 from distill.generation.answer import ApprovalNeeded
-from distill.ledger import write_run_ledger
-from distill.stage import OnChange
-from distill.terminal import explained
+from distill.run.row_counts import write_run_ledger
+from distill.run.stage import OnChange
+from distill.runtime.terminal import explained
 from distill.training.stages import MODELS
 from flows import artifacts
 from flows.approval import wait_for_approval

@@ -16,13 +16,13 @@ from distill.encoder.data import SPLITS, read_split
 from distill.encoder.settings import settings_of
 from distill.encoder.stage import spread
 from distill.errors import InputError
-from distill.leases import leased
-from distill.process import call_in_process
 from distill.resources import shipped
-from distill.run_folder import check_mark, error_log
-from distill.stage import Outcome
-from distill.storage import lines_of
-from distill.terminal import json_text
+from distill.run.folder import check_mark, error_log
+from distill.run.stage import Outcome
+from distill.run.storage import lines_of
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
+from distill.runtime.terminal import json_text
 from flows.encoder_run import load_encoder_config, train_run
 from flows.run import folder_of
 

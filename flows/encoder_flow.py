@@ -6,13 +6,13 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from distill.abreast import most_devices
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.stage import spread
 from distill.engines import devices_of_engine
-from distill.stage import OnChange
-from distill.storage import read_json
-from distill.terminal import explained
+from distill.run.stage import OnChange
+from distill.run.storage import read_json
+from distill.runtime.parallel import most_devices
+from distill.runtime.terminal import explained
 from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
 from flows.encoder_run import load_encoder_config, train_run

@@ -7,8 +7,8 @@ from distill.config.load import load_config, save_config
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.encoder.stage import train_encoder
 from distill.errors import InputError
-from distill.ledger import write_run_ledger
-from distill.stage import OnChange, Outcome
+from distill.run.row_counts import write_run_ledger
+from distill.run.stage import OnChange, Outcome
 from flows.run import CONFIG, find_config, held
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from distill.config.load import load_config
 from distill.config.sections.base import decisive
-from distill.finished import read_done
-from distill.stage import MARKER, differences, kept_changes
+from distill.run.markers import read_done
+from distill.run.stage import MARKER, differences, kept_changes
 from flows.plan import STAGES
 from flows.run import CONFIG, Run, find_config, stored_config
 from flows.steps import teacher_weights

@@ -2,9 +2,9 @@
 
 import logging
 
-from distill import devices
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
+from distill.runtime import devices
 from flows.logs import LOGGER
 
 log = logging.getLogger(LOGGER)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from distill import devices
 from distill.engines import devices_of_engine, refuse_too_wide
 from distill.errors import InputError
-from distill.forks import refuse_foreign_job
-from distill.stage import MARKER
+from distill.run.stage import MARKER
+from distill.runtime import devices
+from distill.runtime.forks import refuse_foreign_job
 from distill.training.launch import cluster_of, refuse_too_few_gpus
 from flows.logs import LOGGER
 from flows.run import Run
@@ -76,7 +76,7 @@ def gpu_slots(count: int, least: int | None = None) -> Iterator[None]:
     Work that can do with fewer, but not with fewer than ``least``, holds all that a lower limit has.
 
     They are for the order in which runs get their turn. Which GPUs a piece of work computes on, its lease says
-    (:mod:`distill.leases`).
+    (:mod:`distill.runtime.leases`).
     A slot is a lease that the holder renews, so that the server takes back those of a process that was killed. A
     server that is away is waited for when they are taken; when they are given back, it need not be there.
 

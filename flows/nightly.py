@@ -14,10 +14,10 @@ from prefect.cache_policies import NO_CACHE
 from distill.config.schema import Evaluate
 from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
-from distill.finished import is_finished, require_whole
-from distill.run_folder import check_path, claim
-from distill.storage import run_lock
-from distill.terminal import explained
+from distill.run.folder import check_path, claim
+from distill.run.markers import is_finished, require_whole
+from distill.run.storage import run_lock
+from distill.runtime.terminal import explained
 from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
 from flows.gpus import gpu_slots

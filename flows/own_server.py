@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill import temporary
 from distill.errors import InputError, RunError
+from distill.runtime import temporary
 from flows.server import needs_server
 
 _VARIABLE = "PREFECT_API_URL"

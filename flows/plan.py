@@ -24,7 +24,7 @@ def untrained_models(run: Run) -> set[str]:
 
 def quality_parts(run: Run) -> list[str]:
     """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
-    from distill.quality.stage import wanted_parts
+    from distill.teacher_eval.stage import wanted_parts
 
     return wanted_parts(run.config.quality) if run.config.teacher else []
 
@@ -40,7 +40,7 @@ COMMANDS = {
 
 def planned(run: Run) -> list[str]:
     """Return the stages that a run's config asks for, in their order."""
-    from distill.quality.stage import PARTS
+    from distill.teacher_eval.stage import PARTS
 
     left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
     left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from distill.records import Prompt
+from distill.run.records import Prompt
 from flows.show import printable
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.errors import InputError
-from distill.quality.stage import read_scores
+from distill.teacher_eval.stage import read_scores
 from flows.plan import quality_parts
 from flows.run import Run
 from sentibench.report.quality import QualityTable, quality_tables

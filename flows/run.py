@@ -13,9 +13,9 @@ from distill.config.schema import Config
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
-from distill.run_folder import check_mark, check_path, claim, folder_named, refuse_links
-from distill.stage import MARKER, OnChange, changed_message
-from distill.storage import run_lock
+from distill.run.folder import check_mark, check_path, claim, folder_named, refuse_links
+from distill.run.stage import MARKER, OnChange, changed_message
+from distill.run.storage import run_lock
 
 CONFIG = "config.yaml"
 
@@ -67,7 +67,7 @@ def held(folder: Path) -> Iterator[None]:
     """Make and mark a run's folder where there is none, and hold it against other processes.
 
     Raises:
-        InputError: it is in use, or is none of ours (:mod:`distill.run_folder`).
+        InputError: it is in use, or is none of ours (:mod:`distill.run.folder`).
     """
     claim(folder)
     refuse_links(folder)

@@ -7,15 +7,15 @@ from rich.console import Console
 from rich.text import Text
 
 from distill.config.schema import Filters
-from distill.sft.filters import completion_of
-from distill.sft.inspect import Found, Judged, Query, find
+from distill.dataset.filters import completion_of
+from distill.dataset.inspect import Found, Judged, Query, find
 
 _PROMPT_CHARS, _ANSWER_CHARS = 2000, 4000
 _BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def show(run: Path, filters: Filters, query: Query, console: Console) -> None:
-    """Print a sample of a run's answers (see :func:`distill.sft.inspect.find`), and of how many it is."""
+    """Print a sample of a run's answers (see :func:`distill.dataset.inspect.find`), and of how many it is."""
     found = find(run, filters, query)
     for item in found.sample:
         _print(item, console)

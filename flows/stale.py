@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.finished import MARKER, is_finished, read_done
+from distill.run.markers import MARKER, is_finished, read_done
 from distill.training.stages import MODELS
 from flows.plan import COMMANDS, gated_stages, planned, trained_stages
 from flows.run import Run
@@ -36,7 +36,7 @@ def refuse_stale(run: Run, base: Path) -> None:
 
 
 def read_stage(run: Path, stage: str) -> dict[str, Any]:
-    """Return what the marker of a finished stage says (:func:`distill.finished.read_done`), also of other stages.
+    """Return what the marker of a finished stage says (:func:`distill.run.markers.read_done`), also of other stages.
 
     Raises:
         InputError: as that; or what the stage was made of is named in another way than ours.
@@ -57,7 +57,7 @@ def stale_stages(run: Run) -> dict[str, str]:
 
 def _links(run: Run, base: str = "") -> Iterator[tuple[str, str, bool]]:
     """Yield a finished stage, one that it was made of, and whether it was made of what that is now."""
-    from distill.sft.build import responses_of
+    from distill.dataset.build import responses_of
 
     done = {stage: read_stage(run.folder, stage) for stage in planned(run) if is_finished(run.folder / stage)}
     made = {stage: marker.get("kept", marker)["inputs"] for stage, marker in done.items()}

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import devices
 from distill.errors import InputError
-from distill.finished import MARKER, damage, is_finished
+from distill.run.markers import MARKER, damage, is_finished
+from distill.runtime import devices
 from flows.forecast import duration, money
 from flows.plan import planned
 from flows.run import Run, stored_config

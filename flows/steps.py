@@ -1,8 +1,8 @@
 """The steps of the pipeline, in order: plain functions of a :class:`flows.run.Run`.
 
-The command line, the Prefect flow and Python call these same functions. Each returns a :class:`distill.stage.Outcome`;
-each looks up what the steps before it left in the run folder, so that it can also be called alone.
-Heavy modules are imported inside, because workers and ``--help`` must start fast.
+The command line, the Prefect flow and Python call these same functions. Each returns a
+:class:`distill.run.stage.Outcome`; each looks up what the steps before it left in the run folder, so that it can also
+be called alone. Heavy modules are imported inside, because workers and ``--help`` must start fast.
 """
 
 import logging
@@ -12,15 +12,15 @@ from typing import Any
 
 from distill.config.schema import TeacherSampling
 from distill.errors import InputError
-from distill.finished import is_finished, read_done, require_whole
-from distill.hashing import fingerprint
-from distill.heldout.asking import Asking
 from distill.models import Weights, weights_of
-from distill.records import FAMILIES, BenchmarkText
-from distill.run_folder import claim_stage, remove
-from distill.stage import Outcome
-from distill.storage import read_object
+from distill.run.folder import claim_stage, remove
+from distill.run.hashing import fingerprint
+from distill.run.markers import is_finished, read_done, require_whole
+from distill.run.records import FAMILIES, BenchmarkText
+from distill.run.stage import Outcome
+from distill.run.storage import read_object
 from distill.training.stages import MODELS, sources_of
+from distill.validation.client import Asking
 from flows.forecast import tell_forecast
 from flows.logs import LOGGER
 from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
@@ -100,7 +100,7 @@ def teacher_weights(run: Run) -> Weights:
 
 def quality(run: Run, stage: str) -> Outcome:
     """What the teacher is worth. ``stage``: gold (its labels against known ones) or judge (its analyses marked)."""
-    from distill.quality.stage import check_gold, judge_analyses
+    from distill.teacher_eval.stage import check_gold, judge_analyses
 
     config = run.config
     if stage == "gold":
@@ -115,7 +115,7 @@ def quality(run: Run, stage: str) -> Outcome:
 
 def select(run: Run) -> Outcome:
     """Answers to training rows: the quality filters, and the last check of lengths. Or rows made elsewhere."""
-    from distill.sft.build import build_sft
+    from distill.dataset.build import build_sft
 
     if run.config.rows:
         return _rows_from_elsewhere(run)
@@ -129,7 +129,7 @@ def select(run: Run) -> Outcome:
 
 
 def _rows_from_elsewhere(run: Run) -> Outcome:
-    from distill.sft.elsewhere import Benchmarks, import_rows
+    from distill.dataset.import_rows import Benchmarks, import_rows
     from sentibench.data import benchmark_texts, data_id, tasks_here
     from sentibench.protocols import texts_id
     from sentibench.registry import select_tasks
@@ -191,7 +191,7 @@ def _scores_of(run: Run, trained: Outcome) -> dict[str, Any] | None:
 
 def gate(run: Run, stage: str) -> Outcome:
     """Put held-out rows to the student after a stage, and end the run where it answers too badly."""
-    from distill.heldout.gate import pass_gate
+    from distill.validation.gate import pass_gate
 
     _needs(run, MODELS[stage], "distill train")
     stages = trained_stages(run)
@@ -201,7 +201,7 @@ def gate(run: Run, stage: str) -> Outcome:
 
 def check(run: Run) -> Outcome:
     """Put held-out rows to the student before, between and after the stages of training."""
-    from distill.heldout.stage import check_models
+    from distill.validation.stage import check_models
 
     stages = trained_stages(run)
     models = {"base": student_base_folder(run)}

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from distill.config.load import load_config
 from distill.config.schema import Evaluate, OpenAIEngine
 from distill.errors import InputError
-from distill.finished import is_finished, read_done, require_whole
-from distill.run_folder import check_mark
+from distill.run.folder import check_mark
+from distill.run.markers import is_finished, read_done, require_whole
 from distill.training.stages import MODELS
 from flows.logs import LOGGER
 from flows.plan import trained_stages

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from distill.config.schema import OpenAIEngine
 from distill.errors import InputError
-from distill.finished import is_finished, read_done
+from distill.run.markers import is_finished, read_done
 from flows.run import Run
 
 

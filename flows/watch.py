@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.load import validate
-from distill.ledger import Ledger
-from distill.process import call_in_process
-from distill.stage import Outcome
+from distill.run.row_counts import Ledger
+from distill.run.stage import Outcome
+from distill.runtime.process import call_in_process
 from flows import steps
 from flows.logs import LOGGER, install, within
 from flows.run import Run

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from distill.terminal import run_command
+from distill.runtime.terminal import run_command
 
 DEFAULT_DATA = "shipped:data/sentibench"
 DEFAULT_SEEDS = "42,52,62"

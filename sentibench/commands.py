@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.storage import json_text
+from distill.run.storage import json_text
 
 
 def list_command(arguments: argparse.Namespace) -> None:
@@ -28,10 +28,10 @@ def list_command(arguments: argparse.Namespace) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Evaluate a model, write the results, print the scores."""
-    from distill.leases import leased
     from distill.models import model_fingerprint, resolve_model
-    from distill.process import call_in_process
-    from distill.run_folder import check_mark, check_path, claim, is_filled
+    from distill.run.folder import check_mark, check_path, claim, is_filled
+    from distill.runtime.leases import leased
+    from distill.runtime.process import call_in_process
     from sentibench.data import data_folder
     from sentibench.registry import select_tasks
     from sentibench.runner import check_folder, plan
@@ -162,7 +162,7 @@ def plot_command(arguments: argparse.Namespace) -> None:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Write tasks for lm-eval and say how to run them."""
-    from distill.run_folder import check_path, claim
+    from distill.run.folder import check_path, claim
     from sentibench.lm_eval import export
 
     out = claim(check_path(arguments.out, "DIR"), "lm-eval tasks")

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.errors import InputError
 from distill.intervals import RESAMPLES, draws
-from distill.storage import read_object
+from distill.run.storage import read_object
 from sentibench.made import making, of_the_models, unlike
 from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2

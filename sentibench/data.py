@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.corpus.rows import is_unicode
+from distill.corpus.readers.rows import is_unicode
 from distill.errors import InputError
-from distill.hashing import content_id, file_digest, fingerprint
-from distill.records import BenchmarkText
 from distill.resources import locate
-from distill.storage import read_json
+from distill.run.hashing import content_id, file_digest, fingerprint
+from distill.run.records import BenchmarkText
+from distill.run.storage import read_json
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
 from sentibench.lines_data import lines_id, lines_path, lines_split, on_hub
 from sentibench.own_data import own_rows, own_tuples

@@ -5,8 +5,8 @@ from pathlib import Path
 from distill.config.sections.encoder import EncoderData
 from distill.encoder.data import HUB, Sentence, read_split
 from distill.errors import InputError
-from distill.hashing import fingerprint
 from distill.resources import locate
+from distill.run.hashing import fingerprint
 from sentibench.task import Task
 
 _FILES = {"train": "train", "val": "dev", "test": "test"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.stage import differences
+from distill.run.stage import differences
 
 _LABEL_METRIC = "macro_f1"
 _OF_THE_MODEL = ("engine.model", "engine.tokenizer", "decoding.first_tokens_after_penalty",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.storage import read_text
+from distill.run.storage import read_text
 from sentibench.gold import GoldError, Tuples
 from sentibench.task import Task
 

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
-from distill.storage import read_text
+from distill.run.storage import read_text
 from sentibench.task import Closed, PromptTexts, Task
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from distill import reasoning
-from distill.reading import parse_answer
+from distill.parsing import reasoning
+from distill.parsing.labels import parse_answer
 from sentibench.gold import NULL
 
 MAX_DEPTH = 16
@@ -42,7 +42,7 @@ class ParsedTuples:
 
 
 def answer_text(raw: str) -> str:
-    """Return the answer in raw output, without reasoning (:mod:`distill.reasoning`) and a next question it made up."""
+    """Return the answer in raw output, without reasoning (:mod:`distill.parsing.reasoning`) and invented questions."""
     return reasoning.split(raw).answer.partition("Sentence:")[0].strip()
 
 
@@ -52,7 +52,7 @@ def first_line(raw: str) -> str:
 
 
 def read_label(raw: str, labels: Sequence[str]) -> str | None:
-    """Return the label that an answer is, by the rule of :mod:`distill.reading`, or None."""
+    """Return the label that an answer is, by the rule of :mod:`distill.parsing.labels`, or None."""
     return parse_answer(answer_text(raw), labels, multi_label=False)
 
 

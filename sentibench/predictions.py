@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from distill.errors import InputError
-from distill.storage import read_text
+from distill.run.storage import read_text
 
 
 def read_predictions(path: Path, n: int) -> list[str]:

@@ -15,9 +15,9 @@ import yaml
 from pydantic import ValidationError
 
 from distill.errors import InputError, RunError
-from distill.hashing import content_id, derived_rng, fingerprint, hash_order
 from distill.prompting.template import fill
 from distill.resources import shipped
+from distill.run.hashing import content_id, derived_rng, fingerprint, hash_order
 from sentibench.data import Item, has_split, load_split
 from sentibench.task import Closed, PromptTexts, Task
 

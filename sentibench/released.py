@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.literals import NoLiteral, literal
+from distill.parsing.literals import NoLiteral, literal
 from sentibench.gold import NULL
 
 Tuple = tuple[str, ...]

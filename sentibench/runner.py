@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 import distill
-from distill.answers import Answers
 from distill.engines.base import Engine
 from distill.errors import InputError, RunError
-from distill.hashing import fingerprint
-from distill.reading import VERSION as READER
-from distill.storage import read_json, write_json
+from distill.parsing.labels import VERSION as READER
+from distill.run.hashing import fingerprint
+from distill.run.response_cache import Answers
+from distill.run.storage import read_json, write_json
 from sentibench.answering import Method, Trace, ask, read, reading_for
 from sentibench.data import Item
 from sentibench.details import details
@@ -102,8 +102,8 @@ def run_jobs(engine: Engine, name: str, jobs: Sequence[Job], computed: Mapping[s
     ``computed`` is :func:`distill.engines.computed`: it is kept in the results, and answers of another number format
     are not taken for these.
 
-    All seeds of a task are asked together, and each answer is kept as it comes (:mod:`distill.answers`), in the
-    folder ``answers`` beside the results. Progress goes to the error stream.
+    All seeds of a task are asked together, and each answer is kept as it comes (:mod:`distill.run.response_cache`), in
+    the folder ``answers`` beside the results. Progress goes to the error stream.
     """
     from tqdm import tqdm
 

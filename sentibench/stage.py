@@ -8,13 +8,13 @@ from typing import Any
 from distill.config.schema import Evaluate, TeacherEngine
 from distill.config.sections.base import decisive
 from distill.errors import InputError
-from distill.leases import leased
-from distill.ledger import Ledger
 from distill.models import count_parameters, model_fingerprint
-from distill.process import call_in_process
-from distill.reading import VERSION as READER
-from distill.stage import OnChange, Outcome, refuse_other_models, run_stage
-from distill.storage import read_json, write_json
+from distill.parsing.labels import VERSION as READER
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
+from distill.run.storage import read_json, write_json
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
 from sentibench.data import data_id
 from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks

@@ -6,7 +6,7 @@ from pathlib import Path
 from distill.config.sections.rows import SentiBenchRows
 from distill.corpus.normalize import normal_form
 from distill.errors import InputError
-from distill.hashing import derived_rng
+from distill.run.hashing import derived_rng
 from sentibench.data import load_split
 from sentibench.protocols import Protocol, prompt_texts, write_prompt
 from sentibench.registry import all_tasks, select_tasks

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill.config.schema import TeacherEngine
-from distill.storage import read_json
+from distill.run.storage import read_json
 from sentibench.answering import Classify, Method
 from sentibench.protocols import Protocol
 from sentibench.registry import select_tasks
@@ -43,7 +43,7 @@ def method_of(asked: Spec) -> Method:
     Raises:
         InputError: the folder's settings cannot be used.
     """
-    from distill.engines.penalty import shipped_penalty
+    from distill.engines.transformers.penalty import shipped_penalty
 
     method = Method(asked.classify, asked.max_tokens, asked.structured, asked.reading,
                     penalised=asked.protocol == "released")
@@ -86,7 +86,7 @@ def evaluate(spec: dict[str, Any]) -> dict[str, Any]:
         InputError, RunError: as :func:`sentibench.runner.plan` and :func:`distill.engines.open_engine`.
     """
     from distill.engines import computed, open_engine, settled
-    from distill.storage import run_lock
+    from distill.run.storage import run_lock
     from sentibench.runner import check_folder, manifest, run_jobs
 
     asked = Spec.model_validate(spec)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.encoder_helpers import small_data, tiny_encoder
-from tests.flow_helpers import distill
-from tests.generation_helpers import FakeEngine, faked
-from tests.stack import Postgres, Stack, postgres_programs
-from tests.vllm_server import VllmServer, VllmServers
+from tests.support.encoder import small_data, tiny_encoder
+from tests.support.flow import distill
+from tests.support.generation import FakeEngine, faked
+from tests.support.stack import Postgres, Stack, postgres_programs
+from tests.support.vllm_server import VllmServer, VllmServers
 
 # Where tests are begun in the background, these signals may be ignored, and every process that a test starts and stops
 # would inherit that.
@@ -30,20 +30,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What two processes that run the tests would both set up is used by the files of one: the production stack, and a
 # whole run. What takes minutes begins first, so that both end at about the same time.
-GROUPS = {"production": ("test_recovery", "test_generation_commands", "test_encoder_flow", "test_nightly",
-                         "test_unattended"),
-          "place": ("test_flow", "test_run_integrity", "test_own_server", "test_readme", "test_report", "test_show")}
-LONG = (*GROUPS["production"], *GROUPS["place"], "test_generation_chaos", "test_training_processes", "test_engines",
-        "test_docker")
+GROUPS = {"production": ("flows/test_recovery", "flows/test_generation_commands", "flows/test_encoder_flow",
+                         "flows/test_nightly", "flows/test_unattended"),
+          "place": ("flows/test_flow", "flows/test_run_integrity", "flows/test_own_server", "test_readme",
+                    "sentibench/test_report", "flows/test_show")}
+LONG = (*GROUPS["production"], *GROUPS["place"], "generation/test_chaos", "training/test_processes",
+        "engines/test_engines", "flows/test_docker")
 
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("sentidistill")
 
 
+def _file(nodeid: str) -> str:
+    return nodeid.split(".py::")[0].removeprefix("tests/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {stem: place for place, stem in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    places = {file: place for place, file in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(_file(item.nodeid), len(places)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -51,12 +56,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several processes run the tests, those of a file or group go to one of them."""
     from xdist.scheduler import LoadScopeScheduling
 
-    groups = {stem: group for group, stems in GROUPS.items() for stem in stems}
+    groups = {file: group for group, files in GROUPS.items() for file in files}
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            stem = Path(nodeid.split("::")[0]).stem
-            return groups.get(stem, stem)
+            return groups.get(_file(nodeid), _file(nodeid))
 
     return ByFile(config, log)
 

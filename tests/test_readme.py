@@ -7,8 +7,8 @@ from pathlib import Path
 
 from distill.config.load import load_config
 from flows.server import answers
-from tests.flow_helpers import ROOT, distill
-from tests.stack import Stack, wait_until
+from tests.support.flow import ROOT, distill
+from tests.support.stack import Stack, wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distill.address import VARIABLE, Expanded
+from distill.config.address import VARIABLE, Expanded
 from distill.config.paths import at_key, models_of, resolve_paths
 from distill.config.schema import Config
 from distill.config.sections.base import Section
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
+from distill.run.storage import read_text, write_text
 from distill.secrets import has_secrets, is_address
-from distill.storage import read_text, write_text
 
 _DEEPEST = 32
 T = TypeVar("T", bound=BaseModel)

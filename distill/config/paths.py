@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill.address import Expanded
+from distill.config.address import Expanded
 from distill.config.sections.base import PathMark
 from distill.errors import InputError
 from distill.resources import PREFIX

@@ -14,27 +14,27 @@ import numpy as np
 import pyarrow as pa
 
 from distill.config.schema import Corpus
-from distill.corpus import presets
 from distill.corpus.arrays import text_array
 from distill.corpus.blocks import Blocks
 from distill.corpus.clean import clean, masked
 from distill.corpus.collect import FoundSource, check_same, collect_parts, find_sources
-from distill.corpus.decontaminate import RULES, BenchmarkIndex
-from distill.corpus.dedup import Decision, decide
+from distill.corpus.decontamination.decontaminate import RULES, BenchmarkIndex
+from distill.corpus.deduplication.dedup import Decision, decide
+from distill.corpus.deduplication.kept import write_sorted
+from distill.corpus.deduplication.sketch import SketchBlocks, Sketches, sketch_normalized
 from distill.corpus.language import check_languages
 from distill.corpus.mix import mix
 from distill.corpus.normalize import normal_forms
 from distill.corpus.parts import BATCH, Part, chosen
 from distill.corpus.personal import excerpt
-from distill.corpus.sketch import SketchBlocks, Sketches, sketch_normalized
-from distill.corpus.sorted import write_sorted
+from distill.corpus.readers import presets
 from distill.corpus.step import Step
 from distill.errors import InputError
-from distill.ledger import Ledger
-from distill.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
-from distill.run_folder import MARK, remove
-from distill.stage import MARKER, OnChange, Outcome, run_stage
-from distill.storage import read_json, write_json
+from distill.run.folder import MARK, remove
+from distill.run.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
+from distill.run.row_counts import Ledger
+from distill.run.stage import MARKER, OnChange, Outcome, run_stage
+from distill.run.storage import read_json, write_json
 
 FOLDER = "corpus"
 VERSION = 5

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.address import Address
+from distill.config.address import Address
 from distill.config.schema import Corpus, FileSource, HubSource
-from distill.corpus.files import SourceFile, source_files, versions
 from distill.corpus.parts import Part, make_part
-from distill.corpus.source_texts import SHOWN, check_seen
+from distill.corpus.readers.files import SourceFile, source_files, versions
+from distill.corpus.readers.source_texts import SHOWN, check_seen
 from distill.errors import InputError
-from distill.hashing import fingerprint
-from distill.pool import processes
+from distill.run.hashing import fingerprint
+from distill.runtime.process_pool import processes
 
 _LARGE_BYTES = 64 << 20
 _PART_BYTES = 32 << 20

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.config.schema import FileSource, HubSource
-from distill.corpus.files import SourceFile, versions
-from distill.corpus.source_texts import Seen, check_seen, source_texts
+from distill.corpus.readers.files import SourceFile, versions
+from distill.corpus.readers.source_texts import Seen, check_seen, source_texts
 from distill.corpus.step import Step
-from distill.hashing import fingerprint
-from distill.ledger import Ledger
-from distill.records import Drop, RecordWriter, open_parquet
-from distill.storage import atomic_path, changed_meanwhile, read_object, write_json
+from distill.run.hashing import fingerprint
+from distill.run.records import Drop, RecordWriter, open_parquet
+from distill.run.row_counts import Ledger
+from distill.run.storage import atomic_path, changed_meanwhile, read_object, write_json
 
 VERSION = 3
 """Raised when files are read in another way, so that no part of the old way is used."""

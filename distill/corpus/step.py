@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from distill.ledger import Ledger
-from distill.records import Drop
+from distill.run.records import Drop
+from distill.run.row_counts import Ledger
 
 _EXCERPT_CHARS = 200
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ProcessDiedError
-from distill.leases import leased
-from distill.process import Child
-from distill.run_folder import error_log
+from distill.run.folder import error_log
+from distill.runtime.leases import leased
+from distill.runtime.process import Child
 
 BLOCK = 1024
 """Texts that are asked together: enough that those of like length share batches."""

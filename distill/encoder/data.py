@@ -9,9 +9,9 @@ from pathlib import Path
 from distill.config.sections.base import HubDataset
 from distill.config.sections.encoder import EncoderData
 from distill.errors import InputError
-from distill.hashing import content_id
 from distill.hub import stream_hub
-from distill.storage import read_lines
+from distill.run.hashing import content_id
+from distill.run.storage import read_lines
 
 _LABEL = re.compile("0|[1-9][0-9]{0,3}")
 SPLITS = ("train", "dev", "test")

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from distill.encoder.batches import Encoded, batches_of, computing
 from distill.encoder.model import Classifier
-from distill.hashing import fingerprint
 from distill.resources import default_cache
-from distill.storage import atomic_path, lock
+from distill.run.hashing import fingerprint
+from distill.run.storage import atomic_path, lock
 
 _VERSION = 1
 

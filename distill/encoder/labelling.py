@@ -12,15 +12,15 @@ import torch
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
-from distill import reasoning
-from distill.answers import Answers
 from distill.config.schema import TeacherEngine
 from distill.engines import computed, open_engine, settled
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import NOT_A_NUMBER
 from distill.errors import ProcessDiedError
-from distill.reading import UNREADABLE, parse_answer
-from distill.storage import json_text, lock, write_text
+from distill.parsing import reasoning
+from distill.parsing.labels import UNREADABLE, parse_answer
+from distill.run.response_cache import Answers
+from distill.run.storage import json_text, lock, write_text
 
 _FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER}
 """What would be said of a text again. Whatever else goes wrong may pass: those texts are asked once more."""

@@ -17,7 +17,7 @@ from distill.models.folder import load_tokenizer
 from distill.models.quiet import first_line, quiet_transformers
 from distill.models.whole import load_whole
 from distill.resources import shipped
-from distill.storage import write_json
+from distill.run.storage import write_json
 
 _HEAD = "head.safetensors"
 

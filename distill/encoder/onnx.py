@@ -15,7 +15,7 @@ from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import SETTINGS, Classifier, load_classifier
 from distill.errors import InputError, RunError
 from distill.models.quiet import quiet_transformers
-from distill.storage import write_json
+from distill.run.storage import write_json
 
 FILE = "model.onnx"
 _CLOSE = 1e-3

@@ -5,7 +5,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.encoder.batches import Encoded, encode
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
@@ -13,6 +12,7 @@ from distill.encoder.model import load_classifier, settings_of
 from distill.encoder.onnx import OnnxClassifier, is_exported
 from distill.encoder.scores import confusion, scores
 from distill.errors import InputError, RunError
+from distill.runtime import devices
 from distill.training.arguments import in_bfloat16
 
 Loaded = tuple[Callable[[Encoded], Any], Any, dict[str, Any]]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 SETTINGS = "classifier.json"
 

@@ -6,21 +6,21 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from distill.abreast import Seat, run_abreast, seats_for
 from distill.config.sections.base import decisive
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.targets import training_rows, unlabelled_texts, write_rows
 from distill.encoder.teacher import FILE, Unlabelled, label_texts, read_labels
 from distill.errors import InputError
-from distill.finished import is_finished, read_done
-from distill.hashing import file_digest, fingerprint
-from distill.ledger import Ledger
 from distill.models import model_fingerprint, resolve_model
-from distill.process import call_in_process
 from distill.resources import shipped
-from distill.stage import OnChange, Outcome, changed_message, changes, run_stage
-from distill.storage import write_json
+from distill.run.hashing import file_digest, fingerprint
+from distill.run.markers import is_finished, read_done
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, changed_message, changes, run_stage
+from distill.run.storage import write_json
+from distill.runtime.parallel import Seat, run_abreast, seats_for
+from distill.runtime.process import call_in_process
 
 RESULT = "result.json"
 _PLACES = ("name", "runs_dir", "seeds")

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from distill.config.sections.encoder import EncoderConfig
 from distill.corpus.arrays import text_array
-from distill.corpus.decontaminate import BenchmarkIndex
+from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.normalize import normal_forms
 from distill.encoder.data import SPLITS, Sentence
 from distill.encoder.teacher import Unlabelled, read_labels
 from distill.errors import InputError
-from distill.hashing import content_id
-from distill.ledger import Ledger
-from distill.records import BenchmarkText
-from distill.stage import Outcome
-from distill.storage import json_text, read_lines, write_text
+from distill.run.hashing import content_id
+from distill.run.records import BenchmarkText
+from distill.run.row_counts import Ledger
+from distill.run.stage import Outcome
+from distill.run.storage import json_text, read_lines, write_text
 
 _MOST_BITS = 3
 """Of a simhash, in which a near copy of a text may differ."""
@@ -27,8 +27,8 @@ def unlabelled_texts(
 ) -> tuple[list[Unlabelled], Ledger]:
     """Return the texts of ``data.texts`` that may be trained on, and the account of those left out.
 
-    Left out are blank lines, texts that stand in dev or test (by the rules of :mod:`distill.corpus.decontaminate`), and
-    those that stand in train or above.
+    Left out are blank lines, texts that stand in dev or test (by the rules of
+    :mod:`distill.corpus.decontamination.decontaminate`), and those that stand in train or above.
 
     Raises:
         InputError: the file is missing, is not text, or nothing of it is left.

@@ -20,21 +20,21 @@ from distill.encoder.data import Sentence
 from distill.engines import devices_of_engine
 from distill.errors import RunError
 from distill.generation.usable import too_many
-from distill.hashing import derived_rng, fingerprint, hash_order
-from distill.leases import leased
-from distill.ledger import Ledger
+from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import weights_of
-from distill.process import call_in_process
+from distill.parsing.labels import UNREADABLE
+from distill.parsing.labels import VERSION as READER
+from distill.parsing.reasoning import TRUNCATED
 from distill.prompting.labels import python_list
 from distill.prompting.library import icldist_file
 from distill.prompting.template import fill
-from distill.reading import UNREADABLE
-from distill.reading import VERSION as READER
-from distill.reasoning import TRUNCATED
 from distill.resources import default_cache
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import json_text, write_text
-from distill.tokenization import VERSION as TOKENIZATION
+from distill.run.hashing import derived_rng, fingerprint, hash_order
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, run_stage
+from distill.run.storage import json_text, write_text
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
 
 FOLDER, FILE = "labels", "labels.jsonl"
 _TASK = "sentiment"

@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from distill import devices
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.batches import Encoded, computing, encode
 from distill.encoder.data import SPLITS, Sentence, load_sentences
@@ -27,6 +26,7 @@ from distill.encoder.triplets import Triplets, triplet_loss
 from distill.encoder.unfreezing import layer_count, layers_of, trained_layers, unfreeze
 from distill.errors import RunError
 from distill.models import load_tokenizer, model_fingerprint
+from distill.runtime import devices
 from distill.training.arguments import in_bfloat16
 from distill.training.callbacks import Progress
 from distill.training.sampling import Arrangement, EpochSampler

@@ -6,7 +6,7 @@ import torch
 
 from distill.config.sections.encoder import TripletLoss
 from distill.encoder.data import Sentence
-from distill.hashing import derived_rng
+from distill.run.hashing import derived_rng
 
 
 class Triplets:

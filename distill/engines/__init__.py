@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.config.schema import TeacherEngine
 from distill.config.sections.base import decisive
 from distill.engines.base import Engine
 from distill.errors import InputError
-from distill.tokenization import VERSION as TOKENIZATION
+from distill.models.tokenization import VERSION as TOKENIZATION
+from distill.runtime import devices
 
 
 @contextmanager
@@ -29,15 +29,15 @@ def open_engine(config: TeacherEngine, model_folder: Path | None, processed_scor
     engine: Engine
     config = settled(config)
     if config.kind == "openai":
-        from distill.engines.openai_engine import OpenAIEngine
+        from distill.engines.openai.engine import OpenAIEngine
 
         engine = OpenAIEngine(config)
     elif config.kind == "vllm":
-        from distill.engines.vllm_engine import VllmEngine as Vllm
+        from distill.engines.vllm.engine import VllmEngine as Vllm
 
         engine = Vllm(config, model_folder, processed_scores)
     else:
-        from distill.engines.transformers_engine import TransformersEngine as Transformers
+        from distill.engines.transformers.engine import TransformersEngine as Transformers
 
         engine = Transformers(config, model_folder)
     try:

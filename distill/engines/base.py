@@ -14,8 +14,8 @@ class Sampling:
     """How to decode. ``temperature`` 0 is greedy; ``stop`` strings end the answer and are not part of it.
 
     With ``first_line``, so does the end of the first line that is not blank; reasoning is no line
-    (:mod:`distill.reasoning`). ``repetition_penalty`` (1: none; :mod:`distill.engines.penalty`) counts the prompt's
-    tokens, too; None leaves it to a server's own settings.
+    (:mod:`distill.parsing.reasoning`). ``repetition_penalty`` (1: none; :mod:`distill.engines.transformers.penalty`)
+    counts the prompt's tokens, too; None leaves it to a server's own settings.
     """
 
     temperature: float = 0.0

@@ -9,9 +9,9 @@ from typing import Any
 from distill.engines.base import LabelScores, Output, Request, Sampling
 from distill.engines.lines import line_end
 from distill.errors import InputError
-from distill.reasoning import begins_within
-from distill.storage import read_json
-from distill.tokenization import encode_continuations, encode_prompt, stop_token_ids
+from distill.models.tokenization import encode_continuations, encode_prompt, stop_token_ids
+from distill.parsing.reasoning import begins_within
+from distill.run.storage import read_json
 
 NOT_A_NUMBER = "not_a_number"
 FIRST_TOKEN, FULL_LIKELIHOOD = "first_token", "full_likelihood"
@@ -22,8 +22,8 @@ _TAIL = 16  # tokens of a prompt in which a mark that ends it stands
 class Encoded:
     """A prompt's token ids, or the reason why it cannot be asked (``error``).
 
-    ``opening`` is the mark with which its chat template opens the model's reasoning (:mod:`distill.reasoning`), where
-    it does: it belongs to the answer.
+    ``opening`` is the mark with which its chat template opens the model's reasoning (:mod:`distill.parsing.reasoning`),
+    where it does: it belongs to the answer.
     """
 
     ids: list[int]
@@ -67,7 +67,7 @@ def encode_labels(tokenizer: Any, labels: Sequence[str], chat: bool = False) -> 
 
 
 def answer_end_ids(tokenizer: Any, folder: Path) -> list[int]:
-    """Return the ids at which an answer ends: those of :mod:`distill.tokenization` and of the model's own settings.
+    """Return the ids at which an answer ends: those of its tokenizer and of the model's own settings.
 
     Raises:
         InputError: prompts cannot be built with the tokenizer.

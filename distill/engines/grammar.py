@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Sequence
 
+from distill.models.tokenization import raw_separator
 from distill.prompting.labels import python_list
-from distill.records import Prompt
-from distill.tokenization import raw_separator
+from distill.run.records import Prompt
 
 _SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
 # A quoted string as Python's repr writes it: control characters only as escapes.

@@ -1,12 +1,12 @@
 """Where the first line of an answer ends, when reasoning and blank lines before it do not count."""
 
-from distill import reasoning
+from distill.parsing import reasoning
 
 
 def line_end(text: str) -> int | None:
     """Return the index of the newline that ends the first line with something on it, or None while there is none.
 
-    Reasoning (:mod:`distill.reasoning`) counts as nothing, ended or not, and so does white space.
+    Reasoning (:mod:`distill.parsing.reasoning`) counts as nothing, ended or not, and so does white space.
     """
     answer = reasoning.split(text).answer
     start = text.rfind(answer)

@@ -20,8 +20,8 @@ from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
 from distill.generation.usable import BAD, summary, too_many, unusable
 from distill.generation.usage import Meter, Session, devices_of, sessions, spent
-from distill.hashing import fingerprint
-from distill.storage import read_json, write_json
+from distill.run.hashing import fingerprint
+from distill.run.storage import read_json, write_json
 
 FORECAST, APPROVED = "forecast.json", "approved.json"
 log = logging.getLogger("sentidistill.generation")

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.config.schema import TeacherEngine
 from distill.engines import refuse_too_wide
 from distill.errors import InputError
-from distill.hashing import fingerprint
-from distill.leases import Lease
-from distill.storage import read_json, write_json
+from distill.run.hashing import fingerprint
+from distill.run.storage import read_json, write_json
+from distill.runtime import devices
+from distill.runtime.leases import Lease
 
 FILE = "computed.json"
 

@@ -10,7 +10,7 @@ from distill.generation.journal import journal_inputs
 from distill.generation.markers import is_intact, marker_path, read_markers
 from distill.generation.shards import Plan, shard_inputs
 from distill.generation.status import RESPONSES
-from distill.stage import differences
+from distill.run.stage import differences
 
 
 @dataclass(frozen=True)

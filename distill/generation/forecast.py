@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from distill.config.schema import Teacher
 from distill.errors import InputError
 from distill.generation.usage import Session, Spent, cost_of
-from distill.storage import read_json, write_json
+from distill.run.storage import read_json, write_json
 
 FEWEST_PILOT_ROWS = 64
 PAPER_ROWS_PER_GPU_HOUR = 9000 / 4

@@ -9,9 +9,9 @@ from typing import Any
 
 from distill.generation.markers import marker_path
 from distill.generation.portions import Portion, encoded, line_of, lines, portion_of
-from distill.hashing import fingerprint
-from distill.records import Response
-from distill.storage import atomic_path, sync_folder
+from distill.run.hashing import fingerprint
+from distill.run.records import Response
+from distill.run.storage import atomic_path, sync_folder
 
 JOURNAL = ".journal.jsonl"
 _SYNC_SECONDS = 1.0

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
-from distill.hashing import file_digest, fingerprint
-from distill.records import Response, read_records, write_records
-from distill.storage import read_object, write_json
+from distill.run.hashing import file_digest, fingerprint
+from distill.run.records import Response, read_records, write_records
+from distill.run.storage import read_object, write_json
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from distill.errors import RunError
 from distill.generation.journal import Journal
 from distill.generation.orders import Order
 from distill.generation.shards import in_engine_order
-from distill.records import Prompt
+from distill.run.records import Prompt
 
 _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
             errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",

@@ -17,13 +17,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from distill import leases
 from distill.config.schema import Teacher
 from distill.engines import devices_of_engine
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.orders import Gain, Order
 from distill.generation.usage import Meter
-from distill.process import Child
+from distill.runtime import leases
+from distill.runtime.process import Child
 
 WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from distill.records import Response
+from distill.run.records import Response
 
 MOST_TOKENS = 1 << 40
 """Of one answer or portion. More is no count, but a mistake, which no sum and no file should have to hold."""

@@ -10,7 +10,6 @@ from distill.config.schema import Teacher
 from distill.config.sections.base import decisive
 from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
-from distill.finished import MARKER, is_finished, read_done
 from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
 from distill.generation.computed import computed_in, settled_in
 from distill.generation.forecast import Forecast
@@ -21,13 +20,14 @@ from distill.generation.retry import reopen_failed
 from distill.generation.shards import PromptFile, Shard, plan_shards, shard_inputs
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
 from distill.generation.usable import too_many, unusable
-from distill.hashing import fingerprint
-from distill.leases import leased
-from distill.ledger import Ledger
+from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
-from distill.run_folder import claim_stage, remove
-from distill.stage import OnChange, Outcome, changed_message, run_stage
-from distill.tokenization import VERSION as TOKENIZATION
+from distill.run.folder import claim_stage, remove
+from distill.run.hashing import fingerprint
+from distill.run.markers import MARKER, is_finished, read_done
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, changed_message, run_stage
+from distill.runtime.leases import leased
 
 log = logging.getLogger("sentidistill.generation")
 

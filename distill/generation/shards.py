@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from distill.errors import RunError
-from distill.hashing import fingerprint, id_hash
-from distill.records import Prompt, arrow_schema, open_parquet
+from distill.run.hashing import fingerprint, id_hash
+from distill.run.records import Prompt, arrow_schema, open_parquet
 
 _HASH_BITS = 64
 _BATCH = 4096

@@ -13,7 +13,7 @@ from distill.config.schema import Teacher
 from distill.generation.journal import journalled
 from distill.generation.markers import Marker, read_markers
 from distill.generation.usage import Session, sessions, spent
-from distill.stage import MARKER
+from distill.run.stage import MARKER
 
 Stage = Literal["knowdist", "icldist"]
 STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from distill import reasoning
 from distill.errors import RunError
-from distill.reading import parse_answer
-from distill.records import Prompt, Response
+from distill.parsing import reasoning
+from distill.parsing.labels import parse_answer
+from distill.run.records import Prompt, Response
 
 EMPTY, TRUNCATED, OFF_LIST = "empty", "truncated", "off_list"
 BAD = "bad:"

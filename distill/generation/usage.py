@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from distill import devices
 from distill.config.schema import Teacher
 from distill.engines import devices_of_engine
 from distill.errors import InputError
-from distill.storage import read_json, write_json
+from distill.run.storage import read_json, write_json
+from distill.runtime import devices
 
 FOLDER = "usage"
 _WRITE_SECONDS = 5.0

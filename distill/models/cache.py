@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distill.storage import lock
+from distill.run.storage import lock
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

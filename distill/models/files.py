@@ -4,7 +4,7 @@ from pathlib import Path
 
 from distill.errors import InputError
 from distill.models.hub import PICKLED
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 _INDEX, _SINGLE, _ADAPTER = "model.safetensors.index.json", "model.safetensors", "adapter_config.json"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
-from distill.hashing import fingerprint
 from distill.models.files import weight_files
 from distill.resources import default_cache
-from distill.storage import write_text
+from distill.run.hashing import fingerprint
+from distill.run.storage import write_text
 
 _VERSION = 1
 _NAMED = 3

@@ -6,15 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.errors import InputError, RunError
-from distill.hashing import file_digest
 from distill.models.files import weight_files
 from distill.models.hub import PICKLED
 from distill.models.quiet import first_line, quiet_transformers
 from distill.models.vocabulary import refuse_misfit
 from distill.models.whole import load_whole
-from distill.storage import read_json
+from distill.run.hashing import file_digest
+from distill.run.storage import read_json
+from distill.runtime import devices
 
 # What decides a model's answers. README, training arguments and the like do not.
 _CONTENT = ("config.json", "generation_config.json", "*.safetensors", "tokenizer*", "*.jinja",
@@ -99,9 +99,9 @@ def load_model(folder: Path, dtype: str = "auto", device: str | None = None, att
                quantization: Any = None) -> Any:
     """Return a folder's causal language model in evaluation mode.
 
-    ``dtype`` is ``float32``, ``bfloat16``, ``float16`` or ``auto`` (:func:`distill.devices.choose_dtype`); ``device``
-    defaults to the GPU where there is one; ``attention`` is one of transformers' names;
-    ``quantization`` is a config of transformers for weights of fewer bits.
+    ``dtype`` is ``float32``, ``bfloat16``, ``float16`` or ``auto`` (:func:`distill.runtime.devices.choose_dtype`);
+    ``device`` defaults to the GPU where there is one; ``attention`` is one of transformers' names; ``quantization`` is
+    a config of transformers for weights of fewer bits.
 
     Raises:
         InputError: as :func:`distill.models.whole.load_whole`.

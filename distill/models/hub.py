@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from distill.errors import InputError
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 PICKLED = "pytorch_model.bin"
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]

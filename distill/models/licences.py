@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.config.yaml_text import parse_yaml
 from distill.errors import InputError
-from distill.storage import read_text
+from distill.run.storage import read_text
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from distill.hashing import file_digest
 from distill.models.hub import hub_folder
 from distill.models.resolve import BUILT_IN, is_hub_name, nearest_built_in, resolve_model
+from distill.run.hashing import file_digest
 
 # What decides how text becomes tokens, and where an answer ends.
 _CONTENT = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",

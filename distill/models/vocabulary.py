@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 _WORDS = ("the", "a", "is", "and", "of", "good", "bad", "great", "food", "film", "story", "happy", "positive",
           "не", "и", "хорошо", "плохо", "el", "la", "de", "bueno", "le", "et", "bon", "der", "und", "gut", "的", "不",

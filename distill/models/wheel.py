@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import InputError, RunError
-from distill.hashing import file_digest
 from distill.resources import default_cache
-from distill.storage import lock
+from distill.run.hashing import file_digest
+from distill.run.storage import lock
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 
-from distill.hashing import id_hash
 from distill.prompting.draft import Draft
 from distill.prompting.length import Limits, fit
-from distill.records import Drop, Prompt, arrow_schema
+from distill.run.hashing import id_hash
+from distill.run.records import Drop, Prompt, arrow_schema
 
 EXCERPT = 200
 

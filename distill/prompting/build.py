@@ -7,8 +7,6 @@ from typing import Any
 from distill.config.schema import Prompts
 from distill.config.sections.base import decisive
 from distill.errors import InputError
-from distill.hashing import file_digest, fingerprint
-from distill.ledger import Ledger
 from distill.prompting.files import FOLDER
 from distill.prompting.held_out import HeldOut
 from distill.prompting.length import Limits
@@ -16,8 +14,10 @@ from distill.prompting.library import prompt_files_digest
 from distill.prompting.making import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.prompting.natural_tasks import task_files
 from distill.resources import locate
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import changed_meanwhile
+from distill.run.hashing import file_digest, fingerprint
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, run_stage
+from distill.run.storage import changed_meanwhile
 
 VERSION = 4
 """Raised when prompts are built in another way, so that no prompts of the old way are reused."""

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from distill.hashing import fingerprint
+from distill.models.tokenization import encode_prompts
 from distill.prompting.bytelevel import bytes_a_byte, counts_add_up
 from distill.prompting.draft import Draft
-from distill.tokenization import encode_prompts
+from distill.run.hashing import fingerprint
 
 PromptFormat = Literal["raw", "chat", "mixed"]
 _MOST_REMEMBERED = 20_000
@@ -105,7 +105,7 @@ class Encoder:
 
 
 class TokenCounter:
-    """Counts prompts' tokens as :func:`distill.tokenization.encode_prompt` would.
+    """Counts prompts' tokens as :func:`distill.models.tokenization.encode_prompt` would.
 
     ``chat`` adds the chat template's own tokens; a prompt whose ends the template strips, or that begins with a new
     line, may have fewer. ``mixed`` counts the longer of the two forms.

@@ -10,7 +10,7 @@ from distill.errors import InputError
 from distill.prompting.labels import label_set, respell
 from distill.prompting.library import icldist_file
 from distill.resources import locate
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from distill.hashing import content_id, content_rank
-from distill.records import Prompt
+from distill.run.hashing import content_id, content_rank
+from distill.run.records import Prompt
 
 
 class Draft(NamedTuple):

@@ -14,7 +14,7 @@ _WORDS = struct.Struct("<21Q")  # one block of SHAKE128
 class Draws:
     """Random numbers that depend on nothing but their three arguments.
 
-    As :func:`distill.hashing.derived_rng`, whose generator takes longer to set up than a prompt takes to build.
+    As :func:`distill.run.hashing.derived_rng`, whose generator takes longer to set up than a prompt takes to build.
     """
 
     __slots__ = ("_key", "_next", "_turn")

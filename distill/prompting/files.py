@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.buckets import Buckets
-from distill.records import Family, Prompt, arrow_schema, read_records
-from distill.storage import atomic_path
+from distill.run.external_sort import Buckets
+from distill.run.records import Family, Prompt, arrow_schema, read_records
+from distill.run.storage import atomic_path
 
 FOLDER = "prompts"
 STAGE_OF: dict[Family, Literal["knowdist", "icldist"]] = {
@@ -27,7 +27,7 @@ def prompts_file(run: Path, stage: Literal["knowdist", "icldist"]) -> Path:
 
 
 def read_prompts(run: Path, stage: Literal["knowdist", "icldist"]) -> Iterator[Prompt]:
-    """Yield a training stage's prompts in the order of :func:`distill.hashing.id_hash` of their ids.
+    """Yield a training stage's prompts in the order of :func:`distill.run.hashing.id_hash` of their ids.
 
     That order is by chance: the first n are a random sample, the same every time.
 

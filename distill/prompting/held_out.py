@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from distill.corpus.decontaminate import BenchmarkIndex
-from distill.corpus.leaks import leaks
+from distill.corpus.decontamination.contamination import leaks
+from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.step import printable
 from distill.errors import InputError
-from distill.hashing import content_id
-from distill.ledger import Ledger
 from distill.prompting.demonstrations import Demonstration
 from distill.prompting.natural_tasks import ChosenTasks
-from distill.records import BenchmarkText, Drop
+from distill.run.hashing import content_id
+from distill.run.records import BenchmarkText, Drop
+from distill.run.row_counts import Ledger
 
 STEP = "prompts/held_out"
 

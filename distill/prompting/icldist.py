@@ -13,7 +13,7 @@ from distill.prompting.draws import Draws, Shares
 from distill.prompting.labels import LabelSet, label_set, python_list
 from distill.prompting.library import Task, icldist_file
 from distill.prompting.template import around, fill
-from distill.records import Text
+from distill.run.records import Text
 
 MINIMIZED = "mi"
 

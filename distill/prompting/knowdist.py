@@ -8,7 +8,7 @@ from distill.prompting.draft import Draft
 from distill.prompting.draws import Draws, Shares
 from distill.prompting.library import Entry, knowdist_file
 from distill.prompting.template import around
-from distill.records import Text
+from distill.run.records import Text
 
 BASIC = "basic"
 

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError
 
 from distill.config.schema import Section
 from distill.errors import InputError
-from distill.hashing import file_digest
 from distill.resources import shipped
+from distill.run.hashing import file_digest
 
 FILES = ("knowdist", "icldist", "general")
 

@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from distill.config.schema import Prompts
 from distill.errors import InputError
-from distill.ledger import Ledger
-from distill.pool import workers
 from distill.prompting.batch import Fitted, Fitter, Tally, TextBatches
 from distill.prompting.demonstrations import Demonstration, load_demonstrations
 from distill.prompting.draft import Draft
@@ -26,7 +24,9 @@ from distill.prompting.knowdist import KnowDistDrafts
 from distill.prompting.length import Limits
 from distill.prompting.natural_tasks import choose_tasks, general_drafts
 from distill.prompting.order import TextOrder
-from distill.records import Drop, RecordWriter
+from distill.run.records import Drop, RecordWriter
+from distill.run.row_counts import Ledger
+from distill.runtime.process_pool import workers
 
 DROPPED = "dropped.parquet"
 _ENOUGH_FOR_PROCESSES = 100_000  # prompts; starting processes takes as long as building so many

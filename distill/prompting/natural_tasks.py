@@ -12,13 +12,13 @@ from typing import Any
 
 from distill.config.schema import General
 from distill.errors import InputError
-from distill.hashing import content_id, content_rank, hash_order
 from distill.prompting.draft import Draft
 from distill.prompting.draws import Draws
 from distill.prompting.library import general_file
 from distill.prompting.template import fill
 from distill.resources import locate
-from distill.storage import read_json
+from distill.run.hashing import content_id, content_rank, hash_order
+from distill.run.storage import read_json
 
 STRATEGY = "td"
 """Task diversification, as Table 6 calls it."""

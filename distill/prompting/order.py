@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from distill.buckets import MOST_BUCKETS, Buckets, bucket_numbers
 from distill.errors import RunError
-from distill.records import open_parquet
+from distill.run.external_sort import MOST_BUCKETS, Buckets, bucket_numbers
+from distill.run.records import open_parquet
 
 _COLUMNS = ["id", "text"]
 _BATCH = 4096

@@ -4,9 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from distill.errors import RunError
-from distill.finished import is_finished, require_whole
 from distill.prompting.files import FOLDER, STAGE_OF, read_prompts
-from distill.records import Prompt
+from distill.run.markers import is_finished, require_whole
+from distill.run.records import Prompt
 
 Kind = tuple[str, str]
 

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from distill import devices
 from distill.config.schema import Train
 from distill.errors import InputError, RunError
 from distill.models import load_model
+from distill.runtime import devices
 
 
 def load_student(config: Train, folder: Path, attention: str) -> Any:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill import devices
 from distill.config.schema import StageTraining, Train
 from distill.errors import InputError
+from distill.runtime import devices
 
 if TYPE_CHECKING:
     from trl import SFTConfig

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.hashing import fingerprint
-from distill.run_folder import remove
-from distill.stage import OnChange, changed_message, changes
-from distill.storage import read_json, read_object, sync_folder, write_json
+from distill.run.folder import remove
+from distill.run.hashing import fingerprint
+from distill.run.stage import OnChange, changed_message, changes
+from distill.run.storage import read_json, read_object, sync_folder, write_json
 
 WHOLE = "whole.json"
 FOLDER = "checkpoints"

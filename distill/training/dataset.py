@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from distill.config.schema import Train
 from distill.errors import InputError
-from distill.hashing import derived_rng, hash_order
-from distill.records import Drop, SftRow, read_records, write_records
-from distill.storage import read_object, write_json
-from distill.tokenization import encode_pairs
+from distill.models.tokenization import encode_pairs
+from distill.run.hashing import derived_rng, hash_order
+from distill.run.records import Drop, SftRow, read_records, write_records
+from distill.run.storage import read_object, write_json
 
 IGNORED = -100
 TOO_LONG = "too_long"

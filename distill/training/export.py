@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.models.finite import refuse_to_save
 from distill.models.quiet import quiet_transformers
-from distill.tokenization import stop_token_ids
+from distill.models.tokenization import stop_token_ids
 
 _LAST = "config.json"  # without it a folder is no model
 

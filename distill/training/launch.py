@@ -17,12 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from distill import devices, forks, leases
 from distill.config.schema import Train
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError, ProcessDiedError, RunError
-from distill.fork_server import die_with
-from distill.storage import read_json, read_text, write_json
+from distill.run.storage import read_json, read_text, write_json
+from distill.runtime import devices, forks, leases
+from distill.runtime.forkserver import die_with
 from distill.training.arguments import batch_plan
 from distill.training.checkpoints import FOLDER
 

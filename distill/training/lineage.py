@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.finished import MARKER, is_finished, read_done
 from distill.models import model_fingerprint
-from distill.storage import read_object, write_json
+from distill.run.markers import MARKER, is_finished, read_done
+from distill.run.storage import read_object, write_json
 
 LINEAGE = "lineage.json"
 

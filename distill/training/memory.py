@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.config.schema import Train
 from distill.models import count_parameters
-from distill.storage import read_json
+from distill.run.storage import read_json
 
 _FLOAT32, _BFLOAT16, _ADAM = 4, 2, 8
 _NF4 = 0.55  # bytes a weight: 4 bits and what scales them

@@ -7,9 +7,9 @@ from typing import Any
 
 import psutil
 
-from distill import devices
 from distill.config.schema import Train
 from distill.errors import InputError
+from distill.runtime import devices
 from distill.training.arguments import BatchPlan
 from distill.training.dataset import Tokenized
 from distill.training.memory import Memory, Sharing, estimate

@@ -9,8 +9,8 @@ import traceback
 from pathlib import Path
 
 from distill.errors import InputError, RunError
-from distill.fork_server import die_with
-from distill.storage import json_text, read_json, write_text
+from distill.run.storage import json_text, read_json, write_text
+from distill.runtime.forkserver import die_with
 
 
 def main() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.schema import Train
-from distill.forks import refuse_foreign_job
-from distill.leases import leased
-from distill.ledger import Ledger
-from distill.process import call_in_process
-from distill.run_folder import remove
-from distill.stage import OnChange, Outcome, run_stage
-from distill.storage import write_json
-from distill.tokenization import VERSION as TOKENIZATION
+from distill.models.tokenization import VERSION as TOKENIZATION
+from distill.run.folder import remove
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, run_stage
+from distill.run.storage import write_json
+from distill.runtime.forks import refuse_foreign_job
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
 from distill.training.checkpoints import FOLDER, claim
 from distill.training.dataset import rows_of
 from distill.training.launch import check, cluster_of

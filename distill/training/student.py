@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill.config.schema import Student
-from distill.hashing import fingerprint
 from distill.models import depth_prune, model_fingerprint, resolve_model
-from distill.run_folder import check_mark, is_filled
-from distill.storage import read_json, write_json
+from distill.run.folder import check_mark, is_filled
+from distill.run.hashing import fingerprint
+from distill.run.storage import read_json, write_json
 
 _SOURCE = "pruned_from.json"
 

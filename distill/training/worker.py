@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import devices
 from distill.config.schema import StageTraining, Train
 from distill.errors import InputError, RunError
-from distill.offline import go_offline
-from distill.storage import read_json
+from distill.run.storage import read_json
+from distill.runtime import devices
+from distill.runtime.offline import go_offline
 from distill.training import checkpoints as saved
 from distill.training.dataset import Tokenized
 from distill.training.memory import Sharing

@@ -7,11 +7,11 @@ from typing import Any
 
 from distill.config.schema import Evaluate, OpenAIEngine, TeacherEngine
 from distill.engines import identity
-from distill.hashing import fingerprint
-from distill.leases import leased
-from distill.process import call_in_process
-from distill.run_folder import file_part
-from distill.storage import atomic_path
+from distill.run.folder import file_part
+from distill.run.hashing import fingerprint
+from distill.run.storage import atomic_path
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
 from sentibench.data import data_id
 from sentibench.registry import select_tasks
 from sentibench.runner import result_name

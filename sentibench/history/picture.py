@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.storage import atomic_path
+from distill.run.storage import atomic_path
 from sentibench.compare import load
 from sentibench.history.store import History
 from sentibench.report.pictures import STYLE, shown

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import InputError
-from distill.run_folder import file_part
-from distill.storage import atomic_path, read_json, write_json
+from distill.run.folder import file_part
+from distill.run.storage import atomic_path, read_json, write_json
 from sentibench.runner import manifest
 from sentibench.summary import load_model_results
 
@@ -54,7 +54,7 @@ class Accepted:
 
 
 class History:
-    """The folder of evaluations. Only one process may write to it at a time (:func:`distill.storage.run_lock`)."""
+    """The folder of evaluations. Only one process may write to it at a time (:func:`distill.run.storage.run_lock`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -7,7 +7,7 @@ from typing import Any
 from distill.config.schema import Config
 from distill.errors import RunError
 from distill.resources import PREFIX
-from distill.storage import write_json, write_text
+from distill.run.storage import write_json, write_text
 from sentibench.report.gather import RUN_STAGES, gather
 from sentibench.report.page import render_html, render_markdown
 from sentibench.report.view import WAY, View, build_view

@@ -6,12 +6,12 @@ from typing import Any
 import yaml
 
 from distill.config.schema import Config
+from distill.dataset.composition import composition
 from distill.errors import InputError
 from distill.models import ON_HUB
 from distill.models.licences import UNKNOWN, Licence, licence_of
-from distill.records import Drop, read_records
-from distill.sft.composition import composition
-from distill.storage import write_text
+from distill.run.records import Drop, read_records
+from distill.run.storage import write_text
 from distill.training.lineage import LINEAGE, lineage_of
 from distill.training.stages import MODELS, sources_of
 from sentibench.report.markdown import markdown_table

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill import reasoning
 from distill.errors import RunError
 from distill.generation.markers import read_responses
-from distill.heldout.stage import read_answers
-from distill.records import Prompt, SftRow, read_records
-from distill.storage import read_object
+from distill.parsing import reasoning
+from distill.run.records import Prompt, SftRow, read_records
+from distill.run.storage import read_object
+from distill.validation.stage import read_answers
 
 _EXAMPLES_A_KIND = 1
 _CONTRASTS = 4

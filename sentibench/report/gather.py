@@ -8,13 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill import __version__, devices
+from distill import __version__
 from distill.config.schema import Config
 from distill.errors import InputError
-from distill.finished import MARKER, is_finished, require_whole
-from distill.quality.stage import read_scores, wanted_parts
-from distill.stage import kept_changes
-from distill.storage import read_object
+from distill.run.markers import MARKER, is_finished, require_whole
+from distill.run.stage import kept_changes
+from distill.run.storage import read_object
+from distill.runtime import devices
+from distill.teacher_eval.stage import read_scores, wanted_parts
 from sentibench.made import making
 from sentibench.report.cases import case_study, contrasts, prompt_examples
 from sentibench.runner import result_name

@@ -28,7 +28,7 @@ LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
     "readable_label": ("answers in which a valid label can be read", _percent),
     "as_teacher": ("answers with the teacher's label", _percent),
 }
-"""What is measured on held-out label prompts (:func:`distill.heldout.worker.measure`)."""
+"""What is measured on held-out label prompts (:func:`distill.validation.worker.measure`)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def build_view(results: dict[str, Any]) -> View:
 RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",
          "benchmark_fragment": "a part of it", "benchmark_near": "a near copy",
          "benchmark_overlap": "most of its words"}
-"""What was found in the sources of a benchmark's text (:mod:`distill.corpus.decontaminate`)."""
+"""What was found in the sources of a benchmark's text (:mod:`distill.corpus.decontamination.decontaminate`)."""
 
 
 def _contamination(results: dict[str, Any]) -> list[dict[str, Any]]:

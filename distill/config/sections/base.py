@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from distill.address import Address
+from distill.config.address import Address
 from distill.secrets import has_secrets
 
 _UNWRITTEN = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes in names of files

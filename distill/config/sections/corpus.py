@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.address import Address, Place
+from distill.config.address import Address, Place
 from distill.config.sections.base import HubDataset, PathMark, Processes, Section, operational
 
 

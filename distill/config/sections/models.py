@@ -50,7 +50,7 @@ def _check_address(url: str) -> None:
 
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-"""Number formats of an engine; ``auto``: as :func:`distill.devices.choose_dtype` says, of the device that computes."""
+"""Number formats of an engine; ``auto``: as :func:`distill.runtime.devices.choose_dtype` says of the device."""
 
 
 class TransformersEngine(Section):

@@ -12,8 +12,8 @@ from distill.config.sections.encoder import RUN_FILE, SST5, EncoderConfig
 from distill.encoder.stage import RESULT, mean_and_deviation, model_folder, refuse_mixtures
 from distill.encoder.teacher import FOLDER
 from distill.errors import InputError, RunError
-from distill.finished import is_finished, require_whole
-from distill.storage import read_object, write_text
+from distill.run.markers import is_finished, require_whole
+from distill.run.storage import read_object, write_text
 from sentibench.report.encoder import pictures
 
 _COUNTS = {"train": 8544, "dev": 1101, "test": 2210}

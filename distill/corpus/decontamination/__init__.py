@@ -1,0 +1,1 @@
+"""Texts of the benchmark, found in whatever form they were prepared."""

@@ -1,0 +1,1 @@
+"""Of texts that are the same, or nearly, one stays."""

@@ -1,0 +1,49 @@
+"""Agreement between the teacher's answers: a label counts when most prompts about the same text give it.
+
+A small teacher answers the same question differently in another format, or after other demonstrations; what it
+says most of the time is right more often than what it says once. Ours; the paper trains on every answer.
+"""
+
+from collections import Counter, defaultdict
+
+from distill.config.sections.filters import AgreementFilter
+from distill.prompting.labels import meaning
+from distill.run.records import Prompt
+
+REASON = "disagrees"
+
+
+def asks_one_label(prompt: Prompt) -> bool:
+    """Return whether an answer to the prompt can agree with others: one label of a closed list."""
+    return prompt.family == "icldist" and bool(prompt.labels) and not prompt.multi_label
+
+
+class Votes:
+    """What the prompts about each text say of one task. Of a prompt, only its id and its label are held."""
+
+    def __init__(self, config: AgreementFilter) -> None:
+        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``fewest`` of them."""
+        self._config = config
+        self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+
+    def add(self, prompt: Prompt, label: str | None) -> None:
+        """Take in a prompt that asks for one label, and the answer to it as the prompt spells it.
+
+        '+1', 'POS', 'good' and 'positive' are one label. A prompt without one (its answer was dropped, or is off
+        its list) votes for nothing, but counts.
+        """
+        said = meaning(label, prompt.labels) if label is not None else ""
+        self._groups[prompt.text_id, prompt.kind.partition("/")[0]].append((prompt.id, said))
+
+    def objections(self) -> dict[str, str]:
+        """Return the ids of the answers that too few of the prompts about the same text and task give, with details."""
+        found: dict[str, str] = {}
+        for group in self._groups.values():
+            votes = Counter(label for _, label in group)
+            for key, label in group:
+                if label and not self._enough(votes[label], len(group)):
+                    found[key] = f"{label}: {votes[label]} of {len(group)} prompts on this text"
+        return found
+
+    def _enough(self, votes: int, prompts: int) -> bool:
+        return votes >= self._config.fewest and (votes > self._config.share * prompts or votes == prompts)

@@ -1,0 +1,200 @@
+"""The stage ``sft``: prompts and responses in; training rows and a list of everything dropped out."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Filters, Train
+from distill.dataset import agreement
+from distill.dataset.filters import Filter, completion_of, filters_of, first_finding
+from distill.dataset.join import joined
+from distill.errors import InputError
+from distill.generation.markers import read_markers, responses_digest
+from distill.models import load_tokenizer
+from distill.models.tokenization import encode_pairs
+from distill.parsing import reasoning
+from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import parse_answer
+from distill.run.hashing import file_digest
+from distill.run.records import Drop, Prompt, RecordWriter, Response, SftRow
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, run_stage
+
+STAGES = ("knowdist", "icldist")
+FOLDER = "sft"
+DROPPED = "dropped.parquet"
+VERSION = 4
+"""Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
+TOO_LONG = "too_long_student"
+_CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
+_TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
+_EXCERPT = 300
+_CHUNK = 1000
+
+
+@dataclass
+class _Account:
+    """What became of one stage's prompts."""
+
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_by_kind: dict[str, Counter[str]] = field(default_factory=dict)
+    completion_tokens: int = 0
+    reasoned: int = 0
+
+    def drop(self, kind: str, reason: str) -> None:
+        self.dropped[reason] += 1
+        self.dropped_by_kind.setdefault(kind, Counter())[reason] += 1
+
+
+def build_sft(
+    filters: Filters,
+    train: Train,
+    tokenizer_folder: Path,
+    run: Path,
+    upstream: Mapping[str, str],
+    on_change: OnChange = "stop",
+) -> Outcome:
+    """Filter the teacher's answers and write the training rows of both stages into ``run/sft``.
+
+    Of ``train`` only ``max_length`` and ``prompt_format`` matter here: a row longer than ``max_length``
+    tokens of the student (prompt, answer, end token; in ``mixed`` the longer of both forms) is dropped as
+    ``too_long_student``, because the trainer would drop or cut it silently. ``tokenizer_folder`` is the
+    student's; ``upstream`` holds the fingerprints of the stages whose files are read. The responses themselves
+    decide, too: where failed prompts were asked again, the rows are made anew.
+
+    Rows stand in the order of the prompts, under their ids. The accounts ``sft/knowdist`` and ``sft/icldist`` count
+    prompts; what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
+    drops by reason, by kind, from how many answers reasoning was taken off, and the mean number of completion tokens,
+    end token included.
+
+    Raises:
+        InputError: prompts were asked but no answer is left to train on; or the tokenizer does not load, or
+            has no chat template where ``prompt_format`` needs one.
+        RunError: a prompt has no response record, or a response no prompt.
+    """
+    inputs = {
+        "version": VERSION, "reader": READER, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
+        "responses": {stage: responses_of(run, stage) for stage in STAGES},
+        "max_length": train.max_length, "prompt_format": train.prompt_format,
+        "tokenizer": _tokenizer_digests(tokenizer_folder),
+    }
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        tokenizer = load_tokenizer(tokenizer_folder)
+        if train.prompt_format != "raw" and not tokenizer.chat_template:
+            raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
+                             f"{tokenizer_folder} has no chat template. Set it to 'raw', or choose another student.")
+        with RecordWriter(folder / DROPPED, Drop) as drops:
+            accounts = {stage: _sort_answers(run, stage, filters, train, tokenizer, folder, drops) for stage in STAGES}
+        for stage, account in accounts.items():
+            _refuse_nothing_left(folder, stage, account)
+        return [_ledger(stage, account) for stage, account in accounts.items()], _details(accounts)
+
+    return run_stage(run / FOLDER, inputs, work, on_change)
+
+
+def responses_of(run: Path, stage: str) -> str:
+    """Return a digest of the responses that a stage of a run has so far."""
+    return responses_digest(read_markers(run / stage / "responses").values())
+
+
+def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any, folder: Path,
+                  drops: RecordWriter) -> _Account:
+    account, active = _Account(), filters_of(filters)
+    objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
+    with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:
+        for some in _chunks(joined(run, stage)):
+            account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
+            verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
+            verdicts |= {prompt_id: (agreement.REASON, objections[prompt_id]) for prompt_id, (reason, _) in
+                         verdicts.items() if not reason and prompt_id in objections}
+            good = {prompt.id: (prompt.prompt, completion_of(prompt, response)) for prompt, response in some
+                    if not verdicts[prompt.id][0]}
+            lengths = dict(zip(good, lengths_of(tokenizer, list(good.values()), train.prompt_format), strict=True))
+            for prompt, response in some:
+                reason, detail = verdicts[prompt.id]
+                if not reason:
+                    n_total, n_completion = lengths[prompt.id]
+                    if n_total <= train.max_length:
+                        rows.write(SftRow(prompt.id, prompt.family, prompt.kind, *good[prompt.id]))
+                        account.kept[prompt.kind] += 1
+                        account.completion_tokens += n_completion
+                        continue
+                    reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
+                drops.write(Drop(prompt.id, f"sft/{stage}", reason, detail, response.output[:_EXCERPT]))
+                account.drop(prompt.kind, reason)
+    return account
+
+
+def _chunks(pairs: Iterator[tuple[Prompt, Response]]) -> Iterator[list[tuple[Prompt, Response]]]:
+    """Yield the pairs some at a time: a tokenizer is many times faster with several texts than with one."""
+    while some := list(itertools.islice(pairs, _CHUNK)):
+        yield some
+
+
+def verdict(active: list[Filter], prompt: Prompt, response: Response) -> tuple[str, str]:
+    """Return (reason, detail) for which an answer by itself is not trained on; two empty strings for none.
+
+    What a teacher thought before it answered is no part of its answer (:mod:`distill.parsing.reasoning`).
+    """
+    if response.failure:
+        return f"teacher_failed:{response.failure}", response.finish_reason
+    said = reasoning.split(response.output)
+    if said.cut_off:
+        return reasoning.TRUNCATED, f"cut off after {response.n_output_tokens} tokens, before it answered"
+    return first_finding(active, prompt, replace(response, output=said.answer)) or ("", "")
+
+
+def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]) -> dict[str, str]:
+    """Return the answers of a stage that too few others on the same text agree with; what is dropped votes for none."""
+    votes = agreement.Votes(filters.agreement)
+    for prompt, response in joined(run, stage):
+        if agreement.asks_one_label(prompt):
+            dropped, _ = verdict(active, prompt, response)
+            votes.add(prompt, None if dropped else parse_answer(response.output, prompt.labels, multi_label=False))
+    return votes.objections()
+
+
+def lengths_of(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str) -> list[tuple[int, int]]:
+    """Return the tokens of each prompt and completion together, and of the completion; the longest of the forms."""
+    forms = [[(len(prompt) + len(completion), len(completion)) for prompt, completion in
+              encode_pairs(tokenizer, pairs, chat)] for chat in _CHAT_FORMS[prompt_format]]
+    return [(max(total for total, _ in one), max(count for _, count in one)) for one in zip(*forms, strict=True)]
+
+
+def _ledger(stage: str, account: _Account) -> Ledger:
+    n_out = account.kept.total()
+    return Ledger(f"sft/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out, dropped=account.dropped)
+
+
+def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:
+    if account.kept or not account.dropped:
+        return
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in account.dropped.most_common())
+    raise InputError(
+        f"None of the teacher's {account.dropped.total()} answers of stage {stage} is left to train on ({reasons}). "
+        f"They are listed in {folder / DROPPED}; 'distill show RUN --rejected' shows some. Use a more capable teacher, "
+        "raise its max_tokens (truncated, truncated_reasoning) or train.max_length (too_long_student), or switch "
+        "single filters off under 'filters'.")
+
+
+def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
+    return {
+        "reasoning_taken_off": {stage: account.reasoned for stage, account in accounts.items()},
+        "kept_by_kind": {stage: dict(sorted(account.kept.items())) for stage, account in accounts.items()},
+        "dropped_by_kind": {stage: {kind: dict(sorted(reasons.items()))
+                                    for kind, reasons in sorted(account.dropped_by_kind.items())}
+                            for stage, account in accounts.items()},
+        "mean_completion_tokens": {
+            stage: round(account.completion_tokens / account.kept.total(), 1) if account.kept else 0.0
+            for stage, account in accounts.items()},
+    }
+
+
+def _tokenizer_digests(folder: Path) -> dict[str, str]:
+    files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
+    return {path.name: file_digest(path) for path in sorted(files)}

@@ -1,0 +1,43 @@
+"""Whether there is a whole answer at all, and of the form that was asked for."""
+
+from distill.dataset.filters.base import has_closed_labels
+from distill.parsing.labels import answer_is_closed, parse_answer
+from distill.run.records import Prompt, Response
+
+
+class Empty:
+    """Answers without a visible character."""
+
+    reason = "empty"
+
+    def finding(self, prompt: Prompt, response: Response) -> str | None:
+        """See :class:`distill.dataset.filters.base.Filter`."""
+        return None if response.output.strip() else "no text"
+
+
+class Truncated:
+    """Answers cut off by ``max_tokens``; a label that was complete before the cut is not one of them."""
+
+    reason = "truncated"
+
+    def finding(self, prompt: Prompt, response: Response) -> str | None:
+        """See :class:`distill.dataset.filters.base.Filter`."""
+        if response.finish_reason != "length":
+            return None
+        if has_closed_labels(prompt) and answer_is_closed(response.output, prompt.multi_label):
+            return None
+        return f"cut off after {response.n_output_tokens} tokens"
+
+
+class OffList:
+    """ICLDist answers that are no label, or no list of labels, of their prompt."""
+
+    reason = "off_list"
+
+    def finding(self, prompt: Prompt, response: Response) -> str | None:
+        """See :class:`distill.dataset.filters.base.Filter`."""
+        if not has_closed_labels(prompt):
+            return None
+        if parse_answer(response.output, prompt.labels, prompt.multi_label) is not None:
+            return None
+        return ("no list of labels of" if prompt.multi_label else "no label of") + f" {prompt.labels}"[:200]

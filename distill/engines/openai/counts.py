@@ -1,0 +1,66 @@
+"""How many tokens an answer took: as the server says, and reckoned here where it says nothing that can be."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.engines.base import Request
+from distill.engines.openai.wire import Answer
+from distill.models.tokenization import encode_prompt
+
+_BYTES_A_TOKEN = 3
+"""Without a tokenizer: rather too few, so that tokens are rather overcounted (English has about 4, Chinese 3 to 5)."""
+
+log = logging.getLogger("sentidistill.engines")
+
+
+@dataclass(frozen=True)
+class Used:
+    """Tokens of a prompt and its answer, and whether any of them were ``estimated``."""
+
+    n_prompt_tokens: int
+    n_output_tokens: int
+    n_cached_tokens: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: "Used") -> "Used":
+        """Return what two requests took together."""
+        return Used(self.n_prompt_tokens + other.n_prompt_tokens, self.n_output_tokens + other.n_output_tokens,
+                    self.n_cached_tokens + other.n_cached_tokens, self.estimated or other.estimated)
+
+
+class Counts:
+    """Counts with a tokenizer, where there is one. ``lock`` is held while the tokenizer works."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """``tokenizer``: None where there is none."""
+        self._tokenizer = tokenizer
+        self.lock = threading.Lock()
+        self._said = False
+
+    def used(self, request: Request, ids: Sequence[int] | None, answer: Answer) -> Used:
+        """Return what a request took. ``ids``: the prompt's tokens, where it was sent as such."""
+        prompt, output = answer.n_prompt_tokens, answer.n_output_tokens
+        if prompt is None and ids is not None:
+            prompt = len(ids)
+        if prompt is not None and output is not None:
+            return Used(prompt, output, answer.n_cached_tokens)
+        if not self._said:
+            self._said = True
+            log.warning("An endpoint does not say, or not plausibly, how many tokens an answer took ('usage'). They "
+                        "are reckoned here, %s, and what counts them says so.", "with the tokenizer" if self._tokenizer
+                        else f"at {_BYTES_A_TOKEN} bytes a token, as no tokenizer is named")
+        if prompt is None:
+            prompt = self._count(request.prompt, chat=request.chat)
+        if output is None:
+            output = self._count(answer.text) if answer.text else 0
+        return Used(prompt, output, answer.n_cached_tokens, estimated=True)
+
+    def _count(self, text: str, *, chat: bool = False) -> int:
+        if self._tokenizer is None:
+            return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
+        chat = chat and bool(self._tokenizer.chat_template)  # else the server has one, of which nothing is known here
+        with self.lock:
+            return len(encode_prompt(self._tokenizer, text.encode("utf-8", "replace").decode(), chat))

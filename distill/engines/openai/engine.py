@@ -1,0 +1,254 @@
+"""Models behind servers that speak OpenAI's protocol (``vllm serve`` and others): answers, no label scores."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from distill.config import schema
+from distill.engines.base import Done, LabelScores, Output, Request, Sampling, in_order
+from distill.engines.encoding import answer_end_ids, encode_request, failed_output
+from distill.engines.lines import line_end
+from distill.engines.openai.backoff import Pace
+from distill.engines.openai.client import Client
+from distill.engines.openai.counts import Counts
+from distill.engines.openai.descriptors import allow_connections
+from distill.engines.openai.endpoint import Endpoint
+from distill.engines.openai.faults import Fault, Refused
+from distill.engines.openai.key import Key
+from distill.engines.openai.messages import Dialect
+from distill.engines.openai.pool import Pool
+from distill.engines.openai.quarantine import ENOUGH, Doubt
+from distill.engines.openai.wire import Answer, listed, read_answer
+from distill.errors import InputError, RunError
+from distill.models import load_tokenizer
+from distill.models.tokenization import encode_prompt
+from distill.models.tokenizer import tokenizer_folder
+
+T = TypeVar("T")
+_SIGN_SECONDS = 1.0
+_NO_LIMIT = 1 << 62
+
+
+class OpenAIEngine:
+    """See :class:`distill.engines.base.Engine`. Requests run in an event loop in a thread of its own."""
+
+    def __init__(self, config: schema.OpenAIEngine, pace: Pace = Pace()) -> None:  # noqa: B008
+        """Ask the endpoints whether they have the model, and wait a while for the first that answers.
+
+        Raises:
+            InputError: an address, the key, the name of the model or the tokenizer is wrong.
+            ProcessDiedError: no endpoint answers.
+        """
+        self.name = "openai"
+        if config.model is None:
+            raise InputError("The engine 'openai' does not know what to ask for. Set its 'model' to the name under "
+                             "which the model is served.")
+        self._model, self._key = config.model, Key(config.api_key_variable)
+        self._tokenizer, end_ids = _tokenizer(config)
+        self._sends_tokens = config.send_tokens and self._tokenizer is not None
+        self._pool = Pool([Endpoint(Client(url, self._key, config.timeout, config.concurrency), self._model,
+                                    config.concurrency) for url in config.base_urls], config.patience, pace)
+        allow_connections(self._pool.capacity)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self._pool.open())
+        except BaseException:
+            self.close()
+            raise
+        entries = self._pool.entries()
+        self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
+        self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else ())
+        limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
+        self.max_model_len: int | None = min((limit for limit in limits if limit), default=None)
+        """Tokens of prompt and answer together, as the config or the servers say; None where neither does."""
+        self._doubt = Doubt()
+        self._counts = Counts(self._tokenizer)
+
+    def answer(self, requests: Iterable[Request], done: Done) -> None:
+        """Answer a stream of requests; see :class:`distill.engines.base.Engine`.
+
+        Raises:
+            InputError: no prompt is answered with these settings; or the address, the key or the model is wrong.
+            ProcessDiedError: no endpoint could be asked for longer than the patience.
+        """
+        stream, more = iter(requests), True
+        ended: queue.SimpleQueue[Future[Output]] = queue.SimpleQueue()
+        running: set[Future[Output]] = set()
+        try:
+            while more or running:
+                while more and len(running) < self._pool.capacity:
+                    request = next(stream, None)
+                    if request is None:
+                        more = False
+                    elif isinstance(work := self._prepared(request), Output):
+                        done([work])
+                    else:
+                        running.add(future := asyncio.run_coroutine_threadsafe(work, self._loop))
+                        future.add_done_callback(ended.put)
+                outputs, failure = [], None
+                for future in _ended(ended) if running else ():
+                    running.discard(future)
+                    try:
+                        outputs.append(future.result())
+                    except (InputError, RunError) as error:
+                        failure = error
+                done(self._doubt.certain(outputs))  # of none, too: a sign of life
+                if failure:
+                    raise failure
+                if len(self._doubt.held) >= ENOUGH or (self._doubt.held and not (more or running)):
+                    self._settle_doubt(done)
+        finally:
+            for future in running:
+                future.cancel()
+
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
+        """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
+        return in_order(self, requests, done)
+
+    def score_labels(
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
+    ) -> list[LabelScores]:
+        """Not to be had: the protocol shows the likeliest tokens only, which need not be the labels.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("An endpoint does not show the scores of labels. Set evaluate.classify to generate, which "
+                         "lets the model write its label.")
+
+    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
+        """Return the number of tokens each prompt takes, chat template included where ``chat``.
+
+        Raises:
+            InputError: the config names no tokenizer; the protocol has none.
+        """
+        if self._tokenizer is None:
+            raise InputError("An endpoint does not count tokens. Set the engine's 'tokenizer' to a model with the same "
+                             "one, by its name or folder.")
+        return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
+
+    def see_that_tokens_are_counted(self, sampling: Sampling, chat: bool) -> None:
+        """Ask a word, and see that the tokens it takes can be told, where a budget depends on them.
+
+        Raises:
+            InputError: neither does the server tell them, nor is a tokenizer named.
+        """
+        if self._tokenizer is not None:
+            return
+        few = replace(sampling, max_tokens=min(16, sampling.max_tokens))
+        output = self.generate([Request("probe", "Hello", few, chat=chat)])[0]
+        if output.counts_estimated:
+            raise InputError("The endpoint does not say how many tokens an answer takes ('usage'), and no tokenizer is "
+                             "named that could tell, so that teacher.budget.max_cost could not be kept. Set the "
+                             "engine's 'tokenizer' to a model with the same one, or teacher.budget.max_cost to null.")
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._loop.is_closed():
+            return
+        self._run(self._pool.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _settle_doubt(self, done: Done) -> None:
+        """Ask a harmless prompt as the last one that failed was asked, and tell the failures if it is answered.
+
+        Raises:
+            InputError: it is not.
+        """
+        assert self._doubt.request
+        work = self._prepared(replace(self._doubt.request, prompt="Hello"))
+        if not isinstance(work, Output):
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            while not wait([future], _SIGN_SECONDS).done:
+                done([])
+            work = future.result()
+        if work.error:
+            raise self._doubt.error()
+        done(self._doubt.release())
+
+    def _prepared(self, request: Request) -> Output | Coroutine[Any, Any, Output]:
+        """Return the work that a request is, or the output of one that cannot be asked."""
+        if (request.choices or request.pattern) and self._others:
+            raise InputError("Only 'vllm serve' can be told what an answer may look like; these endpoints are served "
+                             f"by {listed(self._others)}. Set structured to false, or serve the model with vLLM.")
+        if self._sends_tokens:
+            with self._counts.lock:
+                encoded = encode_request(
+                    self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
+            if encoded.error:
+                return failed_output(request, encoded)
+            return self._answer(request, encoded.ids, encoded.opening)
+        try:
+            request.prompt.encode()
+        except UnicodeEncodeError:
+            return Output(request.id, "", "error", 0, 0, "not_encodable")
+        return self._answer(request, None) if request.prompt else Output(request.id, "", "error", 0, 0, "empty_prompt")
+
+    async def _answer(self, request: Request, ids: list[int] | None, opening: str = "") -> Output:
+        failed = Output(request.id, "", "error", len(ids or ()), 0)
+        try:
+            answer = await self._ask(request, ids, request.sampling.first_line)
+            used = self._counts.used(request, ids, answer)
+            if request.sampling.first_line and self._may_go_on(answer, opening):
+                answer = await self._ask(request, ids, with_line=False)
+                used += self._counts.used(request, ids, answer)
+        except (Refused, Fault) as error:
+            if error.reason not in ("prompt_too_long", "content_filter"):
+                self._doubt.because(request, str(error))
+            return replace(failed, error=error.reason)
+        text, reason = opening + self._key.hidden_in_answer(answer.text), answer.finish_reason
+        counts = {"n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,
+                  "n_cached_tokens": used.n_cached_tokens, "counts_estimated": used.estimated}
+        if reason == "content_filter":
+            return replace(failed, error=reason, **counts)
+        if not reason:  # the server does not say why it ended
+            reason = "length" if used.n_output_tokens >= request.sampling.max_tokens else "stop"
+        if request.sampling.first_line and (end := line_end(text)) is not None:
+            text, reason = text[:end], "stop"
+        if reason == "length":  # a character of several tokens, cut in the middle
+            text = text.rstrip("\ufffd")
+        return Output(request.id, text, reason, **counts)
+
+    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool) -> Answer:
+        path, body = self._dialect.body(request, ids, with_line)
+        return await self._pool.ask(path, body, read_answer)
+
+    def _may_go_on(self, answer: Answer, opening: str) -> bool:
+        """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""
+        at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
+        return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{opening}{answer.text}\n") is None
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _tokenizer(config: schema.OpenAIEngine) -> tuple[Any, tuple[int, ...]]:
+    """Return the tokenizer that the config names, and the tokens that end an answer; None where it names none."""
+    if config.tokenizer is None:
+        return None, ()
+    try:
+        folder = tokenizer_folder(config.tokenizer.name, config.tokenizer.revision)
+        tokenizer = load_tokenizer(folder)
+    except InputError as error:
+        raise InputError(f"{error} (It is the tokenizer of the engine 'openai' that is missing: set its 'tokenizer' to "
+                         "a model with the same one, or to null to do without.)") from error
+    return tokenizer, tuple(answer_end_ids(tokenizer, folder))
+
+
+def _ended(waiting: "queue.SimpleQueue[Future[Output]]") -> list[Future[Output]]:
+    """Return what has ended; nothing, where nothing ends within a second."""
+    found: list[Future[Output]] = []
+    with contextlib.suppress(queue.Empty):
+        found.append(waiting.get(timeout=_SIGN_SECONDS))
+        while True:
+            found.append(waiting.get_nowait())
+    return found

@@ -1,0 +1,43 @@
+"""A request as an endpoint gets it; what comes back is read in :mod:`distill.engines.openai.wire`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from distill.engines.base import Request
+
+# What the model's folder may set on the server's side, and no other engine obeys.
+_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What the servers are called and understand. ``end_ids``: tokens that end an answer (vLLM only)."""
+
+    model: str
+    is_vllm: bool
+    end_ids: tuple[int, ...] = ()
+
+    def body(self, request: Request, ids: list[int] | None, with_line: bool) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body for a request: as token ids where there are any, else as text.
+
+        ``with_line``: the answer ends at the first newline.
+        """
+        sampling = request.sampling
+        stop = [*sampling.stop, *(["\n"] if with_line else [])]
+        body: dict[str, Any] = {
+            "model": self.model, "max_tokens": sampling.max_tokens, "temperature": sampling.temperature,
+            "top_p": sampling.top_p, **({"stop": stop} if stop else {}),
+            **({"seed": request.seed} if sampling.temperature > 0 else {})}
+        if self.is_vllm:
+            if sampling.repetition_penalty is not None:  # else the server's own counts
+                body["repetition_penalty"] = sampling.repetition_penalty
+            body |= _PLAIN_SAMPLING | ({"stop_token_ids": list(self.end_ids)} if self.end_ids else {})
+            if request.choices:
+                body["structured_outputs"] = {"choice": list(request.choices)}
+            elif request.pattern:
+                body["structured_outputs"] = {"regex": request.pattern}
+        if ids is not None:
+            return "/completions", body | {"prompt": ids}
+        if request.chat:
+            return "/chat/completions", body | {"messages": [{"role": "user", "content": request.prompt}]}
+        return "/completions", body | {"prompt": request.prompt}

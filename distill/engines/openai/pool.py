@@ -1,0 +1,118 @@
+"""Several endpoints with the same model: each request to the one with most room, and elsewhere when that one fails."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from distill.engines.openai.backoff import Pace
+from distill.engines.openai.endpoint import Endpoint
+from distill.engines.openai.faults import Fault, Refused
+from distill.engines.openai.watch import Watch
+from distill.engines.openai.wire import Served
+
+T = TypeVar("T")
+
+TRIES = 6
+"""Failures after which a request is what is at fault if the endpoint is well; after three times as many, anyway."""
+_COUNTS = {"unreachable": 0.0, "busy": 0.1}  # what failures count that tell little of the request; others 1
+
+
+class Pool:
+    """Endpoints that stand in for each other. It has an event loop of its own."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Pace) -> None:
+        """``patience``: seconds without any endpoint to ask after which the work ends."""
+        self.endpoints, self._pace = endpoints, pace
+        self._room = asyncio.Condition()
+        self._watch = Watch(endpoints, patience, pace, self._wake)
+
+    @property
+    def capacity(self) -> int:
+        """Return how many requests all endpoints together take at once."""
+        return sum(endpoint.concurrency for endpoint in self.endpoints)
+
+    def entries(self) -> list[Served]:
+        """Return what each endpoint says of the model, where it has said anything."""
+        return [endpoint.models[endpoint.model] for endpoint in self.endpoints
+                if endpoint.models and endpoint.model in endpoint.models]
+
+    async def open(self) -> None:
+        """Wait until an endpoint answers that it has the model. Raises as :meth:`Watch.open`."""
+        await self._watch.open()
+
+    async def close(self) -> None:
+        """End all that runs in this loop, which is the pool's own, and close the connections."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for endpoint in self.endpoints:
+            await endpoint.client.close()
+
+    async def ask(self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what ``read`` makes of an endpoint's answer; ``read`` raises Fault for one it cannot read.
+
+        Raises:
+            Refused: the endpoint does not want this request.
+            Fault: the request fails again and again, though the endpoints are well.
+            InputError: an address, the key or the model is wrong.
+            ProcessDiedError: no endpoint was there for longer than the patience.
+        """
+        failures, failed = 0.0, None
+        self._watch.asking += 1
+        try:
+            while True:
+                endpoint = await self._take(failed)
+                try:
+                    return await self._ask(endpoint, path, body, read)
+                except Fault as fault:
+                    failed = endpoint
+                    failures += _COUNTS.get(fault.reason, 1.0)
+                    if failures >= 3 * TRIES or (failures >= TRIES and not await endpoint.problem(path)):
+                        raise
+                    pause = 0.0 if fault.reason in _COUNTS else self._pace.after(failures)
+                finally:
+                    await self._leave(endpoint)
+                await asyncio.sleep(pause)
+        finally:
+            self._watch.asking -= 1
+
+    async def _ask(self, endpoint: Endpoint, path: str, body: Mapping[str, Any],
+                   read: Callable[[dict[str, Any]], T]) -> T:
+        sent = asyncio.get_running_loop().time()
+        endpoint.path = path
+        try:
+            found = read(await endpoint.run(endpoint.client.post(path, body)))
+        except Refused:
+            self._watch.heard(endpoint)
+            raise
+        except Fault as fault:
+            self._watch.failed(endpoint, fault, sent)
+            raise
+        self._watch.heard(endpoint)
+        return found
+
+    async def _take(self, failed: Endpoint | None) -> Endpoint:
+        """Wait for a free slot of the endpoint with most of them, if possible not of the one that failed."""
+        loop = asyncio.get_running_loop()
+        async with self._room:
+            while True:
+                if self._watch.end:
+                    raise self._watch.end
+                free = [endpoint for endpoint in self.endpoints if endpoint.free(loop.time()) > 0]
+                if free:
+                    best = max(free, key=lambda e: (e is not failed, e.free(loop.time())))
+                    if not best.taken:
+                        best.heard = loop.time()
+                    best.taken += 1
+                    return best
+                await self._room.wait()
+
+    async def _leave(self, endpoint: Endpoint) -> None:
+        endpoint.taken -= 1
+        async with self._room:
+            self._room.notify()
+
+    async def _wake(self) -> None:
+        async with self._room:
+            self._room.notify_all()

@@ -1,0 +1,165 @@
+"""Looking after endpoints: which are well, which are put aside, and when there is no hope left."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from distill.engines.openai.backoff import Pace
+from distill.engines.openai.endpoint import Endpoint
+from distill.engines.openai.faults import Fault
+from distill.errors import InputError, ProcessDiedError
+
+_IN_SUCCESSION = 3  # failures of an endpoint after which its health is asked for
+
+log = logging.getLogger("sentidistill.engines")
+
+
+class Watch:
+    """A circuit breaker for each endpoint: one that fails again and again is asked nothing until its health is good.
+
+    ``end`` is what ended the work for good: no endpoint for longer than the patience, or a key that was taken back.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Pace,
+                 wake: Callable[[], Awaitable[None]]) -> None:
+        """``patience``: seconds without any endpoint to ask; ``wake`` is called when something is worth a look."""
+        self._endpoints, self._patience, self._pace, self._wake = endpoints, patience, pace, wake
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._without_since: float | None = None
+        self._last = "nothing was said"
+        self.end: Exception | None = None
+        self.asking = 0
+        """Requests that are on their way, or wait for an endpoint."""
+
+    async def open(self) -> None:
+        """Wait until an endpoint answers that it has the model; say which do not.
+
+        Raises:
+            InputError: an address or the key is wrong, or an endpoint has other models only.
+            ProcessDiedError: none answers.
+        """
+        loop = asyncio.get_running_loop()
+        limit, failures = loop.time() + min(self._pace.start, self._patience), 0
+        while True:
+            answers = await asyncio.gather(*(endpoint.problem() for endpoint in self._endpoints))
+            problems = dict(zip(self._endpoints, answers, strict=True))
+            if wrong := [f"{e.url}: {said}" for e, said in problems.items() if e.models and e.model not in e.models]:
+                raise InputError(f"Not every endpoint serves the model ({'; '.join(wrong)}). Set the engine's 'model' "
+                                 "to the name it has there, or serve it under this one (vllm serve: "
+                                 "--served-model-name).")
+            if not all(problems.values()):
+                break
+            said = "; ".join(f"{e.url}: {problem}" for e, problem in problems.items())
+            if loop.time() >= limit:
+                raise ProcessDiedError(f"No endpoint answers ({said}). Start the servers, or mend base_urls; then run "
+                                       "the same command again.")
+            if failures == 0:
+                log.warning("Waiting up to %.0f seconds for an endpoint (%s).", limit - loop.time(), said)
+            failures += 1
+            await asyncio.sleep(min(self._pace.after(failures), max(0.0, limit - loop.time())))
+        for endpoint, problem in problems.items():
+            if problem:
+                self._put_aside(endpoint, problem)
+        self._start(self._look())
+
+    def heard(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint has answered."""
+        endpoint.faults = endpoint.pauses = 0
+        endpoint.heard = asyncio.get_running_loop().time()
+        self._without_since = None
+
+    def failed(self, endpoint: Endpoint, fault: Fault, sent: float) -> None:
+        """Note that a request, ``sent`` at that time, has failed."""
+        self._last = f"{endpoint.url}: {fault}"
+        now = asyncio.get_running_loop().time()
+        if fault.reason != "timeout":
+            endpoint.heard = now
+        if fault.reason == "busy":
+            if sent >= endpoint.busy_until:  # those that were on their way already tell nothing new
+                endpoint.pauses += 1
+            pause = self._pace.after(endpoint.pauses) if fault.wait is None else fault.wait
+            endpoint.busy_until = max(endpoint.busy_until, now + pause)
+            return
+        endpoint.faults += 1
+        if endpoint.faults >= _IN_SUCCESSION and not endpoint.away:
+            endpoint.away = True
+            self._start(self._examine(endpoint))
+
+    async def _examine(self, endpoint: Endpoint) -> None:
+        """Ask for an endpoint's health while nothing is sent to it, and put it aside if that is not good."""
+        problem = await endpoint.problem(endpoint.path)
+        if problem:
+            self._put_aside(endpoint, problem)
+        else:
+            await self._take_back(endpoint)
+
+    def _put_aside(self, endpoint: Endpoint, problem: str) -> None:
+        others = any(not other.away for other in self._endpoints if other is not endpoint)
+        log.warning("The endpoint %s is put aside until it is well (%s). %s", endpoint.url, problem,
+                    "Others are asked instead." if others else "There is no other at the moment.")
+        endpoint.away = True
+        self._last = f"{endpoint.url}: {problem}"
+        endpoint.give_up()
+        self._start(self._await_health(endpoint))
+
+    async def _await_health(self, endpoint: Endpoint) -> None:
+        since, failures = asyncio.get_running_loop().time(), 1
+        while True:
+            await asyncio.sleep(self._pace.after(failures))
+            problem = await endpoint.problem(endpoint.path)
+            if not problem:
+                break
+            self._last = f"{endpoint.url}: {problem}"
+            failures += 1
+        log.warning("The endpoint %s is back after %.0f seconds.", endpoint.url,
+                    asyncio.get_running_loop().time() - since)
+        await self._take_back(endpoint)
+
+    async def _take_back(self, endpoint: Endpoint) -> None:
+        endpoint.away = False
+        self.heard(endpoint)
+        await self._wake()
+
+    async def _look(self) -> None:
+        """Every now and then: has a pause ended, is an endpoint silent, has there been none for too long?"""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._pace.look)
+            now = loop.time()
+            for endpoint in self._endpoints:
+                if not endpoint.away and endpoint.taken and now - endpoint.heard > self._pace.silence:
+                    endpoint.heard = now
+                    self._start(self._listen(endpoint))
+            if not self.asking:
+                self._without_since = None
+            elif any(not endpoint.away and now >= endpoint.busy_until for endpoint in self._endpoints):
+                await self._wake()
+            elif self._without_since is None:
+                self._without_since = now
+            elif now - self._without_since > self._patience:
+                await self._stop(ProcessDiedError(
+                    f"No endpoint could be asked for {self._patience:.0f} seconds (the last failure was {self._last}). "
+                    "What was answered is kept: see to the servers, and run the same command again to go on."))
+
+    async def _listen(self, endpoint: Endpoint) -> None:
+        """Give an endpoint up that does not even answer for its health, as of a machine that is gone."""
+        problem = await endpoint.problem()
+        if problem and not endpoint.away:
+            self._put_aside(endpoint, problem)
+
+    async def _stop(self, error: Exception) -> None:
+        self.end = error
+        await self._wake()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run beside the requests; what goes wrong there (a key taken back) ends them."""
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                await self._stop(error)
+
+        task = asyncio.ensure_future(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,233 @@
+"""The engine that runs anywhere: a Hugging Face model in this process."""
+
+import gc
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.config import schema
+from distill.engines.base import Done, LabelScores, Output, Request
+from distill.engines.encoding import (
+    FIRST_TOKEN,
+    FULL_LIKELIHOOD,
+    answer_end_ids,
+    answer_text,
+    encode_labels,
+    encode_request,
+    failed_output,
+    failed_scores,
+    label_scores,
+)
+from distill.engines.transformers.attention import use_grouped
+from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_tokens
+from distill.engines.transformers.packing import pack
+from distill.engines.transformers.penalty import penalised
+from distill.engines.transformers.rows import Row
+from distill.engines.transformers.slots import Slots, can_use_slots, ending_logits, last_logits
+from distill.errors import InputError, RunError
+from distill.models import context_length, load_model, load_tokenizer
+from distill.models.tokenization import encode_prompt
+
+log = logging.getLogger(__name__)
+
+_CPU_TOKENS = 1024
+"""Tokens in one forward pass over prompts on CPU: more leave the caches of the processor (SmolLM2 on 2 cores: 745
+tokens a second with 768, 637 with 1,536, 318 with 16,384)."""
+_CPU_ROWS, _GPU_ROWS = 64, 256
+_AT_ONCE = 4
+"""Requests of a stream that are taken together, in rows decoded at once: the more, the more alike in length."""
+
+
+class TransformersEngine:
+    """See :class:`distill.engines.base.Engine`. ``batch_tokens`` bounds rows times longest row, answer included."""
+
+    def __init__(self, config: schema.TransformersEngine, folder: Path) -> None:
+        """Load the model; raises InputError or RunError as :func:`distill.models.load_model`."""
+        self.name = "transformers"
+        self._tokenizer = load_tokenizer(folder)
+        self._model: Any = load_model(folder, config.dtype)
+        use_grouped(self._model)
+        pack(self._model)
+        self._has_slots = can_use_slots(self._model)
+        if not self._has_slots:
+            log.info("%s is decoded in padded batches, the slower way: its architecture has no plain cache.", folder)
+        on_cpu = self._model.device.type == "cpu"
+        self._batch_tokens = config.batch_tokens
+        self._prompt_tokens = min(config.batch_tokens, _CPU_TOKENS) if on_cpu else config.batch_tokens
+        self._rows = _CPU_ROWS if on_cpu else _GPU_ROWS
+        self._limit = config.max_model_len or context_length(folder)
+        self._end_ids = answer_end_ids(self._tokenizer, folder)
+
+    def answer(self, requests: Iterable[Request], done: Done) -> None:
+        """Answer a stream of requests, some hundred at a time; see :class:`distill.engines.base.Engine`."""
+        stream = iter(requests)
+        alive = self._model.register_forward_pre_hook(lambda *_: done([]))
+        try:
+            while some := list(itertools.islice(stream, _AT_ONCE * self._rows)):
+                self.generate(some, done)
+        finally:
+            alive.remove()
+
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
+        """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
+        if any(request.choices or request.pattern for request in requests):
+            raise InputError("The engine 'transformers' cannot hold an answer to a list of labels or a pattern. Use "
+                             "the engine 'vllm', or 'openai' with vllm serve; or set structured to false.")
+        encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
+        outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
+        _report(done, list(outputs.values()))
+
+        def leave(row: Row) -> None:
+            text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling,
+                                       row.opening)
+            output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens))
+            outputs[row.index] = output
+            _report(done, [output])
+
+        rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening)
+                for i, request in enumerate(requests) if i not in outputs]
+        for group in _of_similar_length(sorted(rows, key=lambda row: (-row.most, row.index))):
+            self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].most)), leave)
+        return [outputs[i] for i in range(len(requests))]
+
+    def score_labels(
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
+    ) -> list[LabelScores]:
+        """Score each request's labels; see :class:`distill.engines.base.Engine`."""
+        asked = [encode_labels(self._tokenizer, item, request.chat)
+                 for request, item in zip(requests, labels, strict=True)]
+        encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
+                   for request, (ids, _) in zip(requests, asked, strict=True)]
+        scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
+        _report(done, list(scores.values()))
+
+        def keep(i: int, found: Sequence[float], first_tokens: Sequence[float]) -> None:
+            scores[i] = label_scores(requests[i], encoded[i], found, asked[i][1], first_tokens)
+            _report(done, [scores[i]])
+
+        firsts = [i for i in range(len(requests))
+                  if i not in scores and (asked[i][1] == FIRST_TOKEN or requests[i].first_tokens)]
+        whole = {i: [] for i in range(len(requests)) if i not in scores and asked[i][1] == FULL_LIKELIHOOD}
+        for place, logits in self._after([encoded[i].ids for i in firsts]):
+            i = firsts[place]
+            labels_first = [ids[0] for ids in asked[i][0]]
+            chosen = penalised(logits, encoded[i].ids, requests[i].sampling.repetition_penalty or 1.0)
+            first_tokens = chosen.log_softmax(-1)[labels_first].tolist() if requests[i].first_tokens else []
+            if i in whole:
+                whole[i] = first_tokens
+            else:
+                keep(i, logits.log_softmax(-1)[labels_first].tolist(), first_tokens)
+        for i, first_tokens in whole.items():
+            keep(i, self._likelihoods(encoded[i].ids, asked[i][0], self._batch_tokens), first_tokens)
+        return [scores[i] for i in range(len(requests))]
+
+    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
+        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
+        return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._model = None
+        gc.collect()
+        torch.cuda.empty_cache()  # nothing without a GPU
+
+    def _decode(self, rows: Sequence[Row], at_once: int, leave: Callable[[Row], None]) -> None:
+        """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
+        at_once = min(at_once, len(rows))
+        try:
+            if self._has_slots:
+                decode_in_slots(self._model, self._tokenizer, rows, self._end_ids, at_once, self._prompt_tokens, leave)
+            else:
+                for start in range(0, len(rows), at_once):
+                    decode_padded(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, leave)
+            return
+        except torch.OutOfMemoryError as error:
+            if at_once == 1:
+                raise _too_large() from error
+        torch.cuda.empty_cache()  # after the except block, which keeps the failed batch's tensors alive
+        left = [row for row in rows if not row.reason]
+        for row in left:
+            row.restart()
+        self._decode(left, at_once // 2, leave)
+
+    @torch.inference_mode()
+    def _after(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield each sequence's place and the logits of the token after it, longest sequences first."""
+        if not sequences:
+            return
+        order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
+        start = shared_tokens(sequences) if self._has_slots else 0
+        beginning, size = Slots(1, start), self._prompt_tokens
+        if start:
+            last_logits(self._model, [sequences[order[0]][:start]], beginning)
+        while order:
+            longest = len(sequences[order[0]])
+            slots = logits = None  # the last batch's, which would lie beside the next one's
+            batch = order[:max(1, min(size // (longest - start), self._batch_tokens // longest, PROMPT_ROWS))]
+            try:
+                if start:
+                    slots = beginning.branch(len(batch), longest)
+                logits = last_logits(self._model, [sequences[i][start:] for i in batch], slots, 0, start)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise _too_large() from error
+            if logits is None:  # outside the except block, which keeps the failed batch's tensors alive
+                torch.cuda.empty_cache()
+                size = len(batch) * (longest - start) // 2
+                continue
+            del order[:len(batch)]
+            yield from zip(batch, logits, strict=True)
+
+    @torch.inference_mode()
+    def _likelihoods(self, prompt: list[int], labels: Sequence[list[int]], tokens: int) -> list[float]:
+        """Return the log-probability of each label after a prompt, the prompt computed once where the model can."""
+        at_once = max(1, min(tokens // (len(prompt) + max(map(len, labels))), PROMPT_ROWS))
+        found: list[float] = []
+        try:
+            beginning = None
+            if self._has_slots and len(prompt) > 1:
+                beginning = Slots(1, len(prompt) - 1)
+                last_logits(self._model, [prompt[:-1]], beginning)
+            for start in range(0, len(labels), at_once):
+                part = labels[start:start + at_once]
+                room = len(prompt) + max(map(len, part))
+                slots = beginning.branch(len(part), room) if beginning is not None else None
+                logs = ending_logits(self._model, prompt, part, slots).log_softmax(-1)
+                for row, label in zip(logs, part, strict=True):
+                    at = torch.tensor(label, device=row.device)[:, None]
+                    found.append(row[:len(label)].gather(-1, at).sum().item())
+            return found
+        except torch.OutOfMemoryError as error:
+            if at_once == 1 or len(labels) == 1:
+                raise _too_large() from error
+        torch.cuda.empty_cache()
+        return self._likelihoods(prompt, labels, tokens // 2)
+
+
+def _of_similar_length(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Yield rows, which come longest first, in groups whose shortest is at least half as long as the longest.
+
+    Keys and values of a group lie in slots of one size.
+    """
+    group: list[Row] = []
+    for row in rows:
+        if group and 2 * row.most < group[0].most:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _too_large() -> RunError:
+    return RunError("The GPU has not enough memory for a single prompt of this batch. Lower max_model_len or "
+                    "max_tokens, or use bfloat16, a smaller model or a larger GPU.")
+
+
+def _report(done: Done | None, results: Sequence[Any]) -> None:
+    if done and results:
+        done(results)

@@ -1,0 +1,1 @@
+"""What computes where: processes, devices and their leases, signals."""

@@ -1,0 +1,91 @@
+"""Several pieces of work at once on one machine: each gets a share of it, and heavy parts run in processes.
+
+On a CPU two small trainings at once take much less time than one after the other, each with all cores: steps are short,
+and much of what they do (random numbers, tokens, the optimiser's memory) does not get faster with more threads.
+"""
+
+import contextlib
+import os
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distill.errors import RunError
+from distill.runtime import devices
+from distill.runtime.leases import leased
+from distill.runtime.process import Child
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Seat:
+    """A share of the machine: so many ``threads``, and the GPU that ``environment`` names, if there are any."""
+
+    def __init__(self, number: int, threads: int, environment: Mapping[str, str]) -> None:
+        self.number, self.threads, self.environment = number, threads, environment
+        self._child: Child | None = None
+        self._closed = False
+
+    def call(self, target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
+        """Call ``module:function`` in a new process, as :func:`distill.runtime.process.call_in_process` does."""
+        with Child(target, spec, environment=self.environment) as child:
+            self._child = child
+            if self._closed:
+                raise RunError("Not begun, because other work beside it ended with an error.")
+            return child.result(log)
+
+    def clear(self) -> None:
+        """Kill what runs here, and let nothing more begin."""
+        self._closed = True
+        if self._child is not None:
+            self._child.close()
+
+
+def most_devices(count: int, asked: int | None = None) -> int:
+    """Return how many GPUs ``count`` pieces of work take at most; where fewer are free, several share one."""
+    there = len(devices.visible())
+    return min(count, asked or there, there)
+
+
+@contextlib.contextmanager
+def seats_for(count: int, asked: int | None = None) -> Iterator[list[Seat]]:
+    """Lease GPUs and yield the seats for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores.
+
+    For none there is a seat without a GPU, in which it can be found out that nothing is left to do.
+    """
+    with leased(min(1, count), most_devices(count, asked)) as held:
+        cores, shares = len(os.sched_getaffinity(0)), held.shares(1)
+        number = max(1, min(count, asked or len(shares) or cores))
+        yield [Seat(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})
+               for place in range(number)]
+
+
+def run_abreast(work: Callable[[Item, Seat], Result], items: Sequence[Item], seats: Sequence[Seat]) -> list[Result]:
+    """Return ``work(item, seat)`` of each item, in order; where one fails, or on Ctrl-C, the others are killed."""
+    free: queue.SimpleQueue[Seat] = queue.SimpleQueue()
+    for seat in seats:
+        free.put(seat)
+
+    def seated(item: Item) -> Result:
+        seat = free.get()
+        try:
+            return work(item, seat)
+        finally:
+            free.put(seat)
+
+    pool = ThreadPoolExecutor(len(seats))
+    try:
+        futures = [pool.submit(seated, item) for item in items]
+        for future in as_completed(futures):  # whichever fails first is heard first
+            future.result()
+        return [future.result() for future in futures]
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for seat in seats:
+            seat.clear()
+        raise
+    finally:
+        pool.shutdown()

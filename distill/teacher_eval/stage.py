@@ -1,0 +1,138 @@
+"""The stages ``quality/gold`` and ``quality/judge``: one model asked once, its answers and the scores in one folder."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Gold, IclDist, Judge, Quality, SamplingConfig, Teacher
+from distill.engines.base import Output
+from distill.engines.grammar import structure_of
+from distill.errors import InputError
+from distill.generation.markers import read_markers, responses_digest
+from distill.models.weights import Weights
+from distill.parsing.labels import VERSION as READER
+from distill.prompting.demonstrations import load_demonstrations
+from distill.resources import shipped
+from distill.run.hashing import file_digest, fingerprint
+from distill.run.markers import is_finished, require_whole
+from distill.run.records import Prompt, write_records
+from distill.run.row_counts import Ledger
+from distill.run.stage import OnChange, Outcome, run_stage
+from distill.run.storage import read_json, write_json
+from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
+from distill.teacher_eval.judge import choose_analyses, read_verdicts, score_verdicts
+from distill.teacher_eval.records import GoldAnswer, Verdict
+from distill.teacher_eval.respondent import Question, Respondent
+from distill.teacher_eval.rubric import RUBRIC, judge_prompt
+
+FOLDER = "quality"
+PARTS = ("gold", "judge")
+VERSION = 2
+"""Raised when questions, prompts or scores are made in another way."""
+_SCORES = "scores.json"
+_ANSWERS = "answers.parquet"
+
+
+def wanted_parts(config: Quality) -> list[str]:
+    """Return which of ``PARTS`` are switched on."""
+    on = {"gold": config.gold.examples > 0, "judge": config.judge is not None}
+    return [part for part in PARTS if on[part]]
+
+
+def check_gold(
+    config: Gold, teacher: Teacher, weights: Weights, prompts: IclDist, run: Path, seed: int,
+    on_change: OnChange = "stop",
+) -> Outcome:
+    """Ask the teacher texts whose labels are known (:func:`.gold.gold_questions`), as all the others.
+
+    Writes into ``run/quality/gold`` what :func:`distill.teacher_eval.gold.score_gold` returns as ``scores.json``, and
+    ``answers.parquet``, a :class:`distill.teacher_eval.records.GoldAnswer` a prompt. The account counts answers: those
+    in which a label can be read, and by reason those in which none can, which count as wrong.
+
+    Raises:
+        InputError: the pool of demonstrations, the model or the engine's settings cannot be used; or other settings
+            made what is there and ``on_change`` is ``stop``.
+        RunError: the process died.
+    """
+    questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
+    asked = Respondent(weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
+    inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
+              "structured": teacher.structured, "reader": READER, **asked.to_json()}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        outputs, computed = asked.answers([_asked(item.prompt, teacher) for item in questions],
+                                          run / "logs" / "quality-gold.log")
+        answers = read_answers(questions, outputs)
+        write_records(folder / _ANSWERS, GoldAnswer, answers)
+        write_json(folder / _SCORES, score_gold(questions, answers, seed))
+        return [_account("gold", [item.problem for item in answers])], _details(outputs, computed)
+
+    return run_stage(run / FOLDER / "gold", inputs, work, on_change)
+
+
+def _asked(prompt: Prompt, teacher: Teacher) -> Question:
+    choices, pattern = structure_of(prompt, teacher.chat_template.icldist) if teacher.structured else ((), "")
+    return Question(prompt.id, prompt.prompt, prompt.seed, choices, pattern)
+
+
+def judge_analyses(
+    config: Judge, weights: Weights, run: Path, seed: int, on_change: OnChange = "stop"
+) -> Outcome:
+    """Have a model mark some of the teacher's analyses (:func:`distill.teacher_eval.judge.choose_analyses`).
+
+    It is asked in a turn of a chat and decodes greedily.
+
+    Writes into ``run/quality/judge`` what :func:`distill.teacher_eval.judge.score_verdicts` returns as ``scores.json``,
+    and ``answers.parquet``, a :class:`distill.teacher_eval.records.Verdict` an analysis. The account counts analyses:
+    marked, and not marked by reason.
+
+    Raises:
+        InputError: there is no analysis to mark; the model or the engine's settings cannot be used; or other settings
+            made what is there and ``on_change`` is ``stop``.
+        RunError: the process died, or a shard of answers is damaged.
+    """
+    responses = run / "knowdist" / "responses"
+    judge = Respondent(weights, config.engine, SamplingConfig(temperature=0.0, max_tokens=config.max_tokens),
+                       chat=True)
+    wanted = config.responses_per_perspective
+    inputs = {"version": VERSION, "responses": responses_digest(read_markers(responses).values()), "seed": seed,
+              "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted, **judge.to_json()}
+
+    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, wanted, seed)
+        if not analyses:
+            raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
+                             "quality.judge to null, or look with 'distill status' why there are none.")
+        outputs, computed = judge.answers(
+            [Question(item.prompt_id, judge_prompt(item.task, item.answer)) for item in analyses],
+            run / "logs" / "quality-judge.log")
+        verdicts = read_verdicts(analyses, outputs)
+        write_records(folder / _ANSWERS, Verdict, verdicts)
+        write_json(folder / _SCORES, score_verdicts(verdicts, seed))
+        return [_account("judge", [item.problem for item in verdicts])], _details(outputs, computed)
+
+    return run_stage(run / FOLDER / "judge", inputs, work, on_change)
+
+
+def read_scores(run: Path) -> dict[str, Any]:
+    """Return the scores of a run: ``gold`` and ``judge``, each None where that stage is not finished."""
+    folders = {part: run / FOLDER / part for part in PARTS}
+    found: dict[str, Any] = dict.fromkeys(PARTS)
+    for part, folder in folders.items():
+        if is_finished(folder):
+            require_whole(folder, "distill quality")
+            found[part] = read_json(folder / _SCORES)
+    return found
+
+
+def _account(part: str, problems: Sequence[str]) -> Ledger:
+    found = Counter(problem for problem in problems if problem)
+    return Ledger(f"quality/{part}", "examples", len(problems), len(problems) - found.total(), found)
+
+
+def _details(outputs: Sequence[Output], computed: dict[str, str]) -> dict[str, Any]:
+    return {"prompt_tokens": sum(output.n_prompt_tokens for output in outputs),
+            "output_tokens": sum(output.n_output_tokens for output in outputs),
+            **({"computed": computed} if computed else {})}

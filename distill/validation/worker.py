@@ -1,0 +1,131 @@
+"""One model's answers to held-out rows, and its losses on them, each in a process of its own."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from distill.config.schema import EngineConfig
+from distill.engines import computed, open_engine, settled
+from distill.engines.base import Output, Request, Sampling
+from distill.errors import RunError
+from distill.parsing.labels import parse_answer
+from distill.validation.rows import HeldOutRow
+
+_BATCH = 8
+
+
+def answer(spec: dict[str, Any]) -> dict[str, Any]:
+    """Ask one model the rows; return the engine's ``outputs``, and what it ``computed`` with, as JSON values.
+
+    ``spec``: ``model`` (folder), ``engine``, ``chat``, ``max_tokens`` by family, ``rows``.
+
+    Raises:
+        InputError, RunError: as :func:`distill.engines.open_engine`.
+    """
+    engine = settled(TypeAdapter(EngineConfig).validate_python(spec["engine"]))
+    requests = [Request(row.id, row.prompt, Sampling(max_tokens=spec["max_tokens"][row.family]), chat=spec["chat"])
+                for row in _rows(spec)]
+    with open_engine(engine, Path(spec["model"])) as opened:
+        outputs = opened.generate(requests)
+    return {"outputs": [asdict(output) for output in outputs], "computed": computed(engine)}
+
+
+def losses(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return ``losses`` (:func:`completion_losses`) of the rows with labels by id; ``spec`` as above, and ``dtype``.
+
+    Raises:
+        InputError, RunError: as :func:`distill.models.load_model`.
+    """
+    labelled = [row for row in _rows(spec) if row.labels]
+    found = completion_losses(Path(spec["model"]), labelled, spec["chat"], spec["dtype"]) if labelled else []
+    return {"losses": {row.id: loss for row, loss in zip(labelled, found, strict=True)}}
+
+
+def result(rows: Sequence[HeldOutRow], answered: Mapping[str, Any], losses: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one model's ``answers``, their measures, and what they were ``computed`` with."""
+    outputs, by_id = [Output(**output) for output in answered["outputs"]], losses["losses"]
+    return {
+        "measured": measure(rows, outputs, by_id), "computed": answered["computed"],
+        "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
+                     "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
+                     "loss": round(by_id[row.id][0], 4) if row.id in by_id else None}
+                    for row, output in zip(rows, outputs, strict=True)]}
+
+
+def _rows(spec: Mapping[str, Any]) -> list[HeldOutRow]:
+    return [HeldOutRow(**{**row, "labels": tuple(row["labels"])}) for row in spec["rows"]]
+
+
+def measure(
+    rows: Sequence[HeldOutRow], outputs: Sequence[Output], losses: Mapping[str, tuple[float, int]]
+) -> dict[str, float | None]:
+    """Return, for the rows with a closed list of labels (all None where there are none):
+
+    ``loss``: mean loss of a token of the teacher's answer (nats; ``losses`` as :func:`completion_losses`, by row id);
+    ``valid_label``: share of answers that are a label of their prompt, or a list of such as Table 12 writes it, and
+    nothing else, ended by the model itself; ``readable_label``: share in which a label can be read, whatever is
+    around it; ``as_teacher``: share that reads as the teacher's, lists in any order.
+    """
+    asked = [(row, output) for row, output in zip(rows, outputs, strict=True) if row.labels]
+    if not asked:
+        return dict.fromkeys(("loss", "valid_label", "readable_label", "as_teacher"))
+    read = [parse_answer(output.text, row.labels, row.multi_label) for row, output in asked]
+    totals, counts = zip(*(losses[row.id] for row, _ in asked), strict=True)
+    return {
+        "loss": round(sum(totals) / sum(counts), 4),
+        "valid_label": _share(output.finish_reason == "stop" and output.text.strip() == label
+                              for label, (_, output) in zip(read, asked, strict=True)),
+        "readable_label": _share(label is not None for label in read),
+        "as_teacher": _share(label is not None and _parts(label) == _parts(row.completion)
+                             for label, (row, _) in zip(read, asked, strict=True)),
+    }
+
+
+def _parts(answer: str) -> list[str]:
+    """Return what an answer in the form of :func:`parse_answer` consists of, in an order of its own."""
+    return sorted(answer.removeprefix("[").removesuffix("]").split(", "))
+
+
+def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool,
+                      dtype: str = "auto") -> list[tuple[float, int]]:
+    """Return each completion's summed loss (nats) and its number of tokens, end token included.
+
+    Raises:
+        RunError: a loss is no finite number.
+    """
+    import torch
+
+    from distill.engines.transformers.padding import left_pad, positions
+    from distill.models import load_model, load_tokenizer
+    from distill.models.tokenization import encode_completion, encode_prompt
+
+    tokenizer, model = load_tokenizer(model_folder), load_model(model_folder, dtype)
+    encoded = [(encode_prompt(tokenizer, row.prompt, chat),
+                encode_completion(tokenizer, row.prompt, row.completion, chat)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: sum(map(len, encoded[index])))
+    losses: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            batch = order[start:start + _BATCH]
+            ids, mask = left_pad([encoded[i][0] + encoded[i][1] for i in batch], tokenizer.pad_token_id, model.device)
+            longest = max(len(encoded[i][1]) for i in batch)
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False,
+                           logits_to_keep=longest + 1).logits[:, :-1].float()
+            chosen = logits.log_softmax(-1).gather(-1, ids[:, -longest:, None])[..., 0]
+            for place, index in enumerate(batch):
+                count = len(encoded[index][1])
+                losses[index] = (-chosen[place, -count:].sum().item(), count)
+                if not math.isfinite(losses[index][0]):
+                    raise RunError(f"The loss of {model_folder} on the held-out row {rows[index].id} is no finite "
+                                   "number: its weights are too large for the precision it computes in. Train it anew "
+                                   "with a lower learning rate, or in float32.")
+    return losses
+
+
+def _share(truths: Any) -> float:
+    listed = list(truths)
+    return round(sum(listed) / len(listed), 4)

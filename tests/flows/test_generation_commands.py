@@ -1,0 +1,112 @@
+"""What people see of generation: how far it is and what it costs, what differs, how it waits to be approved."""
+
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from distill.config.load import load_config
+from distill.config.schema import Config
+from distill.errors import InputError
+from distill.generation.forecast import Forecast
+from flows.cli import build_parser
+from flows.commands import explain_command
+from flows.explain import explain
+from flows.forecast import forecast_table
+from flows.run import find_config, open_run
+from flows.status import teacher_table
+from tests.support.flow import distill
+from tests.support.stack import Stack, wait_until
+
+
+def shown(thing: Any) -> str:
+    console = Console(file=StringIO(), width=100)
+    console.print(thing)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def priced() -> Config:
+    return load_config(find_config("ci"), ["teacher.price_per_gpu_hour=2.5"])
+
+
+def test_status_tells_rows_pace_hours_and_cost(place: Path) -> None:
+    said = shown(teacher_table(place / "runs/ci"))
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]]
+            for line in said.splitlines() if len(cells := line.strip("│ ").split("│")) == 3}
+    assert rows["prompts"] == rows["answered"] == ["24", "36"]
+    assert rows["left"] == ["0", "0"] and rows["finished shards"] == ["4", "8"]
+    assert all(float(value) > 0 for value in rows["output tokens a second"])
+    assert any(name.endswith("hours so far") for name in rows) and "cost so far" not in rows
+
+
+def test_how_the_work_is_done_may_change_and_what_it_makes_may_not(place: Path) -> None:
+    run = place / "runs/ci"
+    with open_run(run=str(run), overrides=["teacher.price_per_gpu_hour=2.5", "teacher.data_parallel=2"]) as opened:
+        assert opened.config.teacher.data_parallel == 2
+    assert "cost so far" in shown(teacher_table(run))
+    with pytest.raises(InputError, match=r"temperature: 0\.7 then, 0\.9 now.*distill explain RUN"), \
+            open_run(run=str(run), overrides=["teacher.sampling.knowdist.temperature=0.9"]):
+        pass
+    with open_run(run=str(run), overrides=["teacher.price_per_gpu_hour=null", "teacher.data_parallel=1"]):
+        pass
+
+
+def test_explain_says_what_differs_and_of_how_many_shards(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = place / "runs/ci"
+    assert explain(run, None, []) == []
+    rows = explain(run, None, ["teacher.sampling.knowdist.temperature=0.9", "teacher.stall_seconds=5"])
+    assert {(row["where"], row["key"], row["then"], row["now"], row["what"]) for row in rows} == {
+        ("config", "teacher.sampling.knowdist.temperature", 0.7, 0.9, "decides results"),
+        ("config", "teacher.stall_seconds", 900.0, 5.0, "decides nothing that is made"),
+        ("knowdist, shards", "sampling.knowdist.temperature", 0.7, 0.9, "4 of 4 shards")}
+    explain_command(build_parser().parse_args(["explain", str(run), "--set", "teacher.shard_size=3"]))
+    assert "shard_size" in capsys.readouterr().out
+
+
+def test_a_forecast_is_a_table_of_aligned_numbers() -> None:
+    forecast = Forecast("knowdist", 64, 1_000_000, 990_000, 180.5, 300.25, 2_500.0, 30_000.0, 4, 33.0, 132.0, 330.0)
+    lines = forecast_table(forecast, priced().teacher).splitlines()
+    end = lines[1].index("178,695,000") + len("178,695,000")
+    assert all(line[end - 1] != " " and line[end:end + 3] == "   " for line in lines), lines
+    assert "297,247,500" in forecast_table(forecast, priced().teacher) and "2.5 a GPU hour" in lines[-1]
+
+
+def test_a_command_stops_at_its_budget_and_says_how_to_go_on(place: Path) -> None:
+    poor = ("ci", "--run", "poor", "--set", "teacher.budget.max_gpu_hours=1e-9")
+    for step in ("collect", "prompts"):
+        assert distill(step, *poor, cwd=place).returncode == 0
+    said = distill("generate", *poor, cwd=place)
+    assert said.returncode == 1 and "distill resume runs/poor --set teacher.budget.max_gpu_hours=" in said.stderr
+
+
+def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
+    from prefect.flow_runs import resume_flow_run
+
+    run = stack.folder / "runs/approved"
+    stack.worker()
+    flow_run = stack.begin("distill/full", config="ci", run="approved", overrides=[
+        "teacher.budget.approve=true", "teacher.pilot_rows=5", "evaluate.models=[base]", "quality.gold.examples=0"])
+    for stage, left in (("knowdist", 19), ("icldist", 31)):
+        wait_until(f"the flow waits for {stage}", lambda stage=stage: stack.state(flow_run).is_paused()
+                   and (run / stage / "forecast.json").exists(), every=0.2)
+        assert f'"rows_left": {left}' in (run / stage / "forecast.json").read_text()
+        with stack.client_settings():
+            resume_flow_run(flow_run.id)
+    state = stack.ended(flow_run)
+    assert state.is_completed(), (state.message, stack.log())
+
+
+def test_a_command_that_is_terminated_ends_as_one_that_is_interrupted() -> None:
+    waiting = ("import time; from flows import cli, commands; "
+               "commands.config_command = lambda _: (print('waits', flush=True), time.sleep(60)); cli.main()")
+    process = subprocess.Popen([sys.executable, "-c", waiting, "config", "ci"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Finished work is kept" in said

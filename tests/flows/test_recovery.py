@@ -1,0 +1,111 @@
+"""What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes."""
+
+import contextlib
+import subprocess
+import time
+from typing import Any
+
+import psutil
+
+from tests.support.run_checks import assert_as_undisturbed, written
+from tests.support.stack import Stack, wait_until
+
+
+def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, told: Any) -> None:
+    run, whole = stack.folder / "runs/killed", stack.folder / "runs/whole"
+    worker = stack.worker()
+    first = stack.begin("distill/full", config="ci", run="killed")
+    kept: dict[str, int] = {}
+    killed = []
+    for what, begun, done in (
+        ("generation", "knowdist/responses/shard-*.json", "icldist/_done.json"),
+        ("training", "models/knowdist/*", "models/final/_done.json"),
+        ("evaluation", "sentibench/base/*.seed42.json", "sentibench/_done.json"),
+    ):
+        wait_until(f"{what} begins", lambda begun=begun: list(run.glob(begun)), every=0.02)
+        assert not (run / done).exists(), f"{what} ended before it could be killed"
+        stack.kill(worker)
+        killed.append(what)
+        kept |= written(run, "*/responses/shard-*.json") | written(run, "**/_done.json") | written(
+            run, "sentibench/base/*.seed42.json")
+        worker = stack.worker()
+        resumed = stack.begin("distill/resume", run="killed")
+        if what == "evaluation":
+            state = stack.ended(resumed)
+    assert killed == ["generation", "training", "evaluation"]
+    assert state.is_completed(), (state.message, stack.log())
+    now = written(run, "**/*.json")
+    assert {path: now[path] for path in kept} == kept, "finished work was done again"
+    assert_as_undisturbed(run, whole)
+    # The first run could not say that it died: the server noticed that its heartbeat stopped, and told.
+    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
+    heard = wait_until("the webhook is told of the crash",
+                       lambda: [one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"], 60)
+    assert "No sign of life" in heard[0]["message"] and "distill/resume" in heard[0]["text"]
+    assert [one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"] == ["distill"]
+
+
+def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/outage", stack.folder / "runs/whole"
+    worker = stack.worker()
+    flow_run = stack.begin("distill/full", config="ci", run="outage")
+    wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
+
+    second = stack.begin("distill/full", config="ci", run="outage")
+    state = stack.ended(second)
+    assert state.is_failed() and "in use by another process" in state.message, state.message
+
+    server = next(one for one in stack.processes if "server" in one.args and one.poll() is None)
+    stack.kill(server)
+    stack.server()
+    wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
+    assert stack.database
+    stack.database.stop()
+    time.sleep(20)
+    stack.database.start()
+    state = stack.ended(flow_run)
+    assert state.is_completed(), (state.message, stack.log())
+    assert worker.poll() is None, "the worker did not outlive the outage"
+    assert_as_undisturbed(run, whole)
+
+
+def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/orphan", stack.folder / "runs/whole"
+    worker = stack.worker()
+    stack.begin("distill/full", config="ci", run="orphan")
+    wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
+    stack.kill(worker, tree=False)
+
+    def over() -> bool:
+        """The report is there, or nobody holds the run any more."""
+        return (run / "report/results.json").exists() or subprocess.run(
+            ["flock", "--nonblock", str(run / ".lock"), "true"], check=False).returncode == 0
+
+    wait_until("the run without its worker ends", over, every=1)
+    stack.worker()
+    state = stack.ended(stack.begin("distill/resume", run="orphan"))
+    assert state.is_completed(), (state.message, stack.log())
+    assert_as_undisturbed(run, whole)
+
+
+def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -> None:
+    run, whole = stack.folder / "runs/engine", stack.folder / "runs/whole"
+    worker = stack.worker()
+    flow_run = stack.begin("distill/full", config="ci", run="engine")
+    wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
+    wait_until("its process is there", lambda: engine_of(worker), every=0.02).kill()
+    assert not (run / "models/knowdist/_done.json").exists()
+    state = stack.ended(flow_run)
+    assert state.is_completed(), (state.message, stack.log())
+    assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
+    assert_as_undisturbed(run, whole)
+
+
+def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The process that does the heavy work of a worker's run: the fork of its fork server."""
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            if parent and all("distill.runtime.forkserver" in " ".join(one.cmdline()) for one in (process, parent)):
+                return process
+    return None

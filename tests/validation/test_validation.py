@@ -1,0 +1,112 @@
+"""Held-out rows: none of them was trained on, each is accounted for, and what is measured is what it says."""
+
+from pathlib import Path
+
+import pytest
+
+from distill.config.schema import HeldOut, TransformersEngine
+from distill.engines.base import Output
+from distill.run.records import Drop, Prompt, SftRow, write_records
+from distill.validation.client import Asking
+from distill.validation.rows import HeldOutRow
+from distill.validation.stage import check_models, choose_rows, read_answers
+from distill.validation.worker import completion_losses, measure
+
+POLARITY = ("positive", "negative")
+ASKING = Asking(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
+
+
+def row(key: str, completion: str = "positive", labels: tuple[str, ...] = POLARITY) -> HeldOutRow:
+    return HeldOutRow(key, "icldist" if labels else "knowdist", "kind", f"Sentence: {key}\nOutput:", completion, labels)
+
+
+def output(text: str, reason: str = "stop") -> Output:
+    return Output("x", text, reason, 1, 1)
+
+
+def test_a_label_alone_a_label_with_more_and_no_label_are_told_apart() -> None:
+    rows = [row(key) for key in "abcdefgh"] + [row("i", "A long analysis.", ())]
+    outputs = [output(" positive"), output(" negative\n"), output(" positive\n\nSentence: more", "length"),
+               output(" positive", "length"), output(" lovely"), output("The final answer is: positive."),
+               output(" Positive"), output("", "error"), output("whatever")]
+    measured = measure(rows, outputs, {one.id: (2.0, 2) for one in rows[:-1]})
+    assert measured == {"loss": 1.0, "valid_label": 0.25, "readable_label": 0.75, "as_teacher": 0.625}
+
+
+def test_a_list_of_labels_is_the_teachers_in_any_order() -> None:
+    one = HeldOutRow("a", "icldist", "emotion/lt", "…", "['joy', 'anger']", ("anger", "joy", "fear"), True)
+    said = ["['anger', 'joy']", "['joy']", "['anger', 'joy'] and more"]
+    found = [measure([one], [output(text)], {"a": (1.0, 1)}) for text in said]
+    assert [item["as_teacher"] for item in found] == [1.0, 0.0, 0.0]
+    assert [item["valid_label"] for item in found] == [1.0, 1.0, 0.0]
+
+
+def test_without_label_prompts_nothing_is_measured() -> None:
+    assert set(measure([row("f", "text", ())], [output("x")], {}).values()) == {None}
+
+
+def test_losses_are_those_of_each_row_alone(tiny_model: Path) -> None:
+    import torch
+
+    from distill.models import load_model, load_tokenizer
+    from distill.models.tokenization import encode_completion, encode_prompt
+
+    rows = [row("short"), row("a much longer question " * 9, "negative"), row("third", "a free answer", ())]
+    tokenizer, model = load_tokenizer(tiny_model), load_model(tiny_model)
+    for one, (loss, count) in zip(rows, completion_losses(tiny_model, rows, False), strict=True):
+        prompt = encode_prompt(tokenizer, one.prompt, False)
+        completion = encode_completion(tokenizer, one.prompt, one.completion, False)
+        labels = torch.tensor([[-100] * len(prompt) + completion])
+        with torch.no_grad():
+            mean = model(input_ids=torch.tensor([prompt + completion]), labels=labels).loss.item()
+        assert count == len(completion)
+        assert loss == pytest.approx(mean * count, rel=1e-4)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> dict[str, Path]:
+    """A run folder in which 6 label rows, 2 general rows and 3 analyses were held out of 20 and 10 rows."""
+    folders = {"knowdist": tmp_path / "models/knowdist", "icldist": tmp_path / "models/final"}
+    for stage, folder in folders.items():
+        family = stage
+        rows = [(f"{stage}{n}", family if n < 15 else "general") for n in range(20 if stage == "icldist" else 10)]
+        write_records(tmp_path / "sft" / f"{stage}.parquet", SftRow,
+                      [SftRow(key, of, "kind", f"Question {key}", "positive") for key, of in rows])
+        write_records(tmp_path / "prompts" / f"{stage}.parquet", Prompt,
+                      [Prompt(key, key, of, "kind", f"Question {key}", list(POLARITY) if of == "icldist" else [])
+                       for key, of in rows])
+        held = [*range(6), 15, 16] if stage == "icldist" else range(3)
+        write_records(folder / "dropped.parquet", Drop, [
+            *(Drop(f"{stage}{n}", f"train/{stage}", "held_out_for_eval", "", "") for n in held),
+            Drop(f"{stage}9", f"train/{stage}", "too_long", "", "")])
+    return folders
+
+
+def test_only_held_out_rows_are_asked_and_the_others_are_counted(trained: dict[str, Path], tmp_path: Path) -> None:
+    rows, ledger = choose_rows(HeldOut(labels=4, cases=2), trained, tmp_path, 42)
+    assert [one.family for one in rows] == ["knowdist"] * 2 + ["icldist"] * 4
+    assert {one.id for one in rows} <= {f"icldist{n}" for n in range(6)} | {f"knowdist{n}" for n in range(3)}
+    assert ledger.check().to_json() == {"stage": "heldout", "unit": "rows", "n_in": 11, "n_out": 6,
+                                        "dropped": {"general_task": 2, "over_limit": 3}}
+
+
+def test_the_stage_asks_every_model_once_and_is_reused(
+    trained: dict[str, Path], tmp_path: Path, tiny_model: Path
+) -> None:
+    def check(labels: int = 4) -> object:
+        return check_models(HeldOut(labels=labels, cases=1), ASKING, {"base": tiny_model, "distilled": tiny_model},
+                            trained, tmp_path, 42)
+
+    outcome = check()
+    answers = read_answers(tmp_path)
+    assert list(answers) == ["base", "distilled"] and answers["base"] == answers["distilled"]
+    assert len(answers["base"]["answers"]) == 5
+    assert outcome.details["models"]["base"]["loss"] > 5 and outcome.details["labels"] == 4
+    assert check().reused
+
+
+def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
+    outcome = check_models(HeldOut(labels=0, cases=0), ASKING, {"base": tiny_model}, trained,
+                           tmp_path, 42)
+    assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
+    assert read_answers(tmp_path) == {}
