@@ -105,7 +105,7 @@ def collect(folder: Path, benchmark: str, files: str = "texts.jsonl") -> tuple[f
     """Return the seconds and the peak bytes of memory of ``distill collect``."""
     (folder / "big.yaml").write_text(CONFIG.format(path=folder / files, benchmark=benchmark))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    return run_measured([sys.executable, "-m", "flows.cli", "collect", "big.yaml"], cwd=folder, env=environment)
+    return run_measured([sys.executable, "-m", "flows.cli.main", "collect", "big.yaml"], cwd=folder, env=environment)
 
 
 if __name__ == "__main__":

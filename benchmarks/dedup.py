@@ -198,7 +198,7 @@ def whole_files(texts: list[str], sizes: list[int]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="sentidistill-dedup-"))
         try:
             write_texts(folder / "in.parquet", texts, size)
-            seconds, peak = run_measured([sys.executable, "-m", "flows.cli", "dedup", str(folder / "in.parquet"),
+            seconds, peak = run_measured([sys.executable, "-m", "flows.cli.main", "dedup", str(folder / "in.parquet"),
                                           str(folder / "out.parquet")])
             base = base or (seconds, size)
             written = pq.read_metadata(folder / "out.parquet").num_rows

@@ -16,14 +16,14 @@ from distill.run.row_counts import write_run_ledger
 from distill.run.stage import OnChange
 from distill.runtime.terminal import explained
 from distill.training.stages import MODELS
-from flows import artifacts
-from flows.approval import wait_for_approval
-from flows.gpus import gpu_slots, gpus_needed, refuse_too_few
-from flows.notify import tell
+from flows.orchestration import artifacts
+from flows.orchestration.approval import wait_for_approval
+from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few
+from flows.orchestration.notify import tell
+from flows.orchestration.progress import shown
+from flows.orchestration.step_runner import watched
 from flows.plan import computing_steps, gated_stages, quality_parts, trained_stages
-from flows.progress import shown
 from flows.run import Run, open_run
-from flows.watch import watched
 
 RETRY_SECONDS = [10, 60, 300]
 """How long is waited before a step is tried again: what died for lack of memory needs time to be free again."""

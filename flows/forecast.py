@@ -5,7 +5,7 @@ import logging
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
 from distill.runtime import devices
-from flows.logs import LOGGER
+from flows.orchestration.logs import LOGGER
 
 log = logging.getLogger(LOGGER)
 

@@ -18,17 +18,17 @@ from distill.run.folder import check_path, claim
 from distill.run.markers import is_finished, require_whole
 from distill.run.storage import run_lock
 from distill.runtime.terminal import explained
-from flows import artifacts
 from flows.distill import RETRY_SECONDS, try_again
-from flows.gpus import gpu_slots
-from flows.logs import LOGGER, within
-from flows.notify import tell
+from flows.orchestration import artifacts
+from flows.orchestration.gpus import gpu_slots
+from flows.orchestration.logs import LOGGER, within
+from flows.orchestration.notify import tell
+from flows.report.history.evaluate import Subject, evaluate_subject
+from flows.report.history.picture import draw
+from flows.report.history.store import Accepted, History
+from flows.report.history.verdict import ALPHA, TaskVerdict, judge
 from flows.run import look_for_run
 from flows.subjects import final_model, newest, require_final_model, settings_for, subject_of
-from sentibench.history.evaluate import Subject, evaluate_subject
-from sentibench.history.picture import draw
-from sentibench.history.store import Accepted, History
-from sentibench.history.verdict import ALPHA, TaskVerdict, judge
 
 HISTORY = "evaluations"
 log = logging.getLogger(LOGGER)

@@ -22,7 +22,7 @@ from distill.run.storage import read_object
 from distill.training.stages import MODELS, sources_of
 from distill.validation.client import Asking
 from flows.forecast import tell_forecast
-from flows.logs import LOGGER
+from flows.orchestration.logs import LOGGER
 from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
 from flows.run import Run
 from flows.stale import refuse_stale
@@ -156,7 +156,7 @@ def train(run: Run, stage: str) -> Outcome:
 
     _needs(run, "sft", "distill generate")
     _discard_untrained(run)
-    from sentibench.report.card import write_card
+    from flows.report.card import write_card
 
     out = run.folder / MODELS[stage]
     if stage == "icldist" and "knowdist" in trained_stages(run):
@@ -223,7 +223,7 @@ def _asking(run: Run) -> Asking:
 
 def evaluate(run: Run) -> Outcome:
     """Base student, distilled student and teacher on SentiBench."""
-    from sentibench.stage import evaluate_models
+    from flows.evaluation import evaluate_models
 
     distilled = MODELS[trained_stages(run)[-1]]
     _needs(run, distilled, "distill train")
@@ -237,8 +237,8 @@ def evaluate(run: Run) -> Outcome:
 
 def report(run: Run) -> dict[str, Any]:
     """Everything in the run folder to report.html, report.md and results.json. Always written anew."""
-    from sentibench.report.build import build_report
-    from sentibench.report.card import write_card
+    from flows.report.build import build_report
+    from flows.report.card import write_card
 
     for stage in planned(run):
         if not stage.startswith("quality/") or (run.folder / stage).exists():  # asked for by a command of its own

@@ -12,10 +12,10 @@ from distill.errors import InputError
 from distill.run.folder import check_mark
 from distill.run.markers import is_finished, read_done, require_whole
 from distill.training.stages import MODELS
-from flows.logs import LOGGER
+from flows.orchestration.logs import LOGGER
 from flows.plan import trained_stages
+from flows.report.history.evaluate import Subject
 from flows.run import CONFIG, Run, find_config, look_for_run, stored_config
-from sentibench.history.evaluate import Subject
 
 log = logging.getLogger(LOGGER)
 

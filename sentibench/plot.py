@@ -6,8 +6,8 @@ from pathlib import Path
 
 from distill.errors import InputError
 from sentibench.compare import Evaluated
+from sentibench.pictures import STYLE, scores_figure
 from sentibench.registry import ORDER
-from sentibench.report.pictures import STYLE, scores_figure
 
 FORMATS = (".svg", ".png", ".pdf")
 

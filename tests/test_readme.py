@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from distill.config.load import load_config
-from flows.server import answers
+from flows.orchestration.server import answers
 from tests.support.flow import ROOT, distill
 from tests.support.stack import Stack, wait_until
 
@@ -84,7 +84,7 @@ def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(tmp_pat
     try:
         for line in PREFECT[1:]:
             program, *rest = shlex.split(line.removesuffix("&"))
-            command = [{"distill": "flows.cli"}.get(program, program), *rest]
+            command = [{"distill": "flows.cli.main"}.get(program, program), *rest]
             if line.endswith("&"):
                 if "ui" in rest:
                     stack.start(*command, "--port", str(stack.port))

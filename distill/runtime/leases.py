@@ -3,7 +3,7 @@
 A lease is a lock on a file for each device, which the kernel lets go of when the process that holds it dies. It is put
 into the environment of each process that :mod:`distill.runtime.process` starts while it is in force. Locks know the
 processes of one machine (containers: those that share the folder); between machines, Prefect's limit counts
-(:mod:`flows.gpus`).
+(:mod:`flows.orchestration.gpus`).
 """
 
 import contextlib

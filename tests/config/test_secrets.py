@@ -22,8 +22,8 @@ from distill.corpus.collect import source_inputs
 from distill.errors import InputError, RunError
 from distill.run.records import Drop, read_records
 from distill.secrets import address_without_secrets, without_secrets
-from flows import logs
-from flows.notify import payload
+from flows.orchestration import logs
+from flows.orchestration.notify import payload
 from flows.run import open_run
 from flows.steps import collect
 from tests.support.corpus import LINES, REVIEWS

@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     try:
         rows = [{"text": f"{review} {n} {random.Random(n).random()}"} for n in range(4000) for review in REVIEWS]
         source = written(tmp_path / "in.jsonl", rows)
-        done = subprocess.run([sys.executable, "-m", "flows.cli", "dedup", str(source), str(small / "out.jsonl")],
+        done = subprocess.run([sys.executable, "-m", "flows.cli.main", "dedup", str(source), str(small / "out.jsonl")],
                               capture_output=True, text=True)
         assert done.returncode == 1
         assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
 
 def test_the_command_prints_an_account_that_adds_up(tmp_path: Path) -> None:
     source = written(tmp_path / "in.csv", ROWS)
-    command = [sys.executable, "-m", "flows.cli", "dedup", str(source), str(tmp_path / "out.csv"), "--k", "0"]
+    command = [sys.executable, "-m", "flows.cli.main", "dedup", str(source), str(tmp_path / "out.csv"), "--k", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     counts = {line[:16].strip(): int(line[16:31].replace(",", "")) for line in done.stdout.splitlines()[:-1]}
     assert counts.pop("rows read") == sum(counts.values()) == len(ROWS)

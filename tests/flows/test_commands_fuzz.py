@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import flows.cli
+import flows.cli.main
 import sentibench.cli
 from distill.errors import InputError
 
@@ -54,7 +54,7 @@ def broken(folder: Path) -> list[str]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of broken things; no server is started, and whoever would wait for ever is woken."""
-    from flows import deploy, own_server
+    from flows.orchestration import deploy, own_server
 
     def no_server(*_: object) -> str:
         raise InputError("There is no server here.")
@@ -63,7 +63,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SENTIDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(own_server, "OwnServer", no_server)
-    monkeypatch.setattr("flows.commands.warm_up", lambda: None)
+    monkeypatch.setattr("flows.cli.commands.warm_up", lambda: None)
     monkeypatch.setattr("distill.runtime.process.call_in_process", no_server)
     monkeypatch.setattr(deploy, "needs_server", no_server)
     return tmp_path
@@ -82,15 +82,15 @@ def lines(parser: argparse.ArgumentParser, value: str) -> list[str]:
     return ["--", *found] if all(not one.startswith("--") for one in found) else found
 
 
-COMMANDS = [("distill", words) for words, _ in leaves(flows.cli.build_parser()) if words[0] not in _ENDLESS] + [
+COMMANDS = [("distill", words) for words, _ in leaves(flows.cli.main.build_parser()) if words[0] not in _ENDLESS] + [
     ("sentibench", words) for words, _ in leaves(sentibench.cli._parser())]
 
 
 @pytest.mark.parametrize(("program", "words"), COMMANDS, ids=["-".join([first, *words]) for first, words in COMMANDS])
 def test_no_broken_input_of_any_command_ends_in_a_traceback(
         program: str, words: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = dict(leaves(flows.cli.build_parser() if program == "distill" else sentibench.cli._parser()))[words]
-    main: Any = flows.cli.main if program == "distill" else sentibench.cli.main
+    parser = dict(leaves(flows.cli.main.build_parser() if program == "distill" else sentibench.cli._parser()))[words]
+    main: Any = flows.cli.main.main if program == "distill" else sentibench.cli.main
     for value in broken(here):
         line = [*words, *lines(parser, value)]
 

@@ -72,8 +72,8 @@ def test_every_service_that_stays_is_watched_and_pinned(services: dict[str, Any]
 
 
 def test_every_command_of_the_stack_is_one_of_ours(services: dict[str, Any]) -> None:
-    from flows import commands
-    from flows.cli import build_parser
+    from flows.cli import commands
+    from flows.cli.main import build_parser
 
     for name, service in services.items():
         if service["image"].startswith("sentidistill") and "entrypoint" not in service:

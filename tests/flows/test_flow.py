@@ -64,7 +64,7 @@ def test_a_second_run_reuses_everything(place: Path) -> None:
 
 def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "ci", "--run", "killed"], cwd=place, start_new_session=True,
+        [sys.executable, "-m", "flows.cli.main", "run", "ci", "--run", "killed"], cwd=place, start_new_session=True,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(place / "prefect")},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run = place / "runs/killed"
@@ -179,12 +179,12 @@ def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
                        if path.is_file() and path.suffix in (".yaml", ".json", ".jsonl", ".csv", ".txt")}
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p not in ('', {str(ROOT)!r})]; "
-         f"sys.path.insert(0, {str(site)!r}); import flows.cli; assert flows.cli.__file__.startswith({str(site)!r}); "
-         "flows.cli.main(['collect', 'ci'])"],
+         f"sys.path.insert(0, {str(site)!r}); from flows.cli import main; "
+         f"assert main.__file__.startswith({str(site)!r}); main.main(['collect', 'ci'])"],
         cwd=empty, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert (empty / "runs/ci/corpus/texts.parquet").exists()
-    for needed in ("sentibench/tasks/sst2.yaml", "sentibench/paper/table2.yaml", "sentibench/report/template.html",
+    for needed in ("sentibench/tasks/sst2.yaml", "sentibench/paper/table2.yaml", "flows/report/template.html",
                    "flows/configs/demo.yaml"):
         assert (site / needed).exists()
 

@@ -14,12 +14,12 @@ from distill.config.load import load_config
 from distill.config.schema import Config
 from distill.errors import InputError
 from distill.generation.forecast import Forecast
-from flows.cli import build_parser
-from flows.commands import explain_command
-from flows.explain import explain
+from flows.cli.commands import explain_command
+from flows.cli.explain import explain
+from flows.cli.main import build_parser
+from flows.cli.status import teacher_table
 from flows.forecast import forecast_table
 from flows.run import find_config, open_run
-from flows.status import teacher_table
 from tests.support.flow import distill
 from tests.support.stack import Stack, wait_until
 

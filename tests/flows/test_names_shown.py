@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError, RunError
 from distill.run.storage import read_json, write_json, write_text
+from flows.report.encoder.pictures import confusion, embeddings
 from sentibench.compare import load, versus
-from sentibench.report.encoder.pictures import confusion, embeddings
-from sentibench.report.pictures import scores, shown
+from sentibench.pictures import scores, shown
 from sentibench.tables import _escape, comma_separated, latex, markdown
 from tests.support.result import answers, write
 

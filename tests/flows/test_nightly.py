@@ -28,7 +28,7 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
     assert pq.read_table(history).num_rows == 2
     (folder,) = (stack.folder / "evaluations/results").glob("whole-*")
     results = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json*")}
-    assert "is the reference now" in stack.call("flows.cli", "accept", "whole")
+    assert "is the reference now" in stack.call("flows.cli.main", "accept", "whole")
 
     state = stack.ended(stack.begin("evaluate/nightly", **SETTINGS))
     assert state.is_completed(), (state.message, stack.log())

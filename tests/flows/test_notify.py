@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.notify import VARIABLE, payload, post
+from flows.orchestration.notify import VARIABLE, payload, post
 
 
 def test_it_is_told_in_words_and_in_fields(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import pytest
 from distill.errors import InputError
 from distill.runtime import temporary
 from distill.runtime.terminal import run_command
-from flows import own_server
-from flows.own_server import OwnServer, server_for_command
+from flows.orchestration import own_server
+from flows.orchestration.own_server import OwnServer, server_for_command
 from tests.support.flow import ENVIRONMENT, ROOT
 
 COMMAND = """
@@ -24,7 +24,7 @@ import tempfile
 from distill.runtime import temporary
 from pathlib import Path
 from distill.runtime.terminal import run_command
-from flows.own_server import server_for_command
+from flows.orchestration.own_server import server_for_command
 
 def work():
     with server_for_command() as server, tempfile.TemporaryDirectory(prefix=temporary.prefix()):
@@ -114,7 +114,7 @@ def test_an_address_that_is_none_is_refused_without_its_password(
 
 WORKER = """
 import signal, sys, time
-from flows import worker
+from flows.orchestration import worker
 worker._GRACE_SECONDS = 0.2
 worker.bound_the_end()
 signal.signal(signal.SIGTERM, lambda *_: None)  # as one that asks a server that is away

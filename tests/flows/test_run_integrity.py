@@ -14,10 +14,10 @@ from distill.models import model_fingerprint
 from distill.run.markers import MARKER, files_of
 from distill.run.storage import read_json, write_json
 from flows import steps
+from flows.cli.status import stage_rows
 from flows.nightly import accept
+from flows.report.card import CARD
 from flows.run import open_run
-from flows.status import stage_rows
-from sentibench.report.card import CARD
 
 
 @pytest.fixture
@@ -167,8 +167,8 @@ def test_whatever_file_of_a_run_is_damaged_the_report_ends_in_a_paragraph(
         run: Path, tmp_path: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_files(run)  # so that those who read it must notice
     for name in ("html", "markdown"):  # which read nothing more
-        monkeypatch.setattr(f"sentibench.report.build.render_{name}", lambda *_: "")
-    monkeypatch.setattr("sentibench.report.gather.environment", dict)
+        monkeypatch.setattr(f"flows.report.build.render_{name}", lambda *_: "")
+    monkeypatch.setattr("flows.report.gather.environment", dict)
     ended = 0
     for number, path in enumerate(kinds_of_files(run)):
         shutil.copy(path, tmp_path / "aside")

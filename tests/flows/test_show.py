@@ -15,8 +15,8 @@ from distill.dataset.build import build_sft
 from distill.dataset.inspect import Query, find
 from distill.errors import InputError
 from distill.run.records import Drop, Response, SftRow, read_records
+from flows.cli.show import printable, shortened, show
 from flows.run import stored_config
-from flows.show import printable, shortened, show
 from tests.support.filter import ALL_OFF, TEXT, answer, fill, icldist, knowdist
 from tests.support.flow import ROOT, distill
 

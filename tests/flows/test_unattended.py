@@ -13,14 +13,15 @@ from distill.config.load import load_config
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.runtime import devices
 from distill.runtime.process import call_in_process
-from flows import gpus, nightly
+from flows import nightly
 from flows.distill import try_again
-from flows.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
-from flows.logs import install, within
+from flows.orchestration import gpus
+from flows.orchestration.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
+from flows.orchestration.logs import install, within
+from flows.orchestration.progress import progress_of
 from flows.plan import computing_steps
-from flows.progress import progress_of
+from flows.report.history.evaluate import Subject
 from flows.run import Run, find_config
-from sentibench.history.evaluate import Subject
 from tests.support.device import gpus_of
 from tests.support.stack import Stack
 
@@ -99,7 +100,7 @@ def test_work_that_can_do_with_fewer_gpus_holds_what_a_lower_limit_has(monkeypat
     import prefect.concurrency.sync
 
     from distill.config.sections.encoder import EncoderConfig
-    from flows.encoder_flow import _gpus
+    from flows.encoder import _gpus
 
     held: list[int] = []
 

@@ -10,8 +10,8 @@ from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
 from distill.run.records import Prompt, Text
-from flows.cli import main
-from flows.prompt_samples import print_samples
+from flows.cli.main import main
+from flows.cli.prompt_samples import print_samples
 from tests.prompting.test_prompting import HOSTILE, make_texts
 
 

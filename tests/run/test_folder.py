@@ -14,14 +14,15 @@ from distill.config.load import load_config, save_config
 from distill.errors import InputError
 from distill.run.folder import FORMAT, MARK, adoption, check_name, claim, claim_stage, file_part, folder_named, remove
 from distill.run.stage import run_stage
-from flows import cli, encoder_flow
 from flows import distill as flow
+from flows import encoder as encoder_flow
+from flows.cli import main as cli
 from flows.encoder_run import load_encoder_config, train_run
 from flows.nightly import accept
+from flows.report.history.store import History
 from flows.run import CONFIG, find_config, find_run, open_run
 from sentibench import cli as sentibench
-from sentibench.history.store import History
-from tests.sentibench.test_history import evaluated
+from tests.flows.test_history import evaluated
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -314,7 +314,7 @@ def _trained(model: Path, folder: Path, **more: Any) -> None:
 
 
 def _evaluated(model: Path, folder: Path) -> None:
-    from sentibench.stage import evaluate_models
+    from flows.evaluation import evaluate_models
 
     evaluate_models(Evaluate(tasks=["sst2"], engine=_vllm(tensor_parallel_size=4)), {"base": model}, folder)
 

@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["sentibench.cli list", "flows.cli config ci --set name=x --set "
+@pytest.mark.parametrize("command", ["sentibench.cli list", "flows.cli.main config ci --set name=x --set "
                                      "corpus.sources.0.domain=caf\u00e9", "sentibench.cli paper 2"])
 def test_a_terminal_that_knows_ascii_alone_is_enough(command: str) -> None:
     done = shell(f"$PYTHON -m {command}", PYTHONIOENCODING="ascii")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.run.storage import read_json, write_json
+from flows.report.history.verdict import judge
 from sentibench.cli import main
 from sentibench.compare import load
-from sentibench.history.verdict import judge
 from sentibench.made import different_ways, making, unlike
 from sentibench.runner import manifest
 from sentibench.tables import notes

@@ -16,7 +16,8 @@ from distill.run.folder import claim
 from distill.run.response_cache import Answers
 from distill.run.storage import read_json
 from distill.runtime import devices, process
-from sentibench import stage, worker
+from flows import evaluation as stage
+from sentibench import worker
 from sentibench.answering import Method, read
 from sentibench.cli import main
 from sentibench.registry import get_task

@@ -12,7 +12,8 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
 
-def distill(*arguments: str, cwd: Path, module: str = "flows.cli", **extra: Any) -> subprocess.CompletedProcess[str]:
+def distill(*arguments: str, cwd: Path, module: str = "flows.cli.main",
+            **extra: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in ``cwd`` and return what it said."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, check=False,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.server import answers
+from flows.orchestration.server import answers
 from tests.support.flow import ENVIRONMENT, ROOT
 
 
@@ -136,7 +136,7 @@ class Stack:
 
     def worker(self, pool: str = "gpu") -> subprocess.Popen[bytes]:
         """Start a worker of a pool."""
-        return self.start("flows.cli", "worker", "--pool", pool)
+        return self.start("flows.cli.main", "worker", "--pool", pool)
 
     def call(self, *command: str) -> str:
         """Run a program of the environment to its end and return what it said."""
@@ -148,7 +148,7 @@ class Stack:
     def deploy(self) -> str:
         """Register the deployments as ``make deploy`` does."""
         shutil.copy(ROOT / "prefect.yaml", self.folder)
-        return self.call("flows.cli", "deploy", "--gpus", "1", "--silent-seconds", "120")
+        return self.call("flows.cli.main", "deploy", "--gpus", "1", "--silent-seconds", "120")
 
     def artifacts(self, flow_run: Any) -> dict[str, Any]:
         """Return the newest artifacts of a flow run by key."""

@@ -20,10 +20,10 @@ from distill.models import Weights, model_fingerprint
 from distill.teacher_eval.judge import PERSPECTIVES, score_verdicts
 from distill.teacher_eval.rubric import UNREADABLE
 from distill.teacher_eval.stage import check_gold, judge_analyses, read_scores, wanted_parts
-from flows.quality import asked_parts, printed
+from flows.cli.quality import asked_parts, printed
+from flows.report.teacher_eval import quality_tables
 from flows.run import Run
 from sentibench.paper import paper_table
-from sentibench.report.quality import quality_tables
 from tests.support.flow import ROOT
 from tests.support.quality import answered, output, verdict_of, verdicts
 

@@ -1,0 +1,265 @@
+"""What the commands of ``distill`` do. Each takes the parsed arguments; heavy modules are imported inside."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.runtime.process import warm_up
+from distill.runtime.terminal import json_text
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Run the whole way."""
+    _check_early(arguments)
+    with _server(arguments) as ready:
+        from flows.distill import distill
+
+        ready()
+        report = distill(arguments.config, arguments.run, arguments.overrides, arguments.on_change)
+    _finish(report)
+
+
+@contextlib.contextmanager
+def _server(arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """Start what a flow needs: processes that compute, and a Prefect server; yield what waits for the latter."""
+    from flows.orchestration.own_server import server_for_command
+
+    warm_up()
+    with server_for_command(arguments.verbose) as server:
+        yield server.wait if server else lambda: None
+
+
+def _check_early(arguments: argparse.Namespace) -> None:
+    """Find a bad config before Prefect is loaded, which takes seconds."""
+    from distill.config.load import load_config
+    from flows.run import find_config
+
+    load_config(find_config(arguments.config), arguments.overrides)
+
+
+def encoder_command(arguments: argparse.Namespace) -> None:
+    """Train, evaluate or use a small classifier."""
+    from flows.cli import encoder
+
+    getattr(encoder, f"{arguments.part}_command")(arguments)
+
+
+def dedup_command(arguments: argparse.Namespace) -> None:
+    """Copy a file of texts without its duplicates."""
+    import time
+
+    from distill.corpus.deduplication.dedup_file import dedup_file
+
+    begun = time.monotonic()
+    done = dedup_file(arguments.source, arguments.target, arguments.field, arguments.k, arguments.keep, arguments.group,
+                      arguments.dropped, arguments.on_error, arguments.encoding)
+    ledger, seconds = done.ledger, time.monotonic() - begun
+    rows = [("rows read", ledger.n_in), *sorted(ledger.dropped.items()), ("rows written", ledger.n_out)]
+    for name, count in rows:
+        print(f"{name:<16} {count:>14,} {count / max(ledger.n_in, 1):>8.2%}")
+    print(f"{seconds:.1f} s, {ledger.n_in / max(seconds, 1e-9):,.0f} rows a second; written: {arguments.target}")
+    for problem in done.not_read:
+        print(f"not read: {problem}", file=sys.stderr)
+
+
+def resume_command(arguments: argparse.Namespace) -> None:
+    """Go on with a run."""
+    from flows.run import find_run
+
+    folder = find_run(arguments.run)
+    if arguments.approve:
+        _approve(folder)
+    with _server(arguments) as ready:
+        from flows.distill import distill
+
+        ready()
+        report = distill(run=str(folder), overrides=arguments.overrides, on_change=arguments.on_change,
+                         retry_failed=arguments.retry_failed)
+    _finish(report)
+
+
+def _approve(folder: Path) -> None:
+    """Say go on to every forecast that waits for it."""
+    from distill.errors import InputError
+    from distill.generation.answer import approve
+    from distill.run.stage import MARKER
+    from flows.plan import STAGES
+
+    if not [stage for stage in STAGES if not (folder / stage / MARKER).exists() and approve(stage, folder)]:
+        raise InputError(f"No forecast of the run {folder} waits for approval: no pilot was asked, or all is answered.")
+
+
+def stage_command(arguments: argparse.Namespace) -> None:
+    """Run one stage of the pipeline (or the two of one kind), as its command names it."""
+    from distill.errors import InputError
+    from distill.run.row_counts import write_run_ledger
+    from flows.orchestration.step_runner import watched
+    from flows.plan import STAGES, gated_stages, trained_stages
+    from flows.run import Run, open_run
+
+    def wanted(run: Run) -> Sequence[str]:
+        return trained_stages(run) if arguments.command == "train" else STAGES
+
+    if arguments.command == "prompts" and arguments.show < 0:
+        raise InputError(f"--show is {arguments.show}, but must be 1 or more.")
+    with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
+        if run.config.rows and arguments.command in ("collect", "prompts", "generate", "quality"):
+            raise InputError("This config trains on rows that were made elsewhere ('rows'), so there is nothing to "
+                             f"{arguments.command}. Its run begins with 'distill train'.")
+        if arguments.command in ("generate", "train"):
+            if arguments.command == "train":
+                watched("select", run)
+            if arguments.stage and arguments.stage not in wanted(run):
+                raise InputError(f"The config does not {arguments.command} '{arguments.stage}', only: "
+                                 f"{', '.join(wanted(run))}. Set train.stages, or the samples of prompts.")
+            for stage in [arguments.stage] if arguments.stage else wanted(run):
+                watched(arguments.command, run, stage)
+                if arguments.command == "train" and stage in gated_stages(run):
+                    watched("gate", run, stage)
+        elif arguments.command == "quality":
+            from flows.cli import quality
+
+            parts = quality.asked_parts(run)
+            for part in parts:
+                watched("quality", run, part)
+            quality.show(run, parts)
+        elif arguments.command == "evaluate":
+            watched("check", run)
+            watched("evaluate", run)
+        else:
+            result = watched(arguments.command, run)
+            if arguments.command == "report":
+                _finish(result)
+            if arguments.command == "prompts" and arguments.show:
+                _show_prompts(run.folder, arguments.show)
+        write_run_ledger(run.folder)
+
+
+def _show_prompts(folder: Path, count: int) -> None:
+    from rich.console import Console
+
+    from distill.prompting.samples import sample_prompts
+    from flows.cli.prompt_samples import print_samples
+
+    print_samples(sample_prompts(folder, count), Console())
+
+
+def _finish(report: dict[str, Any]) -> None:
+    print("\n".join(report["summary"]))
+    print(f"The report: {report['html']}")
+
+
+def join_command(arguments: argparse.Namespace) -> None:
+    """Train along with the machine that runs the run, until interrupted."""
+    from distill.training.launch import join
+    from flows.run import find_run
+
+    join(find_run(arguments.run))
+
+
+def status_command(arguments: argparse.Namespace) -> None:
+    """Print how far a run is."""
+    from rich.console import Console
+
+    from flows.cli.status import stage_table, teacher_table
+    from flows.run import find_run
+
+    folder, console = find_run(arguments.run), Console()
+    console.print(stage_table(folder))
+    table = teacher_table(folder)
+    if table is not None:
+        console.print(table)
+
+
+def explain_command(arguments: argparse.Namespace) -> None:
+    """Print what differs between what made a run's work and what would make it now."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.cli.explain import explain
+    from flows.run import find_run
+
+    folder = find_run(arguments.run)
+    rows = explain(folder, arguments.config, arguments.overrides)
+    if not rows:
+        print(f"Everything in {folder} is as its config would make it now.")
+        return
+    table = Table(title=f"run {folder}: what differs", title_justify="left")
+    for column in ("where", "setting", "then", "now", "what it is true of"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("where", "key", "then", "now", "what")))
+    Console().print(table)
+    print("--keep goes on with finished work as it is, --discard makes it again, --run NAME begins a new run.")
+
+
+def show_command(arguments: argparse.Namespace) -> None:
+    """Print some of the teacher's answers."""
+    from rich.console import Console
+
+    from distill.dataset.inspect import Query
+    from distill.errors import InputError
+    from flows.cli.show import show
+    from flows.run import find_run, stored_config
+
+    if arguments.count < 1:
+        raise InputError(f"-n is {arguments.count}, but must be 1 or more.")
+    folder = find_run(arguments.run)
+    stages = {"stages": (arguments.stage,)} if arguments.stage else {}
+    query = Query(arguments.rejected or bool(arguments.reason), arguments.reason, arguments.kind,
+                  count=arguments.count, **stages)
+    show(folder, stored_config(folder).filters, query, Console())
+
+
+def nightly_command(arguments: argparse.Namespace) -> None:
+    """Evaluate, add to the history, and hold against the accepted result."""
+    with _server(arguments) as ready:
+        from flows.nightly import evaluate
+
+        ready()
+        done = evaluate(arguments.models, arguments.config, arguments.overrides, arguments.runs_dir, arguments.history)
+    for one in done:
+        print(f"{one['model']}: {one['new']} new results in {one['results']}")
+
+
+def accept_command(arguments: argparse.Namespace) -> None:
+    """Make a result the reference."""
+    from distill.run.folder import check_path
+    from flows.nightly import accept
+
+    chosen = accept(arguments.run, check_path(arguments.history, "--history"),
+                    check_path(arguments.runs_dir, "--runs-dir"))
+    print(f"{chosen.model} ({chosen.source}) is the reference now: {chosen.folder}")
+
+
+def deploy_command(arguments: argparse.Namespace) -> None:
+    """Register everything with the Prefect server, and say what was done."""
+    from flows.orchestration.deploy import deploy
+
+    print("\n".join(deploy(arguments.gpus, arguments.silent_seconds)))
+
+
+def ui_command(arguments: argparse.Namespace) -> None:
+    """Open Prefect's pages."""
+    from flows.orchestration.server import show_ui
+
+    show_ui(arguments.port, not arguments.no_browser)
+
+
+def worker_command(arguments: argparse.Namespace) -> None:
+    """Take on runs until stopped."""
+    from flows.orchestration.server import work
+
+    work(arguments.pool, arguments.health_port)
+
+
+def config_command(arguments: argparse.Namespace) -> None:
+    """Print the resolved config."""
+    from distill.config.load import load_config
+    from flows.run import find_config
+
+    config = load_config(find_config(arguments.config), arguments.overrides)
+    print(json_text(config.to_json(), indent=2))

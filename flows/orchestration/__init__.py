@@ -1,0 +1,1 @@
+"""Prefect around the flows: server, deployments, limits, notifications, artifacts, logs."""

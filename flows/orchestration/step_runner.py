@@ -1,0 +1,77 @@
+"""Run a step and say so: one line when it begins, one when it ends, in the log named ``sentidistill``."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from distill.config.load import validate
+from distill.run.row_counts import Ledger
+from distill.run.stage import Outcome
+from distill.runtime.process import call_in_process
+from flows import steps
+from flows.orchestration.logs import LOGGER, install, within
+from flows.run import Run
+
+install()
+log = logging.getLogger(LOGGER)
+log.setLevel(logging.INFO)
+TITLES = {
+    "collect": "corpus",
+    "prompts": "prompts",
+    "generate": "teacher",
+    "quality": "teacher's quality",
+    "select": "quality filter",
+    "train": "SFT",
+    "gate": "gate",
+    "check": "held-out rows",
+    "evaluate": "SentiBench",
+    "report": "report",
+}
+_FORKED = ("prompts", "select")
+"""Steps that load tokenizers. In a fork they find transformers imported, which takes longer than they do."""
+
+
+def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
+    """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
+    with within(run.folder.name, f"{TITLES[name]} ({stage})" if stage else TITLES[name]):
+        return _watched(name, run, stage)
+
+
+def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
+    log.info("begins")
+    if name in _FORKED:
+        spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change,
+                "retry_failed": run.retry_failed}
+        errors = run.folder / "logs" / f"{name}.log"
+        outcome = Outcome.from_json(call_in_process("flows.orchestration.step_runner:forked", spec, errors))
+    else:
+        function = getattr(steps, name)
+        outcome = function(run, stage) if stage else function(run)
+    if not isinstance(outcome, Outcome):
+        return outcome
+    how = "already done, reused" if outcome.reused else f"done in {_duration(outcome.seconds)}"
+    log.info("%s%s", how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
+    return {"folder": str(outcome.folder), "fingerprint": outcome.fingerprint, "seconds": round(outcome.seconds, 1),
+            "reused": outcome.reused, "ledgers": [ledger.to_json() for ledger in outcome.ledgers]}
+
+
+def forked(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run a step of a run given as JSON values; return its outcome as such."""
+    run = Run(validate(spec["config"], "the run's config"), Path(spec["folder"]), spec["on_change"],
+              spec["retry_failed"])
+    outcome: Outcome = getattr(steps, spec["step"])(run)
+    return outcome.to_json()
+
+
+def _line(ledger: Ledger) -> str:
+    dropped = sum(ledger.dropped.values())
+    if not dropped:
+        return f"{ledger.stage} {ledger.n_out:,} {ledger.unit}"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in ledger.dropped.most_common(3))
+    more = ", …" if len(ledger.dropped) > 3 else ""
+    return f"{ledger.stage} {ledger.n_out:,} of {ledger.n_in:,} {ledger.unit} ({reasons}{more})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,66 @@
+"""Write a run's report: ``results.json``, then the page and the Markdown that are drawn from it alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Config
+from distill.errors import RunError
+from distill.resources import PREFIX
+from distill.run.storage import write_json, write_text
+from flows.report.gather import RUN_STAGES, gather
+from flows.report.page import render_html, render_markdown
+from flows.report.view import WAY, View, build_view
+
+
+def build_report(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dict[str, Any]:
+    """Write ``run/report`` and return the paths of its files and a summary of a few lines.
+
+    ``stages``: as :func:`flows.report.gather.gather`.
+
+    Raises:
+        InputError, RunError: a stage of the run is missing or damaged.
+    """
+    try:
+        results = gather(run, config, stages)
+        view = build_view(results)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise RunError(f"A file in {run} does not hold what the report is made of ({type(error).__name__}: {error}): "
+                       "something else has changed it, or another version wrote it, or this is a defect of "
+                       "sentidistill. Make the stage anew that it is of, and report again.") from error
+    folder = run / "report"
+    write_json(folder / "results.json", results)
+    write_text(folder / "report.md", render_markdown(results, view))
+    write_text(folder / "report.html", render_html(results, view))
+    return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"),
+            "json": str(folder / "results.json"), "summary": summary(results, view)}
+
+
+def summary(results: dict[str, Any], view: View) -> list[str]:
+    """Return what happened, what was learned and what to try next, in five lines for the terminal."""
+    asked = sum(item["n_in"] for item in results["ledger"] if item["stage"] in ("knowdist", "icldist"))
+    trained = sum(item["n_out"] for item in results["ledger"] if item["stage"].startswith("train/"))
+    texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
+    begun = f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; " if asked else ""
+    what = "of the answers" if asked else "rows made elsewhere"
+    lines = ["", f"{begun}{view.student} trained on {trained:,} {what}, {view.taught}."]
+    losses = [f"{training['stage']} {training['eval_loss'][0][1]:.3f} → {training['eval_loss'][-1][1]:.3f}"
+              for training in results["training"] if training["eval_loss"]]
+    if losses:
+        lines.append(f"Held-out loss (nats a token): {', '.join(losses)}.")
+    if view.learned:
+        valid = [f"{100 * model['valid_label']:.0f}%" for model in results["held_out"]["models"].values()]
+        lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "
+                     f"({' → '.join(WAY[role].partition(', ')[2] for role in results['held_out']['models'])}).")
+    overall = next(average for average in view.averages if average["group"] == "all")
+    scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
+    lines.append(f"SentiBench, mean F1 over {len(view.tasks)} tasks: {scores} (distilled − base: "
+                 f"{overall['difference']}).")
+    lines.append(_next(results["config"]))
+    return lines
+
+
+def _next(config: dict[str, Any]) -> str:
+    if config["corpus"] and any(source.get("path", "").startswith(PREFIX) for source in config["corpus"]["sources"]):
+        return "Next: point corpus.sources at texts of your own and teacher.model at a larger model (see the README)."
+    return "Next: read the rejected answers in the run folder's sft/dropped.parquet, and the report below."

@@ -1,0 +1,71 @@
+"""The two written forms of the report: one HTML file that needs nothing else, and Markdown for pull requests."""
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from flows.report.markdown import markdown_table
+from flows.report.view import RULES, WAY, View
+from sentibench import pictures
+
+
+def render_html(results: dict[str, Any], view: View) -> str:
+    """Return the page. What users and models wrote is escaped."""
+    from jinja2 import Environment
+
+    source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
+    style = files("flows.report").joinpath("style.css").read_text(encoding="utf-8")
+    drawn = {
+        "funnel": pictures.funnel(results["ledger"]),
+        "losses": pictures.losses(results["training"]) if results["training"] else "",
+        "scores": pictures.scores(view.tasks, view.models),
+        "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
+    }
+    template = Environment(autoescape=True, trim_blocks=True).from_string(source)
+    return template.render(
+        r=results, v=view, pictures=drawn, style=style, way=WAY, rules=RULES,
+        config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
+
+
+def render_markdown(results: dict[str, Any], view: View) -> str:
+    """Return the Markdown form: scores, losses, ledger, time."""
+    lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, {view.taught}.", ""]
+    lines += [f"> {note}" for note in view.notes] + [""]
+    seeds = ", ".join(map(str, view.seeds))
+    lines += [f"## SentiBench: F1 (%), protocol {view.protocol}, seeds {seeds}, {view.size}", ""]
+    rows = [[task["title"], "seen" if task["seen"] else "unseen", *(task["cells"][m] for m in view.models),
+             task["difference"]] for task in view.tasks]
+    rows += [[f"**{row['title']}**", "", *(row["cells"][m] for m in view.models), row["difference"]]
+             for row in view.averages]
+    lines += markdown_table(["task", "", *view.models, "distilled − base"], rows, text_columns=2)
+    lines += ["", "In brackets: answers that could not be read, which count as wrong."
+              + (" ±: standard deviation over seeds." if len(view.seeds) > 1 else ""), "", "## Training", ""]
+    lines += markdown_table(["stage", "rows", "steps", "held-out loss before", "after"], [
+        [t["stage"], f"{t['rows']:,}", f"{t['steps']:,}",
+         *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
+        for t in results["training"]], text_columns=1)
+    if view.learned:
+        lines += ["", f"Label prompts held out of training ({results['held_out']['n_labels']}), and what the student "
+                  "answers:", ""]
+        lines += markdown_table(["", *(WAY[role] for role in results["held_out"]["models"])],
+                        [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
+    if view.quality:
+        lines += ["", "## What the teacher is worth"]
+    for table in view.quality:
+        lines += ["", f"### {table.title}", "", table.about, ""]
+        lines += markdown_table(table.head, [cells for _, cells in table.rows], table.text_columns)
+    lines += ["", "## Ledger", ""]
+    lines += markdown_table(["stage", "unit", "in", "out", "dropped"], [
+        [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
+         ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
+        for item in results["ledger"]], text_columns=2)
+    seen = [row for row in view.contamination if row["seen"]]
+    if seen:
+        lines += ["", "## What the sources held of the benchmark", ""]
+        cells = [[row["benchmark"], *(f"{row[key]:,}" for key in ("texts", "seen", *RULES))] for row in seen]
+        lines += markdown_table(["task", "its texts", "seen", *RULES.values()], cells, text_columns=1)
+    lines += ["", "## Time", ""]
+    lines += markdown_table(["stage", "work", "seconds", "share"],
+                    [[t["stage"], t["work"], t["seconds"], t["share"]] for t in view.times], 2)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,98 @@
+"""The report says what is in the results, shows users' and models' text as text, and documents its keys."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.run.storage import write_json
+from flows.report.cases import contrasts
+from flows.report.page import render_html, render_markdown
+from flows.report.view import build_view
+from tests.support.flow import ROOT
+
+
+def result(folder: Path, role: str, task: str, correct: list[bool], seed: int = 42) -> None:
+    """Write a result file in which each answer is right or wrong as said."""
+    write_json(folder / role / f"{task}.seed{seed}.json", {"task": task, "seed": seed, "value": 0.5, "predictions": [
+        {"index": n, "text": f"{task} text {'x' * n}", "target": "", "gold": "positive",
+         "prediction": "positive" if right else "negative", "correct": right} for n, right in enumerate(correct)]})
+
+
+def test_won_and_lost_examples_are_counted_and_shown_alike(tmp_path: Path) -> None:
+    result(tmp_path, "base", "sst2", [True] * 6 + [False] * 3 + [True])
+    result(tmp_path, "distilled", "sst2", [False] * 6 + [True] * 3 + [True])
+    result(tmp_path, "base", "imdb", [True, True])
+    result(tmp_path, "distilled", "imdb", [False, True])
+    found = contrasts(tmp_path)
+    assert found is not None and (found["n_won"], found["n_lost"]) == (3, 7)
+    won, lost = ([one for one in found["examples"] if one["correct"]["distilled"] is right] for right in (True, False))
+    assert [(one["task"], one["index"]) for one in won] == [("sst2", 6), ("sst2", 7), ("sst2", 8)]
+    assert [(one["task"], one["index"]) for one in lost] == [("imdb", 0), ("sst2", 0), ("sst2", 1), ("sst2", 2)]
+
+
+def test_of_several_seeds_the_first_is_compared_and_tasks_of_one_model_alone_are_not(tmp_path: Path) -> None:
+    for seed, base in ((52, [True, True]), (42, [False, True])):
+        result(tmp_path, "base", "sst2", base, seed)
+        result(tmp_path, "distilled", "sst2", [True, True], seed)
+    result(tmp_path, "base", "imdb", [True])
+    found = contrasts(tmp_path)
+    assert found is not None and (found["n_won"], found["n_lost"]) == (1, 0)
+    assert found["examples"][0]["seed"] == 42
+
+
+def test_without_both_students_nothing_is_compared(tmp_path: Path) -> None:
+    result(tmp_path, "base", "sst2", [True])
+    assert contrasts(tmp_path) is None
+
+
+@pytest.fixture
+def results(place: Path) -> dict[str, Any]:
+    return json.loads((place / "runs/ci/report/results.json").read_text())
+
+
+EVIL = "<script>alert(1)</script> </pre> | $x_{1}$ {{ r }}"
+
+
+def test_what_users_and_models_wrote_is_text_in_the_page(results: dict[str, Any]) -> None:
+    results["case_study"] = [{"kind": "analyze/target", "prompt": EVIL, "teacher": EVIL, "answers": {"base": EVIL}}]
+    results["contrasts"] = {"n_won": 1, "n_lost": 0, "examples": [
+        {"task": "sst2", "seed": 42, "index": 0, "text": EVIL, "target": EVIL, "gold": EVIL,
+         "predictions": {"base": EVIL, "distilled": EVIL}, "correct": {"base": False, "distilled": True}}]}
+    results["examples"] = [{"family": "knowdist", "kind": EVIL, "prompt": EVIL, "answer": EVIL}]
+    results["stages"][0]["kept_though"] = [EVIL]
+    results["quality"]["judge"], results["config"]["quality"]["judge"] = [], {"model": {"name": EVIL}}
+    view = build_view(results)
+    page = render_html(results, view)
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 10
+    assert "was kept (--keep) though its settings have changed" in render_markdown(results, view)
+
+
+def test_the_picture_by_parameters_is_drawn_for_all_twelve_tasks_only(results: dict[str, Any]) -> None:
+    assert set(build_view(results).parameters["ours"]) == {"base", "distilled", "teacher"}
+    for averages in results["sentibench"]["averages"].values():
+        averages["all"]["missing"] = ["asqp"]
+    view = build_view(results)
+    assert view.parameters["ours"] == {}
+    assert render_html(results, view).count("<svg") == 3
+
+
+@pytest.mark.parametrize(("same", "as_teacher", "expected"), [
+    ({"teacher": "base"}, 1.0, True), ({"base": "teacher"}, 1.0, True), ({"teacher": "base"}, 0.9, False),
+    ({"teacher": "", "base": ""}, 1.0, False)])
+def test_the_student_is_its_own_teacher_only_where_it_answers_like_it(
+    results: dict[str, Any], same: dict[str, str], as_teacher: float, expected: bool
+) -> None:
+    results["sentibench"]["same_weights"] = same
+    results["held_out"]["models"]["base"]["as_teacher"] = as_teacher
+    assert build_view(results).own_teacher is expected
+
+
+def test_every_key_of_the_results_is_documented(results: dict[str, Any]) -> None:
+    table = "\n".join(line.split("|")[1] for line in (ROOT / "docs/results.md").read_text().splitlines()
+                      if line.startswith("| `"))
+    described = set(re.findall(r"`([a-z_.]+)`", table))
+    assert {key for key in results if key != "sentibench"} == {key for key in described if "." not in key}
+    assert {f"sentibench.{key}" for key in results["sentibench"]} == {key for key in described if "." in key}
