@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from distill.corpus import kernels
+from distill.resources import machine_code_folder
 from tests.support.encoder import small_data, tiny_encoder
 from tests.support.flow import distill
 from tests.support.generation import FakeEngine, faked
@@ -24,6 +26,9 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
                       (signal.SIGTERM, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+# One place for compiled kernels, also for tests that have a cache of their own: compiling them takes half a minute.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(machine_code_folder(Path(kernels.__file__).parent)))
 
 # The models of these tests are tiny: a second thread costs more in waiting than it saves, much more on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
