@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Evaluate, TeacherEngine
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.models import count_parameters, model_fingerprint
 from distill.parsing.labels import VERSION as READER
@@ -45,7 +45,7 @@ def evaluate_models(
     selected = select_tasks(config.tasks)
     tasks = [task.name for task in selected]
     identities = {name: model_fingerprint(path) if path else _served(config, name) for name, path in models.items()}
-    engines = {name: decisive(_engine(config, name)) for name in models}
+    engines = {name: semantic_fields(_engine(config, name)) for name in models}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
         "texts": texts_id(selected), "scorer": SCORER, "reader": READER,

@@ -10,7 +10,7 @@ from typing import get_args
 
 from distill.config.load import load_config, read_yaml, save_config, validate
 from distill.config.schema import Config
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
 from distill.run.folder import check_mark, check_path, claim, folder_named, refuse_links
@@ -156,7 +156,7 @@ def _remember(config: Config, folder: Path, on_change: OnChange) -> None:
         stored = stored_config(folder)
         if stored == config:
             return
-        before, now = decisive(stored), decisive(config)
+        before, now = semantic_fields(stored), semantic_fields(config)
         if before != now and on_change == "stop" and any(_finished_work(folder)):
             raise InputError(changed_message(folder, before, now))
     save_config(config, path)

@@ -16,7 +16,7 @@ from distill.engines.base import Engine
 from distill.errors import InputError, RunError
 from distill.parsing.labels import VERSION as READER
 from distill.run.hashing import fingerprint
-from distill.run.response_cache import Answers
+from distill.run.response_cache import ResponseCache
 from distill.run.storage import read_json, write_json
 from sentibench.answering import Method, Trace, ask, read, reading_for
 from sentibench.data import Item
@@ -119,7 +119,7 @@ def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any, computed
     bar.set_description(f"{name}: {first.task.name}")
     decides = {what: first.depends_on[what] for what in ("model", "engine", "decoding")}
     decides["dtype"] = computed.get("dtype")
-    with Answers(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides) as answers:
+    with ResponseCache(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides) as answers:
         keys = {job.seed: [answers.key(example.prompt) for example in job.examples] for job in jobs}
         prompts = {key: example.prompt for job in jobs
                    for key, example in zip(keys[job.seed], job.examples, strict=True)}

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import LocalPath, Section, Seed, operational
+from distill.config.sections.base import LocalPath, Section, Seed, runtime_field
 from distill.config.sections.corpus import (
     Clean,
     Corpus,
@@ -95,7 +95,7 @@ class Config(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: Seed = 42
-    runs_dir: LocalPath = operational("runs", description="from here where left out, else from the config's folder")
+    runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     corpus: Corpus | None = None
     prompts: Prompts = Prompts()
     teacher: Teacher | None = None

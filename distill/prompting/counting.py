@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from distill.models.tokenization import encode_prompts
 from distill.prompting.bytelevel import bytes_a_byte, counts_add_up
-from distill.prompting.draft import Draft
+from distill.prompting.candidate import PromptCandidate
 from distill.run.hashing import fingerprint
 
 PromptFormat = Literal["raw", "chat", "mixed"]
@@ -62,7 +62,7 @@ class Encoder:
         encoded = self._python(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
-    def tokens(self, draft: Draft, kept: int, enough: int) -> int:
+    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
         """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``.
 
         What surely has no more than that is not tokenised.
@@ -78,7 +78,7 @@ class Encoder:
             self._last = (rest, self.count([rest])[0])
         return known + self._last[1]
 
-    def _shared(self, draft: Draft, kept: int) -> int | None:
+    def _shared(self, draft: PromptCandidate, kept: int) -> int | None:
         """Return the tokens of all pieces but the question; None where the prompt has to be counted as a whole."""
         first = draft.question[:1]
         if not self._adds_up or not (first.isascii() and first.isalpha()):
@@ -128,7 +128,7 @@ class TokenCounter:
         counts = [[len(ids) for ids in encode_prompts(tokenizer, prompts, chat)] for chat in forms]
         return [max(sizes) for sizes in zip(*counts, strict=True)]
 
-    def tokens(self, draft: Draft, kept: int, enough: int) -> int:
+    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
         """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``."""
         if self._whole is not None:
             return self([draft.prompt(kept)])[0]

@@ -7,11 +7,11 @@ from itertools import islice
 from operator import or_
 
 from distill.config.schema import IclDist
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, normalised
-from distill.prompting.draft import Draft
-from distill.prompting.draws import Draws, Shares
 from distill.prompting.labels import LabelSet, label_set, python_list
 from distill.prompting.library import Task, icldist_file
+from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.prompting.template import around, fill
 from distill.run.records import Text
 
@@ -65,9 +65,10 @@ class IclDistDrafts:
         prompts, weights = icldist_file(), config.weights.model_dump()
         formats = {name: enabled_formats(task, config) for name, task in sorted(prompts.tasks.items())}
         self._config, self._seed = config, seed
-        self._tasks = Shares({name: {name: weights[name]} for name in formats}, 1, once=False)
-        self._formats = {task: Shares({name: {name: weights[name]} for name in names}, config.prompts_per_text,
-                                      once=False) for task, names in formats.items()}
+        self._tasks = SystematicSampler({name: {name: weights[name]} for name in formats}, 1, once=False)
+        self._formats = {task: SystematicSampler({name: {name: weights[name]} for name in names},
+                                                 config.prompts_per_text, once=False)
+                         for task, names in formats.items()}
         self._variants = {(task, name): [_variant(prompts.tasks[task], task, name, label_set(labels), pool, config)
                                          for labels in sets]
                           for task, names in formats.items() for name, sets in names.items()}
@@ -76,19 +77,20 @@ class IclDistDrafts:
         self._places = {normalised(item.text): place for place, item in enumerate(pool)}
         self._first_words = {key.split(" ", 1)[0] for key in self._places}
 
-    def __call__(self, text_id: str, text: str) -> list[Draft]:
+    def __call__(self, text_id: str, text: str) -> list[PromptCandidate]:
         """Return the prompts of a text."""
-        draws = Draws(self._seed, text_id, "icldist")
+        draws = PromptRng(self._seed, text_id, "icldist")
         ((task, _),) = self._tasks.draw(draws)
         usable = self._usable(text)
         drafts = []
         for number, (name, _) in enumerate(self._formats[task].draw(draws)):
             variants = self._variants[task, name]
-            own = draws if number == 0 else Draws(self._seed, text_id, f"icldist {number}")
+            own = draws if number == 0 else PromptRng(self._seed, text_id, f"icldist {number}")
             drafts.append(self._draft(text_id, text, variants[own.below(len(variants))], usable, own))
         return drafts
 
-    def _draft(self, text_id: str, text: str, variant: _Variant, usable: list[int], draws: Draws) -> Draft:
+    def _draft(self, text_id: str, text: str, variant: _Variant, usable: list[int], draws: PromptRng
+               ) -> PromptCandidate:
         fewest = variant.fewest
         most = max(fewest, self._config.max_demonstrations)
         count = min(fewest + draws.below(most - fewest + 1), len(usable))
@@ -98,7 +100,7 @@ class IclDistDrafts:
         else:
             shown = list(islice(shuffled, count))
         before, after = self._question
-        return Draft("icldist", variant.kind, text_id, text, before + text + after, self._seed, variant.head,
+        return PromptCandidate("icldist", variant.kind, text_id, text, before + text + after, self._seed, variant.head,
                      tuple([variant.blocks[place] for place in shown]), min(count, fewest), variant.labels.labels,
                      variant.multi_label, strategy=variant.strategy)
 
@@ -111,7 +113,8 @@ class IclDistDrafts:
         return self._everything
 
 
-def icldist_drafts(texts: Iterable[Text], pool: Sequence[Demonstration], config: IclDist, seed: int) -> Iterator[Draft]:
+def icldist_drafts(texts: Iterable[Text], pool: Sequence[Demonstration], config: IclDist, seed: int
+                   ) -> Iterator[PromptCandidate]:
     """Yield the ICLDist prompts of texts, in their order, as drafts."""
     drafts_of = IclDistDrafts(config, pool, seed)
     for text in texts:

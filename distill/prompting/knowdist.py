@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distill.config.schema import KnowDist
-from distill.prompting.draft import Draft
-from distill.prompting.draws import Draws, Shares
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.library import Entry, knowdist_file
+from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.prompting.template import around
 from distill.run.records import Text
 
@@ -40,22 +40,23 @@ class KnowDistDrafts:
         kept = {method: {name: entry for name, entry in entries.items() if (name != BASIC) == config.multi_perspective}
                 for method, entries in methods.items()}
         self._seed = seed
-        self._shares = Shares({method: {name: weights[method] * weights.get(name, 1) for name in entries}
+        self._shares = SystematicSampler({method: {name: weights[method] * weights.get(name, 1) for name in entries}
                                for method, entries in kept.items()}, config.prompts_per_text, once=True)
         self._templates = {(method, name): _template(f"{method}/{name}", prompts.layout, entry)
                            for method, entries in kept.items() for name, entry in entries.items()}
 
-    def __call__(self, text_id: str, text: str) -> list[Draft]:
+    def __call__(self, text_id: str, text: str) -> list[PromptCandidate]:
         """Return the prompts of a text."""
         drafts = []
-        for method, perspective in self._shares.draw(Draws(self._seed, text_id, "knowdist")):
+        for method, perspective in self._shares.draw(PromptRng(self._seed, text_id, "knowdist")):
             template = self._templates[method, perspective]
-            drafts.append(Draft("knowdist", template.kind, text_id, text, template.before + text + template.after,
-                                self._seed, template.head, perspective=perspective, strategy=method))
+            drafts.append(PromptCandidate(
+                "knowdist", template.kind, text_id, text, template.before + text + template.after, self._seed,
+                template.head, perspective=perspective, strategy=method))
         return drafts
 
 
-def knowdist_drafts(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[Draft]:
+def knowdist_drafts(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[PromptCandidate]:
     """Yield the KnowDist prompts of texts, in their order, as drafts."""
     drafts_of = KnowDistDrafts(config, seed)
     for text in texts:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.counting import TokenCounter, share_encoder, token_counter
-from distill.prompting.draft import Draft
 
 CountTokens = Callable[[list[str]], list[int]]
 
@@ -21,7 +21,7 @@ class Window:
     count: CountTokens
     extra: int = 0
 
-    def tokens(self, draft: Draft, kept: int, enough: int) -> int:
+    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
         """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``."""
         if isinstance(self.count, TokenCounter):
             return self.count.tokens(draft, kept, enough)
@@ -51,7 +51,7 @@ def limits(
                    Window("student", student_max_length, student, extra=1)), max_tokens)
 
 
-def fit(draft: Draft, limits: Limits) -> tuple[int, str, str]:
+def fit(draft: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
     """Return how many demonstrations of a draft fit every window, with an empty reason and detail.
 
     A prompt fits a window when its tokens, the longest answer of its family and ``extra`` are at most
@@ -66,7 +66,7 @@ def fit(draft: Draft, limits: Limits) -> tuple[int, str, str]:
     return kept, reason, detail
 
 
-def _problem(draft: Draft, kept: int, limits: Limits) -> tuple[str, str]:
+def _problem(draft: PromptCandidate, kept: int, limits: Limits) -> tuple[str, str]:
     for window in limits.windows:
         room = limits.max_tokens[draft.family] + window.extra
         tokens = window.tokens(draft, kept, window.max_length - room)

@@ -12,9 +12,9 @@ from typing import Any
 
 from distill.config.schema import General
 from distill.errors import InputError
-from distill.prompting.draft import Draft
-from distill.prompting.draws import Draws
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.library import general_file
+from distill.prompting.sampling import PromptRng
 from distill.prompting.template import fill
 from distill.resources import locate
 from distill.run.hashing import content_id, content_rank, hash_order
@@ -150,7 +150,7 @@ def choose_tasks(config: General, seed: int) -> ChosenTasks:
     return chosen
 
 
-def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[Draft]:
+def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[PromptCandidate]:
     """Yield one prompt for every instance of the tasks, as drafts: a first instance of each, a second, and so on.
 
     The instances of a task come in an order by hash, in which equal ones are neighbours, and each has 0 to
@@ -168,13 +168,13 @@ def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
     return sorted(keyed, key=lambda item: (content_rank(seed, item[0], "instances"), item[0]))
 
 
-def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> Draft:
+def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> PromptCandidate:
     layout = general_file().layout
-    draws = Draws(seed, text_id, "general")
+    draws = PromptRng(seed, text_id, "general")
     candidates = [number for number, item in enumerate(task.examples) if item[0].strip() != text.strip()]
     count = draws.below(1 + min(config.max_examples, len(candidates)))
     examples = [task.examples[number] for number in islice(draws.shuffled(candidates), count)]
-    return Draft("general", task.name, text_id, text, question=fill(layout.question, Input=text), seed=seed,
+    return PromptCandidate("general", task.name, text_id, text, question=fill(layout.question, Input=text), seed=seed,
                  head=fill(layout.instruction, Definition=task.definition),
                  demonstrations=tuple(fill(layout.demonstration, Input=i, Output=o) for i, o in examples),
                  strategy=STRATEGY)

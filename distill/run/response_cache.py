@@ -9,7 +9,7 @@ from distill.run.hashing import fingerprint
 from distill.run.storage import json_text
 
 
-class Answers:
+class ResponseCache:
     """The answers of one model to one task: a file of JSON Lines ``{"key", "trace"}``, only ever appended to.
 
     A key stands for all that decides an answer: weights, engine, decoding and prompt. So answers are found again

@@ -15,23 +15,23 @@ from typing import Any, TypeVar
 from distill.errors import RunError
 from distill.runtime import devices
 from distill.runtime.leases import leased
-from distill.runtime.process import Child
+from distill.runtime.process import WorkerProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Seat:
+class DeviceSlot:
     """A share of the machine: so many ``threads``, and the GPU that ``environment`` names, if there are any."""
 
     def __init__(self, number: int, threads: int, environment: Mapping[str, str]) -> None:
         self.number, self.threads, self.environment = number, threads, environment
-        self._child: Child | None = None
+        self._child: WorkerProcess | None = None
         self._closed = False
 
     def call(self, target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
         """Call ``module:function`` in a new process, as :func:`distill.runtime.process.call_in_process` does."""
-        with Child(target, spec, environment=self.environment) as child:
+        with WorkerProcess(target, spec, environment=self.environment) as child:
             self._child = child
             if self._closed:
                 raise RunError("Not begun, because other work beside it ended with an error.")
@@ -51,32 +51,33 @@ def most_devices(count: int, asked: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def seats_for(count: int, asked: int | None = None) -> Iterator[list[Seat]]:
-    """Lease GPUs and yield the seats for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores.
+def slots_for(count: int, asked: int | None = None) -> Iterator[list[DeviceSlot]]:
+    """Lease GPUs and yield the slots for ``count`` pieces of work: as many as asked for, or as GPUs, or else cores.
 
-    For none there is a seat without a GPU, in which it can be found out that nothing is left to do.
+    For none there is a slot without a GPU, in which it can be found out that nothing is left to do.
     """
     with leased(min(1, count), most_devices(count, asked)) as held:
         cores, shares = len(os.sched_getaffinity(0)), held.shares(1)
         number = max(1, min(count, asked or len(shares) or cores))
-        yield [Seat(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})
+        yield [DeviceSlot(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})
                for place in range(number)]
 
 
-def run_abreast(work: Callable[[Item, Seat], Result], items: Sequence[Item], seats: Sequence[Seat]) -> list[Result]:
-    """Return ``work(item, seat)`` of each item, in order; where one fails, or on Ctrl-C, the others are killed."""
-    free: queue.SimpleQueue[Seat] = queue.SimpleQueue()
-    for seat in seats:
-        free.put(seat)
+def run_parallel(work: Callable[[Item, DeviceSlot], Result], items: Sequence[Item], slots: Sequence[DeviceSlot]
+                 ) -> list[Result]:
+    """Return ``work(item, slot)`` of each item, in order; where one fails, or on Ctrl-C, the others are killed."""
+    free: queue.SimpleQueue[DeviceSlot] = queue.SimpleQueue()
+    for slot in slots:
+        free.put(slot)
 
     def seated(item: Item) -> Result:
-        seat = free.get()
+        slot = free.get()
         try:
-            return work(item, seat)
+            return work(item, slot)
         finally:
-            free.put(seat)
+            free.put(slot)
 
-    pool = ThreadPoolExecutor(len(seats))
+    pool = ThreadPoolExecutor(len(slots))
     try:
         futures = [pool.submit(seated, item) for item in items]
         for future in as_completed(futures):  # whichever fails first is heard first
@@ -84,8 +85,8 @@ def run_abreast(work: Callable[[Item, Seat], Result], items: Sequence[Item], sea
         return [future.result() for future in futures]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for seat in seats:
-            seat.clear()
+        for slot in slots:
+            slot.clear()
         raise
     finally:
         pool.shutdown()

@@ -35,7 +35,7 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         InputError, RunError: as raised in the process.
         ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
-    with _one_at_a_time, Child(target, spec) as child:
+    with _one_at_a_time, WorkerProcess(target, spec) as child:
         return child.result(log)
 
 
@@ -44,7 +44,7 @@ def warm_up() -> None:
     forks.start(forks.environment_of({}))
 
 
-class Child:
+class WorkerProcess:
     """A process that calls ``module:function`` with ``spec``, a fork of the server; ended when the context ends.
 
     With ``channel``, the function gets a :class:`multiprocessing.connection.Connection` as its second argument, whose
@@ -67,7 +67,7 @@ class Child:
             "environment": forks.environment_of({**leases.in_force().environment, **(environment or {})}),
             "folder": os.getcwd(), "path": sys.path})
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> "WorkerProcess":
         """Return the child."""
         return self
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from distill.config.schema import SamplingConfig, TeacherEngine
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.engines import computed, devices_of_engine, open_engine, settled
 from distill.engines.base import Output, Request, Sampling
 from distill.models.tokenization import VERSION as TOKENIZATION
@@ -39,7 +39,7 @@ class Respondent:
 
     def to_json(self) -> dict[str, Any]:
         """Return what decides the answers, as JSON values."""
-        return {"model": self.weights.identity, "engine": decisive(self.engine),
+        return {"model": self.weights.identity, "engine": semantic_fields(self.engine),
                 "sampling": self.sampling.model_dump(mode="json"), "chat": self.chat,
                 "tokenization": TOKENIZATION}
 

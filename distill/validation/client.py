@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import EngineConfig
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.engines import devices_of_engine
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.runtime.leases import leased
@@ -25,7 +25,7 @@ class Asking:
 
     def inputs(self, rows: Sequence[HeldOutRow]) -> dict[str, Any]:
         """Return what decides the answers to ``rows``, beside the model."""
-        return {"rows": [row.id for row in rows], "chat": self.chat, "engine": decisive(self.engine),
+        return {"rows": [row.id for row in rows], "chat": self.chat, "engine": semantic_fields(self.engine),
                 "tokenization": TOKENIZATION,
                 "max_tokens": dict(self.max_tokens)}
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from distill.config.address import Address
 from distill.config.load import load_config, save_config, validate
-from distill.config.sections.base import decisive
+from distill.config.sections.base import semantic_fields
 from distill.corpus.collect import source_inputs
 from distill.errors import InputError, RunError
 from distill.run.records import Drop, read_records
@@ -58,7 +58,7 @@ def test_no_text_made_of_an_address_holds_its_secret(form: str, secret: str, mar
         held = Address(address)
         config = validate(config_of(address), "x")
         texts = [str(held), repr(held), held.identity, str(config), repr(config), json.dumps(config.to_json()),
-                 json.dumps(decisive(config)), without_secrets(text.replace("{}", address)),
+                 json.dumps(semantic_fields(config)), without_secrets(text.replace("{}", address)),
                  str(InputError(f"There is no {address}.")), str(RunError(address)), held.hide(f"no {value} here"),
                  json.dumps(payload("f", address, "Failed", text.replace("{}", address)))]
         assert not [found for found in texts if value in found or secret in found]
@@ -75,7 +75,7 @@ def test_no_text_made_of_an_address_holds_its_secret(form: str, secret: str, mar
 def test_a_password_with_signs_that_should_have_been_escaped_is_not_shown(address: str) -> None:
     held = Address(address)
     config = validate(config_of(address), "x")
-    assert "planted" not in f"{held}{held!r}{held.identity}{config}{config.to_json()}{decisive(config)}"
+    assert "planted" not in f"{held}{held!r}{held.identity}{config}{config.to_json()}{semantic_fields(config)}"
     assert "planted" not in held.hide(f"no file at {address}, or '{address}'")
 
 
@@ -83,7 +83,7 @@ def test_a_password_with_signs_that_should_have_been_escaped_is_not_shown(addres
 def test_an_object_whose_address_is_signed_anew_is_the_same_source(form: str, one: str, other: str) -> None:
     first, second = (Address(form.replace("{}", secret)) for secret in (one, other))
     assert first == second and hash(first) == hash(second) and str(first) == str(second)
-    assert decisive(validate(config_of(form.replace("{}", one)), "x")) == decisive(
+    assert semantic_fields(validate(config_of(form.replace("{}", one)), "x")) == semantic_fields(
         validate(config_of(form.replace("{}", other)), "x"))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from distill.encoder import stage
 from distill.errors import InputError
-from distill.runtime.parallel import Seat
+from distill.runtime.parallel import DeviceSlot
 from tests.support.encoder import config_of, trained
 
 NAMES = ["very negative", "negative", "neutral", "positive", "very positive"]
@@ -202,7 +202,7 @@ def test_a_finished_seed_is_not_trained_again_and_other_settings_are_refused(
         encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.encoder.training import train
 
-    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     (one,) = stage.train_encoder(config_of(encoders, epochs=3), tmp_path / "run")
     assert not one.reused and one.ledgers[0].n_in == 200
     again, other = stage.train_encoder(config_of(encoders, epochs=3, seeds=[42, 7]), tmp_path / "run")
@@ -287,11 +287,11 @@ def test_seeds_are_trained_on_the_rows_the_run_began_with(
 
     shutil.copytree(encoders / "data", tmp_path / "data")
 
-    def call(_seat: Seat, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
+    def call(_seat: DeviceSlot, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
         (tmp_path / "data/train.txt").write_text("0 film\n1 film\n2 film\n3 film\n4 film\n")  # edited meanwhile
         return train(json.loads(json.dumps(spec)))
 
-    monkeypatch.setattr(Seat, "call", call)
+    monkeypatch.setattr(DeviceSlot, "call", call)
     config = config_of(encoders, data={"path": str(tmp_path / "data")}, epochs=3)
     (done,) = stage.train_encoder(config, tmp_path / "run")
     assert done.ledgers[0].n_out == 200

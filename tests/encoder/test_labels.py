@@ -21,7 +21,7 @@ from distill.engines.base import Output
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.run.stage import Outcome
 from distill.run.storage import read_json, write_json
-from distill.runtime.parallel import Seat
+from distill.runtime.parallel import DeviceSlot
 from tests.support.encoder import small_data, tiny_encoder
 
 WORDS = ["terrible", "bad", "okay", "good", "great"]
@@ -254,7 +254,7 @@ def test_a_student_is_trained_on_what_the_teacher_said(
     tiny_encoder(tmp_path / "tiny")
     (tmp_path / "texts.txt").write_text("a film of music\n\nthe plot\n")
     monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
-    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     config = config_of(tmp_path, data={"path": str(tmp_path / "data"), "texts": str(tmp_path / "texts.txt")},
                        teacher={"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
     monkeypatch.setattr(stage, "call_in_process", lambda _target, spec, _log: refuse_backbone(spec))

@@ -321,7 +321,7 @@ def test_a_proxys_password_stands_in_no_error(
 
 def asked_of(server: Server, run: Path, monkeypatch: pytest.MonkeyPatch, count: int = 60, **more: Any) -> Any:
     """Have a real engine answer a stage's prompts, from a thread of this process."""
-    monkeypatch.setattr(pool, "Child", ThreadChild)
+    monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)
     monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
     engine = {"kind": "openai", "base_urls": [server.url], "model": "tiny", "concurrency": 2, **more.pop("engine", {})}
     teacher = Teacher(model=Model(name="m"), shard_size=8, engine=engine, **more)

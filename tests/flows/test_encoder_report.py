@@ -14,7 +14,7 @@ from distill.errors import InputError, RunError
 from distill.run.folder import claim
 from distill.run.stage import MARKER
 from distill.run.storage import write_json
-from distill.runtime.parallel import Seat
+from distill.runtime.parallel import DeviceSlot
 from flows.encoder_run import find_encoder_config, train_run
 from flows.nightly import accept
 from flows.run import CONFIG, find_config, find_run, open_run
@@ -34,7 +34,7 @@ def test_models_of_different_settings_are_never_averaged_and_kept_ones_shown_as_
     from distill.encoder.training import train
     from flows.report.encoder.build import build_encoder_report
 
-    monkeypatch.setattr(Seat, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     frozen = config_of(encoders, epochs=2, unfreeze={"strategy": "never"}, seeds=[1, 2], at_once=1)
     other = config_of(encoders, epochs=3, seeds=[1, 2], at_once=1)
     run = tmp_path / "run"
@@ -56,12 +56,12 @@ def test_a_run_that_was_killed_says_which_of_its_seeds_are_missing(
     from distill.encoder.training import train
     from flows.report.encoder.build import build_encoder_report
 
-    def call(_seat: Seat, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
+    def call(_seat: DeviceSlot, _target: str, spec: dict[str, Any], _log: Path) -> dict[str, Any]:
         if spec["seed"] == 3:
             raise RunError("killed")
         return train(json.loads(json.dumps(spec)))
 
-    monkeypatch.setattr(Seat, "call", call)
+    monkeypatch.setattr(DeviceSlot, "call", call)
     run, config = tmp_path / "run", config_of(encoders, epochs=3, at_once=1)
     train_run(config.model_copy(update={"seeds": [1]}), run, "stop")
     with pytest.raises(RunError, match="killed"):

@@ -10,7 +10,7 @@ from distill import engines
 from distill.errors import RunError
 from distill.generation import pool
 from distill.generation.journal import Journal
-from distill.generation.orders import Order
+from distill.generation.messages import ShardTask
 from distill.generation.run import settings_of
 from distill.generation.shards import plan_shards
 from distill.generation.status import status
@@ -82,7 +82,7 @@ def test_a_shard_that_was_committed_before_its_process_died_is_not_asked_again(
     while not heard or heard[-1][0] != "done":
         heard.append(child.connection.recv())
         if heard[-1][0] == "idle":
-            child.connection.send(Order(shard))
+            child.connection.send(ShardTask(shard))
     assert heard[-1] == ("done", shard.name) and len(fake.asked) == 40
     assert files(tmp_path) == before
 
@@ -156,7 +156,7 @@ def test_one_of_several_engines_that_cannot_start_does_not_end_the_stage(
         return opened(*arguments)
 
     monkeypatch.setattr(engines, "open_engine", open_engine)
-    monkeypatch.setattr(pool, "Child", PlacedChild)
+    monkeypatch.setattr(pool, "WorkerProcess", PlacedChild)
     two = TEACHER.model_copy(update={"data_parallel": 2})
     if ends:
         with pytest.raises(RunError, match="fallen off the bus"):

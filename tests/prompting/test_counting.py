@@ -11,9 +11,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from distill.config.schema import General, IclDist, KnowDist
 from distill.models.tokenization import encode_prompt
 from distill.prompting import bytelevel
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.counting import Encoder, token_counter
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.draft import Draft
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
 from distill.prompting.length import fit, limits
@@ -84,7 +84,7 @@ def whole(tokenizer, text: str) -> int:
 def test_pieces_add_up_to_the_whole_for_every_tokenizer_and_text(made, head, blocks, question, kept):
     name, encoder, tokenizer = made
     demonstrations = tuple(f"Sentence: {block}\nOutput: {block}\n\n" for block in blocks)
-    draft = Draft("icldist", "k", "id", question, f"Sentence: {question}\nOutput:", 1, f"Please {head}\n\n",
+    draft = PromptCandidate("icldist", "k", "id", question, f"Sentence: {question}\nOutput:", 1, f"Please {head}\n\n",
                   demonstrations)
     kept = min(kept, len(blocks))
     assert encoder._adds_up == (name in ADDING_UP)
@@ -94,7 +94,7 @@ def test_pieces_add_up_to_the_whole_for_every_tokenizer_and_text(made, head, blo
 @given(text=TEXTS)
 def test_a_bound_is_never_below_the_count(made, text):
     _, encoder, tokenizer = made
-    draft = Draft("knowdist", "k", "id", text, f"Text: {text}", 1)
+    draft = PromptCandidate("knowdist", "k", "id", text, f"Text: {text}", 1)
     count = whole(tokenizer, draft.question)
     assert count <= Encoder.tokens(encoder, draft, 0, enough=10**6)
     for enough in (count - 1, count, count + 1):
@@ -104,7 +104,7 @@ def test_a_bound_is_never_below_the_count(made, text):
 @given(text=TEXTS, head=TEXTS, block=TEXTS)
 def test_pieces_that_may_grow_together_are_counted_as_a_whole(made, text, head, block):
     _, encoder, tokenizer = made
-    draft = Draft("icldist", "k", "id", text, text, 1, head, (block, "Sentence" + block))
+    draft = PromptCandidate("icldist", "k", "id", text, text, 1, head, (block, "Sentence" + block))
     assert encoder.tokens(draft, 2, enough=-1) == whole(tokenizer, draft.prompt(2))
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from distill.config.schema import IclDist, KnowDist
 from distill.errors import InputError
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import load_demonstrations, normalised
-from distill.prompting.draft import Draft
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
 from distill.prompting.labels import label_set, python_list, respell
@@ -32,7 +32,7 @@ def make_texts(count: int) -> list[Text]:
     return [Text(content_id(text), text, "restaurants", "test") for text in words]
 
 
-def answers_of(draft: Draft) -> list[str]:
+def answers_of(draft: PromptCandidate) -> list[str]:
     return [block.split("\nOutput: ")[1].strip() for block in draft.demonstrations]
 
 

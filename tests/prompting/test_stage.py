@@ -9,8 +9,8 @@ from distill.config.schema import IclDist, Prompts
 from distill.errors import InputError, RunError
 from distill.prompting.batch import Fitter, Tally
 from distill.prompting.build import build_prompts
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.draft import Draft
 from distill.prompting.files import read_prompts
 from distill.prompting.held_out import HeldOut
 from distill.prompting.length import limits
@@ -30,9 +30,9 @@ def word_limits(teacher: int = 5000, student: int = 5000):
     return limits(ANSWERS, count_words, teacher, count_words, student)
 
 
-def few_shot(text: str, demonstrations: int = 4, fewest: int = 1, kind: str = "sentiment/basic") -> Draft:
+def few_shot(text: str, demonstrations: int = 4, fewest: int = 1, kind: str = "sentiment/basic") -> PromptCandidate:
     blocks = tuple(f"shown{i} shown{i}\n" for i in range(demonstrations))
-    return Draft("icldist", kind, content_id(text), text, text, 42, "head ", blocks, fewest)
+    return PromptCandidate("icldist", kind, content_id(text), text, text, 42, "head ", blocks, fewest)
 
 
 def fit(drafts, some_limits, wanted=100, batch=256):

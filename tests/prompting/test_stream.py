@@ -18,9 +18,9 @@ from distill.config.schema import Prompts
 from distill.errors import ProcessDiedError, RunError
 from distill.prompting.build import build_prompts
 from distill.prompting.files import ROWS_A_GROUP, read_prompts
-from distill.prompting.making import USUAL_SIZES, Sizes
 from distill.prompting.order import TextOrder
 from distill.prompting.samples import sample_prompts
+from distill.prompting.writer import USUAL_SIZES, Sizes
 from distill.run.external_sort import Buckets, bucket_numbers
 from distill.run.folder import claim
 from distill.run.hashing import content_id, id_hash

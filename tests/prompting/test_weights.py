@@ -12,9 +12,9 @@ from distill.config.load import load_config
 from distill.config.schema import IclDist, KnowDist
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.draws import Draws, Shares
 from distill.prompting.icldist import icldist_drafts
 from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.run.records import Prompt
 from tests.prompting.test_prompting import make_texts
 
@@ -138,7 +138,7 @@ def test_every_draw_has_its_size_and_no_item_or_group_strays_a_whole_draw_from_i
     weights = {(group, item): weight for group, items in groups.items() for item, weight in items.items() if weight}
     if not weights:
         return
-    drawn = Shares(groups, count, once).draw(Draws(seed, "id", "test"))
+    drawn = SystematicSampler(groups, count, once).draw(PromptRng(seed, "id", "test"))
     assert set(drawn) <= set(weights)
     assert len(drawn) == (min(count, len(weights)) if once else count)
     if once:
@@ -152,7 +152,7 @@ def test_every_draw_has_its_size_and_no_item_or_group_strays_a_whole_draw_from_i
 
 def test_draws_depend_on_their_three_arguments_and_on_nothing_else():
     def some(*key) -> list[int]:
-        draws = Draws(*key)
+        draws = PromptRng(*key)
         return [draws.word() for _ in range(50)]
 
     keys = [(1, "a", "x"), (2, "a", "x"), (1, "b", "x"), (1, "a", "y")]
@@ -162,7 +162,7 @@ def test_draws_depend_on_their_three_arguments_and_on_nothing_else():
 
 
 def test_numbers_and_orders_are_drawn_uniformly():
-    draws = Draws(7, "a", "x")
+    draws = PromptRng(7, "a", "x")
     assert_shares(Counter(draws.below(6) for _ in range(N)), dict.fromkeys(range(6), 1 / 6))
     orders = Counter(tuple(draws.shuffled([1, 2, 3])) for _ in range(N))
     assert len(orders) == 6

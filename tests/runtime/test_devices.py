@@ -345,7 +345,7 @@ def test_finished_work_waits_for_no_device(eight: None, tiny_model: Path, tmp_pa
     from distill.encoder.stage import _stands
     from distill.run.hashing import fingerprint
     from distill.run.storage import write_json
-    from distill.runtime.parallel import seats_for
+    from distill.runtime.parallel import slots_for
     from sentibench.worker import Spec, _jobs, devices_needed, method_of
 
     spec = {"name": "m", "model_folder": str(tiny_model), "model_id": "w", "tasks": ["sst2"], "data_dir": None,
@@ -366,8 +366,8 @@ def test_finished_work_waits_for_no_device(eight: None, tiny_model: Path, tmp_pa
     assert _stands(folder, inputs, "stop") and _stands(folder, inputs, "discard")
     assert not _stands(folder, {"seed": 2}, "discard") and _stands(folder, {"seed": 2}, "keep")
     with leased(8), contextlib.ExitStack() as held:
-        seats = contextvars.Context().run(held.enter_context, seats_for(0))
-        assert [seat.environment for seat in seats] == [{}]
+        slots = contextvars.Context().run(held.enter_context, slots_for(0))
+        assert [slot.environment for slot in slots] == [{}]
 
 
 def test_each_engine_of_a_pool_is_on_devices_of_its_own(eight: None) -> None:
@@ -378,13 +378,13 @@ def test_each_engine_of_a_pool_is_on_devices_of_its_own(eight: None) -> None:
 
 
 def test_work_abreast_shares_what_is_free(eight: None) -> None:
-    from distill.runtime.parallel import seats_for
+    from distill.runtime.parallel import slots_for
 
-    with leased(0), seats_for(3) as three:
-        assert [seat.environment[devices.VISIBLE] for seat in three] == ["0", "1", "2"]
+    with leased(0), slots_for(3) as three:
+        assert [slot.environment[devices.VISIBLE] for slot in three] == ["0", "1", "2"]
         def others() -> list[str]:
-            with seats_for(8) as rest:
-                return [seat.environment[devices.VISIBLE] for seat in rest]
+            with slots_for(8) as rest:
+                return [slot.environment[devices.VISIBLE] for slot in rest]
 
         assert contextvars.Context().run(others) == ["3", "4", "5", "6", "7"]
 

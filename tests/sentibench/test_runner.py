@@ -13,7 +13,7 @@ from distill.config.schema import Evaluate, TransformersEngine, VllmEngine
 from distill.engines.base import LabelScores, Output, Request
 from distill.errors import InputError, RunError
 from distill.run.folder import claim
-from distill.run.response_cache import Answers
+from distill.run.response_cache import ResponseCache
 from distill.run.storage import read_json
 from distill.runtime import devices, process
 from flows import evaluation as stage
@@ -237,11 +237,11 @@ def test_more_examples_ask_only_for_those(tmp_path: Path) -> None:
 
 def test_an_answer_is_never_taken_for_that_of_another_model_engine_decoding_or_prompt(tmp_path: Path) -> None:
     base = {"model": "m", "engine": {"kind": "hash"}, "decoding": {"max_tokens": 3}}
-    keys = [Answers(tmp_path / "a.jsonl", **{**base, **change}).key(prompt) for change, prompt in (
+    keys = [ResponseCache(tmp_path / "a.jsonl", **{**base, **change}).key(prompt) for change, prompt in (
         ({}, "p"), ({"model": "n"}, "p"), ({"engine": {"kind": "other"}}, "p"), ({"decoding": {"max_tokens": 4}}, "p"),
         ({}, "q"))]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == Answers(tmp_path / "elsewhere.jsonl", **base).key("p")
+    assert keys[0] == ResponseCache(tmp_path / "elsewhere.jsonl", **base).key("p")
 
 
 @pytest.mark.parametrize("written", [

@@ -124,7 +124,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         yield engine
 
     monkeypatch.setattr(engines, "open_engine", opened)
-    monkeypatch.setattr(pool, "Child", ThreadChild)
+    monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)
     # No waiting between one engine's death and the next one's start.
     monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.0)
     monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)

@@ -105,12 +105,12 @@ def default_kind(kind: str) -> BeforeValidator:
 _OPERATIONAL = "operational"
 
 
-def operational(default: Any, **more: Any) -> Any:
+def runtime_field(default: Any, **more: Any) -> Any:
     """A field that decides how the work is done (memory, processes, prices), not what comes out of it."""
     return Field(default, json_schema_extra={_OPERATIONAL: True}, **more)
 
 
-def decisive(part: Section) -> dict[str, Any]:
+def semantic_fields(part: Section) -> dict[str, Any]:
     """Return a part of the config as JSON values, without the fields that decide nothing of the result."""
     found: dict[str, Any] = {}
     for name, field in type(part).model_fields.items():
@@ -122,7 +122,7 @@ def decisive(part: Section) -> dict[str, Any]:
 
 def _decisive(value: Any, plain: Any) -> Any:
     if isinstance(value, Section):
-        return decisive(value)
+        return semantic_fields(value)
     if isinstance(value, Address):
         return value.identity
     if isinstance(value, list | tuple):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from distill.config.address import Address, Place
-from distill.config.sections.base import HubDataset, PathMark, Processes, Section, operational
+from distill.config.sections.base import HubDataset, PathMark, Processes, Section, runtime_field
 
 
 class SourceBase(Section):
@@ -82,7 +82,7 @@ class Corpus(Section):
     weights: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] = Field(
         {}, description="share of each domain; the scarcest decides how many texts there are; domains not named go")
     limit: int | None = Field(None, ge=1, description="at most this many texts in the end, chosen by hash")
-    workers: Processes | None = operational(None, description="processes that read large files; default: one a core")
+    workers: Processes | None = runtime_field(None, description="processes that read large files; default: one a core")
 
     @model_validator(mode="after")
     def _every_address_is_another(self) -> Self:

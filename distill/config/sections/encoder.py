@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import LocalPath, Processes, Section, Seed, operational
+from distill.config.sections.base import LocalPath, Processes, Section, Seed, runtime_field
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 RUN_FILE = "encoder.yaml"
@@ -45,7 +45,7 @@ class TeacherLabels(Section):
     calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
     max_tokens: int = Field(16, ge=1, description="tokens of a label that is written, where the engine does not score "
                                                   "labels; a teacher that reasons first needs thousands")
-    max_unusable: float = operational(
+    max_unusable: float = runtime_field(
         0.5, ge=0, le=1, description="share of the texts whose answers may name no label; above it, none is used")
     weight: float = Field(0.5, gt=0, lt=1, description="the teacher's share where both labels are trained on")
 
@@ -105,7 +105,7 @@ class EncoderConfig(Section):
     """A whole run of an encoder student."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    runs_dir: LocalPath = operational("runs", description="from here where left out, else from the config's folder")
+    runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     seeds: list[Seed] = Field([42], min_length=1, description="one model each")
     data: EncoderData
     backbone: Model
@@ -121,9 +121,9 @@ class EncoderConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better one on dev, once all is unfrozen")
     batch_size: int = Field(32, ge=1)
-    at_once: Processes | None = operational(
+    at_once: Processes | None = runtime_field(
         None, description="seeds trained at the same time; default: one on each GPU, or else on each core")
-    dtype: Literal["auto", "float32", "bfloat16"] = operational(
+    dtype: Literal["auto", "float32", "bfloat16"] = runtime_field(
         "auto", description="what is computed in; auto: bfloat16 on GPUs and on CPUs with AMX")
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from distill.config.sections.base import (
     Seconds,
     Section,
     default_kind,
-    operational,
+    runtime_field,
 )
 
 
@@ -57,7 +57,7 @@ class TransformersEngine(Section):
     """Hugging Face transformers, in process. Runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    batch_tokens: int = operational(
+    batch_tokens: int = runtime_field(
         32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
     dtype: DType = "auto"
     max_model_len: int | None = Field(None, ge=16)
@@ -68,15 +68,15 @@ class VllmEngine(Section):
 
     kind: Literal["vllm"]
     dtype: DType = "auto"
-    tensor_parallel_size: Processes = operational(1)
-    pipeline_parallel_size: Processes = operational(1)
+    tensor_parallel_size: Processes = runtime_field(1)
+    pipeline_parallel_size: Processes = runtime_field(1)
     max_model_len: int | None = Field(None, ge=16)
-    max_num_seqs: int = operational(64, ge=1)
-    block_size: int | None = operational(
+    max_num_seqs: int = runtime_field(64, ge=1)
+    block_size: int | None = runtime_field(
         None, multiple_of=16, ge=16, description="tokens in a block of keys and values; what prompts share is computed "
                                                  "once, in whole blocks. Default: vLLM's, on CPU 32")
-    gpu_memory_utilization: float = operational(0.9, gt=0, le=1)
-    kv_cache_gb: int = operational(2, ge=1)
+    gpu_memory_utilization: float = runtime_field(0.9, gt=0, le=1)
+    kv_cache_gb: int = runtime_field(2, ge=1)
 
 
 class OpenAIEngine(Section):
@@ -87,7 +87,7 @@ class OpenAIEngine(Section):
     """
 
     kind: Literal["openai"] = "openai"
-    base_urls: Annotated[list[str], BeforeValidator(_listed)] = operational(
+    base_urls: Annotated[list[str], BeforeValidator(_listed)] = runtime_field(
         ..., min_length=1, description="each up to and with /v1; all must serve the same model")
     model: str | None = Field(
         None, min_length=1, description="the name it is served under; default: the name of the teacher's model")
@@ -98,12 +98,12 @@ class OpenAIEngine(Section):
         True, description="send prompts as token ids, so that special tokens in a review stay text and no server's "
                           "own chat template counts; false: as text, for servers that take no ids")
     max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
-    api_key_variable: str = operational("SENTIDISTILL_ENDPOINT_KEY")
-    concurrency: Annotated[int, Field(ge=1, le=65_536)] = operational(
+    api_key_variable: str = runtime_field("SENTIDISTILL_ENDPOINT_KEY")
+    concurrency: Annotated[int, Field(ge=1, le=65_536)] = runtime_field(
         64, description="requests at once, at each endpoint")
-    timeout: Seconds = operational(600.0, gt=0, description="seconds that one answer may take")
-    gpus: int = operational(0, ge=0, description="GPUs behind the addresses, for the account of GPU hours and cost")
-    patience: Seconds = operational(
+    timeout: Seconds = runtime_field(600.0, gt=0, description="seconds that one answer may take")
+    gpus: int = runtime_field(0, ge=0, description="GPUs behind the addresses, for the account of GPU hours and cost")
+    patience: Seconds = runtime_field(
         600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
 
     @model_validator(mode="after")

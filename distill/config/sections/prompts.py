@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from distill.config.sections.base import LocalPath, Processes, Section, operational
+from distill.config.sections.base import LocalPath, Processes, Section, runtime_field
 
 
 def _weighty(weight: float) -> float:
@@ -141,4 +141,4 @@ class Prompts(Section):
     knowdist: KnowDist = KnowDist()
     icldist: IclDist = IclDist()
     general: General = General()
-    workers: Processes | None = operational(None, description="processes that build prompts; default: one a core")
+    workers: Processes | None = runtime_field(None, description="processes that build prompts; default: one a core")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import HubDataset, LocalPath, ModelName, Section, TaskName, operational
+from distill.config.sections.base import HubDataset, LocalPath, ModelName, Section, TaskName, runtime_field
 from distill.config.sections.corpus import Decontaminate
 
 
@@ -62,7 +62,7 @@ class Rows(Section):
     knowdist: list[RowSource] = Field([])
     icldist: list[RowSource] = Field([])
     decontaminate: Decontaminate = Decontaminate()
-    teacher: ModelName | None = operational(
+    teacher: ModelName | None = runtime_field(
         None, description="the model that gave the answers, whose licence the model card names")
 
     @model_validator(mode="after")

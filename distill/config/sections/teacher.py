@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Processes, Seconds, Section, operational
+from distill.config.sections.base import Processes, Seconds, Section, runtime_field
 from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
 
 
@@ -63,19 +63,19 @@ class Teacher(Section):
     structured: bool = Field(
         False, description="let the engine write nothing but labels of the prompt's list (vllm, openai). Ours")
     shard_size: int = Field(2000, ge=1, description="ours: prompts in a shard, about; never more than twice this")
-    data_parallel: Processes = operational(
+    data_parallel: Processes = runtime_field(
         1, description="engine processes, each on GPUs of its own, fed from one queue of shards")
-    stall_seconds: Seconds = operational(
+    stall_seconds: Seconds = runtime_field(
         900.0, gt=0, description="an engine process without a sign of life for so long is replaced")
-    pilot_rows: int | float = operational(
+    pilot_rows: int | float = runtime_field(
         0.01, gt=0, description="rows (below 1: their share; at least 64) after which the cost is forecast")
-    max_unusable: float = operational(
+    max_unusable: float = runtime_field(
         0.5, ge=0, le=1, description="share of a stage's answers that may be empty, cut off, off their list of labels "
                                      "or failed: above it the stage warns, and stops after the pilot. Ours")
-    price_per_gpu_hour: float | None = operational(None, ge=0)
-    price_per_million_prompt_tokens: float | None = operational(None, ge=0)
-    price_per_million_output_tokens: float | None = operational(None, ge=0)
-    budget: Budget = operational(Budget())
+    price_per_gpu_hour: float | None = runtime_field(None, ge=0)
+    price_per_million_prompt_tokens: float | None = runtime_field(None, ge=0)
+    price_per_million_output_tokens: float | None = runtime_field(None, ge=0)
+    budget: Budget = runtime_field(Budget())
 
     @model_validator(mode="after")
     def _priced(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import FileName, Seconds, Section, default_kind, operational
+from distill.config.sections.base import FileName, Seconds, Section, default_kind, runtime_field
 from distill.config.sections.models import Model
 
 
@@ -88,22 +88,22 @@ class Train(Section):
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what is computed in, over float32 weights; auto: bfloat16 on GPUs and on CPUs with AMX")
-    device_batch_size: int = operational(8, ge=1, description="ours: rows a device takes at once")
+    device_batch_size: int = runtime_field(8, ge=1, description="ours: rows a device takes at once")
     group_by_length: bool = Field(
         True, description="ours: rows of like length share a device batch, and a global batch of less than 128 rows")
-    packing: bool = operational(
+    packing: bool = runtime_field(
         False, description="ours: the rows of a device batch as one sequence without padding; they do not see each "
                            "other. Pays with flash attention on a GPU")
-    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention"] = operational(
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention"] = runtime_field(
         "auto", description="auto: flash_attention_2 where it is installed and a GPU is there, else sdpa")
-    gradient_checkpointing: bool = operational(False)
-    launch: FileName | None = operational(
+    gradient_checkpointing: bool = runtime_field(False)
+    launch: FileName | None = runtime_field(
         None, description="several processes: the name of an accelerate config that ships (8gpu-zero2, ...), or the "
                           "path of one; default: one process, one device")
     eval_fraction: float = Field(0.05, ge=0, lt=0.5, description="ours: rows held out for the loss curve, by hash")
-    save_steps: int = operational(500, ge=1, description="optimiser steps between checkpoints, at most")
-    save_minutes: Seconds | None = operational(30, gt=0, description="minutes between checkpoints, at most")
-    gate: Gate = operational(Gate(), description="decides whether a run goes on, nothing of its models")
+    save_steps: int = runtime_field(500, ge=1, description="optimiser steps between checkpoints, at most")
+    save_minutes: Seconds | None = runtime_field(30, gt=0, description="minutes between checkpoints, at most")
+    gate: Gate = runtime_field(Gate(), description="decides whether a run goes on, nothing of its models")
     knowdist: StageTraining = StageTraining()
     icldist: StageTraining = StageTraining(**_TABLE_17)
     unified: StageTraining = Field(

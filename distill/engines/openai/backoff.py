@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Pace:
+class Backoff:
     """Seconds: until the second try, doubled with each up to ``most``; of an endpoint's silence until its health is
     asked for; that a first answer is waited for at the start; and between two looks at all that."""
 

@@ -13,7 +13,7 @@ from distill.config import schema
 from distill.engines.base import Done, LabelScores, Output, Request, Sampling, in_order
 from distill.engines.encoding import answer_end_ids, encode_request, failed_output
 from distill.engines.lines import line_end
-from distill.engines.openai.backoff import Pace
+from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.client import Client
 from distill.engines.openai.counts import Counts
 from distill.engines.openai.descriptors import allow_connections
@@ -22,7 +22,7 @@ from distill.engines.openai.faults import Fault, Refused
 from distill.engines.openai.key import Key
 from distill.engines.openai.messages import Dialect
 from distill.engines.openai.pool import Pool
-from distill.engines.openai.quarantine import ENOUGH, Doubt
+from distill.engines.openai.quarantine import ENOUGH, Quarantine
 from distill.engines.openai.wire import Answer, listed, read_answer
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
@@ -37,7 +37,7 @@ _NO_LIMIT = 1 << 62
 class OpenAIEngine:
     """See :class:`distill.engines.base.Engine`. Requests run in an event loop in a thread of its own."""
 
-    def __init__(self, config: schema.OpenAIEngine, pace: Pace = Pace()) -> None:  # noqa: B008
+    def __init__(self, config: schema.OpenAIEngine, pace: Backoff = Backoff()) -> None:  # noqa: B008
         """Ask the endpoints whether they have the model, and wait a while for the first that answers.
 
         Raises:
@@ -68,7 +68,7 @@ class OpenAIEngine:
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
         self.max_model_len: int | None = min((limit for limit in limits if limit), default=None)
         """Tokens of prompt and answer together, as the config or the servers say; None where neither does."""
-        self._doubt = Doubt()
+        self._quarantine = Quarantine()
         self._counts = Counts(self._tokenizer)
 
     def answer(self, requests: Iterable[Request], done: Done) -> None:
@@ -99,10 +99,10 @@ class OpenAIEngine:
                         outputs.append(future.result())
                     except (InputError, RunError) as error:
                         failure = error
-                done(self._doubt.certain(outputs))  # of none, too: a sign of life
+                done(self._quarantine.certain(outputs))  # of none, too: a sign of life
                 if failure:
                     raise failure
-                if len(self._doubt.held) >= ENOUGH or (self._doubt.held and not (more or running)):
+                if len(self._quarantine.held) >= ENOUGH or (self._quarantine.held and not (more or running)):
                     self._settle_doubt(done)
         finally:
             for future in running:
@@ -164,16 +164,16 @@ class OpenAIEngine:
         Raises:
             InputError: it is not.
         """
-        assert self._doubt.request
-        work = self._prepared(replace(self._doubt.request, prompt="Hello"))
+        assert self._quarantine.request
+        work = self._prepared(replace(self._quarantine.request, prompt="Hello"))
         if not isinstance(work, Output):
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
             while not wait([future], _SIGN_SECONDS).done:
                 done([])
             work = future.result()
         if work.error:
-            raise self._doubt.error()
-        done(self._doubt.release())
+            raise self._quarantine.error()
+        done(self._quarantine.release())
 
     def _prepared(self, request: Request) -> Output | Coroutine[Any, Any, Output]:
         """Return the work that a request is, or the output of one that cannot be asked."""
@@ -203,7 +203,7 @@ class OpenAIEngine:
                 used += self._counts.used(request, ids, answer)
         except (Refused, Fault) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
-                self._doubt.because(request, str(error))
+                self._quarantine.because(request, str(error))
             return replace(failed, error=error.reason)
         text, reason = opening + self._key.hidden_in_answer(answer.text), answer.finish_reason
         counts = {"n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,

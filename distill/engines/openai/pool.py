@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from distill.engines.openai.backoff import Pace
+from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.endpoint import Endpoint
 from distill.engines.openai.faults import Fault, Refused
 from distill.engines.openai.watch import Watch
@@ -20,9 +20,9 @@ _COUNTS = {"unreachable": 0.0, "busy": 0.1}  # what failures count that tell lit
 class Pool:
     """Endpoints that stand in for each other. It has an event loop of its own."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Pace) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Backoff) -> None:
         """``patience``: seconds without any endpoint to ask after which the work ends."""
-        self.endpoints, self._pace = endpoints, pace
+        self.endpoints, self._backoff = endpoints, pace
         self._room = asyncio.Condition()
         self._watch = Watch(endpoints, patience, pace, self._wake)
 
@@ -70,7 +70,7 @@ class Pool:
                     failures += _COUNTS.get(fault.reason, 1.0)
                     if failures >= 3 * TRIES or (failures >= TRIES and not await endpoint.problem(path)):
                         raise
-                    pause = 0.0 if fault.reason in _COUNTS else self._pace.after(failures)
+                    pause = 0.0 if fault.reason in _COUNTS else self._backoff.after(failures)
                 finally:
                     await self._leave(endpoint)
                 await asyncio.sleep(pause)

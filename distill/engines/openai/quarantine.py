@@ -13,7 +13,7 @@ _ITS_OWN_FAULT = {"prompt_too_long", "content_filter"}
 log = logging.getLogger("sentidistill.engines")
 
 
-class Doubt:
+class Quarantine:
     """Holds failures back until it is clear whose fault they are, so that wrong settings leave no failure records."""
 
     def __init__(self) -> None:

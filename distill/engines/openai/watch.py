@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from distill.engines.openai.backoff import Pace
+from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.endpoint import Endpoint
 from distill.engines.openai.faults import Fault
 from distill.errors import InputError, ProcessDiedError
@@ -21,10 +21,10 @@ class Watch:
     ``end`` is what ended the work for good: no endpoint for longer than the patience, or a key that was taken back.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Pace,
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Backoff,
                  wake: Callable[[], Awaitable[None]]) -> None:
         """``patience``: seconds without any endpoint to ask; ``wake`` is called when something is worth a look."""
-        self._endpoints, self._patience, self._pace, self._wake = endpoints, patience, pace, wake
+        self._endpoints, self._patience, self._backoff, self._wake = endpoints, patience, pace, wake
         self._tasks: set[asyncio.Task[None]] = set()
         self._without_since: float | None = None
         self._last = "nothing was said"
@@ -40,7 +40,7 @@ class Watch:
             ProcessDiedError: none answers.
         """
         loop = asyncio.get_running_loop()
-        limit, failures = loop.time() + min(self._pace.start, self._patience), 0
+        limit, failures = loop.time() + min(self._backoff.start, self._patience), 0
         while True:
             answers = await asyncio.gather(*(endpoint.problem() for endpoint in self._endpoints))
             problems = dict(zip(self._endpoints, answers, strict=True))
@@ -57,7 +57,7 @@ class Watch:
             if failures == 0:
                 log.warning("Waiting up to %.0f seconds for an endpoint (%s).", limit - loop.time(), said)
             failures += 1
-            await asyncio.sleep(min(self._pace.after(failures), max(0.0, limit - loop.time())))
+            await asyncio.sleep(min(self._backoff.after(failures), max(0.0, limit - loop.time())))
         for endpoint, problem in problems.items():
             if problem:
                 self._put_aside(endpoint, problem)
@@ -78,7 +78,7 @@ class Watch:
         if fault.reason == "busy":
             if sent >= endpoint.busy_until:  # those that were on their way already tell nothing new
                 endpoint.pauses += 1
-            pause = self._pace.after(endpoint.pauses) if fault.wait is None else fault.wait
+            pause = self._backoff.after(endpoint.pauses) if fault.wait is None else fault.wait
             endpoint.busy_until = max(endpoint.busy_until, now + pause)
             return
         endpoint.faults += 1
@@ -106,7 +106,7 @@ class Watch:
     async def _await_health(self, endpoint: Endpoint) -> None:
         since, failures = asyncio.get_running_loop().time(), 1
         while True:
-            await asyncio.sleep(self._pace.after(failures))
+            await asyncio.sleep(self._backoff.after(failures))
             problem = await endpoint.problem(endpoint.path)
             if not problem:
                 break
@@ -125,10 +125,10 @@ class Watch:
         """Every now and then: has a pause ended, is an endpoint silent, has there been none for too long?"""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._pace.look)
+            await asyncio.sleep(self._backoff.look)
             now = loop.time()
             for endpoint in self._endpoints:
-                if not endpoint.away and endpoint.taken and now - endpoint.heard > self._pace.silence:
+                if not endpoint.away and endpoint.taken and now - endpoint.heard > self._backoff.silence:
                     endpoint.heard = now
                     self._start(self._listen(endpoint))
             if not self.asking:

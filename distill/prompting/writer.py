@@ -15,8 +15,8 @@ import pyarrow as pa
 from distill.config.schema import Prompts
 from distill.errors import InputError
 from distill.prompting.batch import Fitted, Fitter, Tally, TextBatches
+from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, load_demonstrations
-from distill.prompting.draft import Draft
 from distill.prompting.files import PromptSorter
 from distill.prompting.held_out import HeldOut, without_benchmark
 from distill.prompting.icldist import IclDistDrafts
@@ -162,7 +162,7 @@ class Making:
             "texts": tally.n_texts, "kinds": dict(sorted(tally.kinds.items()))}
 
 
-def _fitted(drafts: Iterator[Draft], limits: Limits, size: int) -> Iterator[Fitted]:
+def _fitted(drafts: Iterator[PromptCandidate], limits: Limits, size: int) -> Iterator[Fitted]:
     fitter = Fitter(limits)
     while some := list(islice(drafts, size)):
         yield fitter([draft] for draft in some)

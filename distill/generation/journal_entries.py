@@ -17,7 +17,7 @@ _NEEDED = {field.name for field in fields(Response)} - {"failure", "counts_estim
 
 
 @dataclass(frozen=True)
-class Portion:
+class JournalEntry:
     """Answers that ended together, the engine's seconds on them, and the tokens that it did not have to compute.
 
     ``n_damaged`` counts what stood beside them and can be no answer.
@@ -29,7 +29,7 @@ class Portion:
     n_damaged: int = 0
 
 
-def line_of(portion: Portion) -> bytes:
+def line_of(portion: JournalEntry) -> bytes:
     """Return a portion as a line."""
     return encoded({"seconds": round(portion.seconds, 6), "cached": portion.n_cached_tokens,
                     "responses": [asdict(item) for item in portion.responses]})
@@ -57,15 +57,15 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
             yield end, value if isinstance(value, dict) else None
 
 
-def portion_of(value: dict[str, Any] | None) -> Portion:
+def portion_of(value: dict[str, Any] | None) -> JournalEntry:
     """Return what a line holds; of what is of another form, nothing but the number."""
     found = value.get("responses") if value else None
     if not isinstance(found, list):
-        return Portion((), n_damaged=1)
+        return JournalEntry((), n_damaged=1)
     read = [_response(item) for item in found]
     seconds, cached = value.get("seconds"), value.get("cached")  # type: ignore[union-attr]
     right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
-    return Portion(tuple(item for item in read if item), float(seconds) if right else 0.0,  # type: ignore[arg-type]
+    return JournalEntry(tuple(item for item in read if item), float(seconds) if right else 0.0,  # type: ignore[arg-type]
                    cached if is_count(cached) else 0, read.count(None) + (not right) + (not is_count(cached)))
 
 

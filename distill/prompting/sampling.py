@@ -11,7 +11,7 @@ from itertools import accumulate, permutations, product
 _WORDS = struct.Struct("<21Q")  # one block of SHAKE128
 
 
-class Draws:
+class PromptRng:
     """Random numbers that depend on nothing but their three arguments.
 
     As :func:`distill.run.hashing.derived_rng`, whose generator takes longer to set up than a prompt takes to build.
@@ -48,7 +48,7 @@ class Draws:
             yield items[at]
 
 
-class Shares:
+class SystematicSampler:
     """Draws ``count`` of weighted items, each as often as its weight says: circular systematic sampling.
 
     Items stand in groups, and both are put in random order on a circle, each item with the length of its share;
@@ -74,7 +74,7 @@ class Shares:
                          for groups in permutations(lengths.values())
                          for order in product(*(permutations(group) for group in groups))]
 
-    def draw(self, draws: Draws) -> list[tuple[str, str]]:
+    def draw(self, draws: PromptRng) -> list[tuple[str, str]]:
         """Return the (group, item) drawn, in random order."""
         line, ends = self._circles[draws.below(len(self._circles))]
         start = draws.below(self._end)

@@ -6,7 +6,7 @@ from distill.run.hashing import content_id, content_rank
 from distill.run.records import Prompt
 
 
-class Draft(NamedTuple):
+class PromptCandidate(NamedTuple):
     """The pieces of one prompt: ``head``, any number of ``demonstrations``, and the ``question`` with the user's text.
 
     ``fewest`` demonstrations must stay when the prompt is shortened. ``seed`` is the run's seed; ``text`` is

@@ -8,7 +8,7 @@ from distill.generation.shards import Shard
 
 
 @dataclass(frozen=True)
-class Order:
+class ShardTask:
     """A shard to answer. Its first ``pilot`` rows come first; with ``only_pilot``, no others are asked.
 
     The first ``alone`` prompts without an answer are asked one after another, because one of them may have killed the
@@ -23,7 +23,7 @@ class Order:
 
 
 @dataclass
-class Gain:
+class ShardProgress:
     """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them.
 
     ``bad`` counts by reason the rows that nothing can be learned from (:mod:`distill.generation.usable`), of which
@@ -39,11 +39,11 @@ class Gain:
     examples: list[str] = field(default_factory=list)
 
 
-def orders_of(shards: Sequence[Shard], pilot_rows: int, *, only_pilot: bool) -> list[Order]:
+def tasks_of(shards: Sequence[Shard], pilot_rows: int, *, only_pilot: bool) -> list[ShardTask]:
     """Return the orders of which the first ``pilot_rows`` rows are the pilot; with ``only_pilot``, just theirs."""
-    orders: list[Order] = []
+    orders: list[ShardTask] = []
     for shard in shards:
         if pilot_rows or not only_pilot:
-            orders.append(Order(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
+            orders.append(ShardTask(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
         pilot_rows -= min(pilot_rows, shard.count)
     return orders
