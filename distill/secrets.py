@@ -78,7 +78,7 @@ def secrets_of(address: str) -> list[str]:
             found.update((secret, unquote(secret), *secret.split(":"), *unquote(secret).split(":")))
         for _, name, value, is_secret in _parameters(rest):
             if is_secret and value:
-                found.update((value, unquote_plus(value), unquote(value)))
+                found.update((value, unquote_plus(value), unquote(value), *secrets_of(unquote_plus(value))))
             elif is_secret:
                 found.add(name)
         found.update(_TOKEN.findall(rest))

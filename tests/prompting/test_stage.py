@@ -198,16 +198,16 @@ def test_the_stage_is_reused_until_something_it_is_made_from_changes(tmp_path, t
 
 
 def test_task_files_that_change_while_prompts_are_built_leave_no_marker(tmp_path, tasks, monkeypatch):
-    from distill.prompting import making
+    from distill.prompting import writer
 
-    original = making.choose_tasks
+    original = writer.choose_tasks
 
     def meddle(*arguments):
         found = original(*arguments)
         write_task(tasks / "late.json")
         return found
 
-    monkeypatch.setattr(making, "choose_tasks", meddle)
+    monkeypatch.setattr(writer, "choose_tasks", meddle)
     with pytest.raises(InputError, match="was changed while it was read"):
         build(tmp_path / "run", settings(tasks))
     assert not (tmp_path / "run" / "prompts" / "_done.json").exists()
