@@ -134,7 +134,8 @@ def _split_user(rest: str) -> tuple[str, str]:
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     port = host.rpartition(":")[2] if ":" in host else ""
     ends = host.rfind("@")
-    if ends < 0 and port and not port.isdecimal() and not host.startswith("["):
+    is_port = port.isdecimal() and len(port) < 6 and int(port) < 1 << 16
+    if ends < 0 and port and not is_port and not host.startswith("["):
         ends = rest.rfind("@")
     return (rest[:ends], rest[ends + 1:]) if ends >= 0 else ("", rest)
 
