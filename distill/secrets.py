@@ -5,7 +5,7 @@ belong to a signature; values that no one would have typed; and tokens of well-k
 """
 
 import re
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 HIDDEN = "***"
 """What stands where a secret stood."""
@@ -78,7 +78,9 @@ def secrets_of(address: str) -> list[str]:
             found.update((secret, unquote(secret), *secret.split(":"), *unquote(secret).split(":")))
         for _, name, value, is_secret in _parameters(rest):
             if is_secret and value:
-                found.update((value, unquote_plus(value), unquote(value), *secrets_of(unquote_plus(value))))
+                found.update((value, unquote_plus(value), unquote(value)))
+                for inner in secrets_of(unquote_plus(value)):
+                    found.update((inner, quote(inner, safe="")))
             elif is_secret:
                 found.add(name)
         found.update(_TOKEN.findall(rest))
