@@ -299,7 +299,7 @@ def test_seeded_prompts_beyond_one_batch_of_tokens_are_all_answered(engine: Engi
 
 @pytest.mark.parametrize("before", ["import distutils.core", "import importlib.util; importlib.util.find_spec('pip')"])
 def test_vllm_can_be_imported_whatever_was_imported_before(before: str) -> None:
-    code = (f"{before}\nfrom distill.engines import vllm_start\nvllm_start.set_environment()\n"
+    code = (f"{before}\nfrom distill.engines.vllm import start\nstart.set_environment()\n"
             "import torch.utils.cpp_extension")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -102,7 +102,7 @@ def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
 
 
 def test_a_command_that_is_terminated_ends_as_one_that_is_interrupted() -> None:
-    waiting = ("import time; from flows import cli, commands; "
+    waiting = ("import time; from flows.cli import commands, main as cli; "
                "commands.config_command = lambda _: (print('waits', flush=True), time.sleep(60)); cli.main()")
     process = subprocess.Popen([sys.executable, "-c", waiting, "config", "ci"], text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)

@@ -142,6 +142,6 @@ def test_what_a_killed_command_left_is_removed_by_the_next_and_what_lives_is_not
                tmp_path / f"sentidistill-00000000-{dead.pid}-z": True, tmp_path / f"other-{machine}-{dead.pid}-y": True}
     for folder in folders:
         folder.mkdir()
-    subprocess.run([sys.executable, "-c", "from distill import temporary; temporary.prefix()"], check=True,
+    subprocess.run([sys.executable, "-c", "from distill.runtime import temporary; temporary.prefix()"], check=True,
                    env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)})
     assert {folder: folder.exists() for folder in folders} == folders
