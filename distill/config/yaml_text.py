@@ -12,6 +12,13 @@ _DEEPEST = 64
 _LONGEST_NUMBER = 400
 
 
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with what it knows now: some libraries take dates out of it, for all who use it."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: list(known) for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
 class _RefusedError(Exception):
     def __init__(self, problem: str, node: yaml.Node) -> None:
         super().__init__(problem)
@@ -26,7 +33,7 @@ def parse_yaml(text: str, origin: str) -> Any:
             200,000 values; it is nested more than 64 deep. The message names the line.
     """
     try:
-        loader = yaml.SafeLoader(text)  # looks at the characters at once
+        loader = _Loader(text)  # looks at the characters at once
     except yaml.YAMLError as error:
         raise InputError(f"{origin} is not valid YAML: {' '.join(str(error).split())}.") from error
     try:

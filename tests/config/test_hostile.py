@@ -1,5 +1,6 @@
 """Configs from unknown hands: paths wherever they stand, YAML that unfolds, numbers and files without end."""
 
+import datetime
 import os
 import socket
 import types
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -144,6 +146,11 @@ def test_yaml_from_unknown_hands_is_refused_in_a_paragraph(text: str, said: str,
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=said):
         read_yaml(tmp_path / "c.yaml")
+
+
+def test_what_other_libraries_take_out_of_yaml_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml.SafeLoader, "yaml_implicit_resolvers", {})
+    assert parse_yaml("a: 2024-11-05\nb: 1", "it") == {"a": datetime.date(2024, 11, 5), "b": 1}
 
 
 def test_anchors_that_unfold_to_little_are_fine() -> None:

@@ -281,14 +281,14 @@ def marker_first(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
     from distill.generation import worker
 
     def commit(folder: Path, name: str, prefix: str, inputs: dict[str, Any], responses: Any, seconds: float,
-               n_cached_tokens: int = 0) -> None:
+               *_: Any) -> None:
         ordered = sorted(responses, key=lambda item: item.prompt_id)
         aside = folder / f".{name}.aside"
         write_records(aside, Response, ordered)
         marker = markers.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
-                                file_digest(aside), 0, 0, seconds, n_cached_tokens)
+                                file_digest(aside), 0, 0, seconds)
         write_json(marker_path(folder, name), asdict(marker))
-        time.sleep(2 * _LATEST_BLOW)  # so that a blow falls between the two, however fast the machine
+        time.sleep(1.5 * _LATEST_BLOW)  # so that a blow falls between the two, however fast the machine
         aside.replace(parquet_path(folder, name))
 
     worker.commit = commit  # type: ignore[assignment]
