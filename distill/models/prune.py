@@ -6,6 +6,7 @@ from distill.errors import InputError
 from distill.models.cache import atomic_folder
 from distill.models.folder import load_model, load_tokenizer
 from distill.models.quiet import quiet_transformers
+from distill.models.tokenization import save_tokenizer
 
 
 def kept_layers(total: int, layers: int) -> list[int]:
@@ -48,5 +49,5 @@ def depth_prune(folder: Path, layers: int, out: Path) -> Path:
         model.config.layer_types = [model.config.layer_types[index] for index in kept]
     with atomic_folder(out) as temporary, quiet_transformers():
         model.save_pretrained(temporary)
-        load_tokenizer(folder).save_pretrained(temporary)
+        save_tokenizer(load_tokenizer(folder), temporary)
     return out

@@ -9,6 +9,7 @@ token is the last: some tokenizers append it to every text, prompts too.
 import contextlib
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -192,3 +193,11 @@ def _encode(tokenizer: Any, texts: Sequence[str], data: bool = False) -> list[li
 
 def _letters(tokenizer: Any, token: int) -> list[int]:
     return [tokenizer.convert_tokens_to_ids(letter) for letter in tokenizer.convert_ids_to_tokens(token)]
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a tokenizer so that the same one has the same files, whether or not this process may use the network."""
+    settings = getattr(tokenizer, "init_kwargs", {})
+    if "local_files_only" in settings:  # how it was loaded here
+        settings["local_files_only"] = False
+    tokenizer.save_pretrained(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.models.finite import refuse_to_save
 from distill.models.quiet import quiet_transformers
-from distill.models.tokenization import stop_token_ids
+from distill.models.tokenization import save_tokenizer, stop_token_ids
 
 _LAST = "config.json"  # without it a folder is no model
 
@@ -37,7 +37,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, bfloat16: bool, weights
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
         model.save_pretrained(temporary, state_dict=weights)
-        tokenizer.save_pretrained(temporary)
+        save_tokenizer(tokenizer, temporary)
     (folder / _LAST).unlink(missing_ok=True)
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == _LAST):
         with path.open("rb") as stream:

@@ -36,7 +36,10 @@ def test_random_tiny_is_small_whole_and_speaks_smollm2(tiny_model: Path) -> None
     assert {end_token_id(tokenizer, chat=True), end_token_id(tokenizer, chat=False)} <= set(ends)
 
 
-def test_random_tiny_has_the_same_weights_wherever_it_is_built(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("offline", [False, True])
+def test_random_tiny_has_the_same_files_wherever_it_is_built(
+        tiny_model: Path, tmp_path: Path, offline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     again = resolve_model("random-tiny", cache=tmp_path)
     assert again != tiny_model
     assert model_fingerprint(again) == model_fingerprint(tiny_model)
