@@ -104,32 +104,41 @@ def _after_tag(data: np.ndarray, at: int, end: int, tables: Tables) -> int:
 
 
 @kernel
+def _copied(data: np.ndarray, at: int, end: int, out: np.ndarray, length: int) -> int:
+    """Write a piece as it is; return the end."""
+    for place in range(end - at):
+        out[length + place] = data[at + place]
+    return length + end - at
+
+
+@kernel
 def unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.ndarray) -> tuple[int, int, int, bool]:
-    """Write with entities decoded and a space for each tag, none beside another.
+    """Write with entities decoded and a space for each tag, none beside another; nothing is valid if there are none.
 
     Return (end, how many tags and entities there were, signs of what may be one now, all is settled).
     """
     length, count, left, settled = 0, 0, 0, True
+    begin = at  # of what is not written yet
     while at < end:
         byte = data[at]
-        if byte == 32:
-            if length and out[length - 1] != 32:
-                out[length] = 32
-                length += 1
-            at += 1
-            continue
         if byte == 60:
             after = _after_tag(data, at, end, tables)
             if after > 0:
+                length = _copied(data, begin, at, out, length)
                 if length and out[length - 1] != 32:
                     out[length] = 32
                     length += 1
                 count += 1
                 at = after
+                if at < end and data[at] == 32:
+                    at += 1
+                begin = at
                 continue
             if after < 0:
                 left |= 2
         elif byte == 38:
+            length = _copied(data, begin, at, out, length)
+            begin = at
             after, written = _decode_entity(data, at, end, tables, out, length)
             if written == ODD:
                 return ODD, count, left, settled
@@ -144,17 +153,12 @@ def unfold_html(data: np.ndarray, at: int, end: int, tables: Tables, out: np.nda
                         left |= sign(out[place])
                 length = written
                 count += 1
-                at = after
+                begin = at = after
                 continue
             if after < 0:
                 left |= 1
-        out[length] = byte
-        length += 1
         at += 1
-        while at < end and data[at] > 60:
-            out[length] = data[at]
-            length += 1
-            at += 1
+    length = _copied(data, begin, end, out, length)
     if length and out[length - 1] == 32:
         length -= 1
     return length, count, left, settled

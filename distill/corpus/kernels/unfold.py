@@ -107,9 +107,11 @@ def _unfold(data: np.ndarray, at: int, end: int, tables: Tables, strip_html: boo
             one, two = two, one
             seen |= left
         if last != ODD and strip_html and (signs | left | (seen if changed else 0)) & 3:
-            last, count, more, also = unfold_html(source, first, last, tables, two)
-            source, first, moved = two, 0, True
-            one, two = two, one
+            after, count, more, also = unfold_html(source, first, last, tables, two)
+            if after == ODD or count:
+                last = after
+                source, first, moved = two, 0, True
+                one, two = two, one
             changed, left, settled = changed + count, (left & 4) | more, settled and also
             seen |= left | (3 if count else 0)
         if last != ODD and not changed and not again and signs & 8:
