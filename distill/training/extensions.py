@@ -4,9 +4,10 @@ One process compiles, the others wait for it. torch marks that by a file, which 
 training on the machine would wait for ever. Here the mark is a lock that the kernel takes back when its holder dies.
 """
 
-import fcntl
 import os
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from distill.resources import default_cache
 
@@ -16,30 +17,24 @@ class Lock:
 
     def __init__(self, lock_file_path: str, *_: Any, **__: Any) -> None:
         """Name the file, which need not exist. Other arguments say how often torch's looks, and are not needed."""
-        self._path = f"{lock_file_path}.held"
-        self._file = -1
+        self._lock = FileLock(f"{lock_file_path}.held")
 
     def try_acquire(self) -> bool:
         """Take the lock, and say whether it could be had."""
-        return self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
 
     def wait(self) -> None:
         """Wait until nobody holds it."""
-        if self._take(fcntl.LOCK_EX):
-            self.release()
+        with self._lock:
+            pass
 
     def release(self) -> None:
         """Give it back."""
-        os.close(self._file)
-
-    def _take(self, how: int) -> bool:
-        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._file, how)
-        except BlockingIOError:
-            os.close(self._file)
-            return False
-        return True
+        self._lock.release()
 
 
 def compile_under_locks() -> None:
