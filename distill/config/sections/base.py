@@ -14,21 +14,25 @@ from distill.secrets import has_secrets
 _UNWRITTEN = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes in names of files
 _LARGEST_INT = 2**53
 _SMALLEST = 1e-12
+_OPERATIONAL = "operational"
 
 
 @dataclass(frozen=True)
 class PathMark:
     """What a string of the config may be: a path (``always``), or a name that may be the path of a model's folder.
 
-    ``file``: a name that may be a file's path. ``task``: one that ends in .yaml, or the name of a task.
+    ``file``: a name that may be a file's path. ``task``: one that ends in .yaml, or the name of a task. ``code``:
+    ``file.py:Name``, or ``module:Name``.
     """
 
-    means: Literal["always", "folder", "file", "task"]
+    means: Literal["always", "folder", "file", "task", "code"]
 
     def means_path(self, written: str, path: Path) -> bool:
         """Say whether what was ``written`` is a path, which leads to ``path``."""
         if self.means == "task":
             return written.endswith((".yaml", ".yml"))
+        if self.means == "code":
+            return written.rpartition(":")[0].endswith(".py")
         if self.means == "always" or written.startswith(("./", "../", "/", "~")) or written in (".", ".."):
             return True
         # Not Path's: these say no to a name that is too long to be one of a file.
@@ -70,6 +74,16 @@ class Section(BaseModel):
         self.refuse_secrets()
         return self
 
+    def semantic(self) -> dict[str, Any]:
+        """Return the section as JSON values, without the fields that decide nothing of the result."""
+        found: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if not (isinstance(extra, dict) and extra.get(_OPERATIONAL)):
+                found[name] = _semantic_value(getattr(self, name),
+                                              self.model_dump(mode="json", include={name})[name])
+        return found
+
     def refuse_secrets(self) -> None:
         """Refuse an address with a secret part where it would be kept as it is.
 
@@ -102,9 +116,6 @@ def default_kind(kind: str) -> BeforeValidator:
     return BeforeValidator(fill_in)
 
 
-_OPERATIONAL = "operational"
-
-
 def runtime_field(default: Any, **more: Any) -> Any:
     """A field that decides how the work is done (memory, processes, prices), not what comes out of it."""
     return Field(default, json_schema_extra={_OPERATIONAL: True}, **more)
@@ -112,19 +123,14 @@ def runtime_field(default: Any, **more: Any) -> Any:
 
 def semantic_fields(part: Section) -> dict[str, Any]:
     """Return a part of the config as JSON values, without the fields that decide nothing of the result."""
-    found: dict[str, Any] = {}
-    for name, field in type(part).model_fields.items():
-        extra = field.json_schema_extra
-        if not (isinstance(extra, dict) and extra.get(_OPERATIONAL)):
-            found[name] = _decisive(getattr(part, name), part.model_dump(mode="json", include={name})[name])
-    return found
+    return part.semantic()
 
 
-def _decisive(value: Any, plain: Any) -> Any:
+def _semantic_value(value: Any, plain: Any) -> Any:
     if isinstance(value, Section):
         return semantic_fields(value)
     if isinstance(value, Address):
         return value.identity
     if isinstance(value, list | tuple):
-        return [_decisive(item, other) for item, other in zip(value, plain, strict=True)]
+        return [_semantic_value(item, other) for item, other in zip(value, plain, strict=True)]
     return plain

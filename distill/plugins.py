@@ -1,0 +1,96 @@
+"""Code of a user's own, which a config names: ``my_filters.py:TooShort`` or ``my_package.filters:TooShort``.
+
+Nothing is registered: the name goes to every process that needs the code, which loads it there.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distill.errors import InputError
+
+
+def load(reference: str) -> Any:
+    """Return what a reference names: of a Python file, or of a module that can be imported.
+
+    A file may import others of its folder.
+
+    Raises:
+        InputError: there is no such file, module or name in it, or importing it fails.
+    """
+    place, name = _parts(reference)
+    module = _of_file(Path(place), reference) if place.endswith(".py") else _imported(place, reference)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"'{reference}' cannot be used: {place} has no '{name}'. Name a class or function of it, "
+                             "as in my_filters.py:TooShort.")
+        found = getattr(found, part)
+    return found
+
+
+def code_digest(reference: str) -> str:
+    """Return a digest of the source file that a reference names, so that changed code is known as changed work.
+
+    Files that it imports are not looked at.
+
+    Raises:
+        InputError: as :func:`load`; a module is imported to find its file.
+    """
+    place, _ = _parts(reference)
+    path = Path(place) if place.endswith(".py") else Path(str(_imported(place, reference).__file__))
+    return hashlib.sha256(_source(path, reference)).hexdigest()[:16]
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    place, colon, name = reference.rpartition(":")
+    if not colon or not place or not name:
+        raise InputError(f"'{reference}' names no code: it takes a Python file or a module, a colon, and the name of a "
+                         "class or function in it, as in my_filters.py:TooShort.")
+    return place, name
+
+
+def _source(path: Path, reference: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{reference}' cannot be used: {path} cannot be read ({error}). Give the path of a Python "
+                         "file, from the config's folder.") from error
+
+
+def _of_file(path: Path, reference: str) -> ModuleType:
+    digest = hashlib.sha256(str(path).encode() + b"\0" + _source(path, reference)).hexdigest()[:16]
+    module_name = f"sentidistill_plugin_{path.stem}_{digest}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec and spec.loader  # there is a loader for every file that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look themselves up while they are made
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[module_name]
+        if not isinstance(error, Exception):
+            raise
+        raise InputError(_failed(reference, error)) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _imported(name: str, reference: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise InputError(_failed(reference, error)) from error
+
+
+def _failed(reference: str, error: Exception) -> str:
+    return (f"'{reference}' cannot be used: importing it fails with {type(error).__name__}: {error}. Mend it, or "
+            "install what it needs beside sentidistill.")
