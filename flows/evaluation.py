@@ -79,7 +79,7 @@ def evaluate_models(
 
 def _served(config: Evaluate, role: str) -> str:
     engine = _engine(config, role)
-    if engine.kind != "openai":
+    if not engine.capabilities.remote:
         raise InputError(f"There is no model to evaluate as the {role}. Name its folder.")
     return f"served:{engine.model}"
 

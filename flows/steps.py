@@ -231,7 +231,7 @@ def evaluate(run: Run) -> Outcome:
     config = run.config.evaluate
     if "teacher" in config.models:
         config = config.model_copy(update={"teacher_engine": run.config.teacher_evaluation_engine})
-        models["teacher"] = None if config.teacher_engine.kind == "openai" else teacher_folder(run)
+        models["teacher"] = None if config.teacher_engine.capabilities.remote else teacher_folder(run)
     return evaluate_models(config, {name: models[name] for name in config.models}, run.folder, run.on_change)
 
 

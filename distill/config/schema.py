@@ -162,22 +162,22 @@ class Config(Section):
     def _answers_that_can_be_scored(self) -> Self:
         if "teacher" not in self.evaluate.models or self.teacher is None:
             return self
-        if self.evaluate.teacher_engine and self.evaluate.teacher_engine.kind == "openai":
+        if self.evaluate.teacher_engine:
             self.evaluate.teacher_engine = self.evaluate.teacher_engine.serving(self.teacher.model)
-        if self.teacher_evaluation_engine.kind == "openai" and self.evaluate.classify == "score":
-            raise ValueError("evaluate.models names the teacher, which is behind an endpoint, and endpoints show no "
-                             "scores of labels; set evaluate.classify to generate, or evaluate.models to [base, "
+        engine = self.teacher_evaluation_engine
+        if self.evaluate.classify == "score" and not engine.capabilities.label_scores:
+            raise ValueError(f"evaluate.models names the teacher, whose engine {engine.kind} shows no scores of "
+                             "labels; set evaluate.classify to generate, or evaluate.models to [base, "
                              "distilled], or evaluate.teacher_engine to an engine that loads the teacher here")
         return self
 
     @model_validator(mode="after")
     def _answers_that_can_be_structured(self) -> Self:
-        engines = {"teacher": self.teacher_evaluation_engine}
-        unable = [role for role in self.evaluate.models
-                  if engines.get(role, self.evaluate.engine).kind == "transformers"]
-        if self.evaluate.structured and unable:
-            raise ValueError(f"evaluate.structured is set, but {unable[0]} is evaluated with the engine transformers, "
-                             "which cannot hold a model to a form; use the engine vllm, or set it to false")
+        for role in self.evaluate.models if self.evaluate.structured else ():
+            engine = self.teacher_evaluation_engine if role == "teacher" else self.evaluate.engine
+            if not engine.capabilities.structured_output:
+                raise ValueError(f"evaluate.structured is set, but {role} is evaluated with the engine {engine.kind}, "
+                                 "which cannot hold a model to a form; use the engine vllm, or set it to false")
         return self
 
     @property

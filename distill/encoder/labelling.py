@@ -60,7 +60,7 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
 def _ask_all(spec: dict[str, Any], engine_config: Any, asked: dict[str, str], words: Sequence[str],
              answers: ResponseCache, errors: dict[str, dict[str, Any]]) -> None:
     folder = Path(spec["folder"]) if spec["folder"] else None
-    scores = spec["soft"] and engine_config.kind != "openai"  # an endpoint does not show the scores of labels
+    scores = spec["soft"] and engine_config.capabilities.label_scores
     with open_engine(engine_config, folder) as engine, tqdm(
             total=len(asked), desc="the teacher labels", unit="text", file=sys.stderr,
             mininterval=0.5 if sys.stderr.isatty() else 20) as bar:

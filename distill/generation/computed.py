@@ -29,7 +29,7 @@ def computed_in(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, str
 
 def settled_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any], lease: Lease) -> TeacherEngine:
     """Return a stage's engine with its number format: that of the answers there are, where these devices compute it."""
-    if engine.kind == "openai":
+    if engine.capabilities.remote:
         return engine
     refuse_too_wide(engine)
     noted = computed_in(folder, settings)

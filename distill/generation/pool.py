@@ -278,8 +278,8 @@ class Pool:
     def _replace(self, process: _Process, error: RunError, places: Sequence[_Place], *, killed: bool) -> None:
         if self._stopping:
             return
-        if self._teacher.engine.kind == "openai" and process.child.status == 0:
-            raise error  # no endpoint answers, and the engine has waited for one as long as it may
+        if self._teacher.engine.capabilities.waits_for_recovery and process.child.status == 0:
+            raise error  # the engine has waited itself as long as it may
         place = process.place
         place.deaths += 1
         place.failed_starts += not process.ready

@@ -148,6 +148,6 @@ def cost_of(teacher: Teacher, gpu_hours: float, prompt_tokens: float, output_tok
 def devices_of(teacher: Teacher, processes: int) -> int:
     """Return how many devices so many engine processes hold; those behind an endpoint are as the config says."""
     engine: Any = teacher.engine
-    if engine.kind == "openai":
+    if engine.capabilities.remote:
         return engine.gpus
     return processes * devices_of_engine(engine) if devices.visible() else 1

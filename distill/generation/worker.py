@@ -49,7 +49,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     with engines.open_engine(config, Path(spec["model"])) as engine, \
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         if spec.get("counts_decide"):
-            _see_that_tokens_are_counted(engine, spec["settings"])
+            _check_token_counts(engine, spec["settings"])
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
     return {}
 
@@ -256,11 +256,11 @@ class Worker:
         return self._stopping
 
 
-def _see_that_tokens_are_counted(engine: Any, settings: dict[str, Any]) -> None:
+def _check_token_counts(engine: Engine, settings: dict[str, Any]) -> None:
     family = next(iter(settings["sampling"]))
     sampling = settings["sampling"][family]
-    engine.see_that_tokens_are_counted(Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
-                                       settings["chat_template"][family])
+    engine.check_token_counts(Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+                              settings["chat_template"][family])
 
 
 def _use_only(cpus: list[int]) -> None:

@@ -55,7 +55,7 @@ def opened() -> Iterator[Callable[..., OpenAIEngine]]:
     engines: list[OpenAIEngine] = []
 
     def open_on(*servers: Server, **more: Any) -> OpenAIEngine:
-        engines.append(OpenAIEngine(config(*servers, **more), PACE))
+        engines.append(OpenAIEngine(config(*servers, **more), pace=PACE))
         return engines[-1]
 
     yield open_on
@@ -258,7 +258,7 @@ def test_where_a_redirect_leads_is_said_and_not_followed(opened: Any, server: Se
 
 def _problem(url: str, **more: Any) -> str:
     with pytest.raises(ProcessDiedError, match="No endpoint answers") as error:
-        OpenAIEngine(config(**{"base_urls": [url], "patience": 0.05, **more}), PACE)
+        OpenAIEngine(config(**{"base_urls": [url], "patience": 0.05, **more}), pace=PACE)
     return str(error.value)
 
 
@@ -314,7 +314,7 @@ def test_a_proxys_password_stands_in_no_error(
     for wrong in ("socks5://me:planted@host:1", "http://me:planted@host:port", "http://me:planted@"):
         monkeypatch.setenv("http_proxy", wrong)
         with pytest.raises(InputError, match="HTTP_PROXY") as error:
-            OpenAIEngine(config(base_urls=["http://h.invalid/v1"]), PACE)
+            OpenAIEngine(config(base_urls=["http://h.invalid/v1"]), pace=PACE)
         said += str(error.value)
     assert "planted" not in said + refused + caplog.text
 

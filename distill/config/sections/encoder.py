@@ -51,8 +51,7 @@ class TeacherLabels(Section):
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
-        if self.engine.kind == "openai":
-            self.engine = self.engine.serving(self.model)
+        self.engine = self.engine.serving(self.model)
         if self.format == "mi" and not self.demonstrations:
             raise ValueError("format is mi and demonstrations is 0, so that nothing says which labels there are. Set "
                              "demonstrations to 1 or more, or format to basic")

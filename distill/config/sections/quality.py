@@ -24,8 +24,7 @@ class Judge(Section):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        if self.engine.kind == "openai":
-            self.engine = self.engine.serving(self.model)
+        self.engine = self.engine.serving(self.model)
         return self
 
 

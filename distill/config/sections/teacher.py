@@ -86,16 +86,17 @@ class Teacher(Section):
 
     @model_validator(mode="after")
     def _engine_can(self) -> Self:
-        if self.engine.kind == "openai":
-            self.engine = self.engine.serving(self.model)
-            if not self.engine.gpus and (self.price_per_gpu_hour or self.budget.max_gpu_hours is not None):
-                raise ValueError("price_per_gpu_hour or budget.max_gpu_hours counts GPU hours, but nothing says how "
-                                 "many GPUs are behind the addresses; set engine.gpus, or use the prices of tokens")
-            if self.data_parallel > 1:
-                raise ValueError("data_parallel starts engines on this machine, but the engine openai has none; name "
-                                 "more base_urls instead, or raise engine.concurrency")
-        if self.structured and self.engine.kind == "transformers":
-            raise ValueError("structured is set, but the engine transformers cannot hold a model to a list of labels; "
+        self.engine = self.engine.serving(self.model)
+        kind, can = self.engine.kind, self.engine.capabilities
+        counts_hours = self.price_per_gpu_hour or self.budget.max_gpu_hours is not None
+        if counts_hours and can.remote and not self.engine.gpus:
+            raise ValueError("price_per_gpu_hour or budget.max_gpu_hours counts GPU hours, but nothing says how "
+                             "many GPUs are behind the addresses; set engine.gpus, or use the prices of tokens")
+        if self.data_parallel > 1 and can.remote:
+            raise ValueError(f"data_parallel starts engines on this machine, but the engine {kind} has none; name "
+                             "more base_urls instead, or raise engine.concurrency")
+        if self.structured and not can.structured_output:
+            raise ValueError(f"structured is set, but the engine {kind} cannot hold a model to a list of labels; "
                              "use the engine vllm, or openai with 'vllm serve', or set structured to false")
         return self
 

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from distill.config import schema
-from distill.engines.base import Done, LabelScores, Output, Request, Sampling, in_order
+from distill.engines.base import Done, Engine, Output, Request, Sampling
 from distill.engines.encoding import answer_end_ids, encode_request, failed_output
 from distill.engines.lines import line_end
 from distill.engines.openai.backoff import Backoff
@@ -34,17 +35,19 @@ _SIGN_SECONDS = 1.0
 _NO_LIMIT = 1 << 62
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """See :class:`distill.engines.base.Engine`. Requests run in an event loop in a thread of its own."""
 
-    def __init__(self, config: schema.OpenAIEngine, pace: Backoff = Backoff()) -> None:  # noqa: B008
+    name = "openai"
+
+    def __init__(self, config: schema.OpenAIEngine, folder: Path | None = None,
+                 pace: Backoff = Backoff()) -> None:  # noqa: B008
         """Ask the endpoints whether they have the model, and wait a while for the first that answers.
 
         Raises:
             InputError: an address, the key, the name of the model or the tokenizer is wrong.
             ProcessDiedError: no endpoint answers.
         """
-        self.name = "openai"
         if config.model is None:
             raise InputError("The engine 'openai' does not know what to ask for. Set its 'model' to the name under "
                              "which the model is served.")
@@ -66,8 +69,7 @@ class OpenAIEngine:
         self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
         self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else ())
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
-        self.max_model_len: int | None = min((limit for limit in limits if limit), default=None)
-        """Tokens of prompt and answer together, as the config or the servers say; None where neither does."""
+        self.max_model_len = min((limit for limit in limits if limit), default=None)
         self._quarantine = Quarantine()
         self._counts = Counts(self._tokenizer)
 
@@ -108,21 +110,6 @@ class OpenAIEngine:
             for future in running:
                 future.cancel()
 
-    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
-        """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
-        return in_order(self, requests, done)
-
-    def score_labels(
-        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
-    ) -> list[LabelScores]:
-        """Not to be had: the protocol shows the likeliest tokens only, which need not be the labels.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("An endpoint does not show the scores of labels. Set evaluate.classify to generate, which "
-                         "lets the model write its label.")
-
     def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
         """Return the number of tokens each prompt takes, chat template included where ``chat``.
 
@@ -134,20 +121,10 @@ class OpenAIEngine:
                              "one, by its name or folder.")
         return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
 
-    def see_that_tokens_are_counted(self, sampling: Sampling, chat: bool) -> None:
-        """Ask a word, and see that the tokens it takes can be told, where a budget depends on them.
-
-        Raises:
-            InputError: neither does the server tell them, nor is a tokenizer named.
-        """
-        if self._tokenizer is not None:
-            return
-        few = replace(sampling, max_tokens=min(16, sampling.max_tokens))
-        output = self.generate([Request("probe", "Hello", few, chat=chat)])[0]
-        if output.counts_estimated:
-            raise InputError("The endpoint does not say how many tokens an answer takes ('usage'), and no tokenizer is "
-                             "named that could tell, so that teacher.budget.max_cost could not be kept. Set the "
-                             "engine's 'tokenizer' to a model with the same one, or teacher.budget.max_cost to null.")
+    def check_token_counts(self, sampling: Sampling, chat: bool) -> None:
+        """See that tokens can be told; see :class:`distill.engines.base.Engine`. A tokenizer can."""
+        if self._tokenizer is None:
+            super().check_token_counts(sampling, chat)
 
     def close(self) -> None:
         """Close the connections."""

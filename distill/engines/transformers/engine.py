@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from distill.config import schema
-from distill.engines.base import Done, LabelScores, Output, Request
+from distill.engines.base import Done, Engine, LabelScores, Output, Request
 from distill.engines.encoding import (
     FIRST_TOKEN,
     FULL_LIKELIHOOD,
@@ -42,12 +42,13 @@ _AT_ONCE = 4
 """Requests of a stream that are taken together, in rows decoded at once: the more, the more alike in length."""
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """See :class:`distill.engines.base.Engine`. ``batch_tokens`` bounds rows times longest row, answer included."""
+
+    name = "transformers"
 
     def __init__(self, config: schema.TransformersEngine, folder: Path) -> None:
         """Load the model; raises InputError or RunError as :func:`distill.models.load_model`."""
-        self.name = "transformers"
         self._tokenizer = load_tokenizer(folder)
         self._model: Any = load_model(folder, config.dtype)
         use_grouped(self._model)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import schema
-from distill.engines.base import Done, LabelScores, Output, Request, in_order
+from distill.engines.base import Done, Engine, LabelScores, Output, Request
 from distill.engines.encoding import (
     FIRST_TOKEN,
     Encoded,
@@ -35,8 +35,10 @@ log = logging.getLogger("sentidistill.engines")
 _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """See :class:`distill.engines.base.Engine`."""
+
+    name = "vllm"
 
     def __init__(self, config: schema.VllmEngine, folder: Path, processed_scores: bool = False) -> None:
         """Start vLLM on the model in ``folder``. Sets vLLM's environment variables where they are unset.
@@ -47,7 +49,6 @@ class VllmEngine:
             InputError: vLLM is not installed, or model or tokenizer are not whole.
             RunError: vLLM could not start.
         """
-        self.name = "vllm"
         if importlib.util.find_spec("vllm") is None:
             raise InputError("The engine 'vllm' is not installed. Install sentidistill with the extra [gpu] on a "
                              "machine with an NVIDIA GPU, or [cpu] on one without, or choose the engine "
@@ -101,10 +102,6 @@ class VllmEngine:
             if running:
                 with contextlib.suppress(Exception):  # the engine may be what failed
                     self._llm.llm_engine.abort_request(list(running))
-
-    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
-        """Answer every request, in the order given; see :class:`distill.engines.base.Engine`."""
-        return in_order(self, requests, done)
 
     def score_labels(
         self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None

@@ -47,8 +47,8 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     selected = select_tasks(config.tasks)
     engine: TeacherEngine = subject.endpoint or config.engine
     settings: dict[str, Any] = config.model_dump(mode="json", include=SETTINGS)
-    if subject.endpoint and settings["classify"] == "score":
-        settings["classify"] = "generate"  # an endpoint shows no scores of labels
+    if settings["classify"] == "score" and not engine.capabilities.label_scores:
+        settings["classify"] = "generate"
     decides = fingerprint([subject.weights, {key: value for key, value in settings.items() if key != "seeds"},
                            identity(engine), data_id(config.data_dir, [task.ref for task in selected])])
     out = root / "results" / f"{file_part(subject.name)}-{decides[:12]}"

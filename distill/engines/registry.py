@@ -1,0 +1,39 @@
+"""Which class is which engine. A new engine of the package is a line here, and its settings beside the others'."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from distill.config.sections.models import EngineSettings, PluginEngine
+from distill.engines.base import Engine
+from distill.errors import InputError
+from distill.plugins import load
+
+ENGINES = {
+    "transformers": "distill.engines.transformers.engine:TransformersEngine",
+    "vllm": "distill.engines.vllm.engine:VllmEngine",
+    "openai": "distill.engines.openai.engine:OpenAIEngine",
+}
+"""The engines of the package by their ``kind``; a class is imported when it is used. A user's own is named in the
+config (:class:`distill.config.sections.models.PluginEngine`)."""
+
+
+def create(config: EngineSettings, folder: Path | None, processed_scores: bool = False) -> Engine:
+    """Make an engine, which loads its model.
+
+    Raises:
+        InputError: there is no such class, or it does not take the options.
+        InputError, RunError: as the class raises.
+    """
+    reference = config.use if isinstance(config, PluginEngine) else ENGINES[config.kind]
+    engine, arguments = load(reference), config.arguments(processed_scores)
+    _refuse_unknown(reference, engine, arguments)
+    return engine(config, None if config.capabilities.remote else folder, **arguments)
+
+
+def _refuse_unknown(reference: str, engine: Any, options: dict[str, Any]) -> None:
+    try:
+        inspect.signature(engine).bind(None, None, **options)
+    except TypeError as error:
+        raise InputError(f"'{reference}' cannot be made with the options {options} ({error}). It is called with the "
+                         "engine's settings, the model's folder, and the options as keyword arguments.") from error
