@@ -70,9 +70,11 @@ def test_every_path_of_a_config_is_meant_from_its_folder(kind: str, tmp_path: Pa
     seen = set()
     for keys, field in strings(KINDS[kind]):
         for mark in marked(field):
-            named = {"always": "there/x", "folder": "there", "file": "there.yaml", "task": "own.yaml"}[mark.means]
+            named = {"always": "there/x", "folder": "there", "file": "there.yaml", "task": "own.yaml",
+                     "code": "own.py:Name"}[mark.means]
+            elsewhere = "/a/b.py:Name" if mark.means == "code" else "/a/b.yaml"
             for written, path in ((named, tmp_path / named), (f"./{named}", tmp_path / named),
-                                  (f"~/{named}", Path.home() / named), ("/a/b.yaml", Path("/a/b.yaml"))):
+                                  (f"~/{named}", Path.home() / named), (elsewhere, Path(elsewhere))):
                 for value in (written, [written]):
                     config: Any = value
                     for key in reversed(keys):
@@ -167,7 +169,7 @@ def test_any_text_is_yaml_or_a_paragraph(text: str) -> None:
 
 
 REQUIRED = {"temperature": 0, "max_tokens": 8, "base_urls": ["http://h/v1"], "layers": 2, "model": {"name": "x"},
-            "path": "x", "dataset": "x", "name": "x", "sources": [{"kind": "csv", "path": "x"}],
+            "path": "x", "use": "x.py:X", "dataset": "x", "name": "x", "sources": [{"kind": "csv", "path": "x"}],
             "student": {"model": {"name": "x"}}, "backbone": {"name": "x"}, "data": {"path": "x"}}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill.config.load import load_config
-from distill.config.schema import Config, Model, Teacher
+from distill.config.schema import Config, Teacher
 from distill.config.sections.base import semantic_fields
 from distill.engines import computed, devices_of_engine, identity, open_engine
 from distill.engines.base import Output, Request
