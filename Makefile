@@ -56,6 +56,7 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 deploy: install
 	$(BIN)/distill deploy

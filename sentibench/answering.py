@@ -112,7 +112,9 @@ def read(task: Task, trace: Trace, sentence: str = "", reading: Reading = "paper
     if "error" in trace:
         return Answer(None, trace["error"])
     if "scores" in trace:
-        scores = trace["scores"] if reading == "paper" else trace.get("first_tokens", trace["scores"])
+        scores: list[float] = trace["scores"]
+        if reading == "released":
+            scores = trace.get("first_tokens", scores)
         if not all(map(math.isfinite, scores)):
             return Answer(None, "not_a_number")
         return Answer(task.labels[max(range(len(scores)), key=scores.__getitem__)])

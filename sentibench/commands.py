@@ -115,9 +115,10 @@ def score_command(arguments: argparse.Namespace) -> None:
 def compare_command(arguments: argparse.Namespace) -> None:
     """Print the scores of several results side by side, with what each has over the first."""
     from sentibench.compare import load, paper_rows, versus
+    from sentibench.scoring import Reading
     from sentibench.tables import FORMATS, by_model, by_task, notes
 
-    readings = {"both": ("released", "paper")}.get(arguments.reading, (arguments.reading,))
+    readings: tuple[Reading, ...] = ("released", "paper") if arguments.reading == "both" else (arguments.reading,)
     models = [load(Path(folder), f"{name} ({reading})" if arguments.reading == "both" else name, reading)
               for folder, name in _named(arguments.results) for reading in readings]
     n_readings = len(readings)  # a difference is one of models, not of readings

@@ -42,6 +42,11 @@ class Item:
         """The gold answer as a demonstration shows it."""
         return self.gold if isinstance(self.gold, str) else repr(list(self.gold))
 
+    @property
+    def tuples(self) -> Tuples:
+        """The gold tuples: none where the answer is a label."""
+        return () if isinstance(self.gold, str) else self.gold
+
 
 def data_folder(data_dir: Path | str) -> Path:
     """Return the data folder; ``shipped:data/sentibench`` is the small authored one.

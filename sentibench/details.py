@@ -1,6 +1,6 @@
 """What a single score hides: which labels are taken for which, and which parts of tuples are found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sentibench.data import Item
@@ -13,8 +13,7 @@ def details(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> dic
     if task.answer == "label":
         return {"confusion": confusion(task.labels, [str(item.gold) for item in items], [
             answer.value if isinstance(answer.value, str) else None for answer in answers])}
-    return {"elements": elements(task.fields, [item.gold for item in items], [  # type: ignore[misc]
-        answer.value if isinstance(answer.value, tuple) else () for answer in answers])}
+    return {"elements": elements(task.fields, [item.tuples for item in items], [answer.tuples for answer in answers])}
 
 
 def confusion(labels: Sequence[str], gold: Sequence[str], predicted: Sequence[str | None]) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def confusion(labels: Sequence[str], gold: Sequence[str], predicted: Sequence[st
 
 def elements(
     fields: Sequence[str], gold: Sequence[Sequence[tuple[str, ...]]], predicted: Sequence[Sequence[tuple[str, ...]]]
-) -> dict[str, Mapping[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Return precision, recall and F1 (0 to 1) of each field alone: its different values in an example, as a set.
 
     What is predicted and is no such tuple is left out. Where nothing was predicted, precision is 0, and so is recall

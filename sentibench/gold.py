@@ -90,8 +90,8 @@ def ssa(example: Any, labels: tuple[str, ...]) -> Tuples:
 def ssa_graphs(example: Any, labels: tuple[str, ...]) -> tuple[Graph, ...]:
     """Return the gold opinions as sets of token numbers, repeated ones included."""
     spans = token_spans(example["sentence"])
-    return tuple((*(tokens_of(ranges, spans) for ranges in offsets), polarity)  # type: ignore[misc]
-                 for _, offsets, polarity in _opinions(example, labels))
+    return tuple((tokens_of(holder, spans), tokens_of(target, spans), tokens_of(expression, spans), polarity)
+                 for _, (holder, target, expression), polarity in _opinions(example, labels))
 
 
 def _opinions(example: Any, labels: tuple[str, ...]) -> list[tuple[list[list[str]], list[list[tuple[int, int]]], str]]:

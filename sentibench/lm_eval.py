@@ -90,7 +90,7 @@ def _dump(value: Mapping[str, Any]) -> str:
         pass
 
     Dumper.add_representer(_Function, lambda dumper, data: dumper.represent_scalar("!function", str(data)))
-    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def process_label(document: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, list[float]]:

@@ -135,7 +135,8 @@ VALUES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def _ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
     above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, empty), where=below > 0)
+    ratio: np.ndarray = np.divide(above, below, out=np.full(np.broadcast(above, below).shape, empty), where=below > 0)
+    return ratio
 
 
 def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int = RESAMPLES) -> tuple[float, float]:

@@ -59,12 +59,13 @@ def read_label(raw: str, labels: Sequence[str]) -> str | None:
 def read_tuples(text: str, arity: int) -> ParsedTuples:
     """Return the tuples of ``arity`` strings in an answer, by the rule at the head of this module."""
     last, loose, n_broken = _Scanner(text).scan()
-    chosen, how = (last, "list") if last is not None else (loose, "tuples")
+    how: Literal["list", "tuples"] = "tuples" if last is None else "list"
+    chosen = loose if last is None else last
     kept = tuple(item for item in chosen if len(item) == arity)
     n_unread = len(chosen) - len(kept) + (n_broken if how == "tuples" else 0)
     if not kept and (chosen or how == "tuples"):
         return ParsedTuples((), "none", n_unread)
-    return ParsedTuples(kept, how, n_unread)  # type: ignore[arg-type]
+    return ParsedTuples(kept, how, n_unread)
 
 
 class _Group:

@@ -13,7 +13,7 @@ _OTHER_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MARKERS = {"base": "s", "distilled": "o", "teacher": "^"}
 _LABEL_PLACES = {"Llama-3-1.2B": (-6, 0), "TinyLlama-1.1B": (-6, 0), "Llama-3-70B": (-6, 0), "Qwen-2.5-1.5B": (5, -8)}
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
-STYLE = {"text.parse_math": False,  # a dollar sign in the name of a class or a run is one
+STYLE: Any = {"text.parse_math": False,  # a dollar sign in the name of a class or a run is one
          "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
           "font.family": "sans-serif", "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
 

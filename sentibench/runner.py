@@ -56,7 +56,7 @@ class Job:
         if not self.path.is_file():
             return False
         try:
-            return read_json(self.path)["key"] == fingerprint(self.depends_on)
+            return bool(read_json(self.path)["key"] == fingerprint(self.depends_on))
         except (InputError, KeyError, TypeError):
             return False
 
@@ -202,7 +202,7 @@ def as_read(result: dict[str, Any], reading: Reading | None, path: Path) -> dict
 
 def reading_in(result: dict[str, Any]) -> str:
     """Return how the answers of a result were read."""
-    return result.get("reading", "an older version")
+    return str(result.get("reading", "an older version"))
 
 
 def _prediction(example: Example, answer: Answer, trace: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +241,9 @@ def check_folder(out_dir: Path, jobs: Sequence[Job]) -> None:
                              "another folder.")
 
 
-_MANIFEST = {"task": str, "title": str, "category": str, "seen": bool, "metric": str,
-             "value": (int, float), "n": int, "n_invalid": int, "protocol": str, "seed": int, "model": dict}
+_MANIFEST: dict[str, type | tuple[type, ...]] = {
+    "task": str, "title": str, "category": str, "seen": bool, "metric": str,
+    "value": (int, float), "n": int, "n_invalid": int, "protocol": str, "seed": int, "model": dict}
 
 
 def manifest(path: Path) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def manifest(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    result = read_json(path)
+    result: dict[str, Any] = read_json(path)
     wrong = [key for key, kind in _MANIFEST.items()
              if not isinstance(result, dict) or not isinstance(result.get(key), kind)]
     if wrong or not isinstance(result["model"].get("fingerprint"), str):

@@ -28,6 +28,11 @@ class Answer:
         """Whether there is an answer to score; if not it scores as a wrong one, or as no tuples."""
         return self.value is not None
 
+    @property
+    def tuples(self) -> Tuples:
+        """The tuples of the answer: none where it is a label or could not be read."""
+        return self.value if isinstance(self.value, tuple) else ()
+
 
 UNREADABLE = "unreadable_answer"
 
@@ -60,9 +65,9 @@ def score_answers(task: Task, items: Sequence[Item], answers: Sequence[Answer]) 
     if task.metric == "macro_f1":
         return macro_f1([str(item.gold) for item in items],
                         [answer.value if isinstance(answer.value, str) else None for answer in answers], task.labels)
-    predicted = [answer.value if isinstance(answer.value, tuple) else () for answer in answers]
+    predicted = [answer.tuples for answer in answers]
     if task.metric == "micro_f1":
-        return micro_f1([item.gold for item in items], predicted)  # type: ignore[misc]
+        return micro_f1([item.tuples for item in items], predicted)
     return sentiment_graph_f1([item.graphs for item in items], [
         predicted_graphs(item.sentence, tuples) for item, tuples in zip(items, predicted, strict=True)])
 

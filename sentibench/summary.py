@@ -46,13 +46,14 @@ class TaskScore:
     @property
     def accuracy(self) -> float | None:
         """Mean share of right labels over seeds; None for tuples, and in results of versions that did not keep it."""
-        found = [result.get("accuracy") for result in self.by_seed.values()]
-        return None if None in found else statistics.fmean(found)
+        found: list[float] = [result["accuracy"] for result in self.by_seed.values() if "accuracy" in result]
+        return statistics.fmean(found) if len(found) == len(self.by_seed) else None
 
     @property
     def invalid_rate(self) -> float:
         """Share of answers, over all seeds, that could not be read and were scored as wrong."""
-        return sum(r["n_invalid"] for r in self.by_seed.values()) / max(1, sum(r["n"] for r in self.by_seed.values()))
+        invalid, asked = (sum(int(result[key]) for result in self.by_seed.values()) for key in ("n_invalid", "n"))
+        return invalid / max(1, asked)
 
 
 @dataclass(frozen=True)

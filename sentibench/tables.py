@@ -74,9 +74,8 @@ def comma_separated(models: Sequence[Evaluated], found: Sequence[Versus]) -> str
             if value is None:
                 continue
             difference = by_name.get(model.name, {}).get(column)
-            rest = [] if difference is None else [difference.value, *difference.interval, difference.p_value]
-            writer.writerow([_no_formula(model.name), column, value, model.spreads.get(column, ""),
-                             *(rest or [""] * 4)])
+            rest = [""] * 4 if difference is None else [difference.value, *difference.interval, difference.p_value]
+            writer.writerow([_no_formula(model.name), column, value, model.spreads.get(column, ""), *rest])
     return text.getvalue()
 
 

@@ -103,7 +103,7 @@ def responses_of(run: Path, stage: str) -> str:
 
 
 def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any, folder: Path,
-                  drops: RecordWriter) -> _Account:
+                  drops: RecordWriter[Drop]) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
     with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:

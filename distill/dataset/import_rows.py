@@ -107,7 +107,7 @@ def _none_left(ledger: Ledger, folder: Path) -> InputError:
 
 
 def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokenizer: Any, seed: int,
-          benchmarks: Benchmarks, ledger: Ledger, drops: RecordWriter) -> Iterator[SftRow]:
+          benchmarks: Benchmarks, ledger: Ledger, drops: RecordWriter[Drop]) -> Iterator[SftRow]:
     seen: set[str] = set()
 
     def drop(row: SftRow, reason: str, detail: str = "") -> None:

@@ -38,7 +38,8 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
         def ask(texts: Sequence[str]) -> dict[str, Any]:
             try:
                 connection.send(list(texts))
-                return connection.recv()
+                answer: dict[str, Any] = connection.recv()
+                return answer
             except (EOFError, OSError):
                 child.result(log)  # raises what ended it
                 raise

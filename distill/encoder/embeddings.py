@@ -35,7 +35,7 @@ def frozen_embeddings(model: Classifier, texts: Encoded, identity: dict[str, Any
 def embed(model: Classifier, texts: Encoded, bfloat16: bool) -> torch.Tensor:
     """Return the pooled embeddings (texts × width, float32) of tokenised texts, in their order."""
     model.eval()
-    found = torch.empty(len(texts.ids), int(model.backbone.config.hidden_size))  # type: ignore[union-attr, arg-type]
+    found = torch.empty(len(texts.ids), model.backbone.config.hidden_size)
     device = next(model.parameters()).device
     with computing(bfloat16, device):
         for places, batch in batches_of(texts, device):
@@ -50,7 +50,8 @@ def logits_of(model: Classifier, texts: Encoded, bfloat16: bool, embeddings: tor
     model.eval()
     if embeddings is None:
         embeddings = embed(model, texts, bfloat16)
-    return model(embeddings=embeddings.to(next(model.head.parameters()).device)).float().cpu()
+    logits: torch.Tensor = model(embeddings=embeddings.to(next(model.head.parameters()).device))
+    return logits.float().cpu()
 
 
 def classes_of(logits: torch.Tensor) -> Sequence[int]:

@@ -1,7 +1,7 @@
 """The classifier: an encoder, pooled, and a head of two linear layers; saved as a folder of its own."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,15 +20,18 @@ from distill.models.whole import load_whole
 from distill.resources import shipped
 from distill.run.storage import write_json
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _HEAD = "head.safetensors"
 
 
 class Classifier(nn.Module):
     """``backbone`` gives embeddings (batch × width), ``head`` classes (batch × classes)."""
 
-    def __init__(self, backbone: nn.Module, head: Head, classes: int) -> None:
+    def __init__(self, backbone: "PreTrainedModel", head: Head, classes: int) -> None:
         super().__init__()
-        width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        width = backbone.config.hidden_size
         hidden = head.hidden or width
         self.backbone, self.pooling, self.classes = backbone, head.pooling, classes
         self.backbone_trains, self._attention = False, getattr(backbone.config, "_attn_implementation", None)
@@ -47,16 +50,17 @@ class Classifier(nn.Module):
         # With dropout, what PyTorch has for CPUs is slower than plain products (MiniLM, 2 cores: an epoch takes 1.11
         # times as long), without it up to 1.17 times as fast.
         plain = self.backbone.training and next(self.backbone.parameters()).device.type == "cpu"
-        if self._attention == "sdpa" and plain != (self.backbone.config._attn_implementation == "eager"):  # type: ignore[union-attr]
-            self.backbone.set_attn_implementation("eager" if plain else "sdpa")  # type: ignore[operator]
+        if self._attention == "sdpa" and plain != (self.backbone.config._attn_implementation == "eager"):
+            self.backbone.set_attn_implementation("eager" if plain else "sdpa")
 
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled embeddings of tokenised texts."""
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        states: torch.Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "first":
             return states[:, 0]
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        return (states * mask).sum(1) / mask.sum(1)
+        pooled: torch.Tensor = (states * mask).sum(1) / mask.sum(1)
+        return pooled
 
     def forward(self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None,
                 embeddings: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,10 +68,11 @@ class Classifier(nn.Module):
         if embeddings is None:
             assert input_ids is not None and attention_mask is not None
             embeddings = self.embed(input_ids, attention_mask)
-        return self.head(embeddings.to(self.head[1].weight.dtype))
+        logits: torch.Tensor = self.head(embeddings.to(next(self.head.parameters()).dtype))
+        return logits
 
 
-def load_backbone(folder: Path) -> nn.Module:
+def load_backbone(folder: Path) -> "PreTrainedModel":
     """Return an encoder in float32.
 
     Raises:
@@ -109,14 +114,14 @@ def task_prompt(config: EncoderConfig) -> str:
     return read_yaml(shipped("prompts/encoder.yaml"))["sst5"]["text"] if config.prompt else "{Text}"
 
 
-def most_tokens(backbone: nn.Module, tokenizer: Any) -> int:
+def most_tokens(backbone: "PreTrainedModel", tokenizer: Any) -> int:
     """Return how many tokens a backbone takes, special ones included."""
-    positions = int(getattr(backbone.config, "max_position_embeddings", 0) or 10**9)  # type: ignore[union-attr]
+    positions = int(getattr(backbone.config, "max_position_embeddings", 0) or 10**9)
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
             # Such as RoBERTa's, whose positions are counted from the one after padding's.
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return min(positions, tokenizer.model_max_length)
+    return min(positions, int(tokenizer.model_max_length))
 
 
 def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, folder: Path, bfloat16: bool) -> None:
@@ -128,7 +133,7 @@ def save_classifier(model: Classifier, tokenizer: Any, config: EncoderConfig, fo
     refuse_to_save(model.named_parameters(), folder)
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
-        model.backbone.save_pretrained(folder)  # type: ignore[operator]
+        model.backbone.save_pretrained(folder)
         save_tokenizer(tokenizer, folder)
     save_file({name: weight.contiguous() for name, weight in model.head.state_dict().items()}, folder / _HEAD)
     write_json(folder / SETTINGS, {"head": config.head.model_dump(), "names": config.data.names,

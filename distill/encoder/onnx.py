@@ -12,7 +12,8 @@ from torch import nn
 
 from distill.encoder.batches import Encoded, batches_of, encode
 from distill.encoder.embeddings import classes_of, logits_of
-from distill.encoder.model import SETTINGS, Classifier, load_classifier
+from distill.encoder.model import Classifier, load_classifier
+from distill.encoder.settings import SETTINGS
 from distill.errors import InputError, RunError
 from distill.models.quiet import quiet_transformers
 from distill.models.tokenization import save_tokenizer
@@ -61,7 +62,8 @@ class _Answering(nn.Module):
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask)
+        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return logits
 
 
 def export(spec: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 from distill.encoder.batches import Encoded, encode
 from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
-from distill.encoder.model import load_classifier, settings_of
+from distill.encoder.model import load_classifier
 from distill.encoder.onnx import OnnxClassifier, is_exported
+from distill.encoder.settings import settings_of
 from distill.encoder.scores import confusion, scores
 from distill.errors import InputError, RunError
 from distill.runtime import devices

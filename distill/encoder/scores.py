@@ -19,4 +19,5 @@ def confusion(logits: Any, gold: list[int]) -> list[list[int]]:
     """Return how often a text of each class (rows) was said to be of each."""
     from sklearn.metrics import confusion_matrix
 
-    return confusion_matrix(gold, classes_of(logits), labels=range(logits.shape[1])).tolist()
+    counts: list[list[int]] = confusion_matrix(gold, classes_of(logits), labels=range(logits.shape[1])).tolist()
+    return counts

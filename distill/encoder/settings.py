@@ -19,4 +19,5 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if not os.path.isfile(folder / SETTINGS):  # which is False, and no error, for a name that nothing can have
         raise InputError(f"{folder} holds no encoder classifier: {SETTINGS} is missing. Name a folder that "
                          "'distill encoder train' or 'distill encoder export' made, such as runs/<name>/models/seed42.")
-    return read_json(folder / SETTINGS)
+    settings: dict[str, Any] = read_json(folder / SETTINGS)
+    return settings

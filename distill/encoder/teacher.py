@@ -170,7 +170,8 @@ def calibrated(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     shares = np.asarray(rows)
     prior = shares.mean(0)
     raised = np.divide(shares, prior, out=np.zeros_like(shares), where=prior > 0)  # a label nobody is given stays at 0
-    return (raised / raised.sum(1, keepdims=True)).tolist()
+    calibrated_rows: list[list[float]] = (raised / raised.sum(1, keepdims=True)).tolist()
+    return calibrated_rows
 
 
 def _likeliest(shares: Sequence[float]) -> int:

@@ -1,9 +1,14 @@
 """Which part of a backbone is trained in which epoch (Section 3 of Shishaev, 2025)."""
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from distill.config.sections.encoder import Unfreezing
 from distill.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def layers_of(backbone: nn.Module) -> nn.ModuleList:
@@ -43,6 +48,6 @@ def unfreeze(backbone: nn.Module, count: int) -> None:
                 weight.requires_grad_(True)
 
 
-def layer_count(backbone: nn.Module) -> int:
+def layer_count(backbone: "PreTrainedModel") -> int:
     """Return how many layers a backbone says it has."""
-    return int(getattr(backbone.config, "num_hidden_layers", 0))  # type: ignore[arg-type]
+    return int(getattr(backbone.config, "num_hidden_layers", 0))

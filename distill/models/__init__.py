@@ -5,8 +5,9 @@ Importing this package is cheap; torch and transformers are imported when a mode
 
 from distill.models.folder import context_length, count_parameters, load_model, load_tokenizer, model_fingerprint
 from distill.models.prune import depth_prune
-from distill.models.resolve import BUILT_IN, ON_HUB, default_cache, resolve_model
+from distill.models.resolve import BUILT_IN, ON_HUB, resolve_model
 from distill.models.weights import Weights, weights_of
+from distill.resources import default_cache
 
 __all__ = ["BUILT_IN", "ON_HUB", "Weights", "context_length", "count_parameters", "default_cache", "depth_prune",
            "load_model", "load_tokenizer", "model_fingerprint", "resolve_model", "weights_of"]

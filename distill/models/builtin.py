@@ -18,7 +18,7 @@ from distill.run.hashing import fingerprint
 SMOLLM2_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 # Widths are the smallest that vLLM's CPU attention takes (head size 32); the tied embedding is 786,432 of the weights.
-_TINY = {
+_TINY: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 1,
     "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 8192, "rope_theta": 10000.0,
     "seed": 20, "std": 0.3, "end_scale": 2.2,

@@ -105,9 +105,9 @@ def _answered(tokenizer: Any, content: Callable[[str], Any], asked: str) -> tupl
 
 
 def _render(tokenizer: Any, messages: list[Mapping[str, Any]], start_answer: bool) -> str:
-    return tokenizer.apply_chat_template(
+    return str(tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=start_answer, date_string=_DAY.strftime("%d %b %Y"),
-        strftime_now=_DAY.strftime)
+        strftime_now=_DAY.strftime))
 
 
 def _user(content: Callable[[str], Any], text: str) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def context_length(folder: Path) -> int:
     """
     config = read_json(folder / "config.json")
     for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
-        if isinstance(config.get(key), int):
-            return config[key]
+        if isinstance(length := config.get(key), int):
+            return length
     return _UNKNOWN_CONTEXT
 
 

@@ -21,7 +21,7 @@ def hub_folder(name: str, revision: str | None, weights: bool = True, hint: str 
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     files = [*_TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]

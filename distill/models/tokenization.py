@@ -97,13 +97,16 @@ def end_token_id(tokenizer: Any, chat: bool) -> int | None:
     Raises:
         InputError: ``chat`` is asked of a tokenizer whose chat template cannot be used.
     """
+    end_of_text: int | None = tokenizer.eos_token_id
     if chat:
         end = turn_of(tokenizer).end
-        return tokenizer.eos_token_id if end is None else end
+        return end_of_text if end is None else end
     # Token by token: copying the whole vocabulary out of the tokenizer takes tens of milliseconds, for every row.
-    ids = ((token, tokenizer.convert_tokens_to_ids(token)) for token in _END_OF_TEXT)
-    return next((i for token, i in ids if i is not None and tokenizer.convert_ids_to_tokens(i) == token),
-                tokenizer.eos_token_id)
+    for token in _END_OF_TEXT:
+        number: int | None = tokenizer.convert_tokens_to_ids(token)
+        if number is not None and tokenizer.convert_ids_to_tokens(number) == token:
+            return number
+    return end_of_text
 
 
 def stop_token_ids(tokenizer: Any) -> list[int]:
@@ -182,8 +185,8 @@ def _encode(tokenizer: Any, texts: Sequence[str], data: bool = False) -> list[li
     """Return the ids of texts, without what the tokenizer adds to a text; special tokens in ``data`` are characters."""
     if not texts:
         return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=data, return_attention_mask=False,
-                        verbose=False)["input_ids"]
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=data,
+                                         return_attention_mask=False, verbose=False)["input_ids"]
     if data and not (special := special_ids(tokenizer)).isdisjoint(itertools.chain.from_iterable(encoded)):
         # Unigram finds a special token among its pieces even where it was told not to look for one.
         return [[part for token in ids for part in (_letters(tokenizer, token) if token in special else [token])]

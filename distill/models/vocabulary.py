@@ -107,7 +107,8 @@ def _refuse_nonsense(tokenizer: Any, folder: Path) -> None:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _comes_back(tokenizer: Any, ids: list[int], text: str) -> bool:

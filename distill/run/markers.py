@@ -32,7 +32,7 @@ def read_done(folder: Path) -> dict[str, Any]:
     """
     path = folder / MARKER
     try:
-        done = read_json(path)
+        done: dict[str, Any] = read_json(path)
         wrong = _wrong_of(done)
     except (InputError, OSError) as error:
         if not path.exists():

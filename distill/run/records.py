@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,35 +103,40 @@ class Drop:
     excerpt: str
 
 
-Record = TypeVar("Record")
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Record = TypeVar("Record", bound=_Dataclass)
 _READ_AHEAD = 1 << 20
-_ARROW = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
+_ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
 
 
-def arrow_schema(record_type: type) -> pa.Schema:
+def arrow_schema(record_type: type[_Dataclass]) -> pa.Schema:
     """Return the Parquet schema of a record type."""
     return pa.schema([(f.name, _ARROW[f.type]) for f in dataclasses.fields(record_type)])
 
 
-class RecordWriter:
+class RecordWriter(Generic[Record]):
     """Writes records of one type to a Parquet file, whole or not at all: it is there when the context ends well.
 
     Lone surrogates, which Parquet cannot hold, must be gone before (the cleaning stage drops them).
     """
 
-    def __init__(self, path: Path, record_type: type, chunk: int = 4096) -> None:
+    def __init__(self, path: Path, record_type: type[Record], chunk: int = 4096) -> None:
         """Write to ``path``, ``chunk`` records at a time."""
         self._schema, self._chunk = arrow_schema(record_type), chunk
-        self._batch: list[Any] = []
+        self._batch: list[Record] = []
         self._file = atomic_path(path)
         self.count = 0
 
-    def __enter__(self) -> "RecordWriter":
+    def __enter__(self) -> Self:
         """Begin the file."""
         self._parquet = pq.ParquetWriter(self._file.__enter__(), self._schema, compression="zstd")
         return self
 
-    def write(self, record: Any) -> None:
+    def write(self, record: Record) -> None:
         """Add a record."""
         self._batch.append(record)
         self.count += 1
@@ -176,7 +181,7 @@ def open_parquet(source: Any, indexed: list[str] | None = None) -> pq.ParquetFil
     return pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AHEAD, read_dictionary=indexed)
 
 
-def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: int = 4096) -> int:
+def write_records(path: Path, record_type: type[Record], records: Iterable[Record], chunk: int = 4096) -> int:
     """Write records to ``path`` as Parquet, whole or not at all, and return how many there were."""
     with RecordWriter(path, record_type, chunk) as writer:
         for record in records:
@@ -184,7 +189,7 @@ def write_records(path: Path, record_type: type, records: Iterable[Any], chunk: 
     return writer.count
 
 
-def _table(batch: list[Any], names: list[str], schema: pa.Schema) -> pa.Table:
+def _table(batch: Sequence[object], names: list[str], schema: pa.Schema) -> pa.Table:
     return pa.table({name: [getattr(record, name) for record in batch] for name in names}, schema=schema)
 
 

@@ -141,10 +141,12 @@ def _micro(sums: np.ndarray) -> np.ndarray:
 
 
 def _macro(sums: np.ndarray) -> np.ndarray:
-    return _ratio(sums).mean(-1)
+    mean: np.ndarray = _ratio(sums).mean(-1)
+    return mean
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
     """Return F1 of (..., [gold, answered, both]); 0 where a label is neither in gold nor in an answer."""
     below = sums[..., 0] + sums[..., 1]
-    return np.divide(2 * sums[..., 2], below, out=np.zeros_like(below), where=below > 0)
+    ratio: np.ndarray = np.divide(2 * sums[..., 2], below, out=np.zeros_like(below), where=below > 0)
+    return ratio

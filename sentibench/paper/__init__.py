@@ -23,7 +23,8 @@ class PaperTable:
 @functools.cache
 def table2() -> list[dict[str, Any]]:
     """Return the rows of Table 2: ``model``, ``group`` (of distilled students), ``scores`` by task, ``average``; %."""
-    return _read("table2.yaml")["rows"]
+    rows: list[dict[str, Any]] = _read("table2.yaml")["rows"]
+    return rows
 
 
 def row_name(row: dict[str, Any]) -> str:

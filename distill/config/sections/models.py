@@ -154,7 +154,7 @@ class _NamedModel(EngineSettings):
 
     def serving(self, model: Model) -> Self:
         """Return this engine with what was left out of its settings taken from ``model``, which it serves."""
-        given = {"model": self.model or model.name}
+        given: dict[str, Any] = {"model": self.model or model.name}
         if "tokenizer" not in self.model_fields_set:
             given["tokenizer"] = model
         return self.model_copy(update=given)
