@@ -149,5 +149,5 @@ def devices_of(teacher: Teacher, processes: int) -> int:
     """Return how many devices so many engine processes hold; those behind an endpoint are as the config says."""
     engine: Any = teacher.engine
     if engine.capabilities.remote:
-        return engine.gpus
+        return engine.n_remote_gpus
     return processes * devices_of_engine(engine) if devices.visible() else 1

@@ -25,6 +25,6 @@ def weights_of(model: Model, engine: TeacherEngine) -> Weights:
     """
     if engine.capabilities.remote:
         revision = f"@{model.revision}" if model.revision else ""
-        return Weights(None, f"served:{engine.model or model.name}{revision}")
+        return Weights(None, f"served:{engine.name_of(model)}{revision}")
     folder = resolve_model(model.name, model.revision)
     return Weights(folder, model_fingerprint(folder))

@@ -91,6 +91,11 @@ class EngineSettings(Section):
         """How many GPUs one process of the engine is spread over; none where the model is elsewhere."""
         return 0 if self.capabilities.remote else 1
 
+    @property
+    def n_remote_gpus(self) -> int:
+        """How many GPUs the model is on elsewhere; 0 where it is here, or the settings do not say."""
+        return 0
+
     def arguments(self, processed_scores: bool) -> dict[str, Any]:
         """Return what the engine's class is called with beside these settings and the model's folder."""
         return {}
@@ -98,6 +103,10 @@ class EngineSettings(Section):
     def serving(self, model: "Model") -> Self:
         """Return these settings with what was left out taken from ``model``, which the engine is to answer with."""
         return self
+
+    def name_of(self, model: "Model") -> str:
+        """Return the name under which the engine knows ``model``."""
+        return model.name
 
 
 class TransformersEngine(EngineSettings):
@@ -154,10 +163,19 @@ class _NamedModel(EngineSettings):
 
     def serving(self, model: Model) -> Self:
         """Return this engine with what was left out of its settings taken from ``model``, which it serves."""
-        given: dict[str, Any] = {"model": self.model or model.name}
+        given: dict[str, Any] = {"model": self.name_of(model)}
         if "tokenizer" not in self.model_fields_set:
             given["tokenizer"] = model
         return self.model_copy(update=given)
+
+    def name_of(self, model: Model) -> str:
+        """Return the name that the settings give the model, else its own."""
+        return self.model or model.name
+
+    @property
+    def n_remote_gpus(self) -> int:
+        """How many GPUs the settings say that the model is on."""
+        return self.gpus
 
 
 class OpenAIEngine(_NamedModel):

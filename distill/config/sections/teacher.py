@@ -89,7 +89,7 @@ class Teacher(Section):
         self.engine = self.engine.serving(self.model)
         kind, can = self.engine.kind, self.engine.capabilities
         counts_hours = self.price_per_gpu_hour or self.budget.max_gpu_hours is not None
-        if counts_hours and can.remote and not self.engine.gpus:
+        if counts_hours and can.remote and not self.engine.n_remote_gpus:
             raise ValueError("price_per_gpu_hour or budget.max_gpu_hours counts GPU hours, but nothing says how "
                              "many GPUs are behind the addresses; set engine.gpus, or use the prices of tokens")
         if self.data_parallel > 1 and can.remote:
