@@ -23,7 +23,7 @@ from sentibench.task import Closed, PromptTexts, Task
 
 Protocol = Literal["released", "paper"]
 PROTOCOLS: tuple[Protocol, ...] = ("released", "paper")
-_PLACES: dict[str, bool | set[str]] = {"own": True, "file": True, "layout": True, "texts": {"source"}}  # origin of a task
+_PLACES: dict[str, bool | set[str]] = {"own": True, "file": True, "layout": True, "texts": {"source"}}
 N_DEMONSTRATIONS = 4
 DEV_SIZE = 400
 """Demonstrations to draw from where there is no dev split: as many as Table 1 gives ATSA and ACSA."""

@@ -10,8 +10,8 @@ from distill.encoder.data import SPLITS, read_split
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import load_classifier
 from distill.encoder.onnx import OnnxClassifier, is_exported
-from distill.encoder.settings import settings_of
 from distill.encoder.scores import confusion, scores
+from distill.encoder.settings import settings_of
 from distill.errors import InputError, RunError
 from distill.runtime import devices
 from distill.training.arguments import in_bfloat16
