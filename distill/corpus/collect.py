@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.address import Address
-from distill.config.schema import Corpus, FileSource, HubSource
-from distill.corpus.parts import Part, make_part
+from distill.config.schema import Corpus, FilesBase, HubSource, Source
+from distill.corpus.parts import Part, make_part, semantic_without_place
 from distill.corpus.readers.files import SourceFile, source_files, versions
 from distill.corpus.readers.source_texts import SHOWN, check_seen
 from distill.errors import InputError
@@ -32,14 +32,14 @@ class FoundSource:
     Of one whose address cannot be opened here any more, ``done`` is what was known of its files when it was read.
     """
 
-    source: FileSource | HubSource
+    source: Source
     files: tuple[Versioned, ...]
     done: Any = None
 
     def inputs(self) -> dict[str, Any]:
         """Return what determines the source's texts, as JSON values, without folders."""
-        values = self.source.model_dump(mode="json", exclude={"path"})
-        if isinstance(self.source, FileSource):
+        values = semantic_without_place(self.source)
+        if isinstance(self.source, FilesBase):
             named = sorted([file.name, version] for file, version in self.files)
             values["files"] = self.done or (named if len(named) <= _LISTED_FILES else {
                 "number": len(named), "digest": fingerprint(named)})
@@ -59,13 +59,12 @@ def find_sources(config: Corpus, done: Sequence[Mapping[str, Any]] = ()) -> list
     found = []
     for place, source in enumerate(config.sources):
         before = dict(done[place]) if place < len(done) else {}
-        lost = isinstance(source, FileSource) and isinstance(source.path, Address) and source.path.is_lost
-        if lost and (known := before.pop("files", None)) and before == source.model_dump(mode="json",
-                                                                                         exclude={"path"}):
+        lost = isinstance(source, FilesBase) and isinstance(source.path, Address) and source.path.is_lost
+        if lost and (known := before.pop("files", None)) and before == semantic_without_place(source):
             logger.info("%s is not looked at again: its secret part is not known here.", source.path)
             found.append(FoundSource(source, (), known))
             continue
-        files = source_files(source) if isinstance(source, FileSource) else []
+        files = source_files(source) if isinstance(source, FilesBase) else []
         found.append(FoundSource(source, tuple(zip(files, versions(files), strict=True))))
     return found
 
@@ -106,7 +105,7 @@ def collect_parts(config: Corpus, seed: int, folder: Path, found: list[FoundSour
         left.unlink()
     found = find_sources(config) if found is None else found
     for one in found:
-        if one.done and isinstance(one.source, FileSource):
+        if one.done and isinstance(one.source, FilesBase):
             source_files(one.source)  # which says what it needs to be read again
     asked = [(one.source, group, len(group) == len(one.files)) for one in found
              for group in ([()] if isinstance(one.source, HubSource) else _groups(one.files))]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.config.schema import FileSource, HubSource
+from distill.config.schema import Source
 from distill.corpus.readers.files import SourceFile, versions
 from distill.corpus.readers.source_texts import Seen, check_seen, source_texts
 from distill.corpus.step import Step
@@ -30,14 +30,19 @@ _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("domain", pa.s
 class Part:
     """What some files of a source gave: where their texts and drops are, their account, and what was seen of them."""
 
-    source: FileSource | HubSource
+    source: Source
     texts: Path
     dropped: Path
     ledger: Ledger
     seen: Seen
 
 
-def make_part(source: FileSource | HubSource, files: Sequence[tuple[SourceFile, str]], alone: bool, seed: int,
+def semantic_without_place(source: Source) -> dict[str, Any]:
+    """Return what decides of a source's texts besides its files, which are known by their content wherever they are."""
+    return {name: value for name, value in source.semantic().items() if name != "path"}
+
+
+def make_part(source: Source, files: Sequence[tuple[SourceFile, str]], alone: bool, seed: int,
               folder: Path) -> Part:
     """Read some files of a source (each with its version; a Hub data set has none), unless that was done before.
 
@@ -46,7 +51,7 @@ def make_part(source: FileSource | HubSource, files: Sequence[tuple[SourceFile, 
     Raises:
         InputError: a file cannot be read or changed meanwhile; or none is fit, and they are ``alone``.
     """
-    values = source.model_dump(mode="json", exclude={"path"})
+    values = semantic_without_place(source)
     key = fingerprint({"part": VERSION, "seed": seed, "files": [[file.name, version] for file, version in files],
                        **values})
     texts, dropped, marker = (folder / f"{key}{ending}" for ending in (".parquet", ".dropped.parquet", ".json"))
@@ -61,7 +66,7 @@ def make_part(source: FileSource | HubSource, files: Sequence[tuple[SourceFile, 
     return Part(source, texts, dropped, Ledger.from_json(done["ledger"]), Seen(**done["seen"]))
 
 
-def _checked(texts: Iterator[Any], source: FileSource | HubSource, files: Sequence[tuple[SourceFile, str]],
+def _checked(texts: Iterator[Any], source: Source, files: Sequence[tuple[SourceFile, str]],
              seen: Seen | None) -> Iterator[Any]:
     """Yield the texts, then check the files they are from, before the part is finished."""
     yield from texts

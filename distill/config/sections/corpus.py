@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from distill.config.address import Address, Place
 from distill.config.sections.base import HubDataset, PathMark, Processes, Section, runtime_field
+from distill.config.sections.plugin import Plugin
 
 
 class SourceBase(Section):
@@ -21,17 +22,22 @@ class SourceBase(Section):
         "skip", description="a record that cannot be read is counted and passed over, or ends the run")
 
 
-class FileSource(SourceBase):
+class FilesBase(SourceBase):
     """Files: ``path`` is a file, a glob pattern, or a URL of either, such as "s3://bucket/*.jsonl.zst".
 
     "${NAME}" is an environment variable, "shipped:" our data. Compressed files (gz, bz2, xz, zst) and archives (tar,
     zip) of files of the kind are read as they are.
     """
 
-    kind: Literal["csv", "jsonl", "parquet", "text"]
     path: Annotated[Place, PathMark("always")]
     members: str | None = Field(
         None, description="pattern such as '*review*' for the members of archives; default: those of the kind's ending")
+
+
+class FileSource(FilesBase):
+    """Files of a format that we read."""
+
+    kind: Literal["csv", "jsonl", "parquet", "text"]
     encoding: Literal["utf-8", "utf-16", "windows-1252"] | None = Field(
         None, description="of text files; windows-1252: of what is no UTF-8; default: UTF-8, and an error where that "
                           "would cost many records")
@@ -43,7 +49,13 @@ class HubSource(SourceBase, HubDataset):
     kind: Literal["hub"]
 
 
-Source = Annotated[FileSource | HubSource, Field(discriminator="kind")]
+class PluginSource(FilesBase, Plugin):
+    """Files of another format, read by a function of the user's own (:mod:`distill.corpus.readers.plugin`)."""
+
+    kind: Literal["plugin"]
+
+
+Source = Annotated[FileSource | HubSource | PluginSource, Field(discriminator="kind")]
 
 
 class Clean(Section):

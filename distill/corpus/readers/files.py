@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.address import Address
-from distill.config.schema import FileSource
+from distill.config.schema import FilesBase
 from distill.corpus.readers.damage import readable
 from distill.errors import InputError
 from distill.resources import PREFIX, shipped
@@ -80,7 +80,7 @@ def _remote_version(file: SourceFile) -> str:
         return fingerprint({**known, "size": str(facts.get("size")), "place": address_without_secrets(file.place, "")})
 
 
-def source_files(source: FileSource) -> list[SourceFile]:
+def source_files(source: FilesBase) -> list[SourceFile]:
     """Return the files of a source, sorted. ``path`` is a file, or a glob pattern; 'shipped:' is the project's data.
 
     Raises:

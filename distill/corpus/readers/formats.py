@@ -1,28 +1,44 @@
-"""Readers of the four file formats. Each yields rows with bounded memory: one line, record or batch at a time.
-
-Each takes a binary stream and its name in messages.
-"""
+"""The formats of files, and their readers, which yield rows with bounded memory: a line, record or batch at a time."""
 
 import json
-import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
+from distill.config.schema import FileSource, PluginSource
 from distill.corpus.readers.compression import DECOMPRESSORS
 from distill.corpus.readers.csv import csv_header, csv_records
 from distill.corpus.readers.damage import Unfit
 from distill.corpus.readers.lines import LONGEST, lines, too_long
 from distill.corpus.readers.parquet import batches, text_values, values
-from distill.corpus.readers.rows import Columns, Row, check_columns, check_once, is_unicode
+from distill.corpus.readers.plugin import read_plugin
+from distill.corpus.readers.rows import Columns, ColumnsSeen, Row, check_columns, check_once, is_unicode
 from distill.run.records import open_parquet
 
-_JSONL_ROWS_TO_WARN = 1000
-_MOST_KEYS = 1000
 _PARQUET_BATCH = 256
 
-logger = logging.getLogger("sentidistill.corpus")
+
+@dataclass(frozen=True)
+class Format:
+    """How files of a format are read: by a function that takes a stream, its name in messages and the columns.
+
+    Members of archives that end in one of ``endings`` are of the format; None: all are. ``is_text``: its bytes are
+    texts, which may be in another encoding.
+    """
+
+    read: Callable[[BinaryIO, str, Columns], Iterator[Row]]
+    endings: tuple[str, ...] | None
+    is_text: bool = True
+
+
+def format_of(source: FileSource | PluginSource) -> Format:
+    """Return the format of a source's files."""
+    if isinstance(source, PluginSource):
+        return Format(partial(read_plugin, source), None, is_text=False)
+    return FORMATS[source.kind]
 
 
 def read_text(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
@@ -44,8 +60,7 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
     Raises:
         Unfit: no line is a JSON object, or no object has the column; known only when all have been read.
     """
-    n_objects, missing, first_bad = 0, True, None
-    seen: dict[str, None] = {}
+    first_bad, seen = None, ColumnsSeen(name, columns)
     quoted = [(column, {json.dumps(column), json.dumps(column, ensure_ascii=False)})
               for column in (columns.text, columns.domain) if column]
     for number, line in lines(stream, name, columns.encoding):
@@ -65,27 +80,12 @@ def read_jsonl(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
             first_bad = first_bad or (number, error)
             yield Row(number, problem="malformed_line", detail=error, excerpt=row.text[:1000])
             continue
-        n_objects += 1
-        if missing:
-            if len(seen) < _MOST_KEYS:
-                seen.update(dict.fromkeys(list(value)[:100]))
-            missing = columns.text not in seen or (columns.domain is not None and columns.domain not in seen)
-            missing = missing and not (columns.text in value and (columns.domain is None or columns.domain in value))
-            if missing and n_objects == _JSONL_ROWS_TO_WARN:
-                _warn_of_columns(name, columns, seen)
-        yield Row(number, value.get(columns.text), value.get(columns.domain) if columns.domain else None)
-    if n_objects and missing:
-        check_columns(name, columns, seen)
-    if first_bad and not n_objects:
+        seen.add(value)
+        yield Row(number, *columns.of(value))
+    seen.check()
+    if first_bad and not seen.n_records:
         raise Unfit(f"{name} line {first_bad[0]} is not a JSON object ({first_bad[1]}), and no other line is one. "
                     "JSONL holds one JSON object a line; if this is another format, set the source's kind.")
-
-
-def _warn_of_columns(name: str, columns: Columns, seen: dict[str, None]) -> None:
-    try:
-        check_columns(f"{name}, of {_JSONL_ROWS_TO_WARN:,} objects so far,", columns, seen)
-    except Unfit as missing:
-        logger.warning("%s It is read on, as later ones may have it.", missing)
 
 
 def read_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]:
@@ -177,7 +177,12 @@ def _parquet_row(number: int, text: Any, domain: Any = None) -> Row:
     return _decoded(number, text, domain) if isinstance(text, bytes) else Row(number, text, domain)
 
 
-READERS = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet, "text": read_text}
+FORMATS = {
+    "csv": Format(read_csv, (".csv",)),
+    "jsonl": Format(read_jsonl, (".json", ".jsonl", ".ndjson")),
+    "parquet": Format(read_parquet, (".parquet",), is_text=False),
+    "text": Format(read_text, (".txt", ".text")),
+}
 
 
 def _decoded(number: int, data: bytes, domain: Any = None) -> Row:

@@ -16,4 +16,4 @@ def read_hub(source: HubSource, columns: Columns) -> Iterator[Row]:
     for number, row in enumerate(stream_hub(source), 1):
         if number == 1:
             check_columns(f"The Hub data set {source.dataset}", columns, row)
-        yield Row(number, row.get(columns.text), row.get(columns.domain) if columns.domain else None)
+        yield Row(number, *columns.of(row))

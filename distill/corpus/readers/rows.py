@@ -1,8 +1,9 @@
 """What readers yield: rows, and which columns of them are asked for."""
 
 import difflib
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,11 @@ from distill.errors import InputError
 
 _MANY, _SHARE = 20, 0.05
 _FEWEST = 5
+_MOST_NAMES = 1000
+_RECORDS_TO_WARN = 1000
 _CONTROL = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
+
+logger = logging.getLogger("sentidistill.corpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,10 @@ class Columns:
     domain: str | None = None
     advice: str = "Set text_column of this source"
     encoding: str = "utf-8"
+
+    def of(self, record: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return the text and the domain of a record; None for what it does not have."""
+        return record.get(self.text), record.get(self.domain) if self.domain else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,40 @@ def check_columns(place: str, columns: Columns, available: Iterable[str]) -> Non
         listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise Unfit(f"{place} has no column '{column}'.{hint} It has: {listed or 'no columns'}. "
                     f"{advice}.{odd}")
+
+
+class ColumnsSeen:
+    """The columns of records that may each have others: which are asked for must stand somewhere in the file."""
+
+    def __init__(self, place: str, columns: Columns) -> None:
+        """Begin without records; ``place`` is the file's name in messages."""
+        self._place, self._columns = place, columns
+        self._names: dict[str, None] = {}
+        self._missing = {columns.text} | ({columns.domain} if columns.domain else set())
+        self.n_records = 0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take a record; of many without a column say so, since reading on may take long."""
+        self.n_records += 1
+        if not self._missing:
+            return
+        if len(self._names) < _MOST_NAMES:
+            self._names.update(dict.fromkeys(list(record)[:100]))
+        self._missing = {column for column in self._missing if column not in record}
+        if self._missing and self.n_records == _RECORDS_TO_WARN:
+            try:
+                check_columns(f"{self._place}, of {_RECORDS_TO_WARN:,} objects so far,", self._columns, self._names)
+            except Unfit as missing:
+                logger.warning("%s It is read on, as later ones may have it.", missing)
+
+    def check(self) -> None:
+        """Check that the columns were there, if there were records.
+
+        Raises:
+            Unfit: one was in none.
+        """
+        if self.n_records and self._missing:
+            check_columns(self._place, self._columns, [name for name in self._names if name not in self._missing])
 
 
 def check_once(place: str, column: str, names: list[str], nested: bool = True) -> None:

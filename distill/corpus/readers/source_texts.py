@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from distill.config.schema import FileSource, HubSource
+from distill.config.schema import FilesBase, FileSource, HubSource, PluginSource, Source, SourceBase
 from distill.corpus.personal import excerpt
 from distill.corpus.readers import presets
 from distill.corpus.readers.compression import Entry, opened, plain_name
 from distill.corpus.readers.damage import Unfit, readable
 from distill.corpus.readers.files import SourceFile
-from distill.corpus.readers.formats import READERS
+from distill.corpus.readers.formats import format_of
 from distill.corpus.readers.hub import read_hub
 from distill.corpus.readers.rows import Columns, Row, has_control_characters, is_other_encoding, is_unicode
 from distill.corpus.step import Step, printable
@@ -21,8 +21,6 @@ from distill.run.hashing import content_id, content_rank
 SHOWN = 10
 _DOMAIN_COLUMN = "column:"
 _UNKNOWN_DOMAIN = "unknown"
-_ENDINGS = {"jsonl": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "text": (".txt", ".text"),
-            "parquet": (".parquet",)}
 _UNREADABLE = ("malformed_line", "invalid_utf8", "line_too_long", "lone_surrogate")
 
 
@@ -50,7 +48,7 @@ class Seen:
         return [*self.encodings, *self.problems][:SHOWN]
 
 
-def check_seen(source: FileSource | HubSource, all_seen: Sequence[Seen]) -> None:
+def check_seen(source: Source, all_seen: Sequence[Seen]) -> None:
     """Check that of all files and members of a source some could be used, and that together they are UTF-8.
 
     Raises:
@@ -58,8 +56,8 @@ def check_seen(source: FileSource | HubSource, all_seen: Sequence[Seen]) -> None
     """
     n_unfit = sum(seen.n_unfit for seen in all_seen)
     names = [name for seen in all_seen for name in seen.unmatched][:SHOWN]
-    asked = isinstance(source, FileSource) and source.members and not any(seen.n_members for seen in all_seen)
-    if isinstance(source, FileSource) and asked and (names or not n_unfit):
+    asked = isinstance(source, FilesBase) and source.members and not any(seen.n_members for seen in all_seen)
+    if isinstance(source, FilesBase) and asked and (names or not n_unfit):
         raise InputError(f"No member of {source.path} has a name like '{source.members}', which members of its source "
                          f"asks for. There is: {', '.join(names) or 'nothing'}.")
     not_utf8, n = sum(seen.not_utf8 for seen in all_seen), sum(seen.n_records for seen in all_seen)
@@ -71,7 +69,7 @@ def check_seen(source: FileSource | HubSource, all_seen: Sequence[Seen]) -> None
         raise InputError(first + more)
 
 
-def source_texts(source: FileSource | HubSource, files: Sequence[SourceFile], seed: int, step: Step,
+def source_texts(source: Source, files: Sequence[SourceFile], seed: int, step: Step,
                  seen: Seen) -> Iterator[tuple[str, str, str, str, int]]:
     """Yield id, text, domain, label and rank of each text; count the records in ``step`` and the files in ``seen``.
 
@@ -111,7 +109,7 @@ def _rank(seed: int, text_id: str, label: str, domain: str) -> int:
     return content_rank(seed, text_id) >> 16 << 16 | content_rank(seed, label, domain) >> 48
 
 
-def _note_problem(source: FileSource | HubSource, problem: str, seen: Seen) -> None:
+def _note_problem(source: SourceBase, problem: str, seen: Seen) -> None:
     if source.on_error == "fail":
         raise InputError(f"{problem.rstrip('.')}. Mend the file, or set on_error of this source to skip: such records "
                          "are then counted, listed and passed over.")
@@ -119,7 +117,7 @@ def _note_problem(source: FileSource | HubSource, problem: str, seen: Seen) -> N
         seen.problems.append(problem)
 
 
-def _rows(source: FileSource | HubSource, files: Sequence[SourceFile], columns: Columns, step: Step,
+def _rows(source: Source, files: Sequence[SourceFile], columns: Columns, step: Step,
           seen: Seen) -> Iterator[tuple[str, str, Row]]:
     """Yield label, place and record, file by file."""
     if isinstance(source, HubSource):
@@ -144,8 +142,9 @@ def _rows(source: FileSource | HubSource, files: Sequence[SourceFile], columns: 
             yield file.name, file.name, _unfit(source, error, step.ledger.n_out - given, seen)
 
 
-def _asked(source: FileSource, entry: Entry, columns: Columns, step: Step, seen: Seen) -> Iterator[Row]:
+def _asked(source: FileSource | PluginSource, entry: Entry, columns: Columns, step: Step, seen: Seen) -> Iterator[Row]:
     """Yield the records of an entry, or the one that says why it is passed over."""
+    form = format_of(source)
     if entry.is_member:
         parts = entry.name.split("/")
         if parts[-1].startswith("._") or "__MACOSX" in parts:
@@ -158,14 +157,14 @@ def _asked(source: FileSource, entry: Entry, columns: Columns, step: Step, seen:
             if len(seen.unmatched) < SHOWN:
                 seen.unmatched.append("/".join(parts[1:]))
             return
-        if not source.members and not plain_name(entry.name).endswith(_ENDINGS[source.kind]):
+        if not source.members and form.endings and not plain_name(entry.name).endswith(form.endings):
             yield Row(0, problem="other_file", detail=f"{entry.name}: a member of an archive of {source.kind} files")
             return
         seen.n_members += 1
     n, good, not_utf8, binary = 0, 0, 0, 0
     unfit: Unfit | None = None
     try:
-        for row in READERS[source.kind](entry.open(), entry.name, columns):
+        for row in form.read(entry.open(), entry.name, columns):
             n += row.problem != "blank_line"
             good += not row.problem
             not_utf8 += row.problem == "invalid_utf8"
@@ -176,7 +175,8 @@ def _asked(source: FileSource, entry: Entry, columns: Columns, step: Step, seen:
                         "hold control characters. Leave it out.")
     except Unfit as error:
         unfit = error
-    if binary * 2 <= not_utf8:  # a picture says nothing of the encoding of texts
+    # A picture says nothing of the encoding of texts.
+    if form.is_text and isinstance(source, FileSource) and binary * 2 <= not_utf8:
         _check_encoding(source, entry.name, n, not_utf8, seen)
     if unfit:
         yield _unfit(source, unfit, good, seen)
@@ -184,7 +184,7 @@ def _asked(source: FileSource, entry: Entry, columns: Columns, step: Step, seen:
         seen.fit += good > 0
 
 
-def _unfit(source: FileSource, error: Unfit, read: int, seen: Seen) -> Row:
+def _unfit(source: FilesBase, error: Unfit, read: int, seen: Seen) -> Row:
     told = f"{error} The {read:,} records before that are used." if read and error.reason == "damaged_file" else str(
         error)
     _note_problem(source, told, seen)
@@ -200,8 +200,6 @@ def _check_encoding(source: FileSource, name: str, n: int, not_utf8: int, seen: 
     Raises:
         InputError: they are many, and the source does not say that the file is UTF-8.
     """
-    if source.kind == "parquet":
-        return
     seen.n_records += n
     seen.not_utf8 += not_utf8
     if not not_utf8:
@@ -222,7 +220,7 @@ def _other_encoding(lost: str) -> InputError:
         "these records, set 'encoding: utf-8': they are then counted, listed and passed over.")
 
 
-def _columns(source: FileSource | HubSource) -> tuple[Columns, str]:
+def _columns(source: Source) -> tuple[Columns, str]:
     """Return the columns to read, and the domain where it is the same for every text."""
     domain = presets.domain(source)
     encoding = (source.encoding or "utf-8") if isinstance(source, FileSource) else "utf-8"
