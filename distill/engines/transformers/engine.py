@@ -10,18 +10,16 @@ from typing import Any
 import torch
 
 from distill.config import schema
-from distill.engines.base import Done, Engine, LabelScores, Output, Request
+from distill.engines.base import Done, Output, Request
 from distill.engines.encoding import (
     FIRST_TOKEN,
     FULL_LIKELIHOOD,
     answer_end_ids,
     answer_text,
-    encode_labels,
     encode_request,
     failed_output,
-    failed_scores,
-    label_scores,
 )
+from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
 from distill.engines.transformers.attention import use_grouped
 from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_tokens
 from distill.engines.transformers.packing import pack
@@ -30,7 +28,6 @@ from distill.engines.transformers.rows import Row
 from distill.engines.transformers.slots import Slots, can_use_slots, ending_logits, last_logits
 from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
-from distill.models.tokenization import encode_prompt
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ _AT_ONCE = 4
 """Requests of a stream that are taken together, in rows decoded at once: the more, the more alike in length."""
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(LocalEngine):
     """See :class:`distill.engines.base.Engine`. ``batch_tokens`` bounds rows times longest row, answer included."""
 
     name = "transformers"
@@ -80,14 +77,14 @@ class TransformersEngine(Engine):
                              "the engine 'vllm', or 'openai' with vllm serve; or set structured to false.")
         encoded = [encode_request(self._tokenizer, r, self._limit, r.sampling.max_tokens) for r in requests]
         outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
-        _report(done, list(outputs.values()))
+        report(done, list(outputs.values()))
 
         def leave(row: Row) -> None:
             text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling,
                                        row.opening)
             output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens))
             outputs[row.index] = output
-            _report(done, [output])
+            report(done, [output])
 
         rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening)
                 for i, request in enumerate(requests) if i not in outputs]
@@ -95,40 +92,21 @@ class TransformersEngine(Engine):
             self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].most)), leave)
         return [outputs[i] for i in range(len(requests))]
 
-    def score_labels(
-        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
-    ) -> list[LabelScores]:
-        """Score each request's labels; see :class:`distill.engines.base.Engine`."""
-        asked = [encode_labels(self._tokenizer, item, request.chat)
-                 for request, item in zip(requests, labels, strict=True)]
-        encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
-                   for request, (ids, _) in zip(requests, asked, strict=True)]
-        scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
-        _report(done, list(scores.values()))
-
-        def keep(i: int, found: Sequence[float], first_tokens: Sequence[float]) -> None:
-            scores[i] = label_scores(requests[i], encoded[i], found, asked[i][1], first_tokens)
-            _report(done, [scores[i]])
-
-        firsts = [i for i in range(len(requests))
-                  if i not in scores and (asked[i][1] == FIRST_TOKEN or requests[i].first_tokens)]
-        whole = {i: [] for i in range(len(requests)) if i not in scores and asked[i][1] == FULL_LIKELIHOOD}
-        for place, logits in self._after([encoded[i].ids for i in firsts]):
-            i = firsts[place]
-            labels_first = [ids[0] for ids in asked[i][0]]
-            chosen = penalised(logits, encoded[i].ids, requests[i].sampling.repetition_penalty or 1.0)
-            first_tokens = chosen.log_softmax(-1)[labels_first].tolist() if requests[i].first_tokens else []
-            if i in whole:
-                whole[i] = first_tokens
-            else:
-                keep(i, logits.log_softmax(-1)[labels_first].tolist(), first_tokens)
-        for i, first_tokens in whole.items():
-            keep(i, self._likelihoods(encoded[i].ids, asked[i][0], self._batch_tokens), first_tokens)
-        return [scores[i] for i in range(len(requests))]
-
-    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
-        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
-        return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
+    def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
+        firsts = [item for item in questions if item.rule == FIRST_TOKEN or item.request.first_tokens]
+        penalised_firsts: dict[int, list[float]] = {}
+        for place, logits in self._after([item.prompt for item in firsts]):
+            item = firsts[place]
+            labels = [ids[0] for ids in item.labels]
+            if item.request.first_tokens:
+                chosen = penalised(logits, item.prompt, item.penalty)
+                penalised_firsts[item.place] = chosen.log_softmax(-1)[labels].tolist()
+            if item.rule == FIRST_TOKEN:
+                keep(item.place, logits.log_softmax(-1)[labels].tolist(), penalised_firsts.get(item.place, ()))
+        for item in questions:
+            if item.rule == FULL_LIKELIHOOD:
+                keep(item.place, self._likelihoods(item.prompt, item.labels, self._batch_tokens),
+                     penalised_firsts.get(item.place, ()))
 
     def close(self) -> None:
         """Give the memory back."""
@@ -228,7 +206,3 @@ def _too_large() -> RunError:
     return RunError("The GPU has not enough memory for a single prompt of this batch. Lower max_model_len or "
                     "max_tokens, or use bfloat16, a smaller model or a larger GPU.")
 
-
-def _report(done: Done | None, results: Sequence[Any]) -> None:
-    if done and results:
-        done(results)

@@ -6,36 +6,26 @@ import importlib
 import importlib.util
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.config import schema
-from distill.engines.base import Done, Engine, LabelScores, Output, Request
-from distill.engines.encoding import (
-    FIRST_TOKEN,
-    Encoded,
-    answer_end_ids,
-    answer_text,
-    encode_labels,
-    encode_request,
-    failed_output,
-    failed_scores,
-    label_scores,
-)
+from distill.engines.base import Done, Output, Request
+from distill.engines.encoding import Encoded, answer_end_ids, answer_text, encode_request, failed_output
 from distill.engines.lines import line_end
+from distill.engines.local import Keep, LabelQuestion, LocalEngine
+from distill.engines.vllm.scores import parts_of
 from distill.engines.vllm.start import first_line, start
 from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
-from distill.models.tokenization import encode_prompt
 from distill.models.whole import refuse_incomplete
 
 log = logging.getLogger("sentidistill.engines")
-_MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 
 
-class VllmEngine(Engine):
+class VllmEngine(LocalEngine):
     """See :class:`distill.engines.base.Engine`."""
 
     name = "vllm"
@@ -103,37 +93,22 @@ class VllmEngine(Engine):
                 with contextlib.suppress(Exception):  # the engine may be what failed
                     self._llm.llm_engine.abort_request(list(running))
 
-    def score_labels(
-        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
-    ) -> list[LabelScores]:
-        """Score each request's labels; see :class:`distill.engines.base.Engine`."""
-        asked = [encode_labels(self._tokenizer, item, request.chat)
-                 for request, item in zip(requests, labels, strict=True)]
-        encoded = [encode_request(self._tokenizer, request, self._limit, max(map(len, ids)) + 1)
-                   for request, (ids, _) in zip(requests, asked, strict=True)]
-        scores = {i: failed_scores(requests[i], item, asked[i][1]) for i, item in enumerate(encoded) if item.error}
-        _report(done, list(scores.values()))
-        questions = [question for i, (item, (ids, rule)) in enumerate(zip(encoded, asked, strict=True))
-                     if i not in scores for question in _label_questions(i, item.ids, ids, rule, requests[i])]
-        found: dict[int, dict[int, list[float]]] = {question.owner: {} for question in questions}
-        expected = Counter(question.owner for question in questions)
-
-        def keep(at: int, result: Any) -> None:
-            owner = questions[at].owner
-            found[owner][at] = questions[at].scores(result)
-            if len(found[owner]) == expected[owner]:
-                plain, first = (tuple(score for place, part in sorted(found[owner].items()) for score in part
-                                      if questions[place].as_chosen == which) for which in (False, True))
-                scores[owner] = label_scores(requests[owner], encoded[owner], plain, asked[owner][1],
-                                             first or (plain if requests[owner].first_tokens else ()))
-                _report(done, [scores[owner]])
-
-        self._ask([(question.prompt, question.parameters()) for question in questions], keep)
-        return [scores[i] for i in range(len(requests))]
-
-    def count_tokens(self, prompts: Sequence[str], chat: bool = False) -> list[int]:
-        """Return the number of tokens each prompt takes, chat template included where ``chat``."""
-        return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
+    def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
+        parts = [part for item in questions for part in parts_of(item)]
+        found: dict[int, dict[int, list[float]]] = {part.place: {} for part in parts}
+        expected = Counter(part.place for part in parts)
+        wants_first = {item.place for item in questions if item.request.first_tokens}
+        for number, part in enumerate(parts):
+            self._add(str(number), part.prompt, part.parameters())
+        while self._llm.llm_engine.has_unfinished_requests():
+            for result in self._step(len(parts)):
+                number = int(result.request_id)
+                place = parts[number].place
+                found[place][number] = parts[number].scores(result)
+                if len(found[place]) == expected[place]:
+                    plain, first = ([score for at, scores in sorted(found[place].items()) for score in scores
+                                     if parts[at].as_chosen == which] for which in (False, True))
+                    keep(place, plain, first or (plain if place in wants_first else ()))
 
     def close(self) -> None:
         """Give the memory back, as far as vLLM does within a living process."""
@@ -146,14 +121,6 @@ class VllmEngine(Engine):
         self._llm = None
         gc.collect()
         cleanup_dist_env_and_memory()
-
-    def _ask(self, questions: Sequence[tuple[list[int], Any]], keep: Callable[[int, Any], None]) -> None:
-        """Put questions (token ids, sampling parameters) to vLLM; ``keep`` gets place and result as they come."""
-        for at, (ids, parameters) in enumerate(questions):
-            self._add(str(at), ids, parameters)
-        while self._llm.llm_engine.has_unfinished_requests():
-            for result in self._step(len(questions)):
-                keep(int(result.request_id), result)
 
     def _add(self, number: str, ids: list[int], parameters: Any) -> None:
         try:
@@ -211,51 +178,3 @@ def _stopped(n_running: int, error: Exception) -> ProcessDiedError:
 def _may_go_on(output: Output, result: Any) -> bool:
     """Say whether vLLM stopped at a newline that does not end the first line: a blank one, or within reasoning."""
     return result.outputs[0].stop_reason == "\n" and line_end(f"{output.text}\n") is None
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What vLLM is asked for label scores of request ``owner``.
-
-    With ``first_token``: the log-probabilities of the tokens ``label`` after ``prompt``. Else: the likelihood of
-    ``label``, which ends ``prompt``. ``as_chosen``: after the repetition ``penalty``, which takes an engine that shows
-    processed log-probabilities.
-    """
-
-    owner: int
-    prompt: list[int]
-    label: list[int]
-    rule: str
-    penalty: float = 1.0
-    as_chosen: bool = False
-
-    def parameters(self) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
-        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, repetition_penalty=self.penalty,
-                              output_kind=RequestOutputKind.FINAL_ONLY, **wanted)
-
-    def scores(self, result: Any) -> list[float]:
-        if self.rule == FIRST_TOKEN:
-            return [result.outputs[0].logprobs[0][token].logprob for token in self.label]
-        at_label = result.prompt_logprobs[len(self.prompt) - len(self.label):]
-        return [sum(logs[token].logprob for logs, token in zip(at_label, self.label, strict=True))]
-
-
-def _label_questions(owner: int, prompt: list[int], labels: list[list[int]], rule: str,
-                     request: Request) -> list[_Question]:
-    firsts = [label[0] for label in labels]
-    parts = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
-    questions = [_Question(owner, prompt, part, rule) for part in parts] if rule == FIRST_TOKEN else [
-        _Question(owner, [*prompt, *label], label, rule) for label in labels]
-    penalty = request.sampling.repetition_penalty or 1.0
-    if request.first_tokens and (penalty != 1 or rule != FIRST_TOKEN):
-        questions += [_Question(owner, prompt, part, FIRST_TOKEN, penalty, as_chosen=True) for part in parts]
-    return questions
-
-
-def _report(done: Done | None, results: Sequence[Any]) -> None:
-    if done and results:
-        done(results)

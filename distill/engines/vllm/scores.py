@@ -1,0 +1,53 @@
+"""Label scores out of vLLM: what it is asked for them, and where in its results they stand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from distill.engines.encoding import FIRST_TOKEN
+from distill.engines.local import LabelQuestion
+
+_MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
+
+
+@dataclass(frozen=True)
+class Part:
+    """What vLLM is asked of the question at ``place``.
+
+    With the rule ``first_token``: the log-probabilities of the tokens ``label`` after ``prompt``. Else: the likelihood
+    of ``label``, which ends ``prompt``. ``as_chosen``: after the repetition ``penalty``, which takes an engine that
+    shows processed log-probabilities.
+    """
+
+    place: int
+    prompt: list[int]
+    label: list[int]
+    rule: str
+    penalty: float = 1.0
+    as_chosen: bool = False
+
+    def parameters(self) -> Any:
+        """Return vLLM's parameters of sampling."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
+        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, repetition_penalty=self.penalty,
+                              output_kind=RequestOutputKind.FINAL_ONLY, **wanted)
+
+    def scores(self, result: Any) -> list[float]:
+        """Return the log-probabilities that stand in a result of vLLM's."""
+        if self.rule == FIRST_TOKEN:
+            return [result.outputs[0].logprobs[0][token].logprob for token in self.label]
+        at_label = result.prompt_logprobs[len(self.prompt) - len(self.label):]
+        return [sum(logs[token].logprob for logs, token in zip(at_label, self.label, strict=True))]
+
+
+def parts_of(item: LabelQuestion) -> list[Part]:
+    """Return what vLLM is asked for a question: first tokens some at once, whole labels one by one."""
+    firsts = [label[0] for label in item.labels]
+    some = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
+    parts = [Part(item.place, item.prompt, part, item.rule) for part in some] if item.rule == FIRST_TOKEN else [
+        Part(item.place, [*item.prompt, *label], label, item.rule) for label in item.labels]
+    if item.request.first_tokens and (item.penalty != 1 or item.rule != FIRST_TOKEN):
+        parts += [Part(item.place, item.prompt, part, FIRST_TOKEN, item.penalty, as_chosen=True) for part in some]
+    return parts
