@@ -36,7 +36,7 @@ def opened() -> Iterator[Callable[..., OpenAIEngine]]:
     engines: list[Engine] = []
 
     def open_on(*servers: Server, **more: Any) -> OpenAIEngine:
-        engine = OpenAIEngine(config(*servers, **more), pace=PACE)
+        engine = OpenAIEngine(config(*servers, **more), backoff=PACE)
         engines.append(engine)
         return engine
 

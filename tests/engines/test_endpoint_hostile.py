@@ -25,9 +25,17 @@ from distill.config.schema import Budget, Model, Teacher
 from distill.engines.base import Output, Request, Sampling
 from distill.engines.openai.client import Client
 from distill.engines.openai.engine import OpenAIEngine
-from distill.engines.openai.faults import Fault, Refused
+from distill.engines.openai.errors import RejectedError, TransientError
 from distill.engines.openai.key import Key
-from distill.engines.openai.wire import MOST_TOKENS, listed, parsed, printable, read_answer, read_models, said_in
+from distill.engines.openai.responses import (
+    MOST_TOKENS,
+    error_message,
+    listed,
+    parse_json,
+    printable,
+    read_completion,
+    read_models,
+)
 from distill.errors import InputError, ProcessDiedError
 from distill.generation import pool
 from distill.generation.answer import BudgetError
@@ -55,7 +63,7 @@ def opened() -> Iterator[Callable[..., OpenAIEngine]]:
     engines: list[OpenAIEngine] = []
 
     def open_on(*servers: Server, **more: Any) -> OpenAIEngine:
-        engines.append(OpenAIEngine(config(*servers, **more), pace=PACE))
+        engines.append(OpenAIEngine(config(*servers, **more), backoff=PACE))
         return engines[-1]
 
     yield open_on
@@ -94,43 +102,44 @@ PROTOCOL = {"choices": [{"message": {"content": "x", "refusal": "no"}, "text": "
 def test_whatever_a_server_answers_is_a_fault_or_has_types_and_bounds(reply: Any) -> None:
     if not isinstance(reply, dict):
         return
-    reply = parsed(json.dumps(reply).encode())
+    reply = parse_json(json.dumps(reply).encode())
     try:
-        answer = read_answer(reply)
+        answer = read_completion(reply)
         counts = (answer.n_prompt_tokens, answer.n_output_tokens, answer.n_cached_tokens)
         assert all(count is None or (type(count) is int and 0 <= count <= MOST_TOKENS) for count in counts)
         assert type(answer.text) is str and answer.finish_reason in ("stop", "length", "content_filter", "")
         assert answer.stopped_by is None or type(answer.stopped_by) is str
-    except Fault as fault:
+    except TransientError as fault:
         assert fault.reason in ("bad_answer", "server_error") and len(str(fault)) < 300
     try:
         for name, served in read_models(reply).items():
             assert type(name) is str and len(served.owned_by) <= 80
             assert served.max_model_len is None or 0 < served.max_model_len <= MOST_TOKENS
-    except Fault:
+    except TransientError:
         pass
 
 
 @given(st.binary() | st.text().map(str.encode) | values().map(lambda value: json.dumps({"error": value}).encode()))
 def test_a_servers_words_are_short_and_can_be_shown(body: bytes) -> None:
     text = body.decode("latin-1")
-    for said in (said_in(body.decode(errors="replace")), printable(text), listed([text] * 5000)):
+    for said in (error_message(body.decode(errors="replace")), printable(text), listed([text] * 5000)):
         assert len(said) <= 800 and (said.isprintable() or "\xad" in said), said
 
 
 def test_numbers_that_no_count_has_are_no_error_of_the_reader() -> None:
-    assert parsed(b'{"a": 1e400, "b": ' + b"9" * 5000 + b', "c": -' + b"9" * 5000 + b"}") == {
+    assert parse_json(b'{"a": 1e400, "b": ' + b"9" * 5000 + b', "c": -' + b"9" * 5000 + b"}") == {
         "a": math.inf, "b": math.inf, "c": -math.inf}
     with pytest.raises(ValueError):
-        parsed(b"[" * 100_000)
+        parse_json(b"[" * 100_000)
 
 
 @pytest.mark.parametrize(("content", "text"), [
     (None, ""), ([], ""), (["a", {"type": "text", "text": "b"}, {"type": "thinking", "thinking": "no"}], "ab"),
     ([{"type": "output_text", "text": "x"}, {"type": "image_url", "image_url": {}}], "x"), ("plain", "plain")])
 def test_content_of_any_form_of_the_protocol_is_read(content: Any, text: str) -> None:
-    assert read_answer({"choices": [{"message": {"content": content}}]}).text == text
-    assert read_answer({"choices": [{"message": {"content": None, "refusal": "I will not."}}]}).text == "I will not."
+    assert read_completion({"choices": [{"message": {"content": content}}]}).text == text
+    refused = {"message": {"content": None, "refusal": "I will not."}}
+    assert read_completion({"choices": [refused]}).text == "I will not."
 
 
 USAGES = [None, "many", [], {}, {"prompt_tokens": -3, "completion_tokens": -5}, {"prompt_tokens": 2**63}, {
@@ -192,7 +201,7 @@ def test_a_body_is_read_within_bounds(
     server: Server, body: Callable[[], Any], headers: dict[str, str], said: str
 ) -> None:
     server.always = (200, body(), headers)
-    with pytest.raises(Fault, match=said) as error:
+    with pytest.raises(TransientError, match=said) as error:
         asked_once(server)
     assert error.value.reason == "bad_answer" and server.n_sent < 20 << 20  # what is sent goes through large buffers
 
@@ -206,7 +215,7 @@ def test_an_answer_that_is_packed_is_read(opened: Any, server: Server, packed: A
 
 def test_of_a_refusal_without_end_the_beginning_is_said(server: Server) -> None:
     server.always = (400, itertools.repeat(f"{ESC} no ".encode() * 1000), {})
-    with pytest.raises(Refused) as error:
+    with pytest.raises(RejectedError) as error:
         asked_once(server)
     assert str(error.value).isprintable() and len(str(error.value)) < 400 and server.n_sent < 20 << 20
 
@@ -218,7 +227,7 @@ def test_a_body_that_drips_for_ever_ends_with_the_time_an_answer_may_take(server
             yield b" "
 
     server.always = (200, drips(), {})
-    with pytest.raises(Fault, match=r"no answer within 0\.2 seconds"):
+    with pytest.raises(TransientError, match=r"no answer within 0\.2 seconds"):
         asked_once(server, timeout=0.2)
 
 
@@ -258,7 +267,7 @@ def test_where_a_redirect_leads_is_said_and_not_followed(opened: Any, server: Se
 
 def _problem(url: str, **more: Any) -> str:
     with pytest.raises(ProcessDiedError, match="No endpoint answers") as error:
-        OpenAIEngine(config(**{"base_urls": [url], "patience": 0.05, **more}), pace=PACE)
+        OpenAIEngine(config(**{"base_urls": [url], "patience": 0.05, **more}), backoff=PACE)
     return str(error.value)
 
 
@@ -314,7 +323,7 @@ def test_a_proxys_password_stands_in_no_error(
     for wrong in ("socks5://me:planted@host:1", "http://me:planted@host:port", "http://me:planted@"):
         monkeypatch.setenv("http_proxy", wrong)
         with pytest.raises(InputError, match="HTTP_PROXY") as error:
-            OpenAIEngine(config(base_urls=["http://h.invalid/v1"]), pace=PACE)
+            OpenAIEngine(config(base_urls=["http://h.invalid/v1"]), backoff=PACE)
         said += str(error.value)
     assert "planted" not in said + refused + caplog.text
 
@@ -373,7 +382,7 @@ def test_what_is_no_http_is_a_fault_that_passes(said: bytes) -> None:
 
         threading.Thread(target=answer, daemon=True).start()
         address = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(Fault, match="is no HTTP" if said else "Server disconnected") as error:
+        with pytest.raises(TransientError, match="is no HTTP" if said else "Server disconnected") as error:
             asked_once(address)
     assert error.value.reason == "server_error" and str(error.value).isprintable()
 

@@ -13,7 +13,7 @@ from distill.dataset.build import verdict
 from distill.dataset.filters import completion_of, filters_of
 from distill.engines.base import Output, Request, Sampling
 from distill.engines.encoding import answer_text, encode_request
-from distill.engines.openai.wire import read_answer
+from distill.engines.openai.responses import read_completion
 from distill.engines.transformers.rows import Row
 from distill.models import load_tokenizer
 from distill.parsing import reasoning
@@ -182,10 +182,10 @@ def test_a_servers_reasoning_is_told_from_its_answer() -> None:
         return {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": "stop"}]}
 
     for key in ("reasoning_content", "reasoning"):
-        assert reasoning.split(read_answer(reply(content="positive", **{key: "Is it?"})).text).answer == "positive"
-        assert reasoning.split(read_answer(reply(content=None, **{key: "Is it?"})).text).cut_off
-    assert read_answer(reply(content=None)).text == ""
-    assert read_answer(reply(content="positive", reasoning_content=None)).text == "positive"
+        assert reasoning.split(read_completion(reply(content="positive", **{key: "Is it?"})).text).answer == "positive"
+        assert reasoning.split(read_completion(reply(content=None, **{key: "Is it?"})).text).cut_off
+    assert read_completion(reply(content=None)).text == ""
+    assert read_completion(reply(content="positive", reasoning_content=None)).text == "positive"
 
 
 def test_reasoning_that_the_chat_template_opens_is_never_an_answer(tiny_model: Path) -> None:

@@ -14,7 +14,7 @@ from distill.engines.base import Output, Request, Sampling
 from distill.engines.openai.backoff import Backoff
 
 Reply = tuple[int, bytes | Iterable[bytes], dict[str, str]]
-PACE = Backoff(first=0.01, most=0.05, silence=0.2, start=0.3, look=0.02)
+PACE = Backoff(first=0.01, longest=0.05, silence=0.2, start=0.3, poll=0.02)
 KEY = "planted-key-0123456789"
 HALF = b'{"choices": half'
 GARBAGE = (b"<html>a proxy</html>", b"[]", b'{"choices": []}', b'{"choices": [{"text": 7}]}', b"[" * 50_000,

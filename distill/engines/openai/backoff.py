@@ -10,11 +10,11 @@ class Backoff:
     asked for; that a first answer is waited for at the start; and between two looks at all that."""
 
     first: float = 1.0
-    most: float = 30.0
+    longest: float = 30.0
     silence: float = 60.0
     start: float = 60.0
-    look: float = 0.5
+    poll: float = 0.5
 
     def after(self, failures: float) -> float:
         """Return how long to wait after so many failures, with jitter, so that not all come back at once."""
-        return min(self.most, self.first * 2.0 ** max(0.0, failures - 1)) * random.uniform(0.5, 1.0)
+        return min(self.longest, self.first * 2.0 ** max(0.0, failures - 1)) * random.uniform(0.5, 1.0)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from distill.engines.openai.faults import Fault, Refused
+from distill.engines.openai.errors import RejectedError, TransientError
 from distill.engines.openai.key import Key
-from distill.engines.openai.transport import Received, Transport
-from distill.engines.openai.wire import Served, parsed, printable, read_models, said_in
+from distill.engines.openai.responses import ServedModel, error_message, parse_json, printable, read_models
+from distill.engines.openai.transport import HttpResponse, Transport
 from distill.errors import InputError
 
 CHECK_SECONDS = 10.0
@@ -40,8 +40,8 @@ class Client:
         """Return the JSON object that the server answers.
 
         Raises:
-            Fault: a failure that may pass.
-            Refused: the server does not want this body.
+            TransientError: a failure that may pass.
+            RejectedError: the server does not want this body.
             InputError: address, key or model are wrong.
         """
         sent = json.dumps(body).encode()
@@ -51,7 +51,7 @@ class Client:
         self._has_answered = True
         return answer
 
-    async def models(self) -> dict[str, Served]:
+    async def models(self) -> dict[str, ServedModel]:
         """Return what the server says of its models, by name. Raises as :meth:`post`."""
         return read_models(self._object(await self._send("GET", f"{self.url}/models", CHECK_SECONDS, _LIST_BYTES)))
 
@@ -59,60 +59,61 @@ class Client:
         """Ask for its /health, which vLLM, SGLang and others have beside /v1, where there is one.
 
         Raises:
-            Fault: it had one, and that does not say that all is well.
+            TransientError: it had one, and that does not say that all is well.
         """
         address = self.url.removesuffix("/v1") + "/health"
         try:
             response = await self._response("GET", address, CHECK_SECONDS, _BYTES)
-        except Fault:
+        except TransientError:
             if self._has_health:
                 raise
             return
         if response.is_success:
             self._has_health = True
         elif self._has_health:
-            raise Fault("server_error", f"its /health has status {response.status}")
+            raise TransientError("server_error", f"its /health has status {response.status}")
 
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
 
-    async def _send(self, method: str, address: str, timeout: float, most: int, body: bytes | None = None) -> Received:
+    async def _send(self, method: str, address: str, timeout: float, most: int,
+                    body: bytes | None = None) -> HttpResponse:
         response = await self._response(method, address, timeout, most, body)
         if response.is_success:
             return response
         status, said = response.status, self._said(response)
         if status == 404 and self._has_answered:  # a proxy in front of a server that is being started again
-            raise Fault("server_error", f"status 404, {said}")
+            raise TransientError("server_error", f"status 404, {said}")
         if status in _PASSING or status >= 500:
             wait = _seconds(response.retry_after)
             reason = "busy" if status == 429 or wait is not None else "server_error"
-            raise Fault(reason, f"status {status}, {said}", wait)
+            raise TransientError(reason, f"status {status}, {said}", wait)
         if status in _ABOUT_THE_REQUEST and method == "POST":
-            raise Refused(status, said)
+            raise RejectedError(status, said)
         raise InputError(self._advice(response, address, said))
 
     async def _response(self, method: str, address: str, timeout: float, most: int,
-                        body: bytes | None = None) -> Received:
+                        body: bytes | None = None) -> HttpResponse:
         return await self._transport.request(method, address, body=body, timeout=timeout, connect=CHECK_SECONDS,
                                              most=most)
 
-    def _object(self, response: Received) -> dict[str, Any]:
+    def _object(self, response: HttpResponse) -> dict[str, Any]:
         try:
-            found = parsed(response.body)
+            found = parse_json(response.body)
         except ValueError:  # half a body, or a page of a proxy
-            raise Fault("bad_answer", f"an answer that is no JSON: {self._said(response)}") from None
+            raise TransientError("bad_answer", f"an answer that is no JSON: {self._said(response)}") from None
         if not isinstance(found, dict):
-            raise Fault("bad_answer", f"an answer that is no JSON object: {self._said(response)}")
+            raise TransientError("bad_answer", f"an answer that is no JSON object: {self._said(response)}")
         return found
 
-    def _said(self, response: Received) -> str:
+    def _said(self, response: HttpResponse) -> str:
         """Return the server's message, without the key."""
         # The key goes first: of a long message only the beginning is said, which might end within it.
         body = self._key.hidden_in(response.body.decode(errors="replace"))
-        return self._key.hidden_in(said_in(body)) or "without a word"
+        return self._key.hidden_in(error_message(body)) or "without a word"
 
-    def _advice(self, response: Received, address: str, said: str) -> str:
+    def _advice(self, response: HttpResponse, address: str, said: str) -> str:
         key, status = self._key, response.status
         begin = f"The endpoint {self.url} refused {address.removeprefix(self.url)} (status {status}, {said})."
         if status in (401, 403):

@@ -5,8 +5,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from distill.engines.openai.client import Client
-from distill.engines.openai.faults import Fault, Refused
-from distill.engines.openai.wire import Served, listed
+from distill.engines.openai.errors import RejectedError, TransientError
+from distill.engines.openai.responses import ServedModel, listed
 
 T = TypeVar("T")
 _PROBE_SECONDS = 60.0
@@ -21,15 +21,15 @@ class Endpoint:
         self.taken = 0
         self.path = ""
         """Where it was asked last, and must answer to be well."""
-        self.away = False
-        self.faults = 0
+        self.unavailable = False
+        self.failures = 0
         """Failures since the last answer."""
         self.pauses = 0
         """How often it asked to be left alone since the last answer."""
         self.busy_until = 0.0
-        self.heard = 0.0
+        self.last_heard = 0.0
         """When it last said anything, or began to have something to do."""
-        self.models: dict[str, Served] | None = None
+        self.models: dict[str, ServedModel] | None = None
         """What it says of the models it serves, by name; None until it has said so."""
         self._at_work: set[asyncio.Task[Any]] = set()
         self._checks: dict[str, asyncio.Task[str]] = {}
@@ -41,13 +41,13 @@ class Endpoint:
 
     def free(self, now: float) -> int:
         """Return how many requests it would take now."""
-        return 0 if self.away or now < self.busy_until else self.concurrency - self.taken
+        return 0 if self.unavailable or now < self.busy_until else self.concurrency - self.taken
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for what is asked of the endpoint, unless it is given up meanwhile.
 
         Raises:
-            Fault: it was given up; or whatever ``work`` raises.
+            TransientError: it was given up; or whatever ``work`` raises.
         """
         task = asyncio.ensure_future(work)
         self._at_work.add(task)
@@ -57,11 +57,11 @@ class Endpoint:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 task.cancel()
                 raise
-            raise Fault("server_error", "the endpoint was put aside meanwhile") from None
+            raise TransientError("server_error", "the endpoint was put aside meanwhile") from None
         finally:
             self._at_work.discard(task)
 
-    def give_up(self) -> None:
+    def cancel_all(self) -> None:
         """End all that is asked of it, so that others can be asked."""
         for task in self._at_work:
             task.cancel()
@@ -86,8 +86,8 @@ class Endpoint:
             if path:
                 asked = {"messages": [{"role": "user", "content": "Hello"}]} if "chat" in path else {"prompt": "Hello"}
                 await self.client.post(path, {"model": self.model, "max_tokens": 1, **asked}, _PROBE_SECONDS)
-        except Refused:
+        except RejectedError:
             return ""  # it is there, and particular
-        except Fault as fault:
-            return str(fault)
+        except TransientError as error:
+            return str(error)
         return ""

@@ -16,15 +16,15 @@ from distill.engines.encoding import answer_end_ids, encode_request, failed_outp
 from distill.engines.lines import line_end
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.client import Client
-from distill.engines.openai.counts import Counts
-from distill.engines.openai.descriptors import allow_connections
 from distill.engines.openai.endpoint import Endpoint
-from distill.engines.openai.faults import Fault, Refused
+from distill.engines.openai.errors import RejectedError, TransientError
 from distill.engines.openai.key import Key
-from distill.engines.openai.messages import Dialect
+from distill.engines.openai.payload import Dialect
 from distill.engines.openai.pool import Pool
 from distill.engines.openai.quarantine import ENOUGH, Quarantine
-from distill.engines.openai.wire import Answer, listed, read_answer
+from distill.engines.openai.responses import Completion, listed, read_completion
+from distill.engines.openai.transport import raise_file_limit
+from distill.engines.openai.usage import TokenCounter
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_prompt
@@ -41,7 +41,7 @@ class OpenAIEngine(Engine):
     name = "openai"
 
     def __init__(self, config: schema.OpenAIEngine, folder: Path | None = None,
-                 pace: Backoff = Backoff()) -> None:  # noqa: B008
+                 backoff: Backoff = Backoff()) -> None:  # noqa: B008
         """Ask the endpoints whether they have the model, and wait a while for the first that answers.
 
         Raises:
@@ -55,8 +55,8 @@ class OpenAIEngine(Engine):
         self._tokenizer, end_ids = _tokenizer(config)
         self._sends_tokens = config.send_tokens and self._tokenizer is not None
         self._pool = Pool([Endpoint(Client(url, self._key, config.timeout, config.concurrency), self._model,
-                                    config.concurrency) for url in config.base_urls], config.patience, pace)
-        allow_connections(self._pool.capacity)
+                                    config.concurrency) for url in config.base_urls], config.patience, backoff)
+        raise_file_limit(self._pool.capacity)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
         self._thread.start()
@@ -71,7 +71,7 @@ class OpenAIEngine(Engine):
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
         self.max_model_len = min((limit for limit in limits if limit), default=None)
         self._quarantine = Quarantine()
-        self._counts = Counts(self._tokenizer)
+        self._counter = TokenCounter(self._tokenizer)
 
     def answer(self, requests: Iterable[Request], done: Done) -> None:
         """Answer a stream of requests; see :class:`distill.engines.base.Engine`.
@@ -105,7 +105,7 @@ class OpenAIEngine(Engine):
                 if failure:
                     raise failure
                 if len(self._quarantine.held) >= ENOUGH or (self._quarantine.held and not (more or running)):
-                    self._settle_doubt(done)
+                    self._resolve_quarantine(done)
         finally:
             for future in running:
                 future.cancel()
@@ -135,7 +135,7 @@ class OpenAIEngine(Engine):
         self._thread.join()
         self._loop.close()
 
-    def _settle_doubt(self, done: Done) -> None:
+    def _resolve_quarantine(self, done: Done) -> None:
         """Ask a harmless prompt as the last one that failed was asked, and tell the failures if it is answered.
 
         Raises:
@@ -158,7 +158,7 @@ class OpenAIEngine(Engine):
             raise InputError("Only 'vllm serve' can be told what an answer may look like; these endpoints are served "
                              f"by {listed(self._others)}. Set structured to false, or serve the model with vLLM.")
         if self._sends_tokens:
-            with self._counts.lock:
+            with self._counter.lock:
                 encoded = encode_request(
                     self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
             if encoded.error:
@@ -174,11 +174,11 @@ class OpenAIEngine(Engine):
         failed = Output(request.id, "", "error", len(ids or ()), 0)
         try:
             answer = await self._ask(request, ids, request.sampling.first_line)
-            used = self._counts.used(request, ids, answer)
+            used = self._counter.usage(request, ids, answer)
             if request.sampling.first_line and self._may_go_on(answer, opening):
                 answer = await self._ask(request, ids, with_line=False)
-                used += self._counts.used(request, ids, answer)
-        except (Refused, Fault) as error:
+                used += self._counter.usage(request, ids, answer)
+        except (RejectedError, TransientError) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
                 self._quarantine.because(request, str(error))
             return replace(failed, error=error.reason)
@@ -195,11 +195,11 @@ class OpenAIEngine(Engine):
             text = text.rstrip("\ufffd")
         return Output(request.id, text, reason, **counts)
 
-    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool) -> Answer:
+    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool) -> Completion:
         path, body = self._dialect.body(request, ids, with_line)
-        return await self._pool.ask(path, body, read_answer)
+        return await self._pool.ask(path, body, read_completion)
 
-    def _may_go_on(self, answer: Answer, opening: str) -> bool:
+    def _may_go_on(self, answer: Completion, opening: str) -> bool:
         """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""
         at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
         return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{opening}{answer.text}\n") is None

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.endpoint import Endpoint
-from distill.engines.openai.faults import Fault, Refused
-from distill.engines.openai.watch import Watch
-from distill.engines.openai.wire import Served
+from distill.engines.openai.errors import RejectedError, TransientError
+from distill.engines.openai.health import HealthMonitor
+from distill.engines.openai.responses import ServedModel
 
 T = TypeVar("T")
 
@@ -20,25 +20,25 @@ _COUNTS = {"unreachable": 0.0, "busy": 0.1}  # what failures count that tell lit
 class Pool:
     """Endpoints that stand in for each other. It has an event loop of its own."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Backoff) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, backoff: Backoff) -> None:
         """``patience``: seconds without any endpoint to ask after which the work ends."""
-        self.endpoints, self._backoff = endpoints, pace
+        self.endpoints, self._backoff = endpoints, backoff
         self._room = asyncio.Condition()
-        self._watch = Watch(endpoints, patience, pace, self._wake)
+        self._health = HealthMonitor(endpoints, patience, backoff, self._wake)
 
     @property
     def capacity(self) -> int:
         """Return how many requests all endpoints together take at once."""
         return sum(endpoint.concurrency for endpoint in self.endpoints)
 
-    def entries(self) -> list[Served]:
+    def entries(self) -> list[ServedModel]:
         """Return what each endpoint says of the model, where it has said anything."""
         return [endpoint.models[endpoint.model] for endpoint in self.endpoints
                 if endpoint.models and endpoint.model in endpoint.models]
 
     async def open(self) -> None:
-        """Wait until an endpoint answers that it has the model. Raises as :meth:`Watch.open`."""
-        await self._watch.open()
+        """Wait until an endpoint answers that it has the model. Raises as :meth:`HealthMonitor.open`."""
+        await self._health.open()
 
     async def close(self) -> None:
         """End all that runs in this loop, which is the pool's own, and close the connections."""
@@ -50,32 +50,32 @@ class Pool:
             await endpoint.client.close()
 
     async def ask(self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-        """Return what ``read`` makes of an endpoint's answer; ``read`` raises Fault for one it cannot read.
+        """Return what ``read`` makes of an endpoint's answer; ``read`` raises TransientError for one it cannot read.
 
         Raises:
-            Refused: the endpoint does not want this request.
-            Fault: the request fails again and again, though the endpoints are well.
+            RejectedError: the endpoint does not want this request.
+            TransientError: the request fails again and again, though the endpoints are well.
             InputError: an address, the key or the model is wrong.
             ProcessDiedError: no endpoint was there for longer than the patience.
         """
         failures, failed = 0.0, None
-        self._watch.asking += 1
+        self._health.n_waiting += 1
         try:
             while True:
                 endpoint = await self._take(failed)
                 try:
                     return await self._ask(endpoint, path, body, read)
-                except Fault as fault:
+                except TransientError as error:
                     failed = endpoint
-                    failures += _COUNTS.get(fault.reason, 1.0)
+                    failures += _COUNTS.get(error.reason, 1.0)
                     if failures >= 3 * TRIES or (failures >= TRIES and not await endpoint.problem(path)):
                         raise
-                    pause = 0.0 if fault.reason in _COUNTS else self._backoff.after(failures)
+                    pause = 0.0 if error.reason in _COUNTS else self._backoff.after(failures)
                 finally:
                     await self._leave(endpoint)
                 await asyncio.sleep(pause)
         finally:
-            self._watch.asking -= 1
+            self._health.n_waiting -= 1
 
     async def _ask(self, endpoint: Endpoint, path: str, body: Mapping[str, Any],
                    read: Callable[[dict[str, Any]], T]) -> T:
@@ -83,13 +83,13 @@ class Pool:
         endpoint.path = path
         try:
             found = read(await endpoint.run(endpoint.client.post(path, body)))
-        except Refused:
-            self._watch.heard(endpoint)
+        except RejectedError:
+            self._health.succeeded(endpoint)
             raise
-        except Fault as fault:
-            self._watch.failed(endpoint, fault, sent)
+        except TransientError as error:
+            self._health.failed(endpoint, error, sent)
             raise
-        self._watch.heard(endpoint)
+        self._health.succeeded(endpoint)
         return found
 
     async def _take(self, failed: Endpoint | None) -> Endpoint:
@@ -97,13 +97,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with self._room:
             while True:
-                if self._watch.end:
-                    raise self._watch.end
+                if self._health.end:
+                    raise self._health.end
                 free = [endpoint for endpoint in self.endpoints if endpoint.free(loop.time()) > 0]
                 if free:
                     best = max(free, key=lambda e: (e is not failed, e.free(loop.time())))
                     if not best.taken:
-                        best.heard = loop.time()
+                        best.last_heard = loop.time()
                     best.taken += 1
                     return best
                 await self._room.wait()

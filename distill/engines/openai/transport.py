@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import ssl
 import zlib
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from distill.engines.openai.faults import Fault
+from distill.engines.openai.errors import TransientError
 from distill.engines.openai.key import Key
-from distill.engines.openai.wire import printable
+from distill.engines.openai.responses import printable
 from distill.errors import InputError
 
 _ERROR_BYTES = 1 << 16
@@ -24,7 +25,7 @@ _PLAIN_TEXT_AT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQU
 
 
 @dataclass(frozen=True)
-class Received:
+class HttpResponse:
     """What a server sent: the status, the body (of a refusal its beginning), and two headers."""
 
     status: int
@@ -58,13 +59,13 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def request(self, method: str, address: str, *, body: bytes | None, timeout: float, connect: float,
-                      most: int) -> Received:
+                      most: int) -> HttpResponse:
         """Return what the server sends within ``timeout`` seconds, the body's last byte included.
 
         ``connect``: seconds that a connection may take; ``most``: bytes that a body may have, unpacked.
 
         Raises:
-            Fault: it did not, or sent more.
+            TransientError: it did not, or sent more.
         """
         try:
             async with asyncio.timeout(timeout), self._http(connect).request(
@@ -72,18 +73,19 @@ class Transport:
                     allow_redirects=False) as response:
                 whole = 200 <= response.status < 300
                 found = await _body(response, most if whole else _ERROR_BYTES, whole=whole)
-                return Received(response.status, found, response.headers.get("Retry-After", ""),
+                return HttpResponse(response.status, found, response.headers.get("Retry-After", ""),
                                 response.headers.get("Location", ""))
         except aiohttp.ConnectionTimeoutError:
-            raise Fault("unreachable", f"no connection within {connect:g} seconds") from None
+            raise TransientError("unreachable", f"no connection within {connect:g} seconds") from None
         except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:
-            raise Fault("unreachable", self._no_connection(error)) from None
+            raise TransientError("unreachable", self._no_connection(error)) from None
         except TimeoutError:
-            raise Fault("timeout", f"no answer within {timeout:g} seconds") from None
+            raise TransientError("timeout", f"no answer within {timeout:g} seconds") from None
         except aiohttp.ClientResponseError as error:  # whose status is aiohttp's, and not the server's
-            raise Fault("server_error", f"what it sends is no HTTP ({self._words(error.message, '')})") from None
+            words = self._words(error.message, "")
+            raise TransientError("server_error", f"what it sends is no HTTP ({words})") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Fault("server_error", self._words(error, "the connection broke off")) from None
+            raise TransientError("server_error", self._words(error, "the connection broke off")) from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -134,21 +136,37 @@ class Transport:
         return printable(self._key.hidden_in(str(error))) or otherwise
 
 
+def raise_file_limit(connections: int) -> None:
+    """Raise this process's limit of open files to what so many connections need.
+
+    Raises:
+        InputError: the system does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 512
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise InputError(f"{connections} requests at once need as many connections, but a process may have {hard} "
+                         "files open here. Lower the engine's concurrency, or raise the limit (ulimit -n).")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _body(response: aiohttp.ClientResponse, most: int, *, whole: bool) -> bytes:
     """Read a body as it comes, and no more of it than ``most`` bytes; with ``whole``, more of them are a fault."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise Fault("bad_answer", f"an answer packed as {printable(encoding, 40)}, which was not asked for")
+        raise TransientError("bad_answer", f"an answer packed as {printable(encoding, 40)}, which was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding not in ("", "identity") else None
     found = bytearray()
     async for chunk in response.content.iter_any():
         try:
             found += unpack.decompress(chunk, most + 1 - len(found)) if unpack else chunk
         except zlib.error:
-            raise Fault("bad_answer", "an answer that is packed, and damaged") from None
+            raise TransientError("bad_answer", "an answer that is packed, and damaged") from None
         if len(found) > most:
             if whole:
-                raise Fault("bad_answer", f"an answer of more than {most:,} bytes")
+                raise TransientError("bad_answer", f"an answer of more than {most:,} bytes")
             break
     return bytes(found[:most])
 

@@ -5,7 +5,7 @@ _REFUSALS = {  # in words of vLLM, SGLang, LMDeploy, OpenAI and Azure
     "content_filter": ("content_filter", "content management policy", "content policy")}
 
 
-class Fault(Exception):
+class TransientError(Exception):
     """A failure that may pass. ``reason``: ``unreachable``, ``busy``, ``server_error``, ``bad_answer``, ``timeout``.
 
     ``wait`` is the number of seconds after which the server wants to be asked again, where it says so.
@@ -17,7 +17,7 @@ class Fault(Exception):
         self.reason, self.wait = reason, wait
 
 
-class Refused(Exception):
+class RejectedError(Exception):
     """The server will not answer this request, however often it is asked; the others it may.
 
     ``reason``: ``prompt_too_long``, ``content_filter`` or ``refused``.

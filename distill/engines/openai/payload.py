@@ -1,4 +1,4 @@
-"""A request as an endpoint gets it; what comes back is read in :mod:`distill.engines.openai.wire`."""
+"""A request as an endpoint gets it; what comes back is read in :mod:`distill.engines.openai.responses`."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.engines.base import Request
-from distill.engines.openai.wire import Answer
+from distill.engines.openai.responses import Completion
 from distill.models.tokenization import encode_prompt
 
 _BYTES_A_TOKEN = 3
@@ -17,7 +17,7 @@ log = logging.getLogger("sentidistill.engines")
 
 
 @dataclass(frozen=True)
-class Used:
+class Usage:
     """Tokens of a prompt and its answer, and whether any of them were ``estimated``."""
 
     n_prompt_tokens: int
@@ -25,13 +25,13 @@ class Used:
     n_cached_tokens: int = 0
     estimated: bool = False
 
-    def __add__(self, other: "Used") -> "Used":
+    def __add__(self, other: "Usage") -> "Usage":
         """Return what two requests took together."""
-        return Used(self.n_prompt_tokens + other.n_prompt_tokens, self.n_output_tokens + other.n_output_tokens,
+        return Usage(self.n_prompt_tokens + other.n_prompt_tokens, self.n_output_tokens + other.n_output_tokens,
                     self.n_cached_tokens + other.n_cached_tokens, self.estimated or other.estimated)
 
 
-class Counts:
+class TokenCounter:
     """Counts with a tokenizer, where there is one. ``lock`` is held while the tokenizer works."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -40,13 +40,13 @@ class Counts:
         self.lock = threading.Lock()
         self._said = False
 
-    def used(self, request: Request, ids: Sequence[int] | None, answer: Answer) -> Used:
+    def usage(self, request: Request, ids: Sequence[int] | None, answer: Completion) -> Usage:
         """Return what a request took. ``ids``: the prompt's tokens, where it was sent as such."""
         prompt, output = answer.n_prompt_tokens, answer.n_output_tokens
         if prompt is None and ids is not None:
             prompt = len(ids)
         if prompt is not None and output is not None:
-            return Used(prompt, output, answer.n_cached_tokens)
+            return Usage(prompt, output, answer.n_cached_tokens)
         if not self._said:
             self._said = True
             log.warning("An endpoint does not say, or not plausibly, how many tokens an answer took ('usage'). They "
@@ -56,7 +56,7 @@ class Counts:
             prompt = self._count(request.prompt, chat=request.chat)
         if output is None:
             output = self._count(answer.text) if answer.text else 0
-        return Used(prompt, output, answer.n_cached_tokens, estimated=True)
+        return Usage(prompt, output, answer.n_cached_tokens, estimated=True)
 
     def _count(self, text: str, *, chat: bool = False) -> int:
         if self._tokenizer is None:

@@ -1,4 +1,4 @@
-"""Looking after endpoints: which are well, which are put aside, and when there is no hope left."""
+"""The health of endpoints: which are asked, which are left out until they are well, and when the work must end."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.endpoint import Endpoint
-from distill.engines.openai.faults import Fault
+from distill.engines.openai.errors import TransientError
 from distill.errors import InputError, ProcessDiedError
 
 _IN_SUCCESSION = 3  # failures of an endpoint after which its health is asked for
@@ -15,21 +15,21 @@ _IN_SUCCESSION = 3  # failures of an endpoint after which its health is asked fo
 log = logging.getLogger("sentidistill.engines")
 
 
-class Watch:
+class HealthMonitor:
     """A circuit breaker for each endpoint: one that fails again and again is asked nothing until its health is good.
 
     ``end`` is what ended the work for good: no endpoint for longer than the patience, or a key that was taken back.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, pace: Backoff,
+    def __init__(self, endpoints: Sequence[Endpoint], patience: float, backoff: Backoff,
                  wake: Callable[[], Awaitable[None]]) -> None:
         """``patience``: seconds without any endpoint to ask; ``wake`` is called when something is worth a look."""
-        self._endpoints, self._patience, self._backoff, self._wake = endpoints, patience, pace, wake
+        self._endpoints, self._patience, self._backoff, self._wake = endpoints, patience, backoff, wake
         self._tasks: set[asyncio.Task[None]] = set()
         self._without_since: float | None = None
         self._last = "nothing was said"
         self.end: Exception | None = None
-        self.asking = 0
+        self.n_waiting = 0
         """Requests that are on their way, or wait for an endpoint."""
 
     async def open(self) -> None:
@@ -60,47 +60,47 @@ class Watch:
             await asyncio.sleep(min(self._backoff.after(failures), max(0.0, limit - loop.time())))
         for endpoint, problem in problems.items():
             if problem:
-                self._put_aside(endpoint, problem)
-        self._start(self._look())
+                self._exclude(endpoint, problem)
+        self._start(self._poll())
 
-    def heard(self, endpoint: Endpoint) -> None:
+    def succeeded(self, endpoint: Endpoint) -> None:
         """Note that an endpoint has answered."""
-        endpoint.faults = endpoint.pauses = 0
-        endpoint.heard = asyncio.get_running_loop().time()
+        endpoint.failures = endpoint.pauses = 0
+        endpoint.last_heard = asyncio.get_running_loop().time()
         self._without_since = None
 
-    def failed(self, endpoint: Endpoint, fault: Fault, sent: float) -> None:
+    def failed(self, endpoint: Endpoint, error: TransientError, sent: float) -> None:
         """Note that a request, ``sent`` at that time, has failed."""
-        self._last = f"{endpoint.url}: {fault}"
+        self._last = f"{endpoint.url}: {error}"
         now = asyncio.get_running_loop().time()
-        if fault.reason != "timeout":
-            endpoint.heard = now
-        if fault.reason == "busy":
+        if error.reason != "timeout":
+            endpoint.last_heard = now
+        if error.reason == "busy":
             if sent >= endpoint.busy_until:  # those that were on their way already tell nothing new
                 endpoint.pauses += 1
-            pause = self._backoff.after(endpoint.pauses) if fault.wait is None else fault.wait
+            pause = self._backoff.after(endpoint.pauses) if error.wait is None else error.wait
             endpoint.busy_until = max(endpoint.busy_until, now + pause)
             return
-        endpoint.faults += 1
-        if endpoint.faults >= _IN_SUCCESSION and not endpoint.away:
-            endpoint.away = True
-            self._start(self._examine(endpoint))
+        endpoint.failures += 1
+        if endpoint.failures >= _IN_SUCCESSION and not endpoint.unavailable:
+            endpoint.unavailable = True
+            self._start(self._check(endpoint))
 
-    async def _examine(self, endpoint: Endpoint) -> None:
+    async def _check(self, endpoint: Endpoint) -> None:
         """Ask for an endpoint's health while nothing is sent to it, and put it aside if that is not good."""
         problem = await endpoint.problem(endpoint.path)
         if problem:
-            self._put_aside(endpoint, problem)
+            self._exclude(endpoint, problem)
         else:
-            await self._take_back(endpoint)
+            await self._readmit(endpoint)
 
-    def _put_aside(self, endpoint: Endpoint, problem: str) -> None:
-        others = any(not other.away for other in self._endpoints if other is not endpoint)
+    def _exclude(self, endpoint: Endpoint, problem: str) -> None:
+        others = any(not other.unavailable for other in self._endpoints if other is not endpoint)
         log.warning("The endpoint %s is put aside until it is well (%s). %s", endpoint.url, problem,
                     "Others are asked instead." if others else "There is no other at the moment.")
-        endpoint.away = True
+        endpoint.unavailable = True
         self._last = f"{endpoint.url}: {problem}"
-        endpoint.give_up()
+        endpoint.cancel_all()
         self._start(self._await_health(endpoint))
 
     async def _await_health(self, endpoint: Endpoint) -> None:
@@ -114,26 +114,26 @@ class Watch:
             failures += 1
         log.warning("The endpoint %s is back after %.0f seconds.", endpoint.url,
                     asyncio.get_running_loop().time() - since)
-        await self._take_back(endpoint)
+        await self._readmit(endpoint)
 
-    async def _take_back(self, endpoint: Endpoint) -> None:
-        endpoint.away = False
-        self.heard(endpoint)
+    async def _readmit(self, endpoint: Endpoint) -> None:
+        endpoint.unavailable = False
+        self.succeeded(endpoint)
         await self._wake()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Every now and then: has a pause ended, is an endpoint silent, has there been none for too long?"""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._backoff.look)
+            await asyncio.sleep(self._backoff.poll)
             now = loop.time()
             for endpoint in self._endpoints:
-                if not endpoint.away and endpoint.taken and now - endpoint.heard > self._backoff.silence:
-                    endpoint.heard = now
-                    self._start(self._listen(endpoint))
-            if not self.asking:
+                if not endpoint.unavailable and endpoint.taken and now - endpoint.last_heard > self._backoff.silence:
+                    endpoint.last_heard = now
+                    self._start(self._check_silent(endpoint))
+            if not self.n_waiting:
                 self._without_since = None
-            elif any(not endpoint.away and now >= endpoint.busy_until for endpoint in self._endpoints):
+            elif any(not endpoint.unavailable and now >= endpoint.busy_until for endpoint in self._endpoints):
                 await self._wake()
             elif self._without_since is None:
                 self._without_since = now
@@ -142,11 +142,11 @@ class Watch:
                     f"No endpoint could be asked for {self._patience:.0f} seconds (the last failure was {self._last}). "
                     "What was answered is kept: see to the servers, and run the same command again to go on."))
 
-    async def _listen(self, endpoint: Endpoint) -> None:
+    async def _check_silent(self, endpoint: Endpoint) -> None:
         """Give an endpoint up that does not even answer for its health, as of a machine that is gone."""
         problem = await endpoint.problem()
-        if problem and not endpoint.away:
-            self._put_aside(endpoint, problem)
+        if problem and not endpoint.unavailable:
+            self._exclude(endpoint, problem)
 
     async def _stop(self, error: Exception) -> None:
         self.end = error

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from distill.engines.openai.faults import Fault
+from distill.engines.openai.errors import TransientError
 from distill.parsing import reasoning
 from distill.secrets import without_secrets
 
@@ -28,7 +28,7 @@ _FINISHED = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """What a server wrote. ``finish_reason``: ``stop``, ``length``, ``content_filter``, or empty where it says none.
 
     Counts are None where it says none that can be. ``stopped_by`` is the stop string, where the server says which.
@@ -43,14 +43,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model that a server has: who owns it, in the server's words, and tokens of prompt and answer together."""
 
     owned_by: str
     max_model_len: int | None
 
 
-def parsed(body: bytes | str) -> Any:
+def parse_json(body: bytes | str) -> Any:
     """Return the JSON value of a body; numbers of more digits than any count has are infinite.
 
     Raises:
@@ -76,11 +76,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(printable(name, _NAME) for name in known[:_NAMES]) + more
 
 
-def said_in(body: str) -> str:
+def error_message(body: str) -> str:
     """Return the message of a body: that of its JSON where there is one, else its beginning."""
     said: Any = body
     try:
-        found = parsed(body)
+        found = parse_json(body)
         inner = found.get("error", found.get("message", found.get("detail", said)))
         said = inner.get("message", inner) if isinstance(inner, dict) else inner
     except (ValueError, AttributeError):
@@ -88,44 +88,44 @@ def said_in(body: str) -> str:
     return printable(said)
 
 
-def read_models(reply: dict[str, Any]) -> dict[str, Served]:
+def read_models(reply: dict[str, Any]) -> dict[str, ServedModel]:
     """Return what a server says of its models, by name.
 
     Raises:
-        Fault: it lists none.
+        TransientError: it lists none.
     """
     data = reply.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise Fault("bad_answer", "its /models lists no models")
+        raise TransientError("bad_answer", "its /models lists no models")
     found = {}
     for item in data:
         owner, length = item.get("owned_by"), count(item.get("max_model_len"))
         if isinstance(item.get("id"), str):
-            found[item["id"]] = Served(printable(owner, _NAME) if owner is not None else "None", length or None)
+            found[item["id"]] = ServedModel(printable(owner, _NAME) if owner is not None else "None", length or None)
     return found
 
 
-def read_answer(reply: dict[str, Any]) -> Answer:
+def read_completion(reply: dict[str, Any]) -> Completion:
     """Return what stands in a server's answer.
 
     Raises:
-        Fault: it has no text, or was broken off.
+        TransientError: it has no text, or was broken off.
     """
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise Fault("bad_answer", "an answer of another form than the protocol's (no choices)")
+        raise TransientError("bad_answer", "an answer of another form than the protocol's (no choices)")
     choice = choices[0]
     reason, stopped_by = choice.get("finish_reason"), choice.get("stop_reason")
     reason = reason.lower() if isinstance(reason, str) else ""
     if reason in _BROKEN_OFF:
-        raise Fault("server_error", f"an answer that was broken off (finish_reason {reason})")
+        raise TransientError("server_error", f"an answer that was broken off (finish_reason {reason})")
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("prompt_tokens_details")
     text, prompt = _text(choice), count(usage.get("prompt_tokens")) or None
     output = count(usage.get("completion_tokens"))
     cached = count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return Answer(text, _FINISHED.get(reason, ""), prompt, None if text and not output else output,
+    return Completion(text, _FINISHED.get(reason, ""), prompt, None if text and not output else output,
                   min(cached or 0, prompt or 0), stopped_by if isinstance(stopped_by, str) else None)
 
 
@@ -145,7 +145,8 @@ def _text(choice: dict[str, Any]) -> str:
     message = choice.get("message")
     if not isinstance(message, dict):
         if not isinstance(choice.get("text"), str):
-            raise Fault("bad_answer", "an answer of another form than the protocol's (neither message nor text)")
+            raise TransientError("bad_answer",
+                                 "an answer of another form than the protocol's (neither message nor text)")
         return choice["text"]  # type: ignore[no-any-return]
     content = message.get("content")
     thoughts = next((said for key in ("reasoning_content", "reasoning") if isinstance(said := message.get(key), str)
@@ -159,7 +160,7 @@ def _text(choice: dict[str, Any]) -> str:
     if content is None:
         refusal = message.get("refusal")
         return refusal if isinstance(refusal, str) else ""
-    raise Fault("bad_answer", f"an answer whose content is no text ({type(content).__name__})")
+    raise TransientError("bad_answer", f"an answer whose content is no text ({type(content).__name__})")
 
 
 def _part(part: Any) -> str:
@@ -167,6 +168,6 @@ def _part(part: Any) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, dict):
-        raise Fault("bad_answer", f"an answer with a part that is no text ({type(part).__name__})")
+        raise TransientError("bad_answer", f"an answer with a part that is no text ({type(part).__name__})")
     text = part.get("text") if part.get("type", "text") in ("text", "output_text") else part.get("refusal", "")
     return text if isinstance(text, str) else ""
