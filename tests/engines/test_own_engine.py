@@ -1,4 +1,4 @@
-"""An engine of a user's own, in a file that only a config names."""
+"""An engine of a user's own, in a file that only a config names: the one of docs/own-engine.md."""
 
 from pathlib import Path
 
@@ -17,26 +17,7 @@ from distill.run.markers import read_done
 from distill.run.records import Response, read_records
 from tests.support.generation import ThreadChild, prompts_of, written
 
-CODE = '''
-from distill.engines.base import Capabilities, Engine, Output
-
-
-class Echo(Engine):
-    """Answers with a word and the prompt."""
-
-    name = "echo"
-    capabilities = Capabilities(remote=True, structured_output=True)
-
-    def __init__(self, config, folder, word):
-        self.word, self.model, self.closed = word, config.model, False
-
-    def answer(self, requests, done):
-        for request in requests:
-            done([Output(request.id, f"{self.word} {self.model}: {request.prompt}", "stop", 3, 4)])
-
-    def close(self):
-        self.closed = True
-'''
+CODE = (Path(__file__).parents[2] / "docs" / "own-engine.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 def engine_in(folder: Path, code: str = CODE, use: str = "echo.py:Echo", **options: object) -> dict[str, object]:
