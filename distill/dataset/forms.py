@@ -70,7 +70,7 @@ def form_of(source: RowsForm, record: Mapping[str, Any]) -> tuple[str, Callable[
     """
     names = set(record)
     if source.prompt_column and source.completion_column:
-        forms = (("columns", source.prompt_column, source.completion_column),)
+        forms: tuple[tuple[str, str, str], ...] = (("columns", source.prompt_column, source.completion_column),)
         above, below = [], []  # what is named is all
     else:
         column = next((name for name in _CONVERSATIONS if name in names), "")

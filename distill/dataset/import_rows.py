@@ -66,9 +66,10 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
     Raises:
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
     """
-    inputs = {"version": VERSION, "rows": semantic_fields(config), "files": _digests(config),
-              "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
-              "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
+    inputs: dict[str, Any] = {
+        "version": VERSION, "rows": semantic_fields(config), "files": _digests(config),
+        "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
+        "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         tokenizer, accounts, by_source = load_tokenizer(tokenizer_folder), [], {}

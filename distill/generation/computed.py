@@ -33,7 +33,7 @@ def settled_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any],
         return engine
     refuse_too_wide(engine)
     noted = computed_in(folder, settings)
-    dtype = devices.choose_dtype(engine.dtype, lease.devices, "inference", noted[0]["dtype"] if noted else None)
+    dtype = devices.choose_dtype(engine.asked_dtype, lease.devices, "inference", noted[0]["dtype"] if noted else None)
     now = {"dtype": dtype, "device": devices.machine(lease.devices)}
     if now not in noted:
         write_json(folder / FILE, {"made_for": fingerprint(settings), "computed": [*noted, now]})

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_type_hints
 
 from distill.run.records import Response
 
@@ -12,7 +12,7 @@ MOST_TOKENS = 1 << 40
 """Of one answer or portion. More is no count, but a mistake, which no sum and no file should have to hold."""
 _MOST_SECONDS = 1e12
 _FINISH_REASONS = ("stop", "length", "error")
-_TYPES = {field.name: field.type for field in fields(Response)}
+_TYPES = get_type_hints(Response)
 _NEEDED = {field.name for field in fields(Response)} - {"failure", "counts_estimated"}
 
 
@@ -59,17 +59,16 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
 
 def portion_of(value: dict[str, Any] | None) -> JournalEntry:
     """Return what a line holds; of what is of another form, nothing but the number."""
-    found = value.get("responses") if value else None
-    if not isinstance(found, list):
+    if value is None or not isinstance(found := value.get("responses"), list):
         return JournalEntry((), n_damaged=1)
     read = [_response(item) for item in found]
-    seconds, cached = value.get("seconds"), value.get("cached")  # type: ignore[union-attr]
+    seconds, cached = value.get("seconds"), value.get("cached")
     right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
     return JournalEntry(tuple(item for item in read if item), float(seconds) if right else 0.0,  # type: ignore[arg-type]
                    cached if is_count(cached) else 0, read.count(None) + (not right) + (not is_count(cached)))
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     """Say whether a value can be a number of tokens."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
 

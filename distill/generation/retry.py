@@ -9,8 +9,8 @@ from distill.generation.markers import is_intact, marker_path, parquet_path, rea
 from distill.generation.shards import Plan, shard_inputs
 from distill.generation.status import RESPONSES
 from distill.run.hashing import fingerprint
+from distill.run.markers import MARKER
 from distill.run.records import Response, read_records
-from distill.run.stage import MARKER
 
 HOPELESS = frozenset({"empty_prompt", "not_encodable"})
 """Failures that the prompt itself is the reason of: asked again, it would fail again. What is too long for an engine

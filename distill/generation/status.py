@@ -13,7 +13,7 @@ from distill.config.schema import Teacher
 from distill.generation.journal import journalled
 from distill.generation.markers import Marker, read_markers
 from distill.generation.usage import Session, sessions, spent
-from distill.run.stage import MARKER
+from distill.run.markers import MARKER
 
 Stage = Literal["knowdist", "icldist"]
 STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}
@@ -85,6 +85,6 @@ def _seconds_left(left: int | None, rows_per_second: float) -> float | None:
 
 def _n_rows(path: Path) -> int | None:
     try:
-        return pq.read_metadata(path).num_rows
+        return int(pq.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException):
         return None

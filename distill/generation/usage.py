@@ -147,7 +147,7 @@ def cost_of(teacher: Teacher, gpu_hours: float, prompt_tokens: float, output_tok
 
 def devices_of(teacher: Teacher, processes: int) -> int:
     """Return how many devices so many engine processes hold; those behind an endpoint are as the config says."""
-    engine: Any = teacher.engine
+    engine = teacher.engine
     if engine.capabilities.remote:
         return engine.n_remote_gpus
     return processes * devices_of_engine(engine) if devices.visible() else 1

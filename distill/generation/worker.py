@@ -247,7 +247,8 @@ class Worker:
         self._channel.send((what,))
         while (answer := self._channel.recv()) == "stop":
             self._stopping = True
-        return answer
+        task: ShardTask | None = answer
+        return task
 
     def _told_to_stop(self) -> bool:
         while self._channel.poll():

@@ -6,12 +6,15 @@ that stand in thousands of others.
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from distill.models.tokenization import encode_prompts
 from distill.prompting.bytelevel import bytes_a_byte, counts_add_up
 from distill.prompting.candidate import PromptCandidate
 from distill.run.hashing import fingerprint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PromptFormat = Literal["raw", "chat", "mixed"]
 _MOST_REMEMBERED = 20_000
@@ -25,8 +28,10 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         """Use a tokenizer of transformers, or the library beneath it where that counts the same."""
-        self._python, self._library, self.mark = tokenizer, None, f"python {id(tokenizer)}"
-        self._growth, self._adds_up = None, False
+        self._python, self.mark = tokenizer, f"python {id(tokenizer)}"
+        self._library: Tokenizer | None = None
+        self._growth: int | None = None
+        self._adds_up = False
         self._pieces: dict[str, int | None] = {}
         self._last: tuple[str, int] = ("", 0)
         if getattr(tokenizer, "is_fast", False):

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.run.external_sort import Buckets
-from distill.run.records import Family, Prompt, arrow_schema, read_records
+from distill.run.records import Prompt, arrow_schema, read_records
 from distill.run.storage import atomic_path
 
 FOLDER = "prompts"
-STAGE_OF: dict[Family, Literal["knowdist", "icldist"]] = {
+STAGE_OF: dict[str, Literal["knowdist", "icldist"]] = {
     "knowdist": "knowdist", "icldist": "icldist", "general": "icldist"}
 """Which training stage a family of prompts is for, and so the file it stands in."""
 ROWS_A_GROUP = 1000
@@ -84,8 +84,9 @@ class PromptSorter:
             self._begun = []
 
     def _sorted(self) -> Iterator[pa.Table]:
-        for number in range(self._buckets.n if self._buckets else 0):
-            yield self._buckets.sorted(number).select(arrow_schema(Prompt).names)
+        if self._buckets:
+            for number in range(self._buckets.n):
+                yield self._buckets.sorted(number).select(arrow_schema(Prompt).names)
 
 
 def _in_groups(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:

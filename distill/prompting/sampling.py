@@ -17,23 +17,23 @@ class PromptRng:
     As :func:`distill.run.hashing.derived_rng`, whose generator takes longer to set up than a prompt takes to build.
     """
 
-    __slots__ = ("_key", "_next", "_turn")
+    __slots__ = ("_key", "_turn", "_words")
 
     def __init__(self, seed: int, record_id: str, purpose: str) -> None:
         """Begin the numbers."""
         self._key = f"{seed}\0{record_id}\0{purpose}".encode("utf-8", "surrogatepass")
         self._turn = 0
-        self._next = iter(()).__next__
+        self._words: Iterator[int] = iter(())
 
     def word(self) -> int:
         """Return the next 64 random bits."""
         try:
-            return self._next()
+            return next(self._words)
         except StopIteration:
             block = shake_128(self._key + self._turn.to_bytes(4, "little")).digest(_WORDS.size)
             self._turn += 1
-            self._next = iter(_WORDS.unpack(block)).__next__
-            return self._next()
+            self._words = iter(_WORDS.unpack(block))
+            return next(self._words)
 
     def below(self, n: int) -> int:
         """Return a number from 0 to ``n`` - 1, each as likely but for n / 2^64."""
@@ -92,7 +92,7 @@ def _expected(weights: Mapping[tuple[str, str], Fraction], count: int, once: boo
     whole: dict[tuple[str, str], Fraction] = {}
     rest = dict(weights)
     while rest:
-        scale = (count - len(whole)) / sum(rest.values())
+        scale = (count - len(whole)) / sum(rest.values(), Fraction())
         over = [key for key, weight in rest.items() if once and weight * scale > 1]
         if not over:
             return whole | {key: weight * scale for key, weight in rest.items()}

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -136,7 +136,7 @@ class Making:
                 # Not a slice: with it, all of the table would be sent to the process.
                 yield family, table.take(pa.array(range(at, min(at + self.sizes.texts, len(table)))))
 
-    def _family(self, family: str, batches: Iterator[Fitted], sorter: PromptSorter,
+    def _family(self, family: str, batches: Generator[Fitted, None, None], sorter: PromptSorter,
                 used: np.ndarray | None = None) -> None:
         """Take batches until there are enough prompts; mark in ``used`` (by position) the texts that have one."""
         from tqdm import tqdm
@@ -162,7 +162,7 @@ class Making:
             "texts": tally.n_texts, "kinds": dict(sorted(tally.kinds.items()))}
 
 
-def _fitted(drafts: Iterator[PromptCandidate], limits: Limits, size: int) -> Iterator[Fitted]:
+def _fitted(drafts: Iterator[PromptCandidate], limits: Limits, size: int) -> Generator[Fitted, None, None]:
     fitter = Fitter(limits)
     while some := list(islice(drafts, size)):
         yield fitter([draft] for draft in some)

@@ -101,7 +101,8 @@ class WorkerProcess:
                 "run out of memory. Finished work is kept: run the same command again to go on.")
         result = json.loads(self._result.read_text(encoding="utf-8"))
         if "error" not in result:
-            return result["value"]
+            value: dict[str, Any] = result["value"]
+            return value
         if result["kind"] == "input":
             raise InputError(result["error"])
         kind = ProcessDiedError if result["kind"] == "died" else RunError

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -45,7 +45,7 @@ def processes(n: int) -> Iterator[Callable[[Callable[..., Any], list[tuple[Any, 
 @contextlib.contextmanager
 def workers(
     n: int, make: Callable[..., Callable[..., Any]], *arguments: Any
-) -> Iterator[Callable[[Iterable[tuple[Any, ...]]], Iterator[Any]]]:
+) -> Iterator[Callable[[Iterable[tuple[Any, ...]]], Generator[Any, None, None]]]:
     """Yield a function that maps ``make(*arguments)`` over a stream of tuples, results in their order.
 
     ``make`` is called once in each of ``n`` processes; with ``n`` 1 it is called here. Of the stream, no more is read
@@ -61,7 +61,7 @@ def workers(
     pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), _become_worker,
                                (os.getpid(), make, arguments))
 
-    def mapped(stream: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    def mapped(stream: Iterable[tuple[Any, ...]]) -> Generator[Any, None, None]:
         waiting: deque[Any] = deque()
         try:
             for one in stream:

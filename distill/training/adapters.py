@@ -27,7 +27,7 @@ def load_student(config: Train, folder: Path, attention: str) -> Any:
         raise InputError("train.method is qlora, whose 4-bit weights need an NVIDIA GPU, and there is none here. Use "
                          "lora, which trains the same adapters on weights as they are, or a machine with a GPU.")
     try:
-        import bitsandbytes  # noqa: F401
+        import bitsandbytes  # type: ignore[import-not-found]  # on GPU machines, if at all  # noqa: F401
     except ImportError as error:
         raise InputError("train.method is qlora, which needs the package bitsandbytes. Install it beside sentidistill "
                          "(pip install bitsandbytes), or use lora.") from error

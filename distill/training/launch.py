@@ -209,7 +209,8 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             if any(time.time() - path.stat().st_mtime > _GRACE for path in said.glob("error-*.json")):
                 process.terminate()  # a process on another machine has failed, and ours wait for it
     if machine == 0 and (said / "result.json").exists():
-        return json.loads((said / "result.json").read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads((said / "result.json").read_text(encoding="utf-8"))
+        return result
     errors = [read_json(path) for path in sorted(said.glob("error-*.json"))]
     foreseen = [one for one in errors if one["kind"] in ("input", "run")]
     for one in sorted(foreseen, key=lambda one: (one["kind"] != "input", one["at"]))[:1]:

@@ -30,7 +30,7 @@ def main() -> None:
         if rank == 0:
             write_text(said / "result.json", json_text(result, "The result of training"))
     except BaseException as error:
-        kind = {InputError: "input", RunError: "run"}.get(type(error), "other")
+        kind = "input" if isinstance(error, InputError) else "run" if isinstance(error, RunError) else "other"
         text = str(error) if kind != "other" else f"{type(error).__name__}: {error}"
         write_text(said / f"error-{rank}.json", json.dumps(
             {"kind": kind, "error": text, "rank": rank, "at": time.time()}))

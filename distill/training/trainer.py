@@ -6,7 +6,7 @@ stops at a loss that is no number, counts every row it was given, and marks chec
 
 import errno
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,15 @@ class CompletionTrainer(SFTTrainer):
     been given before, ``made_by`` what checkpoints say of the processes that wrote them.
     """
 
-    def __init__(self, *args: Any, stage: str, rows: Tokenized, arrangement: Arrangement, made_by: dict[str, int],
-                 counted: dict[str, int] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stage: str, rows: Tokenized, arrangement: Arrangement,
+                 made_by: Mapping[str, int | str], counted: dict[str, int] | None = None, **kwargs: Any) -> None:
         self._stage, self._rows, self._arrangement, self._made_by = stage, rows, arrangement, made_by
         self._counted_before = {name: (counted or {}).get(name, 0) for name in _COUNTED}
         self._counted_here = dict.fromkeys(_COUNTED, 0)
         super().__init__(*args, **kwargs)
         self.add_callback(_Epochs(self))
         self._data = self.train_dataset  # with the column of ids, which Trainer hides from its loaders
-        self.data_collator = _KnowsRows(self.data_collator)
+        self.data_collator: Any = _KnowsRows(self.data_collator)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -193,9 +193,8 @@ class CompletionTrainer(SFTTrainer):
             f"{self._checkpoint_bytes() / 1e9:.1f} GB, and {self.args.save_total_limit + 1} of them stand at once.")
 
     def _checkpoint_bytes(self) -> int:
-        weights = sum(weight.numel() for weight in self.model.parameters())
-        trained = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
-        return 4 * (weights if trained == weights else trained) + 8 * trained
+        trained = sum(int(weight.numel()) for weight in self.model.parameters() if weight.requires_grad)
+        return 12 * trained  # of what is frozen, nothing is written
 
 
 def number_of_row(row: int) -> int:

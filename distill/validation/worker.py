@@ -1,7 +1,7 @@
 """One model's answers to held-out rows, and its losses on them, each in a process of its own."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,6 @@ def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool
     return losses
 
 
-def _share(truths: Any) -> float:
+def _share(truths: Iterable[bool]) -> float:
     listed = list(truths)
     return round(sum(listed) / len(listed), 4)

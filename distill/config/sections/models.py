@@ -92,6 +92,11 @@ class EngineSettings(Section):
         return 0 if self.capabilities.remote else 1
 
     @property
+    def asked_dtype(self) -> DType:
+        """The number format that the settings ask for; ``auto`` where they have none."""
+        return getattr(self, "dtype", "auto")
+
+    @property
     def n_remote_gpus(self) -> int:
         """How many GPUs the model is on elsewhere; 0 where it is here, or the settings do not say."""
         return 0
