@@ -36,7 +36,7 @@ def main() -> None:
 
     from distill.config.schema import TransformersEngine
     from distill.engines import open_engine
-    from distill.engines.transformers.decoding import shared_tokens
+    from distill.engines.transformers.decoding import shared_prefix
     from distill.models import count_parameters, load_model, load_tokenizer, resolve_model
     from sentibench.answering import Method, Trace, ask, read
     from sentibench.protocols import build_examples, load_task_data
@@ -67,7 +67,7 @@ def main() -> None:
             ended = time.perf_counter()
             ours = [read(task, traces[place]).value for place in range(len(prompts))]
             lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
-            shared = shared_tokens(tokenizer(prompts)["input_ids"])
+            shared = shared_prefix(tokenizer(prompts)["input_ids"])
             useful = sum(2 * body * length + per_pair * length**2 for length in lengths)
             work = useful - (len(lengths) - 1) * (2 * body * shared + per_pair * shared**2)
             loop, our = middle - started, ended - middle

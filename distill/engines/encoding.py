@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.engines.base import LabelScores, Output, Request, Sampling
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 from distill.errors import InputError
 from distill.models.tokenization import encode_continuations, encode_prompt, stop_token_ids
 from distill.parsing.reasoning import begins_within
@@ -90,7 +90,7 @@ def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Seq
     kept = list(tokens[:-1]) if tokens and tokens[-1] in end_ids else list(tokens)
     text = opening + tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     ends = [text.find(string) for string in sampling.stop if string in text]
-    if sampling.first_line and (end := line_end(text)) is not None:
+    if sampling.first_line and (end := first_line_end(text)) is not None:
         ends.append(end)
     if ends:
         return text[: min(ends)], "stop"

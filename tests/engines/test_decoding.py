@@ -1,7 +1,6 @@
 """Decoding in slots, packed weights, attention without copies: as fast ways, they say what the plain ways say."""
 
 import copy
-import gc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.engines.base import Sampling
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 from distill.engines.transformers.attention import NAME, use_grouped
-from distill.engines.transformers.decoding import decode_in_slots, decode_padded, shared_tokens
+from distill.engines.transformers.decoding import decode_in_slots, decode_padded, shared_prefix
 from distill.engines.transformers.packing import PackedLinear, pack
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.slots import Slots, can_use_slots, common_prefix, ending_logits, last_logits, step
@@ -133,7 +132,7 @@ def test_a_common_beginning_leaves_every_sequence_a_token_of_its_own(ends: list[
     length = common_prefix(whole)
     assert len(start) <= length < min(map(len, whole))
     assert len({tuple(row[:length]) for row in whole}) == 1
-    assert shared_tokens(whole) in (0, length) and shared_tokens(whole[:1]) == 0
+    assert shared_prefix(whole) in (0, length) and shared_prefix(whole[:1]) == 0
 
 
 def test_a_model_with_a_sliding_window_is_decoded_as_transformers_does_it(tokenizer: Any, tmp_path: Path) -> None:
@@ -174,7 +173,6 @@ def test_packing_never_holds_all_weights_twice(model: Any, monkeypatch: pytest.M
     build = PackedLinear.__init__
 
     def count(self: PackedLinear, linear: torch.nn.Linear) -> None:
-        gc.collect()
         alive.append(sum(one() is not None for one in plain))
         build(self, linear)
 
@@ -204,13 +202,13 @@ def test_attention_without_copies_is_for_sdpa_on_cpu(tiny_model: Path, fast: Any
     ("", None), ("\n \n", None), ("a", None), ("a\nb", 1), ("\n\n a\n", 4), ("<think>a\nb", None),
     ("<think>a\nb</think>", None), ("<think>a\nb</think>\nc\nd", 20), ("<think>x</think><think>\n</think>y\n", 33)])
 def test_a_first_line_ends_at_the_newline_after_something(text: str, end: int | None) -> None:
-    assert line_end(text) == end
+    assert first_line_end(text) == end
 
 
 @given(st.lists(st.sampled_from(["a", "b", " ", "\n", "<think>", "</think>", "[('x', 'positive')]"]), max_size=12))
 def test_stopping_at_the_end_of_the_first_line_changes_no_answer(pieces: list[str]) -> None:
     text = "".join(pieces)
-    end = line_end(text)
+    end = first_line_end(text)
     if end is not None and "think>" not in text[end:]:  # reasoning that begins after the answer is cut off with it
         before = text[:end]
         if before.count("<think>") == before.count("</think>"):

@@ -13,7 +13,7 @@ from distill.config.schema import OpenAIEngine, TransformersEngine, VllmEngine
 from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import answer_text
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import choose
 from distill.errors import InputError, ProcessDiedError, RunError
@@ -249,7 +249,7 @@ def test_an_answer_of_one_line_ends_with_its_first_line_that_is_not_blank(engine
     free = engine.generate(requests(chat=False))
     line = engine.generate(requests(Sampling(max_tokens=12, first_line=True), chat=False))
     for whole, one in zip(free, line, strict=True):
-        end = line_end(whole.text)
+        end = first_line_end(whole.text)
         assert one.text == (whole.text if end is None else whole.text[:end])
 
 

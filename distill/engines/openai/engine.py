@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from distill.config import schema
 from distill.engines.base import Done, Engine, Output, Request, Sampling
 from distill.engines.encoding import answer_end_ids, encode_request, failed_output
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.client import Client
 from distill.engines.openai.endpoint import Endpoint
@@ -189,7 +189,7 @@ class OpenAIEngine(Engine):
             return replace(failed, error=reason, **counts)
         if not reason:  # the server does not say why it ended
             reason = "length" if used.n_output_tokens >= request.sampling.max_tokens else "stop"
-        if request.sampling.first_line and (end := line_end(text)) is not None:
+        if request.sampling.first_line and (end := first_line_end(text)) is not None:
             text, reason = text[:end], "stop"
         if reason == "length":  # a character of several tokens, cut in the middle
             text = text.rstrip("\ufffd")
@@ -201,8 +201,10 @@ class OpenAIEngine(Engine):
 
     def _may_go_on(self, answer: Completion, opening: str) -> bool:
         """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""
+        if answer.finish_reason not in ("stop", ""):
+            return False
         at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
-        return answer.finish_reason in ("stop", "") and at_newline and line_end(f"{opening}{answer.text}\n") is None
+        return at_newline and first_line_end(f"{opening}{answer.text}\n") is None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -12,10 +12,10 @@ import torch
 
 from distill.engines.transformers.padding import left_pad, positions
 from distill.engines.transformers.rows import Row
-from distill.engines.transformers.sampling import choose
+from distill.engines.transformers.sampling import next_tokens
 from distill.engines.transformers.slots import Slots, common_prefix, last_logits, step
 
-Leave = Callable[[Row], None]
+OnEnd = Callable[[Row], None]
 """Told of each row as it ends."""
 
 PROMPT_ROWS = 32
@@ -24,7 +24,7 @@ PROMPT_ROWS = 32
 _WORTH_SHARING = 16  # tokens; a shorter common beginning is not worth a forward pass of its own
 
 
-def shared_tokens(sequences: Sequence[Sequence[int]]) -> int:
+def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Return how many tokens that all sequences begin with are worth being computed once: a tenth or more of them."""
     if len(sequences) < 2:
         return 0
@@ -35,15 +35,15 @@ def shared_tokens(sequences: Sequence[Sequence[int]]) -> int:
 
 @torch.inference_mode()
 def decode_in_slots(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], n_slots: int,
-                    prompt_tokens: int, leave: Leave) -> None:
+                    prompt_tokens: int, on_end: OnEnd) -> None:
     """Decode ``rows`` to their ends, up to ``n_slots`` at once; where some have ended, the next take their place.
 
     Prompts are computed in forward passes of about ``prompt_tokens``; give the rows longest prompt first, so that
     these need little padding.
     """
     waiting, running = deque(rows), list[Row]()
-    slots = Slots(min(n_slots, len(rows)), max(row.most for row in rows))
-    start = shared_tokens([row.prompt for row in rows])
+    slots = Slots(min(n_slots, len(rows)), max(row.max_length for row in rows))
+    start = shared_prefix([row.prompt for row in rows])
     if start:
         last_logits(model, [rows[0].prompt[:start]], slots)
         slots.share(start)
@@ -56,11 +56,11 @@ def decode_in_slots(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Se
         else:
             entering = running
             logits = step(model, slots, [row.tokens[-1] for row in running], [row.position for row in running])
-        for row, token in zip(entering, choose(logits, entering), strict=True):
+        for row, token in zip(entering, next_tokens(logits, entering), strict=True):
             row.append(token, tokenizer, end_ids)
         for at in reversed(range(len(running))):
             if running[at].reason:
-                leave(running[at])
+                on_end(running[at])
                 last = running.pop()
                 if at < len(running):
                     running[at] = last
@@ -78,7 +78,7 @@ def _next(waiting: deque[Row], free: int, start: int, prompt_tokens: int) -> lis
 
 
 @torch.inference_mode()
-def decode_padded(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], leave: Leave) -> None:
+def decode_padded(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], on_end: OnEnd) -> None:
     """Decode ``rows`` together padded on the left, with whatever cache the model makes for itself."""
     running = list(rows)
     ids, mask = left_pad([row.prompt for row in running], tokenizer.pad_token_id, model.device)
@@ -87,11 +87,11 @@ def decode_padded(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequ
         result = model(input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True,
                        logits_to_keep=1)
         cache = result.past_key_values
-        tokens = choose(result.logits[:, -1].float(), running)
+        tokens = next_tokens(result.logits[:, -1].float(), running)
         for row, token in zip(running, tokens, strict=True):
             row.append(token, tokenizer, end_ids)
             if row.reason:
-                leave(row)
+                on_end(row)
         kept = [index for index, row in enumerate(running) if not row.reason]
         ids, where = torch.tensor(tokens, device=model.device)[:, None], where[:, -1:] + 1
         if kept and len(kept) < len(running):

@@ -21,7 +21,7 @@ from distill.engines.encoding import (
 )
 from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
 from distill.engines.transformers.attention import use_grouped
-from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_tokens
+from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_prefix
 from distill.engines.transformers.packing import pack
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
@@ -79,7 +79,7 @@ class TransformersEngine(LocalEngine):
         outputs = {i: failed_output(requests[i], item) for i, item in enumerate(encoded) if item.error}
         report(done, list(outputs.values()))
 
-        def leave(row: Row) -> None:
+        def on_end(row: Row) -> None:
             text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling,
                                        row.opening)
             output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens))
@@ -88,14 +88,14 @@ class TransformersEngine(LocalEngine):
 
         rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening)
                 for i, request in enumerate(requests) if i not in outputs]
-        for group in _of_similar_length(sorted(rows, key=lambda row: (-row.most, row.index))):
-            self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].most)), leave)
+        for group in _of_similar_length(sorted(rows, key=lambda row: (-row.max_length, row.index))):
+            self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].max_length)), on_end)
         return [outputs[i] for i in range(len(requests))]
 
     def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
         firsts = [item for item in questions if item.rule == FIRST_TOKEN or item.request.first_tokens]
         penalised_firsts: dict[int, list[float]] = {}
-        for place, logits in self._after([item.prompt for item in firsts]):
+        for place, logits in self._next_logits([item.prompt for item in firsts]):
             item = firsts[place]
             labels = [ids[0] for ids in item.labels]
             if item.request.first_tokens:
@@ -114,15 +114,15 @@ class TransformersEngine(LocalEngine):
         gc.collect()
         torch.cuda.empty_cache()  # nothing without a GPU
 
-    def _decode(self, rows: Sequence[Row], at_once: int, leave: Callable[[Row], None]) -> None:
+    def _decode(self, rows: Sequence[Row], at_once: int, on_end: Callable[[Row], None]) -> None:
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
         at_once = min(at_once, len(rows))
         try:
             if self._has_slots:
-                decode_in_slots(self._model, self._tokenizer, rows, self._end_ids, at_once, self._prompt_tokens, leave)
+                decode_in_slots(self._model, self._tokenizer, rows, self._end_ids, at_once, self._prompt_tokens, on_end)
             else:
                 for start in range(0, len(rows), at_once):
-                    decode_padded(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, leave)
+                    decode_padded(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end)
             return
         except torch.OutOfMemoryError as error:
             if at_once == 1:
@@ -131,15 +131,15 @@ class TransformersEngine(LocalEngine):
         left = [row for row in rows if not row.reason]
         for row in left:
             row.restart()
-        self._decode(left, at_once // 2, leave)
+        self._decode(left, at_once // 2, on_end)
 
     @torch.inference_mode()
-    def _after(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
+    def _next_logits(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield each sequence's place and the logits of the token after it, longest sequences first."""
         if not sequences:
             return
         order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
-        start = shared_tokens(sequences) if self._has_slots else 0
+        start = shared_prefix(sequences) if self._has_slots else 0
         beginning, size = Slots(1, start), self._prompt_tokens
         if start:
             last_logits(self._model, [sequences[order[0]][:start]], beginning)
@@ -194,7 +194,7 @@ def _of_similar_length(rows: Sequence[Row]) -> Iterator[list[Row]]:
     """
     group: list[Row] = []
     for row in rows:
-        if group and 2 * row.most < group[0].most:
+        if group and 2 * row.max_length < group[0].max_length:
             yield group
             group = []
         group.append(row)

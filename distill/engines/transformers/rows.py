@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from distill.engines.base import Sampling
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Row:
             self.generator = torch.Generator().manual_seed(self.seed)
 
     @property
-    def most(self) -> int:
+    def max_length(self) -> int:
         """The tokens of prompt and longest answer together."""
         return len(self.prompt) + self.sampling.max_tokens
 
@@ -63,7 +63,7 @@ class Row:
             return True
         if not self.sampling.first_line or "\n" not in tail:
             return False
-        return line_end(self.opening + _text(tokenizer, self.tokens)) is not None
+        return first_line_end(self.opening + _text(tokenizer, self.tokens)) is not None
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:

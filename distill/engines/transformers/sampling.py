@@ -10,7 +10,7 @@ from distill.engines.transformers.rows import Row
 _NUCLEUS = 256  # candidates that are looked at first; sorting a whole vocabulary each step is slow
 
 
-def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+def next_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     """Return one token a row from logits of shape (rows, vocabulary): the likeliest, or a draw."""
     for index, row in enumerate(rows):
         if row.sampling.repetition_penalty not in (None, 1):

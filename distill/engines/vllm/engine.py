@@ -14,7 +14,7 @@ from typing import Any
 from distill.config import schema
 from distill.engines.base import Done, Output, Request
 from distill.engines.encoding import Encoded, answer_end_ids, answer_text, encode_request, failed_output
-from distill.engines.lines import line_end
+from distill.engines.first_line import first_line_end
 from distill.engines.local import Keep, LabelQuestion, LocalEngine
 from distill.engines.vllm.scores import parts_of
 from distill.engines.vllm.start import first_line, start
@@ -177,4 +177,4 @@ def _stopped(n_running: int, error: Exception) -> ProcessDiedError:
 
 def _may_go_on(output: Output, result: Any) -> bool:
     """Say whether vLLM stopped at a newline that does not end the first line: a blank one, or within reasoning."""
-    return result.outputs[0].stop_reason == "\n" and line_end(f"{output.text}\n") is None
+    return result.outputs[0].stop_reason == "\n" and first_line_end(f"{output.text}\n") is None

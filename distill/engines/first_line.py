@@ -3,7 +3,7 @@
 from distill.parsing import reasoning
 
 
-def line_end(text: str) -> int | None:
+def first_line_end(text: str) -> int | None:
     """Return the index of the newline that ends the first line with something on it, or None while there is none.
 
     Reasoning (:mod:`distill.parsing.reasoning`) counts as nothing, ended or not, and so does white space.
