@@ -13,13 +13,11 @@ from distill.parsing.labels import VERSION as READER
 from distill.run.row_counts import Ledger
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
-from distill.runtime.leases import leased
-from distill.runtime.process import call_in_process
 from sentibench.data import data_id
+from sentibench.evaluation import Evaluation
 from sentibench.protocols import texts_id
 from sentibench.registry import select_tasks
 from sentibench.runner import SCORER, manifest, result_name
-from sentibench.worker import devices_needed
 
 SETTINGS = {"protocol", "seeds", "limit", "classify", "max_tokens", "structured", "reading"}
 """What of a config's part ``evaluate`` decides results, beside tasks, data and engine."""
@@ -59,14 +57,9 @@ def evaluate_models(
             engine = _engine(config, name)
             twin = first_with.setdefault((identity, engine.model_dump_json()), name)
             if twin == name:
-                spec = {
-                    "name": name, "model_folder": str(models[name] or ""), "model_id": identity,
-                    "tasks": [task.ref for task in selected],
-                    "data_dir": config.data_dir, "out_dir": str(folder / name),
-                    "engine": engine.model_dump(mode="json"),
-                    **config.model_dump(mode="json", include=SETTINGS)}
-                with leased(devices_needed(spec)):
-                    call_in_process("sentibench.worker:evaluate", spec, folder / f"{name}.error.log")
+                Evaluation(name=name, model_folder=models[name], model_id=identity, engine=engine,
+                           tasks=[task.ref for task in selected], data_dir=config.data_dir, out_dir=folder / name,
+                           **config.model_dump(include=SETTINGS)).run(folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)

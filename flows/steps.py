@@ -20,7 +20,7 @@ from distill.run.records import FAMILIES, BenchmarkText
 from distill.run.stage import Outcome
 from distill.run.storage import read_object
 from distill.training.stages import MODELS, sources_of
-from distill.validation.client import Asking
+from distill.validation.predict import Predictor
 from flows.forecast import tell_forecast
 from flows.orchestration.logs import LOGGER
 from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
@@ -195,7 +195,7 @@ def gate(run: Run, stage: str) -> Outcome:
 
     _needs(run, MODELS[stage], "distill train")
     stages = trained_stages(run)
-    return pass_gate(run.config.train.gate, _asking(run), stage, run.folder / MODELS[stage],
+    return pass_gate(run.config.train.gate, _predictor(run), stage, run.folder / MODELS[stage],
                      stages[stages.index(stage) + 1:], run.folder, run.config.seed)
 
 
@@ -209,16 +209,16 @@ def check(run: Run) -> Outcome:
         _needs(run, MODELS[stage], "distill train")
         models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
     return check_models(
-        run.config.evaluate.held_out, _asking(run), models,
+        run.config.evaluate.held_out, _predictor(run), models,
         {source: run.folder / MODELS[stage] for stage in stages for source in sources_of(stage)}, run.folder,
         run.config.seed, run.on_change)
 
 
-def _asking(run: Run) -> Asking:
+def _predictor(run: Run) -> Predictor:
     """Return how held-out rows are asked; answers may be as long as the teacher's were."""
     sampling = run.config.teacher.sampling if run.config.teacher else TeacherSampling()
-    return Asking(run.config.evaluate.engine, run.config.train.prompt_format == "chat",
-                  {family: getattr(sampling, family).max_tokens for family in FAMILIES})
+    return Predictor(run.config.evaluate.engine, run.config.train.prompt_format == "chat",
+                     {family: getattr(sampling, family).max_tokens for family in FAMILIES})
 
 
 def evaluate(run: Run) -> Outcome:

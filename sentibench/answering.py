@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.engines.base import BatchEngine, LabelScores, Output, Request, Sampling
 from distill.engines.grammar import tuples_pattern
 from sentibench.gold import NULL
 from sentibench.parsing import first_line
@@ -83,7 +83,8 @@ class Method:
         return self.max_tokens or task.max_tokens or LABEL_TOKENS
 
 
-def ask(engine: Engine, task: Task, prompts: Sequence[str], method: Method, keep: Callable[[int, Trace], None]) -> None:
+def ask(engine: BatchEngine, task: Task, prompts: Sequence[str], method: Method, keep: Callable[[int, Trace], None]
+        ) -> None:
     """Put prompts to a model; ``keep`` is told the place and the trace of each as it is answered, in any order."""
     if method.scores(task):
         sampling = Sampling(repetition_penalty=method.penalty)

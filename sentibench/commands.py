@@ -30,12 +30,10 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Evaluate a model, write the results, print the scores."""
     from distill.models import model_fingerprint, resolve_model
     from distill.run.folder import check_mark, check_path, claim, is_filled
-    from distill.runtime.leases import leased
-    from distill.runtime.process import call_in_process
     from sentibench.data import data_folder
+    from sentibench.evaluation import Evaluation
     from sentibench.registry import select_tasks
-    from sentibench.runner import check_folder, plan
-    from sentibench.worker import Spec, devices_needed, method_of
+    from sentibench.runner import check_folder
 
     named = arguments.tasks.split(",") if arguments.tasks else ["all"] if not arguments.task_file else []
     selected = select_tasks([*named, *arguments.task_file])
@@ -48,19 +46,15 @@ def run_command(arguments: argparse.Namespace) -> None:
     if any(not task.own and task.layout == "json" for task in selected):
         data_folder(arguments.data_dir)
     folder = resolve_model(arguments.model, arguments.revision)
-    model_id = model_fingerprint(folder)
-    spec = {
-        "name": Path(arguments.model).name, "model_folder": str(folder), "model_id": model_id,
+    evaluation = Evaluation.model_validate({
+        "name": Path(arguments.model).name, "model_folder": folder, "model_id": model_fingerprint(folder),
         "engine": {"kind": arguments.engine, "dtype": arguments.dtype}, "tasks": tasks,
         "data_dir": arguments.data_dir, "protocol": arguments.protocol, "seeds": seeds, "limit": arguments.limit,
         "classify": arguments.classify, "max_tokens": arguments.max_tokens,
-        "reading": arguments.reading, "out_dir": str(out), "alone": True}
-    method = method_of(Spec.model_validate(spec))
-    check_folder(out, plan(tasks, arguments.data_dir, arguments.protocol, seeds, arguments.limit, model_id, {}, out,
-                           method))
+        "reading": arguments.reading, "out_dir": out, "alone": True})
+    check_folder(out, evaluation.jobs(engine={}))
     claim(out, "results")
-    with leased(devices_needed(spec)):
-        results = call_in_process("sentibench.worker:evaluate", spec, out / "error.log")["results"]
+    results = evaluation.run(out / "error.log")
     rows = [[result["task"], str(result["seed"]), result["metric"], _percent(result["value"]),
              f"{_percent(result['interval_95'][0])} to {_percent(result['interval_95'][1])}",
              _percent(result["accuracy"]) if "accuracy" in result else "", str(result["n"]),

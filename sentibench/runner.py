@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 import distill
-from distill.engines.base import Engine
-from distill.errors import InputError, RunError
+from distill.engines.base import BatchEngine
+from distill.engines.cached import CachedEngine
+from distill.errors import InputError
 from distill.parsing.labels import VERSION as READER
 from distill.run.hashing import fingerprint
 from distill.run.response_cache import ResponseCache
@@ -96,7 +97,7 @@ def _plain(graphs: Sequence[Graph]) -> list[list[Any]]:
     return [[*(sorted(span) for span in graph[:3]), graph[3]] for graph in graphs]
 
 
-def run_jobs(engine: Engine, name: str, jobs: Sequence[Job], computed: Mapping[str, str] = MappingProxyType({}),
+def run_jobs(engine: BatchEngine, name: str, jobs: Sequence[Job], computed: Mapping[str, str] = MappingProxyType({}),
              ) -> None:
     """Run jobs of one model, which come task by task, writing each result file when it is whole.
 
@@ -114,43 +115,34 @@ def run_jobs(engine: Engine, name: str, jobs: Sequence[Job], computed: Mapping[s
             _run_task(engine, name, list(group), bar, computed)
 
 
-def _run_task(engine: Engine, name: str, jobs: Sequence[Job], bar: Any, computed: Mapping[str, str]) -> None:
+def _run_task(engine: BatchEngine, name: str, jobs: Sequence[Job], bar: Any, computed: Mapping[str, str]) -> None:
     """Run one task with all its seeds: ask what is not kept yet, then read and score."""
     first = jobs[0]
     bar.set_description(f"{name}: {first.task.name}")
-    decides = {what: first.depends_on[what] for what in ("model", "engine", "decoding")}
-    decides["dtype"] = computed.get("dtype")
-    with ResponseCache(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides) as answers:
-        keys = {job.seed: [answers.key(example.prompt) for example in job.examples] for job in jobs}
-        prompts = {key: example.prompt for job in jobs
-                   for key, example in zip(keys[job.seed], job.examples, strict=True)}
-        uses = Counter(key for job in jobs for key in keys[job.seed])
-        missing = [key for key in prompts if answers.get(key) is None]
-        errors: dict[str, Trace] = {}
-        bar.update(sum(uses.values()) - sum(uses[key] for key in missing))
+    decides = {what: first.depends_on[what] for what in ("model", "engine")}
+    examples = [example for job in jobs for example in job.examples]
+    traces: dict[int, Trace] = {}
 
-        def keep(place: int, trace: Trace) -> None:
-            if "error" in trace:  # nothing was asked, and on a larger machine it may be possible
-                errors[missing[place]] = trace
-            else:
-                answers.add(missing[place], trace)
-            bar.update(uses[missing[place]])
+    def keep(place: int, trace: Trace) -> None:
+        traces[place] = trace
+        bar.update()
 
+    with ResponseCache(first.path.parent / "answers" / f"{first.task.name}.jsonl", **decides,
+                       dtype=computed.get("dtype")) as answers:
+        cached = CachedEngine(engine, answers, first.task.name)
         started = time.monotonic()
-        if missing:
-            ask(engine, first.task, [prompts[key] for key in missing], first.method, keep)
+        ask(cached, first.task, [example.prompt for example in examples], first.method, keep)
         spent = time.monotonic() - started
-        for job in jobs:
-            traces = [answers.get(key) or errors.get(key) for key in keys[job.seed]]
-            if lost := sum(trace is None for trace in traces):
-                raise RunError(f"The engine '{engine.name}' returned no answer to {lost} of {len(traces)} prompts of "
-                               f"{job.task.name}. This is a defect of the engine; the other answers are kept.")
-            n_asked = len(set(missing).intersection(keys[job.seed]))
-            asked = {"n_asked": n_asked, "seconds": round(spent * n_asked / max(1, len(missing)), 3)}
-            write_json(job.path, {**_result(engine, name, job, traces, computed), **asked})
+    asked, start = {request.prompt for request in cached.asked}, 0
+    for job in jobs:
+        n_asked = len(asked.intersection(example.prompt for example in job.examples))
+        own = [traces[start + place] for place in range(len(job.examples))]
+        start += len(own)
+        write_json(job.path, {**_result(engine, name, job, own, computed), "n_asked": n_asked,
+                              "seconds": round(spent * n_asked / max(1, len(asked)), 3)})
 
 
-def _result(engine: Engine, name: str, job: Job, traces: Sequence[Any], computed: Mapping[str, str],
+def _result(engine: BatchEngine, name: str, job: Job, traces: Sequence[Any], computed: Mapping[str, str],
             ) -> dict[str, Any]:
     items = [example.item for example in job.examples]
     reading = job.depends_on["reading"]

@@ -17,7 +17,8 @@ import numpy as np
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import TeacherLabels
 from distill.encoder.data import Sentence
-from distill.engines import devices_of_engine
+from distill.encoder.labelling import ask
+from distill.engines.client import Client
 from distill.errors import RunError
 from distill.generation.usable import too_many
 from distill.models.tokenization import VERSION as TOKENIZATION
@@ -32,9 +33,7 @@ from distill.resources import default_cache
 from distill.run.hashing import derived_rng, fingerprint, hash_order
 from distill.run.row_counts import Ledger
 from distill.run.stage import OnChange, Outcome, run_stage
-from distill.run.storage import json_text, write_text
-from distill.runtime.leases import leased
-from distill.runtime.process import call_in_process
+from distill.run.storage import json_text, write_json, write_text
 
 FOLDER, FILE = "labels", "labels.jsonl"
 _TASK = "sentiment"
@@ -101,16 +100,10 @@ def label_texts(
                "tokenization": TOKENIZATION, "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        write_text(folder / "prompts.json", json.dumps(prompts))
-        spec = {
-            "folder": str(weights.folder) if weights.folder else None, "prompts": str(folder / "prompts.json"),
-            "engine": config.engine.model_dump(mode="json"), "chat": config.chat_template, "words": words,
-            "soft": config.soft, "max_tokens": config.max_tokens, "decides": decides,
-            "out": str(folder / "answers.json"),
-            "kept": str(default_cache() / "labels" / f"{fingerprint(decides)}.jsonl")}
-        with leased(devices_of_engine(config.engine)):
-            call_in_process("distill.encoder.labelling:ask", spec, folder / "error.log")
-        answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+        answers = ask(Client(weights, config.engine), config, prompts, words,
+                      default_cache() / "labels" / f"{fingerprint(decides)}.jsonl", folder / "error.log")
+        write_json(folder / "prompts.json", prompts)
+        write_json(folder / "answers.json", answers)
         ledger, details = _account(config, names, texts, answers, folder)
         _refuse_unreadable(config, ledger, answers)
         return [*before, ledger], details

@@ -1,6 +1,6 @@
 """Engines: a loaded model that answers prompts and scores labels, behind one small protocol (base.py)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +13,7 @@ from distill.engines.registry import create
 from distill.errors import InputError
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.runtime import devices
+from distill.runtime.devices import Device
 
 
 @contextmanager
@@ -50,8 +51,10 @@ def refuse_too_wide(config: TeacherEngine) -> None:
                          "(CUDA_VISIBLE_DEVICES counts). Lower them, or run this where there are more.")
 
 
-def settled(config: TeacherEngine, before: str | None = None) -> TeacherEngine:
-    """Return an engine with the number format that this process's devices compute in; see ``choose_dtype``.
+def settled(config: TeacherEngine, before: str | None = None, there: Sequence[Device] | None = None) -> TeacherEngine:
+    """Return an engine with the number format that the devices ``there`` (default: this process's) compute in.
+
+    ``before``: the format of what is finished already; see :func:`distill.runtime.devices.choose_dtype`.
 
     Raises:
         InputError: it is to be spread over more devices than there are.
@@ -59,15 +62,15 @@ def settled(config: TeacherEngine, before: str | None = None) -> TeacherEngine:
     if config.capabilities.remote:
         return config
     refuse_too_wide(config)
-    return config.model_copy(update={
-        "dtype": devices.choose_dtype(config.dtype, devices.visible(), "inference", before)})
+    there = devices.visible() if there is None else there
+    return config.model_copy(update={"dtype": devices.choose_dtype(config.dtype, there, "inference", before)})
 
 
-def computed(config: TeacherEngine) -> dict[str, str]:
-    """Return what is kept beside results of a :func:`settled` engine of this process: number format and device."""
+def computed(config: TeacherEngine, there: Sequence[Device] | None = None) -> dict[str, str]:
+    """Return what is kept beside results of a :func:`settled` engine: number format and device."""
     if config.capabilities.remote:
         return {}
-    return {"dtype": config.dtype, "device": devices.machine(devices.visible())}
+    return {"dtype": config.dtype, "device": devices.machine(devices.visible() if there is None else there)}
 
 
 def devices_of_engine(config: Any) -> int:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from distill.config.sections.models import Capabilities
 from distill.errors import InputError
@@ -89,6 +89,25 @@ class LabelScores:
     rule: str
     error: str = ""
     first_tokens: tuple[float, ...] = ()
+
+
+class BatchEngine(Protocol):
+    """What answers requests that are all there."""
+
+    @property
+    def name(self) -> str:
+        """What errors and logs call it."""
+        ...
+
+    def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
+        """As :meth:`Engine.generate`."""
+        ...
+
+    def score_labels(
+        self, requests: Sequence[Request], labels: Sequence[Sequence[str]], done: Done | None = None
+    ) -> list[LabelScores]:
+        """As :meth:`Engine.score_labels`."""
+        ...
 
 
 class Engine(ABC):

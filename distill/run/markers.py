@@ -10,12 +10,12 @@ from distill.run.folder import MARK
 from distill.run.hashing import file_digest
 from distill.run.storage import read_json
 
-MARKER = "_done.json"
+MARKER, ANSWERS = "_done.json", "answers"
 _HASHED_BELOW = 1 << 20  # bytes: of larger files the size alone is compared, so that a look costs nothing
 _KINDS = {"fingerprint": str, "finished_at": (int, float), "seconds": (int, float), "ledgers": list, "details": dict,
           "inputs": dict}
 _ACCOUNT = {"stage": str, "unit": str, "n_in": int, "n_out": int, "dropped": dict}
-_PASSING = {"checkpoints", "answers"}  # folders of what is needed only until a stage is finished
+_PASSING = {"checkpoints", ANSWERS}  # folders of what is needed only until a stage is finished
 _WRITTEN_LATER = {MARKER, MARK, "README.md"}
 
 

@@ -10,14 +10,14 @@ from distill.run.storage import json_text
 
 
 class ResponseCache:
-    """The answers of one model to one task: a file of JSON Lines ``{"key", "trace"}``, only ever appended to.
+    """The answers of a model: a file of JSON Lines ``{"key", "trace"}``, only ever appended to.
 
     A key stands for all that decides an answer: weights, engine, decoding and prompt. So answers are found again
     for another number of examples, other seeds, or another reading, and never taken for those of another model.
     """
 
     def __init__(self, path: Path, **decides: Any) -> None:
-        """Read what is there, lines that a crash cut short left out. ``decides``: as above, but for the prompt."""
+        """Read what is there, lines that a crash cut short left out. ``decides``: as above, but for the request."""
         self._path = path
         self._decides = fingerprint(decides)
         self._traces: dict[str, dict[str, Any]] = {}
@@ -42,9 +42,9 @@ class ResponseCache:
                  trace: TracebackType | None) -> None:
         self._file.close()
 
-    def key(self, prompt: str) -> str:
-        """Return the key of the answer to a prompt."""
-        return fingerprint([self._decides, prompt])
+    def key(self, request: Any) -> str:
+        """Return the key of the answer to a request, given as JSON values."""
+        return fingerprint([self._decides, request])
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the trace with a key, or None."""

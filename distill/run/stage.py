@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from distill.errors import InputError
 from distill.run.folder import claim_stage, remove
 from distill.run.hashing import fingerprint
-from distill.run.markers import MARKER, damage, damage_message, files_of, is_finished, read_done
+from distill.run.markers import ANSWERS, MARKER, damage, damage_message, files_of, is_finished, read_done
 from distill.run.row_counts import Ledger
 from distill.run.storage import write_json
 
@@ -53,9 +53,10 @@ def run_stage(
 
     ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. Where ``keep``
     lets work of other inputs stand, the marker says so under ``kept``, and the same inputs find it kept from
-    then on. What a crash left behind without a marker is deleted first, unless the stage is ``resumable`` and
-    keeps its own markers inside. ``work`` returns the stage's accounts and any details worth keeping. ``explained``:
-    as :func:`changed_message`.
+    then on. What a crash left behind without a marker is deleted first, but for answers of models
+    (``folder/answers``), which are not asked for twice and go when the stage is finished; unless the stage is
+    ``resumable``, and keeps its own markers inside. ``work`` returns the stage's accounts and any details worth
+    keeping. ``explained``: as :func:`changed_message`.
 
     A finished stage is reused only where the files that its marker lists are as they were. Where some are not,
     a stage that ``mends`` is gone on with: its work makes what is missing, and nothing else. Of a damaged marker,
@@ -74,13 +75,19 @@ def run_stage(
     if marker.exists() and (reused := _reused(folder, mark, inputs, on_change, explained, mends)):
         return reused
     claim_stage(folder)
-    if marker.exists() or not resumable:
+    if marker.exists():
         remove(folder)
-        claim_stage(folder)  # deleted with it, the mark of a stage outside a run
+    elif not resumable and folder.is_dir():
+        for path in folder.iterdir():
+            if path.name != ANSWERS:
+                remove(path)
+    claim_stage(folder)  # deleted with it, the mark of a stage outside a run
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     ledgers, details = work(folder)
     seconds = time.monotonic() - started
+    if not resumable:
+        remove(folder / ANSWERS)
     write_json(marker, {
         "fingerprint": mark,
         "finished_at": time.time(),

@@ -22,6 +22,8 @@ from distill.errors import InputError, ProcessDiedError, RunError
 from distill.runtime import forks, leases, temporary
 from distill.secrets import without_secrets
 
+one_at_a_time = threading.RLock()
+"""Held while a process computes that is to have the machine to itself."""
 _LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
 
 
@@ -35,7 +37,7 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         InputError, RunError: as raised in the process.
         ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
-    with _one_at_a_time, WorkerProcess(target, spec) as child:
+    with one_at_a_time, WorkerProcess(target, spec) as child:
         return child.result(log)
 
 
@@ -129,4 +131,3 @@ def _listen_at(path: Path) -> socket.socket:
     return listener
 
 
-_one_at_a_time = threading.Lock()

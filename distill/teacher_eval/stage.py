@@ -2,21 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Gold, IclDist, Judge, Quality, SamplingConfig, Teacher
-from distill.engines.base import Output
+from distill.config.sections.base import semantic_fields
+from distill.engines.base import Output, Request, Sampling
+from distill.engines.client import Client
 from distill.engines.grammar import structure_of
 from distill.errors import InputError
 from distill.generation.markers import read_markers, responses_digest
+from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.parsing.labels import VERSION as READER
 from distill.prompting.demonstrations import load_demonstrations
 from distill.resources import shipped
 from distill.run.hashing import file_digest, fingerprint
-from distill.run.markers import is_finished, require_whole
+from distill.run.markers import ANSWERS, is_finished, require_whole
 from distill.run.records import Prompt, write_records
 from distill.run.row_counts import Ledger
 from distill.run.stage import OnChange, Outcome, run_stage
@@ -24,7 +27,6 @@ from distill.run.storage import read_json, write_json
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
 from distill.teacher_eval.judge import choose_analyses, read_verdicts, score_verdicts
 from distill.teacher_eval.records import GoldAnswer, Verdict
-from distill.teacher_eval.respondent import Question, Respondent
 from distill.teacher_eval.rubric import RUBRIC, judge_prompt
 
 FOLDER = "quality"
@@ -57,13 +59,13 @@ def check_gold(
         RunError: the process died.
     """
     questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
-    asked = Respondent(weights, teacher.engine, teacher.sampling.icldist, teacher.chat_template.icldist)
+    client, sampling, chat = Client(weights, teacher.engine), teacher.sampling.icldist, teacher.chat_template.icldist
     inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
-              "structured": teacher.structured, "reader": READER, **asked.to_json()}
+              "structured": teacher.structured, "reader": READER, **_decides(client, sampling, chat)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
-        outputs, computed = asked.answers([_asked(item.prompt, teacher) for item in questions],
-                                          run / "logs" / "quality-gold.log")
+        requests = [_request(item.prompt, teacher) for item in questions]
+        outputs, computed = _answers(client, requests, folder, run / "logs" / "quality-gold.log")
         answers = read_answers(questions, outputs)
         write_records(folder / _ANSWERS, GoldAnswer, answers)
         write_json(folder / _SCORES, score_gold(questions, answers, seed))
@@ -72,9 +74,10 @@ def check_gold(
     return run_stage(run / FOLDER / "gold", inputs, work, on_change)
 
 
-def _asked(prompt: Prompt, teacher: Teacher) -> Question:
-    choices, pattern = structure_of(prompt, teacher.chat_template.icldist) if teacher.structured else ((), "")
-    return Question(prompt.id, prompt.prompt, prompt.seed, choices, pattern)
+def _request(prompt: Prompt, teacher: Teacher) -> Request:
+    chat = teacher.chat_template.icldist
+    choices, pattern = structure_of(prompt, chat) if teacher.structured else ((), "")
+    return Request(prompt.id, prompt.prompt, _sampling(teacher.sampling.icldist), chat, prompt.seed, choices, pattern)
 
 
 def judge_analyses(
@@ -94,26 +97,47 @@ def judge_analyses(
         RunError: the process died, or a shard of answers is damaged.
     """
     responses = run / "knowdist" / "responses"
-    judge = Respondent(weights, config.engine, SamplingConfig(temperature=0.0, max_tokens=config.max_tokens),
-                       chat=True)
+    judge, sampling = Client(weights, config.engine), SamplingConfig(temperature=0.0, max_tokens=config.max_tokens)
     wanted = config.responses_per_perspective
     inputs = {"version": VERSION, "responses": responses_digest(read_markers(responses).values()), "seed": seed,
-              "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted, **judge.to_json()}
+              "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted,
+              **_decides(judge, sampling, chat=True)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, wanted, seed)
         if not analyses:
             raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
                              "quality.judge to null, or look with 'distill status' why there are none.")
-        outputs, computed = judge.answers(
-            [Question(item.prompt_id, judge_prompt(item.task, item.answer)) for item in analyses],
-            run / "logs" / "quality-judge.log")
+        outputs, computed = _answers(judge, [
+            Request(item.prompt_id, judge_prompt(item.task, item.answer), _sampling(sampling), chat=True)
+            for item in analyses], folder, run / "logs" / "quality-judge.log")
         verdicts = read_verdicts(analyses, outputs)
         write_records(folder / _ANSWERS, Verdict, verdicts)
         write_json(folder / _SCORES, score_verdicts(verdicts, seed))
         return [_account("judge", [item.problem for item in verdicts])], _details(outputs, computed)
 
     return run_stage(run / FOLDER / "judge", inputs, work, on_change)
+
+
+def _decides(client: Client, sampling: SamplingConfig, chat: bool) -> dict[str, Any]:
+    """Return what decides the answers, as JSON values."""
+    return {"model": client.weights.identity, "engine": semantic_fields(client.engine),
+            "sampling": sampling.model_dump(mode="json"), "chat": chat, "tokenization": TOKENIZATION}
+
+
+def _sampling(config: SamplingConfig) -> Sampling:
+    return Sampling(**{**config.model_dump(), "stop": tuple(config.stop)})
+
+
+def _answers(client: Client, requests: Sequence[Request], folder: Path, log: Path
+             ) -> tuple[list[Output], dict[str, str]]:
+    outputs, computed = client.generate(requests, log, folder / ANSWERS / "kept.jsonl")
+    return [replace(output, text=_writable(output.text)) for output in outputs], computed
+
+
+def _writable(text: str) -> str:
+    """Return a text with lone surrogates, which Parquet cannot hold, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_scores(run: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from distill.run.stage import Outcome, run_stage
 from distill.run.storage import write_json
 from distill.training.dataset import HELD_OUT
 from distill.training.stages import sources_of
-from distill.validation.client import Asking
+from distill.validation.predict import Predictor
 from distill.validation.rows import HeldOutRow
 from distill.validation.stage import held_out_of, rows_with_labels
 
@@ -31,8 +31,8 @@ _NGRAM = 4
 _ENOUGH = 8  # fewer rows say nothing of a model
 
 
-def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int,
-              ) -> Outcome:
+def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untrained: Sequence[str], run: Path,
+              seed: int) -> Outcome:
     """Ask ``model``, fresh from ``stage``, rows it was not trained on, and fail the run where it answers too badly.
 
     Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
@@ -47,12 +47,12 @@ def pass_gate(config: Gate, asking: Asking, stage: str, model: Path, untrained: 
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
-    inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **asking.inputs(rows)}
+    inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **predictor.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
         if not rows:
             return [ledger], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
-        answered = asking.answers(model, rows, folder / "error.log")
+        answered = predictor.predict(model, rows, folder / "error.log")
         write_json(folder / ANSWERS, answered["answers"])
         ahead = {row.id for row in rows if _source_of(row) in untrained}
         own = [one for one in answered["answers"] if one["id"] not in ahead]

@@ -16,7 +16,7 @@ from distill.run.row_counts import Ledger
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_object, write_json
 from distill.training.dataset import HELD_OUT
-from distill.validation.client import Asking
+from distill.validation.predict import Predictor
 from distill.validation.rows import HeldOutRow
 
 VERSION = 3
@@ -24,8 +24,8 @@ VERSION = 3
 
 
 def check_models(
-    config: HeldOut, asking: Asking, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path, seed: int,
-    on_change: OnChange = "stop",
+    config: HeldOut, predictor: Predictor, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path,
+    seed: int, on_change: OnChange = "stop",
 ) -> Outcome:
     """Put held-out rows to ``models`` (by role, in order) and write ``run/heldout/<role>.json``.
 
@@ -34,7 +34,7 @@ def check_models(
     Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked; of the KnowDist rows,
     ``config.cases`` (the case study, paper Appendix D).
 
-    The account counts held-out rows. Details, by role: :func:`distill.validation.worker.measure`.
+    The account counts held-out rows. Details, by role: :func:`distill.validation.measure.measure`.
 
     Raises:
         InputError: a model cannot be used, or other settings made the files and ``on_change`` is ``stop``, or other
@@ -43,7 +43,7 @@ def check_models(
     """
     rows, ledger = choose_rows(config, trained, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
-    inputs = {"version": VERSION, "reader": READER, "models": identities, **asking.inputs(rows)}
+    inputs = {"version": VERSION, "reader": READER, "models": identities, **predictor.inputs(rows)}
     refuse_other_models(run / "heldout", identities, on_change)
 
     def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
@@ -51,7 +51,7 @@ def check_models(
         computed: dict[str, Any] = {}
         for role, model in models.items():
             if rows:
-                answers = asking.answers(model, rows, folder / f"{role}.error.log")
+                answers = predictor.predict(model, rows, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
                 measured[role], computed[role] = answers["measured"], answers["computed"]
         return [ledger], {"models": measured, "computed": computed,
@@ -99,7 +99,7 @@ def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOu
 
 
 def read_answers(run: Path) -> dict[str, dict[str, Any]]:
-    """Return what :func:`.worker.answer` wrote, by role in the order asked; empty without the stage."""
+    """Return what :func:`check_models` wrote, by role in the order asked; empty without the stage."""
     folder = run / "heldout"
     found = {path.stem: read_object(path, answers=list) for path in folder.glob("*.json")
              if not path.name.startswith("_")}

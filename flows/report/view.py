@@ -28,7 +28,7 @@ LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
     "readable_label": ("answers in which a valid label can be read", _percent),
     "as_teacher": ("answers with the teacher's label", _percent),
 }
-"""What is measured on held-out label prompts (:func:`distill.validation.worker.measure`)."""
+"""What is measured on held-out label prompts (:func:`distill.validation.measure.measure`)."""
 
 
 @dataclass(frozen=True)

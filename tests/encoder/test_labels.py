@@ -11,18 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill import engines
 from distill.config.load import validate
+from distill.config.schema import TransformersEngine
 from distill.config.sections.encoder import EncoderConfig, TeacherLabels
-from distill.encoder import labelling, stage, targets, teacher
+from distill.encoder import stage, targets, teacher
 from distill.encoder.data import Sentence, load_sentences
 from distill.encoder.labelling import ask
 from distill.encoder.teacher import Unlabelled, calibrated, demonstration_pool, label_texts, prompt_for
-from distill.engines.base import Output
+from distill.engines import open_engine
+from distill.engines.base import Output, Request
+from distill.engines.client import Client
 from distill.errors import InputError, ProcessDiedError, RunError
+from distill.models.weights import Weights
 from distill.run.stage import Outcome
 from distill.run.storage import read_json, write_json
 from distill.runtime.parallel import DeviceSlot
 from tests.support.encoder import small_data, tiny_encoder
+from tests.support.engine import asked_here
 
 WORDS = ["terrible", "bad", "okay", "good", "great"]
 
@@ -82,32 +88,31 @@ def test_a_text_is_never_its_own_demonstration_and_the_pool_is_even(labels: list
 
 
 def test_the_probabilities_are_those_the_engine_scores_and_nothing_is_asked_twice(
-        tiny_model: Path, tmp_path: Path) -> None:
-    from distill.config.schema import TransformersEngine
-    from distill.engines import open_engine
-    from distill.engines.base import Request
-
-    spec = {"folder": str(tiny_model), "engine": {"kind": "transformers", "dtype": "float32"}, "chat": False,
-            "prompts": str(tmp_path / "prompts.json"), "words": WORDS, "soft": True, "max_tokens": 16,
-            "decides": {"a": 1},
-            "kept": str(tmp_path / "kept.jsonl"), "out": str(tmp_path / "out.json")}
+        tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_here(monkeypatch)
+    config = TeacherLabels.model_validate({"model": {"name": "m"}, "engine": {"dtype": "float32"}})
     prompts = ["Sentence: a film\nOutput:", "Sentence: a plot\nOutput:", "Sentence: a film\nOutput:"]
-    Path(spec["prompts"]).write_text(json.dumps(prompts))
-    assert ask(spec) == {"asked": 2}
-    found = json.loads(Path(spec["out"]).read_text())
+    kept = tmp_path / "kept.jsonl"
+
+    def answers() -> list[dict[str, Any]]:
+        client = Client(Weights(tiny_model, "weights"), config.engine)
+        return ask(client, config, prompts, WORDS, kept, tmp_path / "log")
+
+    found = answers()
     with open_engine(TransformersEngine(dtype="float32"), tiny_model) as engine:
         scores = engine.score_labels([Request("a", prompts[1])], [[f" {word}" for word in WORDS]])[0].scores
     total = sum(map(math.exp, scores))
     assert found[1]["probabilities"] == pytest.approx([math.exp(score) / total for score in scores], rel=1e-3)
     assert found[0] == found[2]
-    lines = Path(spec["kept"]).read_text().splitlines()
-    Path(spec["kept"]).write_text(f"{lines[0]}\n{lines[1][:20]}")  # killed while it wrote
-    assert ask(spec) == {"asked": 1} and json.loads(Path(spec["out"]).read_text()) == found
-    assert ask(spec) == {"asked": 0}
+    lines = kept.read_text().splitlines()
+    assert len(lines) == 2
+    kept.write_text(f"{lines[0]}\n{lines[1][:20]}")  # killed while it wrote
+    assert answers() == found and len(kept.read_text().splitlines()) == 3
+    assert answers() == found and len(kept.read_text().splitlines()) == 3
 
 
 def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    asked_here(monkeypatch)
     known = sentences(*range(5))
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in known), Unlabelled("long", "word " * 9000, None)]
     config = TeacherLabels.model_validate({"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
@@ -131,6 +136,7 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
 
 def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Troubled:
+        name = "troubled"
         answers: ClassVar[list[list[str]]] = []
 
         def generate(self, requests: list[Any], keep: Any) -> None:
@@ -140,8 +146,8 @@ def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkey
                   Output(request.id, "", "error", 0, 0, "content_filter") if number == 0 and ill else
                   Output(request.id, "good", "stop", 1, 1) for number, request in enumerate(requests)])
 
-    monkeypatch.setattr(labelling, "open_engine", lambda *_: contextlib.nullcontext(Troubled()))
-    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(engines, "open_engine", lambda *_: contextlib.nullcontext(Troubled()))
+    asked_here(monkeypatch)
     monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": "m"}))
     known = sentences(*range(5), *range(5))
     texts = [Unlabelled(one.id, one.text, one.label) for one in known]
@@ -164,11 +170,13 @@ def test_labels_of_a_teacher_that_names_none_are_not_used(
     text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unsure:
+        name = "unsure"
+
         def generate(self, requests: list[Any], keep: Any) -> None:
             keep([Output(request.id, text, "stop", 1, 1) for request in requests])
 
-    monkeypatch.setattr(labelling, "open_engine", lambda *_: contextlib.nullcontext(Unsure()))
-    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    monkeypatch.setattr(engines, "open_engine", lambda *_: contextlib.nullcontext(Unsure()))
+    asked_here(monkeypatch)
     monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": text}))
     texts = [Unlabelled(str(number), f"film {number}", 0) for number in range(20)]
     config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 1, "soft": False})
@@ -253,7 +261,7 @@ def test_a_student_is_trained_on_what_the_teacher_said(
     small_data(tmp_path / "data", train=40, others=10)
     tiny_encoder(tmp_path / "tiny")
     (tmp_path / "texts.txt").write_text("a film of music\n\nthe plot\n")
-    monkeypatch.setattr(teacher, "call_in_process", lambda _target, spec, _log: ask(json.loads(json.dumps(spec))))
+    asked_here(monkeypatch)
     monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     config = config_of(tmp_path, data={"path": str(tmp_path / "data"), "texts": str(tmp_path / "texts.txt")},
                        teacher={"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})

@@ -15,7 +15,6 @@ from flows.report.history import evaluate
 from flows.report.history.picture import draw, series
 from flows.report.history.store import History
 from flows.report.history.verdict import holm, judge, table
-from sentibench.worker import Spec
 from tests.support.result import first_right, write
 
 DATA = "shipped:data/sentibench"
@@ -80,8 +79,8 @@ def evaluated(history: History, name: str, right: int) -> Path:
 
 def test_every_setting_that_decides_results_is_part_of_an_evaluation_for_the_history(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs: list[dict[str, Any]] = []
-    monkeypatch.setattr(evaluate, "call_in_process", lambda target, spec, log: specs.append(spec))
+    asked: list[evaluate.Evaluation] = []
+    monkeypatch.setattr(evaluate.Evaluation, "run", lambda self, _log: asked.append(self))
     subject = evaluate.Subject("m", "m", "weights", tmp_path)
     changed: list[dict[str, Any]] = [{}, {"reading": "paper"}, {"limit": 3}, {"classify": "generate"},
                                      {"protocol": "paper"}, {"max_tokens": 7}, {"structured": True}]
@@ -89,8 +88,8 @@ def test_every_setting_that_decides_results_is_part_of_an_evaluation_for_the_his
     folders = [evaluate.evaluate_subject(subject, Evaluate(tasks=["sst2"], data_dir=DATA, **change), tmp_path)
                for change in changed]
     assert len(set(folders)) == len(changed)
-    for spec, change in zip(specs, changed, strict=True):
-        assert change.items() <= Spec.model_validate(spec).model_dump().items()
+    for one, change in zip(asked, changed, strict=True):
+        assert change.items() <= one.model_dump().items()
 
 
 def test_what_was_measured_before_is_no_news(tmp_path: Path) -> None:

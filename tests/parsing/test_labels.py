@@ -21,8 +21,8 @@ from distill.parsing.labels import canonical, fold, parse_answer
 from distill.prompting.labels import python_list
 from distill.teacher_eval.gold import read_answers
 from distill.teacher_eval.records import GoldQuestion
+from distill.validation.measure import measure
 from distill.validation.rows import HeldOutRow
-from distill.validation.worker import measure
 from sentibench.parsing import read_label
 from tests.support.filter import ALL_OFF, answer, icldist, knowdist, reason
 

@@ -18,7 +18,10 @@ import pytest
 
 from distill import engines
 from distill.config.load import load_config
-from distill.config.schema import Evaluate, SamplingConfig, Train, TransformersEngine, VllmEngine
+from distill.config.schema import Evaluate, Train, TransformersEngine, VllmEngine
+from distill.engines import client
+from distill.engines.base import Request
+from distill.engines.client import Client
 from distill.errors import InputError
 from distill.generation.computed import computed_in, settled_in
 from distill.generation.pool import Pool
@@ -28,9 +31,9 @@ from distill.runtime import devices, forks, leases
 from distill.runtime.devices import choose_dtype, named_by
 from distill.runtime.leases import Lease, leased
 from distill.runtime.process import call_in_process
-from distill.teacher_eval.respondent import Respondent
 from distill.training.stages import _what_decides, train_stage
-from distill.validation.client import Asking
+from distill.validation.predict import Predictor
+from distill.validation.rows import HeldOutRow
 from tests.support.device import gpus_of
 from tests.support.generation import TEACHER
 
@@ -327,13 +330,14 @@ def _classified(model: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("work", "count"), [
-    (lambda model, folder: Asking(_vllm(pipeline_parallel_size=3), False, {}).answers(model, [], folder / "log"), 3),
-    (lambda model, folder: Respondent(Weights(model, "m"), _vllm(tensor_parallel_size=2), SamplingConfig(
-        temperature=0, max_tokens=1), False).answers([], folder / "log"), 2),
+    (lambda model, folder: Predictor(_vllm(pipeline_parallel_size=3), False, {"icldist": 1}).predict(
+        model, [HeldOutRow("a", "icldist", "kind", "?", "!")], folder / "log"), 3),
+    (lambda model, folder: Client(Weights(model, "m"), _vllm(tensor_parallel_size=2)).generate(
+        [Request("a", "?")], folder / "log", folder / "kept"), 2),
     (_trained, 1), (lambda model, folder: _trained(model, folder, launch="8gpu-zero2"), 8),
     (_evaluated, 4), (_classified, 1),
     (lambda model, folder: call_in_process("tests.support.helpers:echo", {}, folder), 0)],
-    ids=["held-out rows", "quality", "training", "launch", "evaluation", "classifier", "without a lease"])
+    ids=["held-out rows", "client", "training", "launch", "evaluation", "classifier", "without a lease"])
 def test_whatever_computes_gets_just_the_devices_that_it_leased(
         work: Any, count: int, begun: list[dict[str, Any]], tiny_model: Path, tmp_path: Path) -> None:
     with leased(0), pytest.raises(Begun):
@@ -341,23 +345,33 @@ def test_whatever_computes_gets_just_the_devices_that_it_leased(
     assert begun[0]["environment"][devices.VISIBLE] == ",".join(str(number) for number in range(count))
 
 
-def test_finished_work_waits_for_no_device(eight: None, tiny_model: Path, tmp_path: Path) -> None:
+def test_finished_work_waits_for_no_device(
+        eight: None, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.encoder.stage import _stands
     from distill.run.hashing import fingerprint
-    from distill.run.storage import write_json
+    from distill.run.storage import read_json, write_json
     from distill.runtime.parallel import slots_for
-    from sentibench.worker import Spec, _jobs, devices_needed, method_of
+    from sentibench import evaluation
+    from tests.support.result import first_right, write
 
-    spec = {"name": "m", "model_folder": str(tiny_model), "model_id": "w", "tasks": ["sst2"], "data_dir": None,
-            "seeds": [1, 2], "out_dir": str(tmp_path / "out"), "engine": _vllm(tensor_parallel_size=4).model_dump(),
-            "protocol": "paper", "limit": 2}
-    spec["data_dir"] = Evaluate().data_dir
-    asked = Spec.model_validate(spec)
-    for job in _jobs(asked, method_of(asked)):
-        assert devices_needed(spec) == 4
-        write_json(job.path, {"key": fingerprint(job.depends_on)})
-    assert devices_needed(spec) == 0
-    assert devices_needed({**spec, "model_id": "another"}) == 4, "results of another model"
+    done = evaluation.Evaluation(
+        name="m", model_folder=tiny_model, model_id="w", tasks=["sst2"], data_dir=Evaluate().data_dir, seeds=[1, 2],
+        out_dir=tmp_path / "out", engine=_vllm(tensor_parallel_size=4), protocol="paper", limit=2)
+    taken: list[int] = []
+
+    def lease(count: int) -> Any:
+        taken.append(count)
+        raise Begun
+
+    monkeypatch.setattr(client, "leased", lease)
+    for job in done.jobs():
+        with pytest.raises(Begun):
+            done.run(tmp_path / "log")
+        write(done.out_dir, "sst2", first_right(2), job.seed)
+        write_json(job.path, {**read_json(job.path), "key": fingerprint(job.depends_on)})
+    assert taken == [4, 4] and len(done.run(tmp_path / "log")) == 2 and taken == [4, 4]
+    with pytest.raises(Begun):  # results of another model
+        done.model_copy(update={"model_id": "another"}).run(tmp_path / "log")
 
     folder, inputs = tmp_path / "seed1", {"seed": 1}
     assert not _stands(folder, inputs, "stop")

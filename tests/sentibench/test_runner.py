@@ -15,16 +15,17 @@ from distill.errors import InputError, RunError
 from distill.run.folder import claim
 from distill.run.response_cache import ResponseCache
 from distill.run.storage import read_json
-from distill.runtime import devices, process
+from distill.runtime import devices
 from flows import evaluation as stage
-from sentibench import worker
 from sentibench.answering import Method, read
 from sentibench.cli import main
+from sentibench.evaluation import Evaluation
 from sentibench.registry import get_task
 from sentibench.runner import check_folder, manifest, plan, run_jobs
 from sentibench.scoring import Answer
 from sentibench.summary import averages, load_model_results, load_results
 from tests.support.device import gpus_of
+from tests.support.engine import asked_here
 
 DATA = "shipped:data/sentibench"
 
@@ -185,13 +186,14 @@ def test_results_that_do_not_belong_together_are_kept_apart(tmp_path: Path, chan
 def test_an_evaluation_that_goes_on_elsewhere_is_of_one_number_format(
         begun_on: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = HashEngine()
+    asked_here(monkeypatch)
     monkeypatch.setattr(engines, "open_engine", lambda config, folder, **_: contextlib.nullcontext(engine))
     spec = {"name": "student", "model_folder": str(tiny_model), "model_id": "m", "engine": {"kind": "transformers"},
             "data_dir": DATA, "protocol": "released", "seeds": [42], "limit": 2, "out_dir": str(tmp_path / "student")}
 
     def formats(gpus: str, *tasks: str) -> set[str]:
         monkeypatch.setattr(devices, "installed", lambda: gpus_of(gpus) if gpus else ())
-        return {one["computed"]["dtype"] for one in worker.evaluate({**spec, "tasks": list(tasks)})["results"]}
+        return {one["computed"]["dtype"] for one in Evaluation(**spec, tasks=list(tasks)).run(tmp_path / "log")}
 
     gpu = formats(begun_on, "sst2")
     on_processor = formats("", "sst2", "imdb")
@@ -207,7 +209,7 @@ def test_an_evaluation_that_goes_on_elsewhere_is_of_one_number_format(
 def test_the_same_command_again_asks_nothing(
         how: tuple[str, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = HashEngine(" positive")
-    monkeypatch.setattr(process, "call_in_process", lambda target, spec, log: worker.evaluate(spec))
+    asked_here(monkeypatch)
     monkeypatch.setattr(engines, "open_engine", lambda config, folder, **_: contextlib.nullcontext(engine))
     command = ["run", "--model", str(tiny_model), "--tasks", "sst2,ssa", "--data-dir", DATA, "--limit", "2",
                "--seeds", "42", "--out", str(tmp_path), *how]
@@ -313,13 +315,14 @@ def _config(**changes) -> Evaluate:
 def _fake_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     called: list[str] = []
 
-    def call(target: str, spec: dict, log: Path) -> dict:
-        assert target == "sentibench.worker:evaluate"
-        called.append(spec["name"])
-        return worker.evaluate(spec)
+    class Noted(Evaluation):
+        def run(self, log: Path) -> list[dict]:
+            called.append(self.name)
+            return super().run(log)
 
     monkeypatch.setattr(engines, "open_engine", lambda config, folder: contextlib.nullcontext(HashEngine()))
-    monkeypatch.setattr(stage, "call_in_process", call)
+    asked_here(monkeypatch)
+    monkeypatch.setattr(stage, "Evaluation", Noted)
     monkeypatch.setattr(stage, "model_fingerprint", lambda folder: folder.name)
     return called
 

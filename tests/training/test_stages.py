@@ -15,16 +15,17 @@ from distill.config.schema import Fractions, Gate, StageTraining, Train, Transfo
 from distill.errors import InputError, RunError
 from distill.run.records import Drop, Prompt, SftRow, read_records, write_records
 from distill.training import checkpoints, stages
-from distill.validation import client as asking
 from distill.validation import gate as gates
+from distill.validation import predict
 from tests.support.chaos import small_disk
+from tests.support.engine import asked_here
 from tests.support.helpers import make_rows
 from tests.training.test_training import call_here
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
 CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST, unified=FAST,
                gate=Gate(enabled=False))
-ASKING = asking.Asking(TransformersEngine(dtype="float32"), False, {"knowdist": 8, "icldist": 8, "general": 8})
+PREDICTOR = predict.Predictor(TransformersEngine(dtype="float32"), False, {"knowdist": 8, "icldist": 8, "general": 8})
 
 
 def knowdist_rows(count: int = 16) -> list[SftRow]:
@@ -220,13 +221,14 @@ def trained(tiny_model: Path, run: Path, in_this_process: None, monkeypatch: pyt
     write_records(run / "prompts" / "icldist.parquet", Prompt, [
         Prompt(row.id, "t", row.family, row.kind, row.prompt, ["positive", "negative"]) for row in make_rows()])
     train(tiny_model, run, eval_fraction=0.4)
-    monkeypatch.setattr(asking, "call_in_process", call_here)
+    monkeypatch.setattr(predict, "call_in_process", call_here)
+    asked_here(monkeypatch)
     return run
 
 
 def judged(run: Path, **thresholds: Any) -> Any:
     return gates.pass_gate(
-        Gate(**thresholds), ASKING, "icldist", run / "models" / "final", (), run, 42)
+        Gate(**thresholds), PREDICTOR, "icldist", run / "models" / "final", (), run, 42)
 
 
 def test_the_gate_stops_a_model_below_a_threshold_and_keeps_it(trained: Path) -> None:
@@ -247,7 +249,7 @@ def test_after_stage_one_the_rows_of_stage_two_are_asked_that_it_will_hold_out(
         tiny_model: Path, trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tiny_model, trained, "knowdist", "knowdist", eval_fraction=0.4)
     found = gates.pass_gate(
-        Gate(rows=8, min_ended=1, max_repeated=0, min_valid_labels=1), ASKING, "knowdist",
+        Gate(rows=8, min_ended=1, max_repeated=0, min_valid_labels=1), PREDICTOR, "knowdist",
         trained / "models" / "knowdist", ("icldist",), trained, 42)
     assert (found.details["asked"], found.details["ahead"]["asked"]) == (6, 8), "too few are not judged"
     assert "does not judge min_ended (6 rows), max_repeated (6 rows)" in caplog.text

@@ -7,13 +7,13 @@ import pytest
 from distill.config.schema import HeldOut, TransformersEngine
 from distill.engines.base import Output
 from distill.run.records import Drop, Prompt, SftRow, write_records
-from distill.validation.client import Asking
+from distill.validation.measure import completion_losses, measure
+from distill.validation.predict import Predictor
 from distill.validation.rows import HeldOutRow
 from distill.validation.stage import check_models, choose_rows, read_answers
-from distill.validation.worker import completion_losses, measure
 
 POLARITY = ("positive", "negative")
-ASKING = Asking(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
+PREDICTOR = Predictor(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
 
 
 def row(key: str, completion: str = "positive", labels: tuple[str, ...] = POLARITY) -> HeldOutRow:
@@ -94,7 +94,7 @@ def test_the_stage_asks_every_model_once_and_is_reused(
     trained: dict[str, Path], tmp_path: Path, tiny_model: Path
 ) -> None:
     def check(labels: int = 4) -> object:
-        return check_models(HeldOut(labels=labels, cases=1), ASKING, {"base": tiny_model, "distilled": tiny_model},
+        return check_models(HeldOut(labels=labels, cases=1), PREDICTOR, {"base": tiny_model, "distilled": tiny_model},
                             trained, tmp_path, 42)
 
     outcome = check()
@@ -106,7 +106,7 @@ def test_the_stage_asks_every_model_once_and_is_reused(
 
 
 def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
-    outcome = check_models(HeldOut(labels=0, cases=0), ASKING, {"base": tiny_model}, trained,
+    outcome = check_models(HeldOut(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
                            tmp_path, 42)
     assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
     assert read_answers(tmp_path) == {}

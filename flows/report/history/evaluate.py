@@ -10,13 +10,11 @@ from distill.engines import identity
 from distill.run.folder import file_part
 from distill.run.hashing import fingerprint
 from distill.run.storage import atomic_path
-from distill.runtime.leases import leased
-from distill.runtime.process import call_in_process
 from flows.evaluation import SETTINGS
 from sentibench.data import data_id
+from sentibench.evaluation import Evaluation
 from sentibench.registry import select_tasks
 from sentibench.runner import result_name
-from sentibench.worker import devices_needed
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     Results and single answers that are there, or where the subject was measured before, are not asked for again.
 
     Raises:
-        InputError, RunError: as :func:`sentibench.worker.evaluate`.
+        InputError, RunError: as :func:`sentibench.evaluation.Evaluation.run`.
     """
     selected = select_tasks(config.tasks)
     engine: TeacherEngine = subject.endpoint or config.engine
@@ -56,12 +54,9 @@ def evaluate_subject(subject: Subject, config: Evaluate, root: Path) -> Path:
     if subject.measured:
         _take(subject.measured, out, [result_name(task.name, seed) for task in selected for seed in config.seeds],
               [task.name for task in selected])
-    spec = {
-        "name": subject.name, "model_folder": str(subject.folder or ""), "model_id": subject.weights,
-        "tasks": [task.ref for task in selected], "data_dir": config.data_dir, "out_dir": str(out),
-        "engine": engine.model_dump(mode="json"), **settings}
-    with leased(devices_needed(spec)):
-        call_in_process("sentibench.worker:evaluate", spec, out / "error.log")
+    Evaluation(name=subject.name, model_folder=subject.folder, model_id=subject.weights, engine=engine,
+               tasks=[task.ref for task in selected], data_dir=config.data_dir, out_dir=out, **settings
+               ).run(out / "error.log")
     return out
 
 

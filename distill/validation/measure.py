@@ -1,16 +1,11 @@
-"""One model's answers to held-out rows, and its losses on them, each in a process of its own."""
+"""What is measured of a model's answers to held-out rows, and its losses on them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from distill.config.schema import EngineConfig
-from distill.engines import computed, open_engine, settled
-from distill.engines.base import Output, Request, Sampling
+from distill.engines.base import Output
 from distill.errors import RunError
 from distill.parsing.labels import parse_answer
 from distill.validation.rows import HeldOutRow
@@ -18,46 +13,17 @@ from distill.validation.rows import HeldOutRow
 _BATCH = 8
 
 
-def answer(spec: dict[str, Any]) -> dict[str, Any]:
-    """Ask one model the rows; return the engine's ``outputs``, and what it ``computed`` with, as JSON values.
-
-    ``spec``: ``model`` (folder), ``engine``, ``chat``, ``max_tokens`` by family, ``rows``.
-
-    Raises:
-        InputError, RunError: as :func:`distill.engines.open_engine`.
-    """
-    engine = settled(TypeAdapter(EngineConfig).validate_python(spec["engine"]))
-    requests = [Request(row.id, row.prompt, Sampling(max_tokens=spec["max_tokens"][row.family]), chat=spec["chat"])
-                for row in _rows(spec)]
-    with open_engine(engine, Path(spec["model"])) as opened:
-        outputs = opened.generate(requests)
-    return {"outputs": [asdict(output) for output in outputs], "computed": computed(engine)}
-
-
 def losses(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return ``losses`` (:func:`completion_losses`) of the rows with labels by id; ``spec`` as above, and ``dtype``.
+    """Return ``losses`` (:func:`completion_losses`) of the rows with labels by id, in a process of its own.
+
+    ``spec``: ``model`` (folder), ``rows``, ``chat``, ``dtype``.
 
     Raises:
         InputError, RunError: as :func:`distill.models.load_model`.
     """
-    labelled = [row for row in _rows(spec) if row.labels]
+    labelled = [HeldOutRow(**{**row, "labels": tuple(row["labels"])}) for row in spec["rows"] if row["labels"]]
     found = completion_losses(Path(spec["model"]), labelled, spec["chat"], spec["dtype"]) if labelled else []
     return {"losses": {row.id: loss for row, loss in zip(labelled, found, strict=True)}}
-
-
-def result(rows: Sequence[HeldOutRow], answered: Mapping[str, Any], losses: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one model's ``answers``, their measures, and what they were ``computed`` with."""
-    outputs, by_id = [Output(**output) for output in answered["outputs"]], losses["losses"]
-    return {
-        "measured": measure(rows, outputs, by_id), "computed": answered["computed"],
-        "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
-                     "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
-                     "loss": round(by_id[row.id][0], 4) if row.id in by_id else None}
-                    for row, output in zip(rows, outputs, strict=True)]}
-
-
-def _rows(spec: Mapping[str, Any]) -> list[HeldOutRow]:
-    return [HeldOutRow(**{**row, "labels": tuple(row["labels"])}) for row in spec["rows"]]
 
 
 def measure(

@@ -1,0 +1,59 @@
+"""How held-out rows are put to a model: greedily, and its losses on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import EngineConfig
+from distill.config.sections.base import semantic_fields
+from distill.engines.base import Request, Sampling
+from distill.engines.client import Client
+from distill.models.folder import model_fingerprint
+from distill.models.tokenization import VERSION as TOKENIZATION
+from distill.models.weights import Weights
+from distill.run.markers import ANSWERS
+from distill.runtime.leases import leased
+from distill.runtime.process import call_in_process
+from distill.validation.measure import measure
+from distill.validation.rows import HeldOutRow
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """``chat``: in the form of the student's chat template; ``max_tokens``: of an answer, by the prompt's family."""
+
+    engine: EngineConfig
+    chat: bool
+    max_tokens: Mapping[str, int]
+
+    def inputs(self, rows: Sequence[HeldOutRow]) -> dict[str, Any]:
+        """Return what decides the answers to ``rows``, beside the model."""
+        return {"rows": [row.id for row in rows], "chat": self.chat, "engine": semantic_fields(self.engine),
+                "tokenization": TOKENIZATION,
+                "max_tokens": dict(self.max_tokens)}
+
+    def predict(self, model: Path, rows: Sequence[HeldOutRow], log: Path) -> dict[str, Any]:
+        """Return one model's ``answers``, their measures (``measured``), and what they were ``computed`` with.
+
+        The engine answers in one process, and the losses are computed in the next: two models in one process would
+        share its memory, which neither gives back for sure. Tracebacks go to ``log``. Answers are kept beside it
+        as they come, until the stage is finished, so that none is asked for twice.
+
+        Raises:
+            InputError, RunError: the model cannot be loaded, or its process died.
+        """
+        requests = [Request(row.id, row.prompt, Sampling(max_tokens=self.max_tokens[row.family]), chat=self.chat)
+                    for row in rows]
+        client = Client(Weights(model, model_fingerprint(model)), self.engine)
+        outputs, computed = client.generate(requests, log, log.parent / ANSWERS / f"{log.stem}.jsonl")
+        with leased(1):
+            losses = call_in_process("distill.validation.measure:losses", {
+                "model": str(model), "rows": [asdict(row) for row in rows], "chat": self.chat,
+                "dtype": computed["dtype"]}, log)["losses"]
+        return {
+            "measured": measure(rows, outputs, losses), "computed": computed,
+            "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
+                         "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
+                         "loss": round(losses[row.id][0], 4) if row.id in losses else None}
+                        for row, output in zip(rows, outputs, strict=True)]}
