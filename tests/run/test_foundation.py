@@ -131,16 +131,21 @@ def test_kept_work_says_what_changed_and_is_found_kept_from_then_on(tmp_path: Pa
     assert work.times == 2
 
 
-def test_work_that_stopped_midway_is_done_again_from_an_empty_folder(tmp_path: Path) -> None:
+def test_work_that_stopped_midway_is_done_again_with_nothing_but_the_answers_of_models(tmp_path: Path) -> None:
     folder = claim(tmp_path) / "stage"
 
     def fail(path: Path) -> tuple[list[Ledger], dict[str, int]]:
         (path / "half").write_text("")
+        (path / "answers").mkdir()
         raise RunError("stopped")
+
+    def go_on(path: Path) -> tuple[list[Ledger], dict[str, int]]:
+        assert [one.name for one in path.iterdir()] == ["answers"]
+        return Work()(path)
 
     with pytest.raises(RunError):
         run_stage(folder, {}, fail)
-    run_stage(folder, {}, Work())
+    run_stage(folder, {}, go_on)
     assert sorted(path.name for path in folder.iterdir()) == ["_done.json", "result"]
 
 
