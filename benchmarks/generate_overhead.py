@@ -26,8 +26,8 @@ from benchmarks.dedup import real_texts
 from benchmarks.machine import describe
 from benchmarks.texts import real_words
 from distill.config.schema import IclDist, KnowDist, Model, SamplingConfig, Teacher, TeacherSampling, VllmEngine
+from distill.generation.plan import in_engine_order
 from distill.generation.run import generate
-from distill.generation.shards import in_engine_order
 from distill.generation.usage import sessions
 from distill.models import Weights, model_fingerprint, resolve_model
 from distill.prompting.demonstrations import load_demonstrations
@@ -114,7 +114,7 @@ def raw(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace, run: Path) -> dict[str, Any]:
-    from distill.generation.markers import read_responses
+    from distill.generation.manifests import read_responses
 
     path = run / "prompts" / "knowdist.parquet"
     write_records(path, Prompt, sorted(prompts, key=lambda item: (id_hash(item.id), item.id)), chunk=1000)

@@ -11,7 +11,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from distill.errors import may_pass
-from distill.generation.answer import ApprovalNeeded
+from distill.generation.budget import ApprovalNeeded
 from distill.run.row_counts import write_run_ledger
 from distill.run.stage import OnChange
 from distill.runtime.terminal import explained

@@ -12,7 +12,7 @@ from distill.dataset import agreement
 from distill.dataset.filters import Filter, completion_of, filters_of, first_finding
 from distill.dataset.join import joined
 from distill.errors import InputError
-from distill.generation.markers import read_markers, responses_digest
+from distill.generation.manifests import read_markers, responses_digest
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_pairs
 from distill.parsing import reasoning

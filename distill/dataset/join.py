@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import RunError
-from distill.generation.markers import read_responses
+from distill.generation.manifests import read_responses
 from distill.run.records import Prompt, Response, read_records
 
 _REBUILD = "Prompts and responses are not of the same making: run the generation again."

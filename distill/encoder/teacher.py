@@ -20,7 +20,7 @@ from distill.encoder.data import Sentence
 from distill.encoder.labelling import ask
 from distill.engines.client import Client
 from distill.errors import RunError
-from distill.generation.usable import too_many
+from distill.generation.validity import too_many
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import weights_of
 from distill.parsing.labels import UNREADABLE

@@ -63,14 +63,14 @@ def settled(config: TeacherEngine, before: str | None = None, there: Sequence[De
         return config
     refuse_too_wide(config)
     there = devices.visible() if there is None else there
-    return config.model_copy(update={"dtype": devices.choose_dtype(config.dtype, there, "inference", before)})
+    return config.model_copy(update={"dtype": devices.choose_dtype(config.asked_dtype, there, "inference", before)})
 
 
 def computed(config: TeacherEngine, there: Sequence[Device] | None = None) -> dict[str, str]:
     """Return what is kept beside results of a :func:`settled` engine: number format and device."""
     if config.capabilities.remote:
         return {}
-    return {"dtype": config.dtype, "device": devices.machine(devices.visible() if there is None else there)}
+    return {"dtype": config.asked_dtype, "device": devices.machine(devices.visible() if there is None else there)}
 
 
 def devices_of_engine(config: Any) -> int:

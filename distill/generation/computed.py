@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import TeacherEngine
-from distill.engines import refuse_too_wide
+from distill.engines import computed, settled
 from distill.errors import InputError
 from distill.run.hashing import fingerprint
 from distill.run.storage import read_json, write_json
-from distill.runtime import devices
 from distill.runtime.leases import Lease
 
 FILE = "computed.json"
@@ -31,10 +30,9 @@ def settled_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any],
     """Return a stage's engine with its number format: that of the answers there are, where these devices compute it."""
     if engine.capabilities.remote:
         return engine
-    refuse_too_wide(engine)
     noted = computed_in(folder, settings)
-    dtype = devices.choose_dtype(engine.asked_dtype, lease.devices, "inference", noted[0]["dtype"] if noted else None)
-    now = {"dtype": dtype, "device": devices.machine(lease.devices)}
+    engine = settled(engine, noted[0]["dtype"] if noted else None, lease.devices)
+    now = computed(engine, lease.devices)
     if now not in noted:
         write_json(folder / FILE, {"made_for": fingerprint(settings), "computed": [*noted, now]})
-    return engine.model_copy(update={"dtype": dtype})
+    return engine

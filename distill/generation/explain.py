@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.generation.journal import journal_inputs
-from distill.generation.markers import is_intact, marker_path, read_markers
-from distill.generation.shards import Plan, shard_inputs
+from distill.generation.manifests import is_intact, marker_path, read_markers
+from distill.generation.plan import Plan, shard_inputs
 from distill.generation.status import RESPONSES
 from distill.run.stage import differences
 

@@ -22,7 +22,7 @@ class Forecast:
     """What is to be expected of a stage. Tokens are means a row; hours and money are those of the rows left.
 
     ``rows`` are all prompts of the stage, ``rows_left`` those without an answer when this was reckoned. Hours are None
-    where nothing tells the pace. ``made_for`` is the fingerprint of prompts and settings it is true of.
+    where nothing tells the speed. ``made_for`` is the fingerprint of prompts and settings it is true of.
     """
 
     stage: str
@@ -49,21 +49,21 @@ def pilot_size(teacher: Teacher, n_rows: int) -> int:
 
 def reckon(teacher: Teacher, sessions: Sequence[Session], devices: int, pilot: Mapping[str, int], rows: int,
            rows_left: int, made_for: str) -> Forecast:
-    """Reckon from a pilot's rows and tokens, and from the pace of the stage's sessions, the last of which is under way.
+    """Reckon from a pilot's rows and tokens, and the throughput of the stage's sessions (the last one is under way).
 
-    The pace counts answers that have ended; those under way are left out, so it is rather too low. ``devices`` are
+    Throughput counts answers that have ended; those under way are left out, so it is rather too low. ``devices`` are
     those that will answer the rest, where the pilot had fewer of them.
     """
     n_pilot, seconds = max(pilot["n_rows"], 1), sum(item.ready_seconds for item in sessions)
-    rate, pace = ((sum(getattr(item, key) for item in sessions) / seconds if seconds else 0.0)
-                  for key in ("n_output_tokens", "n_rows"))
     more = devices / sessions[-1].devices if sessions[-1].devices else 1.0
-    rate, pace = rate * more, pace * more
-    hours = rows_left / pace / 3600 if pace else None
+    tokens_a_second, rows_a_second = (
+        (sum(getattr(item, key) for item in sessions) / seconds if seconds else 0.0) * more
+        for key in ("n_output_tokens", "n_rows"))
+    hours = rows_left / rows_a_second / 3600 if rows_a_second else None
     found = Forecast(
         sessions[-1].stage, pilot["n_rows"], rows, rows_left, round(pilot["n_prompt_tokens"] / n_pilot, 1),
-        round(pilot["n_output_tokens"] / n_pilot, 1), round(rate, 1), round(3600 * pace, 1), devices, hours,
-        None if hours is None else hours * devices, None, made_for)
+        round(pilot["n_output_tokens"] / n_pilot, 1), round(tokens_a_second, 1), round(3600 * rows_a_second, 1),
+        devices, hours, None if hours is None else hours * devices, None, made_for)
     return priced(found, teacher)
 
 

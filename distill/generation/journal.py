@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.generation.journal_entries import JournalEntry, encoded, line_of, lines, portion_of
-from distill.generation.markers import marker_path
+from distill.generation.manifests import marker_path
 from distill.run.hashing import fingerprint
 from distill.run.records import Response
 from distill.run.storage import atomic_path, sync_folder

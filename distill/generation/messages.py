@@ -1,10 +1,15 @@
-"""What the pool and its workers say to each other: shards to answer, and what was gained."""
+"""What the pool and its workers say to each other: shards to answer, and how far they are."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from distill.generation.shards import Shard
+from distill.generation.plan import Shard
+from distill.generation.validity import BAD, example, problem
+from distill.run.records import Prompt, Response
+
+EXAMPLES = 3
+"""How many responses that nothing can be learned from are shown."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class ShardTask:
 class ShardProgress:
     """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them.
 
-    ``bad`` counts by reason the rows that nothing can be learned from (:mod:`distill.generation.usable`), of which
+    ``bad`` counts by reason the rows that nothing can be learned from (:mod:`distill.generation.validity`), of which
     ``examples`` shows some; in ``pilot`` they stand under ``bad:`` and the reason.
     """
 
@@ -38,12 +43,40 @@ class ShardProgress:
     bad: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
+    def count(self, prompt: Prompt, response: Response, *, of_pilot: bool, only_pilot: bool) -> None:
+        """Count a response; with ``only_pilot``, just what it adds to the pilot."""
+        # What was refused before it was sent (too long, empty) has cost nothing.
+        n_prompt_tokens = 0 if response.failure and not response.n_output_tokens else response.n_prompt_tokens
+        tokens = {"n_rows": 1, "n_prompt_tokens": n_prompt_tokens, "n_output_tokens": response.n_output_tokens}
+        bad = problem(prompt, response)
+        if bad and len(self.examples) < EXAMPLES:
+            self.examples.append(example(prompt, response))
+        if of_pilot:
+            self.pilot.update({**tokens, f"{BAD}{bad}": 1} if bad else tokens)
+        if not only_pilot:
+            self.bad.update([bad] if bad else [])
+            self.n_rows += 1
+            self.n_prompt_tokens += n_prompt_tokens
+            self.n_output_tokens += response.n_output_tokens
+
+
+@dataclass
+class Progress:
+    """How far all workers together are: what the caller looks at to decide whether it goes on."""
+
+    n_rows: int = 0
+    in_flight: int = 0
+    pilot: Counter[str] = field(default_factory=Counter)
+    shards: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
 
 def tasks_of(shards: Sequence[Shard], pilot_rows: int, *, only_pilot: bool) -> list[ShardTask]:
-    """Return the orders of which the first ``pilot_rows`` rows are the pilot; with ``only_pilot``, just theirs."""
-    orders: list[ShardTask] = []
+    """Return the tasks of which the first ``pilot_rows`` rows are the pilot; with ``only_pilot``, just theirs."""
+    tasks: list[ShardTask] = []
     for shard in shards:
         if pilot_rows or not only_pilot:
-            orders.append(ShardTask(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
+            tasks.append(ShardTask(shard, min(pilot_rows, shard.count), only_pilot=only_pilot))
         pilot_rows -= min(pilot_rows, shard.count)
-    return orders
+    return tasks

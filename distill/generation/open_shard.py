@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.errors import RunError
 from distill.generation.journal import Journal
 from distill.generation.messages import ShardTask
-from distill.generation.shards import in_engine_order
+from distill.generation.plan import in_engine_order
 from distill.run.records import Prompt
 
 _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
@@ -22,12 +22,12 @@ class OpenShard:
     ``ended``: it was said to be done, that is committed, or its pilot is answered where no more is asked.
     """
 
-    def __init__(self, order: ShardTask, journal: Journal, prompts: list[Prompt]) -> None:
-        self.order, self.journal = order, journal
+    def __init__(self, task: ShardTask, journal: Journal, prompts: list[Prompt]) -> None:
+        self.task, self.journal = task, journal
         self.prompts = {prompt.id: prompt for prompt in prompts}
-        self.pilot = {prompt.id for prompt in prompts[:order.pilot]}
+        self.pilot = {prompt.id for prompt in prompts[:task.pilot]}
         left = [prompt for prompt in prompts if prompt.id not in journal.responses]
-        rest = [] if order.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
+        rest = [] if task.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
         self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
         self.n_running = 0
         self.ended = False

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.generation.journal import journalled
-from distill.generation.markers import Marker, read_markers
+from distill.generation.manifests import Marker, read_markers
 from distill.generation.usage import Session, sessions, spent
 from distill.run.markers import MARKER
 

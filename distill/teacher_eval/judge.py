@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill.engines.base import Output
-from distill.generation.markers import read_responses
+from distill.generation.manifests import read_responses
 from distill.intervals import draws, percentile_interval
 from distill.parsing import reasoning
 from distill.prompting.knowdist import BASIC

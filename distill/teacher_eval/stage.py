@@ -12,7 +12,7 @@ from distill.engines.base import Output, Request, Sampling
 from distill.engines.client import Client
 from distill.engines.grammar import structure_of
 from distill.errors import InputError
-from distill.generation.markers import read_markers, responses_digest
+from distill.generation.manifests import read_markers, responses_digest
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.parsing.labels import VERSION as READER

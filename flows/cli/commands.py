@@ -84,7 +84,7 @@ def resume_command(arguments: argparse.Namespace) -> None:
 def _approve(folder: Path) -> None:
     """Say go on to every forecast that waits for it."""
     from distill.errors import InputError
-    from distill.generation.answer import approve
+    from distill.generation.budget import approve
     from distill.run.stage import MARKER
     from flows.plan import STAGES
 

@@ -23,8 +23,8 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
         InputError: the config or the teacher cannot be found.
     """
     from distill.generation.explain import explain as explain_shards
+    from distill.generation.plan import plan_shards
     from distill.generation.run import settings_of
-    from distill.generation.shards import plan_shards
 
     stored = stored_config(folder)
     asked = load_config(find_config(config), overrides) if config else (

@@ -1,6 +1,6 @@
 """A forecast that waits for somebody to say go on: the flow pauses in the Prefect UI, or the command stops."""
 
-from distill.generation.answer import ApprovalNeeded, approve
+from distill.generation.budget import ApprovalNeeded, approve
 from distill.generation.status import Stage
 from flows.forecast import forecast_table
 from flows.orchestration import artifacts

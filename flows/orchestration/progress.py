@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from distill.generation.markers import read_markers
+from distill.generation.manifests import read_markers
 from distill.generation.status import RESPONSES, status
 from flows.forecast import duration
 from flows.orchestration.logs import LOGGER, within

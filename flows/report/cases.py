@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunError
-from distill.generation.markers import read_responses
+from distill.generation.manifests import read_responses
 from distill.parsing import reasoning
 from distill.run.records import Prompt, SftRow, read_records
 from distill.run.storage import read_object

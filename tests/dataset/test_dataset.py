@@ -11,7 +11,7 @@ from distill.config.schema import Filters, Train
 from distill.dataset.build import build_sft
 from distill.dataset.join import joined, joined_so_far
 from distill.errors import InputError, RunError
-from distill.generation.markers import commit
+from distill.generation.manifests import commit
 from distill.run.hashing import content_id, id_hash
 from distill.run.records import Drop, Prompt, SftRow, read_records, write_records
 from tests.support.filter import TEXT, answer, fill, icldist, knowdist

@@ -38,8 +38,8 @@ from distill.engines.openai.responses import (
 )
 from distill.errors import InputError, ProcessDiedError
 from distill.generation import pool
-from distill.generation.answer import BudgetError
-from distill.generation.markers import read_responses
+from distill.generation.budget import BudgetError
+from distill.generation.manifests import read_responses
 from distill.generation.run import generate
 from distill.generation.status import status
 from distill.models import Weights

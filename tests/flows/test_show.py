@@ -184,7 +184,7 @@ def test_the_middle_of_a_very_long_prompt_is_left_out_and_said_so(tmp_path: Path
 
 def test_where_responses_have_changed_since_the_rows_were_built_they_are_judged_anew(answered: Path,
                                                                                     tiny_model: Path) -> None:
-    from distill.generation.markers import commit
+    from distill.generation.manifests import commit
 
     build_sft(Filters(), Train(), tiny_model, answered, {})
     folder = answered / "knowdist" / "responses"

@@ -1,7 +1,7 @@
 """What must hold of pilots, forecasts, budgets and approvals."""
 
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,15 +9,16 @@ import pytest
 from distill.config.schema import Budget
 from distill.errors import ProcessDiedError
 from distill.generation import worker
-from distill.generation.answer import ApprovalNeeded, BudgetError, _reaches_cap, approve
+from distill.generation.budget import ApprovalNeeded, BudgetError, approve
+from distill.generation.budget import Budget as TeacherBudget
 from distill.generation.forecast import Forecast, reckon
-from distill.generation.markers import commit
-from distill.generation.pool import Progress
-from distill.generation.shards import plan_shards
+from distill.generation.manifests import commit
+from distill.generation.plan import plan_shards
 from distill.generation.status import status
 from distill.generation.usage import Session
 from distill.run.folder import claim
 from distill.run.records import Prompt, read_records
+from distill.run.storage import write_json
 from tests.support.generation import TEACHER, FakeEngine, made, prompts_of, written
 
 
@@ -114,13 +115,18 @@ def test_a_forecast_is_of_the_engines_that_will_answer_the_rest() -> None:
 
 def test_few_answers_of_many_under_way_do_not_end_a_budget(tmp_path: Path) -> None:
     teacher = TEACHER.model_copy(update={"budget": Budget(max_gpu_hours=100.0)})
-    job: Any = SimpleNamespace(teacher=teacher)
-    meter: Any = SimpleNamespace(session=Session("knowdist", 64, seconds=305.0, ready_seconds=5.0, n_rows=1))
-    assert _reaches_cap(job, meter, [], Progress(n_rows=1, in_flight=2048)) == ""
-    used = Session("knowdist", 64, seconds=99.9 * 3600 / 64 - 305.0)
-    assert _reaches_cap(job, meter, [used], Progress(n_rows=1, in_flight=2048)) == ""
-    meter.session.ready_seconds, meter.session.n_rows = 100.0, 4096  # half as long again, for half as many
-    assert _reaches_cap(job, meter, [used], Progress(n_rows=4096, in_flight=2048)) == "max_gpu_hours"
+    session = Session("knowdist", 64, seconds=305.0, ready_seconds=5.0, n_rows=1)
+
+    def budget() -> TeacherBudget:
+        found = TeacherBudget(teacher, tmp_path, "knowdist", "x")
+        found.begin(64).session = session
+        return found
+
+    assert budget().cap_reached(n_rows=1, in_flight=2048) == ""
+    write_json(tmp_path / "usage/used.json", asdict(Session("knowdist", 64, seconds=99.9 * 3600 / 64 - 305.0)))
+    assert budget().cap_reached(n_rows=1, in_flight=2048) == ""
+    session.ready_seconds, session.n_rows = 100.0, 4096  # half as long again, for half as many
+    assert budget().cap_reached(n_rows=4096, in_flight=2048) == "max_gpu_hours"
 
 
 

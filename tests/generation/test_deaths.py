@@ -11,8 +11,8 @@ from distill.errors import RunError
 from distill.generation import pool
 from distill.generation.journal import Journal
 from distill.generation.messages import ShardTask
+from distill.generation.plan import plan_shards
 from distill.generation.run import settings_of
-from distill.generation.shards import plan_shards
 from distill.generation.status import status
 from tests.support.generation import TEACHER, FakeEngine, ThreadChild, dying, files, made, prompts_of, slice_of
 

@@ -7,9 +7,9 @@ import pytest
 from distill.config.schema import ChatTemplate
 from distill.errors import InputError
 from distill.generation.explain import explain
-from distill.generation.markers import read_responses
+from distill.generation.manifests import read_responses
+from distill.generation.plan import plan_shards
 from distill.generation.run import generate, settings_of
-from distill.generation.shards import plan_shards
 from distill.generation.status import status
 from distill.models import Weights
 from distill.run.records import Response, read_records

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distill.errors import ProcessDiedError
 from distill.generation.journal import JOURNAL, Journal, journal_inputs, journalled
-from distill.generation.markers import read_markers, read_responses
+from distill.generation.manifests import read_markers, read_responses
 from distill.generation.status import status
 from distill.run.records import Response
 from tests.support.generation import FakeEngine, dying, made, prompts_of, slice_of

@@ -24,8 +24,8 @@ from distill.engines.base import Request
 from distill.engines.client import Client
 from distill.errors import InputError
 from distill.generation.computed import computed_in, settled_in
-from distill.generation.pool import Pool
 from distill.generation.run import settings_of
+from distill.generation.slots import slots_for
 from distill.models import Weights
 from distill.runtime import devices, forks, leases
 from distill.runtime.devices import choose_dtype, named_by
@@ -350,7 +350,7 @@ def test_finished_work_waits_for_no_device(
     from distill.encoder.stage import _stands
     from distill.run.hashing import fingerprint
     from distill.run.storage import read_json, write_json
-    from distill.runtime.parallel import slots_for
+    from distill.runtime import parallel
     from sentibench import evaluation
     from tests.support.result import first_right, write
 
@@ -380,24 +380,23 @@ def test_finished_work_waits_for_no_device(
     assert _stands(folder, inputs, "stop") and _stands(folder, inputs, "discard")
     assert not _stands(folder, {"seed": 2}, "discard") and _stands(folder, {"seed": 2}, "keep")
     with leased(8), contextlib.ExitStack() as held:
-        slots = contextvars.Context().run(held.enter_context, slots_for(0))
+        slots = contextvars.Context().run(held.enter_context, parallel.slots_for(0))
         assert [slot.environment for slot in slots] == [{}]
 
 
 def test_each_engine_of_a_pool_is_on_devices_of_its_own(eight: None) -> None:
     teacher = TEACHER.model_copy(update={"data_parallel": 3, "engine": _vllm(tensor_parallel_size=2)})
-    pool = Pool(teacher, {}, None, Path("log"))  # type: ignore[arg-type]
     with leased(6):
-        assert [place.environment[devices.VISIBLE] for place in pool._places(3)] == ["0,1", "2,3", "4,5"]
+        assert [slot.environment[devices.VISIBLE] for slot in slots_for(teacher, 3)] == ["0,1", "2,3", "4,5"]
 
 
 def test_work_abreast_shares_what_is_free(eight: None) -> None:
-    from distill.runtime.parallel import slots_for
+    from distill.runtime import parallel
 
-    with leased(0), slots_for(3) as three:
+    with leased(0), parallel.slots_for(3) as three:
         assert [slot.environment[devices.VISIBLE] for slot in three] == ["0", "1", "2"]
         def others() -> list[str]:
-            with slots_for(8) as rest:
+            with parallel.slots_for(8) as rest:
                 return [slot.environment[devices.VISIBLE] for slot in rest]
 
         assert contextvars.Context().run(others) == ["3", "4", "5", "6", "7"]

@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 
 from distill.config.schema import Teacher
-from distill.generation import markers, pool
-from distill.generation.markers import is_intact, marker_path, parquet_path, read_markers, read_responses
+from distill.generation import manifests, pool
+from distill.generation.manifests import is_intact, marker_path, parquet_path, read_markers, read_responses
 from distill.generation.status import RESPONSES
 from distill.models import Weights
 from distill.run.hashing import file_digest, fingerprint
@@ -272,7 +272,7 @@ def slow(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
         time.sleep(_SLOW_DISK)
         write(path, value)
 
-    markers.write_json = later  # type: ignore[attr-defined]
+    manifests.write_json = later  # type: ignore[attr-defined]
     return worker.serve(spec, channel)
 
 
@@ -285,7 +285,7 @@ def marker_first(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
         ordered = sorted(responses, key=lambda item: item.prompt_id)
         aside = folder / f".{name}.aside"
         write_records(aside, Response, ordered)
-        marker = markers.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
+        marker = manifests.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
                                 file_digest(aside), 0, 0, seconds)
         write_json(marker_path(folder, name), asdict(marker))
         time.sleep(1.5 * _LATEST_BLOW)  # so that a blow falls between the two, however fast the machine

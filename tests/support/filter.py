@@ -4,7 +4,7 @@ from pathlib import Path
 
 from distill.config.schema import Filters
 from distill.dataset.filters import filters_of, first_finding
-from distill.generation.markers import commit
+from distill.generation.manifests import commit
 from distill.prompting.library import knowdist_file
 from distill.prompting.template import fill as fill_in
 from distill.run.records import Prompt, Response, write_records

@@ -14,7 +14,7 @@ from distill import engines
 from distill.config.schema import Model, Teacher
 from distill.engines.base import Done, Output, Request
 from distill.errors import ProcessDiedError
-from distill.generation import pool, worker
+from distill.generation import pool, slots, worker
 from distill.generation.run import generate
 from distill.models import Weights
 from distill.run.hashing import content_id, derived_seed, id_hash
@@ -126,7 +126,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     monkeypatch.setattr(engines, "open_engine", opened)
     monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)
     # No waiting between one engine's death and the next one's start.
-    monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(slots, "_LONGEST_PAUSE", 0.0)
     monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
     return engine
 

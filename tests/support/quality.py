@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.engines.base import Output
-from distill.generation.markers import commit
+from distill.generation.manifests import commit
 from distill.run.hashing import content_id
 from distill.run.records import Prompt, Response, write_records
 from distill.teacher_eval.judge import read_verdicts

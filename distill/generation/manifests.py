@@ -20,7 +20,7 @@ class Marker:
     ``n_cached_tokens`` are those of prompts that an engine with a prefix cache did not compute again. ``seconds`` is
     the engine's time on this shard: of shards that ran at once, each has the time up to the ends of its own answers.
     Of ``n_estimated`` answers a server did not tell the tokens. ``unusable``: how many responses nothing can be learned
-    from, by reason (:mod:`distill.generation.usable`).
+    from, by reason (:mod:`distill.generation.validity`).
     """
 
     fingerprint: str

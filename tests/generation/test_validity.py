@@ -9,8 +9,8 @@ from distill.engines.base import Output, Request
 from distill.errors import RunError
 from distill.generation import pool
 from distill.generation.forecast import pilot_size
-from distill.generation.markers import read_markers
-from distill.generation.usable import problem
+from distill.generation.manifests import read_markers
+from distill.generation.validity import problem
 from distill.run.records import Prompt, Response
 from tests.support.generation import TEACHER, FakeEngine, faked, made
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.errors import RunError
 from distill.generation.journal import Journal
-from distill.generation.shards import Plan, PromptFile, in_engine_order, plan_shards
+from distill.generation.plan import Plan, PromptFile, in_engine_order, plan_shards
 from distill.run.hashing import content_id, id_hash
 from distill.run.records import Prompt, write_records
 from tests.support.generation import prompts_of, slice_of, written
