@@ -1,6 +1,5 @@
 """Where the engine processes of a teacher run: each on some GPUs, or cores, of its own."""
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -42,9 +41,5 @@ def slots_for(teacher: Teacher, n_shards: int) -> list[Slot]:
     count = processes_for(teacher, n_shards)
     if count == 1:
         return [Slot({}, [])]
-    shares = leases.in_force().shares(devices_of_engine(teacher.engine))
-    if shares:
-        return [Slot(share.environment, []) for share in shares[:count]]
-    cores = sorted(os.sched_getaffinity(0))
-    each = max(1, len(cores) // count)
-    return [Slot({"OMP_NUM_THREADS": str(each)}, cores[n * each % len(cores):][:each]) for n in range(count)]
+    shares = leases.in_force().shares(count, devices_of_engine(teacher.engine))
+    return [Slot(share.environment or {"OMP_NUM_THREADS": str(share.threads)}, share.cpus) for share in shares]

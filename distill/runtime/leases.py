@@ -44,9 +44,29 @@ class Lease:
             return {devices.VISIBLE: ""} if devices.visible() else {}
         return {**devices.only(self.devices), _HELD: _uuids(self.devices)}
 
-    def shares(self, each: int) -> list["Lease"]:
-        """Return the devices in as many leases as they suffice for, ``each`` for one."""
-        return [Lease(self.devices[start:start + each]) for start in range(0, len(self.devices) - each + 1, each)]
+    def shares(self, count: int, each: int = 1) -> list["Share"]:
+        """Divide the machine among ``count`` pieces of work: ``each`` devices for one, or without any, the cores.
+
+        Where there are not as many devices, several pieces share some.
+        """
+        cores = sorted(os.sched_getaffinity(0))
+        threads = max(1, len(cores) // count)
+        if not each or len(self.devices) < each:
+            return [Share({}, cores[n * threads % len(cores):][:threads], threads) for n in range(count)]
+        groups = [Lease(self.devices[start:start + each]) for start in range(0, len(self.devices) - each + 1, each)]
+        return [Share(groups[n % len(groups)].environment, [], threads) for n in range(count)]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several pieces of work computes on: the devices that ``environment`` names, or else the ``cpus``.
+
+    ``threads``: how many it may run without being in the others' way.
+    """
+
+    environment: dict[str, str]
+    cpus: list[int]
+    threads: int
 
 
 class _Held:

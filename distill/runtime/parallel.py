@@ -57,10 +57,8 @@ def slots_for(count: int, asked: int | None = None) -> Iterator[list[DeviceSlot]
     For none there is a slot without a GPU, in which it can be found out that nothing is left to do.
     """
     with leased(min(1, count), most_devices(count, asked)) as held:
-        cores, shares = len(os.sched_getaffinity(0)), held.shares(1)
-        number = max(1, min(count, asked or len(shares) or cores))
-        yield [DeviceSlot(place, max(1, cores // number), shares[place % len(shares)].environment if shares else {})
-               for place in range(number)]
+        number = max(1, min(count, asked or len(held.devices) or len(os.sched_getaffinity(0))))
+        yield [DeviceSlot(place, share.threads, share.environment) for place, share in enumerate(held.shares(number))]
 
 
 def run_parallel(work: Callable[[Item, DeviceSlot], Result], items: Sequence[Item], slots: Sequence[DeviceSlot]

@@ -17,12 +17,12 @@ def teacher(**more: Any) -> Teacher:
 
 
 def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_model: Path) -> None:
-    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, blows=10).rage()
-    assert storm.dealt.total() == 10
+    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, faults=10).rage()
+    assert storm.injected.total() == 10
 
 
 def test_an_engine_that_hangs_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
-    storm = Storm(teacher(stall_seconds=8), tiny_model, tmp_path / "storm", seed=1, blows=1, kinds=("hang",),
+    storm = Storm(teacher(stall_seconds=8), tiny_model, tmp_path / "storm", seed=1, faults=1, kinds=("hang",),
                   prompts=80).rage()
     assert storm.runs == 1 and "gave no sign of life for 8 s. It is replaced" in storm.said.read_text()
 
@@ -32,10 +32,10 @@ def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) 
     try:
         engine = OpenAIEngine(base_urls=[one.url for one in endpoints], model="tiny", tokenizer=None, concurrency=4,
                               timeout=3.0, max_model_len=2048)
-        storm = Storm(teacher(engine=engine, chat_template=False), tiny_model, tmp_path / "storm", seed=2, blows=3,
+        storm = Storm(teacher(engine=engine, chat_template=False), tiny_model, tmp_path / "storm", seed=2, faults=3,
                       kinds=("endpoint", "worker", "endpoint"), prompts=120,
                       endpoints=endpoints, calm=teacher(chat_template=False)).rage()
-        assert storm.dealt["endpoint"]
+        assert storm.injected["endpoint"]
     finally:
         for one in endpoints:
             one.close()
@@ -45,12 +45,12 @@ def test_a_full_disk_stops_cleanly_and_room_lets_it_go_on(tmp_path: Path, tiny_m
     with small_disk(tmp_path / "small", megabytes=2) as mounted:
         if not mounted:
             pytest.skip("this machine lets nobody mount a small disk")
-        storm = Storm(teacher(), tiny_model, tmp_path / "small", seed=0, blows=1, kinds=("disk",)).rage()
-        assert storm.dealt["disk"]
+        storm = Storm(teacher(), tiny_model, tmp_path / "small", seed=0, faults=1, kinds=("disk",)).rage()
+        assert storm.injected["disk"]
         assert "the disk is full" in storm.said.read_text()
 
 
 def test_the_storm_notices_a_marker_that_is_written_first(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(Broken, match="has a marker, but its file is missing"):
-        Storm(teacher(), tiny_model, tmp_path / "storm", seed=0, blows=30, kinds=("worker",),
+        Storm(teacher(), tiny_model, tmp_path / "storm", seed=0, faults=30, kinds=("worker",),
               order="marker-first", prompts=40).rage()

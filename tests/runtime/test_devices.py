@@ -390,7 +390,21 @@ def test_each_engine_of_a_pool_is_on_devices_of_its_own(eight: None) -> None:
         assert [slot.environment[devices.VISIBLE] for slot in slots_for(teacher, 3)] == ["0,1", "2,3", "4,5"]
 
 
-def test_work_abreast_shares_what_is_free(eight: None) -> None:
+@pytest.mark.parametrize(("count", "each", "expected"), [
+    (4, 2, ["0,1", "2,3", "4,5", "6,7"]), (3, 4, ["0,1,2,3", "4,5,6,7", "0,1,2,3"]), (2, 0, None), (2, 16, None)])
+def test_a_machine_is_divided_by_devices_or_by_cores(count: int, each: int, expected: list[str] | None,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)))
+    shares = Lease(gpus_of("A100", 8)).shares(count, each)
+    assert len(shares) == count and all(share.threads == 5 // count for share in shares)
+    if expected:
+        assert [share.environment[devices.VISIBLE] for share in shares] == expected
+        assert not any(share.cpus for share in shares)
+    else:
+        assert [share.cpus for share in shares] == [[0, 1], [2, 3]] and not any(share.environment for share in shares)
+
+
+def test_work_in_parallel_shares_what_is_free(eight: None) -> None:
     from distill.runtime import parallel
 
     with leased(0), parallel.slots_for(3) as three:

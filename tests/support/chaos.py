@@ -1,7 +1,7 @@
 """Teacher generation in a storm: real processes and a real engine, killed at random moments, and what must hold.
 
-Used by the tests with one seed, and by benchmarks/chaos.py with many. A *storm* is a number of blows dealt to runs of
-generation: when a run ends before the storm does, another begins. After each blow, and at the end of each run:
+Used by the tests with one seed, and by benchmarks/chaos.py with many. A *storm* is a number of faults injected into
+runs of generation: when a run ends before the storm does, another begins. After each fault, and at the end of each run:
 
 - a marker stands only beside a whole file, the one it was written for;
 - what was finished before is the same, byte by byte;
@@ -42,11 +42,11 @@ from tests.support.generation import prompts_of, written
 ROOT = Path(__file__).parents[2]
 STAGE = "knowdist"
 _SLOW_DISK = 0.1
-_LATEST_BLOW = 0.7
-"""Seconds from when something is written to a blow, at most."""
+_LATEST_FAULT = 0.7
+"""Seconds from when something is written to a fault, at most."""
 _GIVE_UP = 300.0
 _AT_WORK = 0.85
-"""Share of the blows that are dealt while answers are being written."""
+"""Share of the faults that are injected while answers are being written."""
 
 
 class Broken(AssertionError):
@@ -55,7 +55,7 @@ class Broken(AssertionError):
 
 @dataclass
 class Storm:
-    """What is dealt out: ``blows`` of these ``kinds``, at moments drawn from ``seed``, to runs of ``teacher``.
+    """What is injected: ``faults`` of these ``kinds``, at moments drawn from ``seed``, to runs of ``teacher``.
 
     ``calm`` makes what they are compared with, where that is another teacher: one without endpoints that misbehave.
     """
@@ -64,13 +64,13 @@ class Storm:
     model: Path
     folder: Path
     seed: int
-    blows: int
+    faults: int
     kinds: tuple[str, ...] = ("worker", "worker", "worker", "forker", "machine")
     order: str = "file-first"
     prompts: int = 240
     endpoints: "list[ServedModel]" = field(default_factory=list)
     calm: Teacher | None = None
-    dealt: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
     runs: int = 0
 
     @property
@@ -79,13 +79,13 @@ class Storm:
         return self.folder.parent / f"{self.folder.name}.log"
 
     def rage(self) -> "Storm":
-        """Deal all blows. Raises Broken where something did not hold."""
+        """Inject all faults. Raises Broken where something did not hold."""
         choose = random.Random(self.seed)
         calm = self._run_folder("calm")
         process = self.start(calm, self.calm or self.teacher)
         assert process.wait() == 0
         expected = contents(calm)
-        while self.dealt.total() < self.blows:
+        while self.injected.total() < self.faults:
             self._one_run(choose, expected)
         return self
 
@@ -109,15 +109,15 @@ class Storm:
         process, finished = self.start(run), dict[str, str]()
         struck = 0.0
         try:
-            while self.dealt.total() < self.blows and process.poll() is None:
+            while self.injected.total() < self.faults and process.poll() is None:
                 if choose.random() < _AT_WORK:  # else wherever it is, at its start perhaps
                     self._wait_for_work(run, process, struck)
-                time.sleep(choose.uniform(0.0, _LATEST_BLOW))
+                time.sleep(choose.uniform(0.0, _LATEST_FAULT))
                 if process.poll() is not None:
                     break
                 kind, struck = choose.choice(self.kinds), time.time()
                 if self._strike(kind, run, process, choose):
-                    self.dealt[kind] += 1
+                    self.injected[kind] += 1
                 finished = still_whole(run, finished)
                 if kind in ("machine", "disk"):
                     process.wait()
@@ -134,7 +134,7 @@ class Storm:
             kill_group(process)
 
     def _wait_for_work(self, run: Path, process: "subprocess.Popen[bytes]", since: float) -> None:
-        """Wait until something was written after the last blow."""
+        """Wait until something was written after the last fault."""
         gives_up = time.monotonic() + _GIVE_UP
         while process.poll() is None:
             for path in (run / STAGE / RESPONSES).glob("shard-*"):
@@ -288,7 +288,7 @@ def marker_first(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
         marker = manifests.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
                                 file_digest(aside), 0, 0, seconds)
         write_json(marker_path(folder, name), asdict(marker))
-        time.sleep(1.5 * _LATEST_BLOW)  # so that a blow falls between the two, however fast the machine
+        time.sleep(1.5 * _LATEST_FAULT)  # so that a fault falls between the two, however fast the machine
         aside.replace(parquet_path(folder, name))
 
     worker.commit = commit  # type: ignore[assignment]
