@@ -20,7 +20,7 @@ from distill.generation.pool import WorkerPool
 from distill.generation.slots import processes_for
 from distill.generation.status import RESPONSES, Stage
 from distill.generation.usage import Meter, devices_of
-from distill.generation.validity import BAD, summary, too_many, unusable
+from distill.generation.validity import BAD, summary, too_many, unusable_error
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -122,7 +122,7 @@ class Monitor:
         bad = {key.removeprefix(BAD): count for key, count in progress.pilot.items() if key.startswith(BAD)}
         rows, most = progress.pilot["n_rows"], job.teacher.max_unusable
         if too_many(bad, rows, most):
-            self.refused = unusable(job.stage, bad, rows, most, progress.examples, job.run)
+            self.refused = unusable_error(job.stage, bad, rows, most, progress.examples, job.run)
         else:
             self._budget.reckon(progress, job.plan.rows, job.plan.rows - self._done_before - progress.n_rows,
                                 self._devices, job.show)

@@ -98,7 +98,7 @@ class Journal:
             whole = end
             if number == 0:
                 if value is None or value.get("fingerprint") != mark:
-                    self._throw_away(value)
+                    self._discard(value)
                     return 0
                 continue
             found = portion_of(value)
@@ -116,7 +116,7 @@ class Journal:
             whole = len(self._header) + len(line)
         return whole
 
-    def _throw_away(self, header: dict[str, Any] | None) -> None:
+    def _discard(self, header: dict[str, Any] | None) -> None:
         if any(portion_of(value).responses for _, value in lines(self.path)):
             why = "its first line is damaged" if header is None else "they were made from other settings"
             log.warning("The answers in %s are not used (%s). Their prompts are asked again.", self.path, why)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distill.generation.plan import Shard
-from distill.generation.validity import BAD, example, problem
+from distill.generation.validity import BAD, excerpt, unusable_reason
 from distill.run.records import Prompt, Response
 
 EXAMPLES = 3
@@ -48,9 +48,9 @@ class ShardProgress:
         # What was refused before it was sent (too long, empty) has cost nothing.
         n_prompt_tokens = 0 if response.failure and not response.n_output_tokens else response.n_prompt_tokens
         tokens = {"n_rows": 1, "n_prompt_tokens": n_prompt_tokens, "n_output_tokens": response.n_output_tokens}
-        bad = problem(prompt, response)
+        bad = unusable_reason(prompt, response)
         if bad and len(self.examples) < EXAMPLES:
-            self.examples.append(example(prompt, response))
+            self.examples.append(excerpt(prompt, response))
         if of_pilot:
             self.pilot.update({**tokens, f"{BAD}{bad}": 1} if bad else tokens)
         if not only_pilot:

@@ -37,7 +37,7 @@ def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[s
     for shard in shards:
         path = marker_path(responses, shard.name)
         if not path.exists():
-            _see_to_journal(responses, shard, settings, on_change)
+            _discard_other_journal(responses, shard, settings, on_change)
             pending.append(shard)
             continue
         marker, inputs = read_marker(path), shard_inputs(shard, dict(settings))
@@ -58,7 +58,7 @@ def pending_shards(responses: Path, shards: Sequence[Shard], settings: Mapping[s
     return pending
 
 
-def _see_to_journal(responses: Path, shard: Shard, settings: Mapping[str, Any], on_change: OnChange) -> None:
+def _discard_other_journal(responses: Path, shard: Shard, settings: Mapping[str, Any], on_change: OnChange) -> None:
     """Delete the journal of an unfinished shard that other settings made, or say so."""
     inputs, now = journal_inputs(responses, shard.name), shard_inputs(shard, dict(settings))
     path = responses / f"{shard.name}{JOURNAL}"

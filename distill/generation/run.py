@@ -17,7 +17,7 @@ from distill.generation.plan import Shard, plan_shards, shard_inputs
 from distill.generation.resume import mend_journals, pending_shards, remove_leftovers, reopen_failed, reopen_if_damaged
 from distill.generation.slots import processes_for
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
-from distill.generation.validity import too_many, unusable
+from distill.generation.validity import too_many, unusable_error
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.run.folder import claim_stage
@@ -79,7 +79,7 @@ def generate(
             remove_leftovers(responses, set())  # of processes that died meanwhile
         ledgers, details = totals(stage, responses, plan.rows)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
-            raise unusable(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
+            raise unusable_error(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
         return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 

@@ -29,7 +29,7 @@ _ADVICE = {
 }
 
 
-def problem(prompt: Prompt, response: Response) -> str:
+def unusable_reason(prompt: Prompt, response: Response) -> str:
     """Return why nothing can be learned from a response: empty, truncated, off its list of labels, …; "" if it can."""
     if response.failure:
         return response.failure
@@ -45,13 +45,13 @@ def problem(prompt: Prompt, response: Response) -> str:
     return TRUNCATED if cut else ""
 
 
-def problems(prompts: Mapping[str, Prompt], responses: Iterable[Response]) -> dict[str, int]:
+def count_unusable(prompts: Mapping[str, Prompt], responses: Iterable[Response]) -> dict[str, int]:
     """Return how many responses nothing can be learned from, by reason."""
-    found = Counter(problem(prompts[item.prompt_id], item) for item in responses)
+    found = Counter(unusable_reason(prompts[item.prompt_id], item) for item in responses)
     return dict(sorted((reason, count) for reason, count in found.items() if reason))
 
 
-def example(prompt: Prompt, response: Response) -> str:
+def excerpt(prompt: Prompt, response: Response) -> str:
     """Return an excerpt of a response, with the kind of its prompt."""
     shown = repr(response.output[:_EXCERPT]) if response.output else f"nothing ({response.finish_reason})"
     return f"{prompt.kind}: {shown}"
@@ -68,8 +68,8 @@ def summary(stage: str, bad: Mapping[str, int], rows: int) -> str:
     return f"Of {rows:,} answers of stage {stage}, nothing can be learned from {sum(bad.values()):,} ({reasons})."
 
 
-def unusable(stage: str, bad: Mapping[str, int], rows: int, most: float, examples: Sequence[str],
-             run: Path) -> RunError:
+def unusable_error(stage: str, bad: Mapping[str, int], rows: int, most: float, examples: Sequence[str],
+                   run: Path) -> RunError:
     """Return the error that ends a stage of which too much is bad: what was seen, some of it, and what to do."""
     worst = max(bad, key=lambda reason: bad[reason])
     shown = f" For example {'; '.join(examples[:_EXAMPLES])}." if examples else ""

@@ -21,7 +21,7 @@ from distill.generation.messages import ShardProgress, ShardTask
 from distill.generation.open_shard import OpenShard, storage
 from distill.generation.plan import PromptFile, shard_inputs
 from distill.generation.requests import request_of, response_of, sampling_of
-from distill.generation.validity import problems
+from distill.generation.validity import count_unusable
 from distill.run.records import Prompt, Response, read_records
 
 _REPORT_SECONDS = 0.5
@@ -211,7 +211,7 @@ class Worker:
             else:
                 commit(self._folder, name, shard.task.shard.prefix, shard_inputs(shard.task.shard, self._settings),
                        journal.responses.values(), journal.seconds, journal.n_cached_tokens,
-                       problems(shard.prompts, journal.responses.values()))
+                       count_unusable(shard.prompts, journal.responses.values()))
                 journal.delete()
         self._report()
         self._channel.send(("done", name))

@@ -10,7 +10,7 @@ from distill.errors import RunError
 from distill.generation import pool
 from distill.generation.forecast import pilot_size
 from distill.generation.manifests import read_markers
-from distill.generation.validity import problem
+from distill.generation.validity import unusable_reason
 from distill.run.records import Prompt, Response
 from tests.support.generation import TEACHER, FakeEngine, faked, made
 
@@ -31,8 +31,8 @@ FREE = Prompt("f", "t", "knowdist", "analyze/target", "…")
 def test_what_nothing_can_be_learned_from_has_a_reason(
     prompt: Prompt, output: str, finish_reason: str, reason: str
 ) -> None:
-    assert problem(prompt, Response(prompt.id, output, finish_reason, 1, 1)) == reason
-    assert problem(prompt, Response(prompt.id, "", "error", 1, 0, "prompt_too_long")) == "prompt_too_long"
+    assert unusable_reason(prompt, Response(prompt.id, output, finish_reason, 1, 1)) == reason
+    assert unusable_reason(prompt, Response(prompt.id, "", "error", 1, 0, "prompt_too_long")) == "prompt_too_long"
 
 
 def answering(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, text: str, share: float, reason: str = "stop") -> None:
