@@ -43,10 +43,14 @@ def ask(client: Client, config: TeacherLabels, prompts: Sequence[str], words: Se
             total=len(prompts), desc="the teacher labels", unit="text", file=sys.stderr,
             mininterval=0.5 if sys.stderr.isatty() else 20) as bar:
         cached = CachedEngine(engine, cache)
+
+        def done(some: Sequence[Output | LabelScores]) -> None:
+            bar.update(len(some))
+
         for start in range(0, len(prompts), _AT_ONCE):
             requests = [Request("", prompt, sampling, chat) for prompt in prompts[start:start + _AT_ONCE]]
-            found += (cached.score_labels(requests, [continuations] * len(requests), lambda some: bar.update(len(some)))
-                      if scores else cached.generate(requests, lambda some: bar.update(len(some))))
+            found += (cached.score_labels(requests, [continuations] * len(requests), done) if scores else
+                      cached.generate(requests, done))
     passing = Counter(one.error for one in found if one.error and one.error not in _FINAL)
     if passing:
         raise ProcessDiedError(
