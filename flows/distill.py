@@ -14,6 +14,7 @@ from distill.errors import may_pass
 from distill.generation.budget import ApprovalNeeded
 from distill.run.row_counts import write_run_ledger
 from distill.run.stage import OnChange
+from distill.runtime.process import warm_up
 from distill.runtime.terminal import explained
 from distill.training.stages import MODELS
 from flows.orchestration import artifacts
@@ -67,6 +68,7 @@ def distill(
     # A form's field that was emptied says the same as one that was left out.
     with open_run(config or None, run or None, overrides or (), on_change, retry_failed) as opened:
         refuse_too_few(opened, computing_steps(opened))
+        warm_up()
         if not opened.config.rows:
             step.with_options(name="collect")("collect", opened)
             step.with_options(name="prompts")("prompts", opened)

@@ -1,4 +1,4 @@
-"""The fork server: a process that imports torch and transformers once and nothing more (no model, no CUDA), and forks.
+"""The fork server: it imports torch, transformers and what works with them once (no model, no CUDA), and forks.
 
 ``python -m distill.runtime.forkserver PARENT`` reads a JSON line for each fork that :mod:`distill.runtime.forks` wants,
 and writes one when it has begun and one when it has ended. It dies with the process PARENT, and its forks with it.
@@ -17,12 +17,16 @@ from collections.abc import Iterator
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from distill.errors import InputError, RunError, may_pass
 from distill.run.storage import json_text, write_text
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
+_PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
+              "sentencepiece", "pyarrow.parquet", "distill.engines.transformers.engine", "distill.generation.worker",
+              "distill.validation.worker")
+"""What nearly every fork needs: each would import the last five itself, which takes half a second of CPU time."""
 
 
 def serve(parent: int) -> None:
@@ -32,9 +36,7 @@ def serve(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is for the error stream
-    for name in _PRELOADED:
-        with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
-            importlib.import_module(name)
+    _preload()
     server, numbers, pieces = os.getpid(), {}, []  # type: tuple[int, dict[int, int], list[bytes]]
     awake, waker = os.pipe()
     os.set_blocking(waker, False)
@@ -76,6 +78,19 @@ def serve(parent: int) -> None:
                 _work(request)
             numbers[pid] = request["number"]
             say(number=request["number"], pid=pid)
+
+
+def _preload() -> None:
+    """Import what forks need, but not what transformers does object detection and assisted generation with.
+
+    That is scipy and scikit-learn, a fifth of the time; a fork that needs them (an encoder's scores) imports them.
+    """
+    with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
+        import transformers.utils
+
+        with mock.patch.multiple(transformers.utils, is_scipy_available=bool, is_sklearn_available=bool):
+            for name in _PRELOADED:
+                importlib.import_module(name)
 
 
 def _ended() -> Iterator[tuple[int, int]]:
