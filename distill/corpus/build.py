@@ -31,9 +31,10 @@ from distill.corpus.readers import presets
 from distill.corpus.step import Step
 from distill.errors import InputError
 from distill.run.folder import MARK, remove
+from distill.run.markers import MARKER
 from distill.run.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
 from distill.run.row_counts import Ledger
-from distill.run.stage import MARKER, OnChange, Outcome, run_stage
+from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import read_json, write_json
 
 FOLDER = "corpus"

@@ -121,7 +121,8 @@ def clean(table: pa.Table, config: Clean, mask: bool, step: Step) -> pa.Table:
 
 
 def _lengths(texts: pa.Array) -> np.ndarray:
-    return pc.utf8_length(texts).to_numpy(zero_copy_only=False)
+    lengths: np.ndarray = pc.utf8_length(texts).to_numpy(zero_copy_only=False)
+    return lengths
 
 
 def masked(texts: pa.Array) -> pa.Array:

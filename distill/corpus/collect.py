@@ -59,9 +59,10 @@ def find_sources(config: Corpus, done: Sequence[Mapping[str, Any]] = ()) -> list
     found = []
     for place, source in enumerate(config.sources):
         before = dict(done[place]) if place < len(done) else {}
-        lost = isinstance(source, FilesBase) and isinstance(source.path, Address) and source.path.is_lost
+        path = source.path if isinstance(source, FilesBase) else None
+        lost = isinstance(path, Address) and path.is_lost
         if lost and (known := before.pop("files", None)) and before == semantic_without_place(source):
-            logger.info("%s is not looked at again: its secret part is not known here.", source.path)
+            logger.info("%s is not looked at again: its secret part is not known here.", path)
             found.append(FoundSource(source, (), known))
             continue
         files = source_files(source) if isinstance(source, FilesBase) else []

@@ -66,7 +66,7 @@ def _decoded(match: re.Match[str]) -> str:
         return chr(0x10000 + ((int(match["high"], 16) - 0xD800) << 10) + int(match["low"], 16) - 0xDC00)
     if kind == "bytes":
         return _of_bytes(match)
-    code = int(match[kind], 16)  # type: ignore[arg-type]
+    code = int(match[kind or 0], 16)
     return match[0] if code >= _BEYOND or 0xD800 <= code < 0xE000 else chr(code)
 
 

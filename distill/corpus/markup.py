@@ -72,8 +72,9 @@ def tables() -> "Tables":
                    if re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,31};", name))
     values = [value.encode() for _, value in names]
     references = [html.unescape(f"&#{code};") for code in range(256)]
-    return Tables(letters(), *(_in_buckets([name_hash(name) for name in of.split("|")])
-                               for of in (TAG_NAMES, BARE_ATTRIBUTES, COMMANDS)),
+    tags, attributes, commands = (_in_buckets([name_hash(name) for name in of.split("|")])
+                                  for of in (TAG_NAMES, BARE_ATTRIBUTES, COMMANDS))
+    return Tables(letters(), tags, attributes, commands,
                   _in_buckets([key for key, _ in names]), np.frombuffer(b"".join(values), np.uint8),
                   np.cumsum([0, *map(len, values)]),
                   np.array([ord(value) if value else -1 for value in references], np.int64))

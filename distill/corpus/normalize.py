@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +45,7 @@ def normal_form(text: str, marks: bool = True) -> str:
     A text made of nothing else keeps its punctuation, so that '?!?!' and '...' stay two texts.
     """
     try:
-        return normal_forms(pa.array([text], pa.large_string()), marks)[0].as_py()
+        return str(normal_forms(pa.array([text], pa.large_string()), marks)[0].as_py())
     except UnicodeEncodeError:  # half a surrogate pair, which Arrow cannot hold
         return normal_form(re.sub("[\ud800-\udfff]", "", text), marks)
 
@@ -106,7 +106,7 @@ def _form(character: str) -> str:
     if 0xD800 <= ord(character) < 0xE000:
         return ""
     # Kana with their voice marks apart: half-width ones have them so.
-    form = "NFKD" if "\u3040" <= character < "\u3100" else "NFKC"
+    form: Literal["NFKC", "NFKD"] = "NFKD" if "\u3040" <= character < "\u3100" else "NFKC"
     folded = unicodedata.normalize("NFKC", character).casefold()
     return "".join(_SAME.get(part, part) for part in unicodedata.normalize(form, folded))
 

@@ -110,7 +110,7 @@ def _write(path: Path, texts: Iterator[tuple[str, str, str, str, int]], limit: i
         batch: list[tuple[str, str, str, str, int]] = []
 
         def flush() -> None:
-            columns = list(zip(*batch, strict=True)) or [[] for _ in _SCHEMA]
+            columns: list[Sequence[Any]] = [*zip(*batch, strict=True)] or [[] for _ in _SCHEMA]
             writer.write_table(pa.table([pa.array(column, field.type) for column, field
                                          in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA))
             batch.clear()

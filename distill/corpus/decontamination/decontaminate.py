@@ -138,4 +138,5 @@ def _keys(forms: Normalized) -> np.ndarray:
 
 
 def _is_long(forms: pa.Array) -> np.ndarray:
-    return pc.greater_equal(pc.utf8_length(forms), MIN_NEAR_CHARS).to_numpy(zero_copy_only=False).astype(np.bool_)
+    lengths: np.ndarray = pc.utf8_length(forms).to_numpy(zero_copy_only=False)
+    return lengths >= MIN_NEAR_CHARS

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +120,7 @@ def _texts(table: Table, read: _Read, source: Path, on_error: str | None) -> Ite
         yield batch.texts
 
 
-def _watched(pieces: Iterator[Sketches], bar: "tqdm[None]") -> Iterator[Sketches]:
+def _watched(pieces: Iterator[Sketches], bar: "tqdm[Never]") -> Iterator[Sketches]:
     for piece in pieces:
         bar.update(len(piece))
         yield piece

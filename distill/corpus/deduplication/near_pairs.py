@@ -188,7 +188,7 @@ class NearIndex:
 
         self._values = np.ascontiguousarray(values, np.uint64)
         self._max_distance = max_distance
-        masks = plan(self._values, max_distance) if len(values) else []
+        masks = plan(self._values, max_distance) if len(values) else np.empty(0, np.uint64)
         self._tables = [bucket_sort(self._values, mask, key_bits(len(values))) for mask in masks]
 
     def __len__(self) -> int:

@@ -21,7 +21,8 @@ class Buckets(NamedTuple):
 
 def bucket_sort(values: np.ndarray, mask: np.uint64, bits: int) -> Buckets:
     """Sort values, uint64 of shape (n,), into buckets."""
-    return Buckets(*_sorted(values, mask, bits), mask, bits)  # here, as numba would make a plain int of the mask
+    order, starts = _sorted(values, mask, bits)
+    return Buckets(order, starts, mask, bits)  # here, as numba would make a plain int of the mask
 
 
 @allocating_kernel

@@ -101,7 +101,7 @@ def _tar_members(whole: "_Watched", name: str, stack: contextlib.ExitStack) -> I
     # out what follows the end.
     if whole.last.strip(b"\0"):
         raise tarfile.ReadError("it has no end")
-    while rest := archive.fileobj.read(_BUFFER):  # type: ignore[union-attr]
+    while rest := archive.fileobj.read(_BUFFER):
         if rest.strip(b"\0"):
             raise tarfile.ReadError("there is more after its end; give archives one by one")
 
@@ -117,7 +117,7 @@ def _member(name: str, open_raw: Callable[[], Any], archive: "_Watched | None") 
         with member_errors(name, archive):
             head, raw = _peeked(open_raw(), seeks=False)
             stream = _decompressed(raw, head, name)
-        return io.BufferedReader(_Member(stream, name, archive), _BUFFER)  # type: ignore[arg-type]
+        return io.BufferedReader(_Member(stream, name, archive), _BUFFER)
 
     return Entry(name, True, open_member)
 
@@ -200,7 +200,7 @@ def _peeked(stream: Any, seeks: bool = True) -> tuple[bytes, Any]:
             if stream.seekable():
                 stream.seek(0)
                 return head, stream
-    return head, io.BufferedReader(After(head, stream), _BUFFER)  # type: ignore[arg-type]
+    return head, io.BufferedReader(After(head, stream), _BUFFER)
 
 
 def _seekable(raw: Any, stack: contextlib.ExitStack) -> Any:
@@ -211,7 +211,7 @@ def _seekable(raw: Any, stack: contextlib.ExitStack) -> Any:
     return copy
 
 
-def _decompressed(raw: Any, head: bytes, name: str, layers: int = _MOST_LAYERS) -> BinaryIO:
+def _decompressed(raw: BinaryIO, head: bytes, name: str, layers: int = _MOST_LAYERS) -> BinaryIO:
     """Return what a stream holds, which begins with ``head``: its first bytes say how it is compressed, if it is.
 
     Raises:
@@ -226,7 +226,7 @@ def _decompressed(raw: Any, head: bytes, name: str, layers: int = _MOST_LAYERS) 
         # What an HTTP client has unpacked keeps its name, and is text.
         why = f"it does not begin as a {ending} file" if head else "it is empty"
         raise Unfit(f"{name} is cut off or damaged ({why}).", "damaged_file")
-    return raw  # type: ignore[no-any-return]
+    return raw
 
 
 def _is_text(head: bytes) -> bool:
@@ -242,7 +242,8 @@ class _Zstandard(io.RawIOBase):
         import zstandard
 
         self._kind = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-        self._raw, self._frame, self._data, self._rest = raw, None, b"", b""
+        self._raw, self._data, self._rest = raw, b"", b""
+        self._frame: zstandard.ZstdDecompressionObj | None = None
 
     def readable(self) -> bool:
         return True
@@ -254,11 +255,9 @@ class _Zstandard(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError("it ends in the middle of a frame")
                 return 0
-            self._rest = b""
-            self._frame = self._frame or self._kind.decompressobj()
-            self._data = self._frame.decompress(piece)
-            if self._frame.eof:
-                self._frame, self._rest = None, self._frame.unused_data
+            frame = self._frame or self._kind.decompressobj()
+            self._data = frame.decompress(piece)
+            self._frame, self._rest = (None, frame.unused_data) if frame.eof else (frame, b"")
         data, self._data = self._data[:len(buffer)], self._data[len(buffer):]
         buffer[:len(data)] = data
         return len(data)

@@ -145,7 +145,7 @@ def read_parquet(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Row]
     if not _seekable(stream):  # compressed, or in an archive
         copy = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the rows are read)
         shutil.copyfileobj(stream, copy, 1 << 20)
-        stream = copy  # type: ignore[assignment]
+        stream = copy
     try:
         with open_parquet(stream) as parquet:
             check_columns(name, columns, parquet.schema_arrow.names)

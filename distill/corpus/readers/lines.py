@@ -29,14 +29,14 @@ def after_bom(stream: BinaryIO, name: str, encoding: str = "utf-8") -> BinaryIO:
     while len(start) < _HEAD and (more := stream.read(_HEAD - len(start))):
         start += more
     if encoding == "utf-16":
-        return io.BufferedReader(_Utf16(After(start, stream), name), 1 << 16)  # type: ignore[arg-type]
+        return io.BufferedReader(_Utf16(After(start, stream), name), 1 << 16)
     if start[:2] in _UTF16_BOMS:
         raise Unfit(f"{name} is UTF-16 text. Save it as UTF-8, or set encoding of its source to utf-16 "
                     "(distill dedup: --encoding utf-16).")
     if _is_binary(start):
         raise Unfit(f"{name} is no text file: it begins with NUL bytes among others. Leave it out; if it is UTF-16 "
                     "without a mark, save it as UTF-8.")
-    return io.BufferedReader(After(start.removeprefix(_BOM), stream), 1 << 16)  # type: ignore[arg-type]
+    return io.BufferedReader(After(start.removeprefix(_BOM), stream), 1 << 16)
 
 
 def _is_binary(head: bytes) -> bool:

@@ -56,10 +56,10 @@ def _longest(parquet: pq.ParquetFile, source: Any, name: str, group: int) -> int
 def values(column: pa.Array) -> list[Any]:
     """Return the values of a column; those that Python has no word for, as late dates, as Arrow writes them."""
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return list(column.to_pylist())
     except Exception:  # pytz and others have errors of their own
         try:
-            return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+            return list(column.cast(pa.string()).to_pylist())
         except pa.ArrowException:
             return [None] * len(column)
 
@@ -70,4 +70,4 @@ def text_values(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     if not any(is_kind(column.type) for is_kind in _VARIES):
         return [None if missing else _NO_TEXT for missing in column.is_null().to_pylist()]
-    return column.cast(pa.large_binary()).to_pylist()  # type: ignore[no-any-return]
+    return list(column.cast(pa.large_binary()).to_pylist())

@@ -148,8 +148,8 @@ class _Csv(_Rows):
 def _write_csv(stream: io.TextIOWrapper, record: list[str]) -> None:
     """Write a record, if it has fields. Python 3.11 forgets to quote a carriage return where lines end without one."""
     if record:
-        quoting = csv.QUOTE_ALL if any("\r" in value for value in record) else csv.QUOTE_MINIMAL
-        csv.writer(stream, lineterminator="\n", quoting=quoting).writerow(record)
+        csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if any("\r" in value for value in record)
+                   else csv.QUOTE_MINIMAL).writerow(record)
 
 
 class _Parquet:
