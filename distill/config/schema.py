@@ -20,16 +20,10 @@ from distill.config.sections.corpus import (
     Source,
     SourceBase,
 )
+from distill.config.sections.engines import EngineConfig, OpenAIEngine, TeacherEngine, TransformersEngine, VllmEngine
 from distill.config.sections.evaluation import Evaluate, HeldOut
 from distill.config.sections.filters import Filters
-from distill.config.sections.models import (
-    EngineConfig,
-    Model,
-    OpenAIEngine,
-    TeacherEngine,
-    TransformersEngine,
-    VllmEngine,
-)
+from distill.config.sections.models import Model
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
 from distill.config.sections.quality import Gold, Judge, Quality
 from distill.config.sections.rows import FileRows, HubRows, Rows, SentiBenchRows

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from distill.config.sections.models import Capabilities
+from distill.config.sections.engines import Capabilities
 from distill.errors import InputError
 
 __all__ = ["Capabilities", "Done", "Engine", "LabelScores", "Output", "Request", "Sampling", "in_order"]

@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from distill.config.sections.models import EngineSettings, PluginEngine
+from distill.config.sections.engines import EngineSettings, PluginEngine
 from distill.engines.base import Engine
 from distill.errors import InputError
 from distill.plugins import load
@@ -15,7 +15,7 @@ ENGINES = {
     "openai": "distill.engines.openai.engine:OpenAIEngine",
 }
 """The engines of the package by their ``kind``; a class is imported when it is used. A user's own is named in the
-config (:class:`distill.config.sections.models.PluginEngine`)."""
+config (:class:`distill.config.sections.engines.PluginEngine`)."""
 
 
 def create(config: EngineSettings, folder: Path | None, processed_scores: bool = False) -> Engine:

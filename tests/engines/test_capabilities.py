@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.sections import models
+from distill.config.sections import engines
 from distill.engines.registry import ENGINES
 
 KINDS = {*ENGINES, "plugin"}
-SETTINGS = {name for name, value in vars(models).items()
-            if isinstance(value, type) and issubclass(value, models.EngineSettings)}
+SETTINGS = {name for name, value in vars(engines).items()
+            if isinstance(value, type) and issubclass(value, engines.EngineSettings)}
 ROOT = Path(__file__).parents[2]
-WHERE_KINDS_ARE_KNOWN = ("distill/engines/", "distill/config/sections/models.py")
+WHERE_KINDS_ARE_KNOWN = ("distill/engines/", "distill/config/sections/engines.py")
 
 
 def questions(code: str) -> Iterator[int]:

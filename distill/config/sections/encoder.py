@@ -5,7 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import LocalPath, Processes, Section, Seed, runtime_field
-from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
+from distill.config.sections.engines import TeacherEngine, TransformersEngine
+from distill.config.sections.models import Model
 
 RUN_FILE = "encoder.yaml"
 """Under which name a run keeps its config: not that of the pipeline's, so that neither is taken for the other."""

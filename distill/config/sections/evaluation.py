@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from distill.config.sections.base import LocalPath, Section, Seed, TaskName
-from distill.config.sections.models import EngineConfig, TeacherEngine, TransformersEngine
+from distill.config.sections.engines import EngineConfig, TeacherEngine, TransformersEngine
 
 
 class HeldOut(Section):

@@ -5,7 +5,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Section
-from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
+from distill.config.sections.engines import TeacherEngine, TransformersEngine
+from distill.config.sections.models import Model
 
 
 class Gold(Section):

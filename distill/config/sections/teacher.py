@@ -5,7 +5,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Processes, Seconds, Section, runtime_field
-from distill.config.sections.models import Model, TeacherEngine, TransformersEngine
+from distill.config.sections.engines import TeacherEngine, TransformersEngine
+from distill.config.sections.models import Model
 
 
 class SamplingConfig(Section):

