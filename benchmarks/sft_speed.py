@@ -24,7 +24,7 @@ from distill.config.load import load_config
 from distill.config.schema import Gate, StageTraining, Train
 from distill.dataset.build import lengths_of
 from distill.models import count_parameters, load_tokenizer, resolve_model
-from distill.run.records import Prompt, SftRow, read_records, write_records
+from distill.run.records import Prompt, TrainingRow, read_records, write_records
 
 _WINDOW = 1024  # TRL's default
 _COMPLETION_WORDS = 110  # of a KnowDist answer, about what the demo's teacher writes
@@ -109,12 +109,12 @@ def _write_rows(arguments: argparse.Namespace, model: Path) -> tuple[int, int]:
     prompts(run)
     tokenizer, found = load_tokenizer(model), []
     for stage, wanted in (("knowdist", count // 3), ("icldist", count - count // 3)):
-        rows = [SftRow(item.id, item.family, item.kind, item.prompt, _completion(item))
+        rows = [TrainingRow(item.id, item.family, item.kind, item.prompt, _completion(item))
                 for item in read_records(run.folder / "prompts" / f"{stage}.parquet", Prompt)]
         lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in rows], "raw")
         fitting = [(row, length) for row, length in zip(rows, lengths, strict=True) if length[0] < _WINDOW]
         found += fitting[:wanted]
-    write_records(arguments.folder / "rows.parquet", SftRow, [row for row, _ in found])
+    write_records(arguments.folder / "rows.parquet", TrainingRow, [row for row, _ in found])
     return sum(total for _, (total, _) in found), sum(labelled for _, (_, labelled) in found)
 
 
@@ -145,7 +145,7 @@ def _trl(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from distill.training.callbacks import StepClock
 
-    rows, clock = list(read_records(arguments.folder / "rows.parquet", SftRow)), StepClock()
+    rows, clock = list(read_records(arguments.folder / "rows.parquet", TrainingRow)), StepClock()
     data = Dataset.from_list([{"prompt": row.prompt, "completion": " " + row.completion} for row in rows])
     trainer = SFTTrainer(
         model=str(_model(arguments)), train_dataset=data, callbacks=[clock],

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from distill.errors import may_pass
 from distill.generation.budget import ApprovalNeeded
-from distill.run.row_counts import write_run_ledger
+from distill.run.row_counts import write_row_counts
 from distill.run.stage import OnChange
 from distill.runtime.process import warm_up
 from distill.runtime.terminal import explained
@@ -23,7 +23,7 @@ from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few
 from flows.orchestration.notify import tell
 from flows.orchestration.progress import shown
 from flows.orchestration.step_runner import watched
-from flows.plan import computing_steps, gated_stages, quality_parts, trained_stages
+from flows.plan import computing_steps, gated_stages, teacher_eval_parts, trained_stages
 from flows.run import Run, open_run
 
 RETRY_SECONDS = [10, 60, 300]
@@ -73,7 +73,7 @@ def distill(
             step.with_options(name="collect")("collect", opened)
             step.with_options(name="prompts")("prompts", opened)
             teacher_answers(opened)
-        for part in quality_parts(opened):
+        for part in teacher_eval_parts(opened):
             step.with_options(name=f"teacher's quality: {part}")("quality", opened, part)
         step.with_options(name="select")("select", opened)
         for stage in trained_stages(opened):
@@ -82,7 +82,7 @@ def distill(
                 step.with_options(name=f"gate: {stage}")("gate", opened, stage)
         step.with_options(name="held-out rows")("check", opened)
         step.with_options(name="SentiBench")("evaluate", opened)
-        artifacts.show_ledger(opened.folder, write_run_ledger(opened.folder))  # fails where rows are missing
+        artifacts.show_row_counts(opened.folder, write_row_counts(opened.folder))  # fails where rows are missing
         report = step.with_options(name="report")("report", opened)
         artifacts.show_report(opened, report)
         return report

@@ -41,7 +41,7 @@ def encoder(
     read = load_encoder_config(config, overrides or ())
     folder = folder_of(read, run or None)  # a form's field that was emptied says the same as one left out
     done = train(read, folder, on_change)
-    artifacts.show_ledger(folder, read_json(folder / "ledger.json"))
+    artifacts.show_row_counts(folder, read_json(folder / "row_counts.json"))
     page = report(folder)
     artifacts.show_encoder(folder, done, page)
     return {**done, "report": str(page)}

@@ -7,7 +7,7 @@ from distill.config.load import load_config, save_config
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.encoder.stage import train_encoder
 from distill.errors import InputError
-from distill.run.row_counts import write_run_ledger
+from distill.run.row_counts import write_row_counts
 from distill.run.stage import OnChange, Outcome
 from flows.run import CONFIG, find_config, held
 
@@ -40,5 +40,5 @@ def train_run(config: EncoderConfig, folder: Path, on_change: OnChange) -> list[
         if not (folder / RUN_FILE).exists():
             save_config(config, folder / RUN_FILE)
         outcomes = train_encoder(config, folder, on_change, begins=lambda: save_config(config, folder / RUN_FILE))
-        write_run_ledger(folder)
+        write_row_counts(folder)
     return outcomes

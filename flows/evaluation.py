@@ -10,7 +10,7 @@ from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.models import count_parameters, model_fingerprint
 from distill.parsing.labels import VERSION as READER
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
 from sentibench.data import data_id
@@ -51,7 +51,7 @@ def evaluate_models(
 
     refuse_other_models(run / "sentibench", identities, on_change)
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         first_with: dict[tuple[str, str], str] = {}
         for name, identity in identities.items():
             engine = _engine(config, name)
@@ -63,9 +63,9 @@ def evaluate_models(
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)
-        ledgers = [_account(folder / name, name, tasks, config.seeds) for name in identities]
+        row_counts = [_account(folder / name, name, tasks, config.seeds) for name in identities]
         parameters = {name: count_parameters(path) for name, path in models.items() if path}
-        return ledgers, {"parameters": parameters}
+        return row_counts, {"parameters": parameters}
 
     return run_stage(run / "sentibench", inputs, work, on_change, resumable=True, mends=True)
 
@@ -96,7 +96,7 @@ def _delete_others(folder: Path, models: Mapping[str, str], tasks: list[str], se
         path.unlink()
 
 
-def _account(folder: Path, name: str, tasks: list[str], seeds: list[int]) -> Ledger:
+def _account(folder: Path, name: str, tasks: list[str], seeds: list[int]) -> RowCounts:
     """Count what was asked, what could be read, and what was scored as wrong because it could not."""
     asked, invalid = 0, Counter[str]()
     for task in tasks:
@@ -104,4 +104,4 @@ def _account(folder: Path, name: str, tasks: list[str], seeds: list[int]) -> Led
             result = manifest(folder / result_name(task, seed))
             asked += result["n"]
             invalid.update({f"{reason}_scored_as_wrong": count for reason, count in result["invalid"].items()})
-    return Ledger(f"sentibench/{name}", "examples", asked, asked - invalid.total(), invalid)
+    return RowCounts(f"sentibench/{name}", "examples", asked, asked - invalid.total(), invalid)

@@ -25,8 +25,8 @@ from flows.orchestration.logs import LOGGER, within
 from flows.orchestration.notify import tell
 from flows.report.history.evaluate import Subject, evaluate_subject
 from flows.report.history.picture import draw
-from flows.report.history.store import Accepted, History
-from flows.report.history.verdict import ALPHA, TaskVerdict, judge
+from flows.report.history.regression import ALPHA, TaskComparison, judge
+from flows.report.history.store import Baseline, History
 from flows.run import look_for_run
 from flows.subjects import final_model, newest, require_final_model, settings_for, subject_of
 
@@ -35,7 +35,7 @@ log = logging.getLogger(LOGGER)
 
 
 class FellBehindError(RunError):
-    """A model is worse than the accepted result, beyond chance, on at least one task."""
+    """A model is worse than the baseline, beyond chance, on at least one task."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Evaluation:
     subject: Subject
     results: Path
     n_new: int
-    verdicts: list[TaskVerdict] | None
+    verdicts: list[TaskComparison] | None
 
 
 @flow(name="evaluate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
@@ -58,7 +58,7 @@ def evaluate(
     history: str = HISTORY,
     alpha: float = ALPHA,
 ) -> list[dict[str, Any]]:
-    """Evaluate on SentiBench, add to the history, and fail where a task fell behind the accepted result.
+    """Evaluate on SentiBench, add to the history, and fail where a task fell behind the baseline.
 
     Args:
         models: Runs, model folders, Hub names, endpoints (http://host:8000/v1#model). Empty: the newest finished run.
@@ -92,8 +92,8 @@ def evaluate(
         listed = ", ".join(f"{name} on {one.task} ({100 * one.difference:+.1f} to {100 * one.value:.1f}, corrected p "
                            f"{one.p_holm:.3f})" for name, one in fallen)
         also = "".join(f" Besides: {problem}" for problem in problems)
-        raise FellBehindError(f"Fell behind the accepted result beyond chance: {listed}. The table is in the run's "
-                              f"artifacts, the results in {kept.folder}. If this is meant to be, 'distill accept RUN' "
+        raise FellBehindError(f"Fell behind the baseline beyond chance: {listed}. The table is in the run's "
+                              f"artifacts, the results in {kept.folder}. If this is meant to be, 'distill set-baseline RUN' "
                               f"makes it the new reference.{also}")
     if len(problems) == 1:
         raise problems[0]
@@ -119,21 +119,21 @@ def _judged(kept: History, subject: Subject, results: Path, settings: Evaluate, 
 
     n_new = kept.add(subject.name, subject.source, results, [task.name for task in select_tasks(settings.tasks)],
                      settings.seeds)
-    reference = kept.accepted()
+    reference = kept.baseline()
     try:
         verdicts = judge(reference.folder, results, alpha) if reference else None
     except InputError as error:
-        raise InputError(f"{subject.name} cannot be held against the accepted result of {reference.model}: "
-                         f"{error} Or make this one the reference: distill accept {subject.name}.") from error
+        raise InputError(f"{subject.name} cannot be held against the baseline of {reference.model}: "
+                         f"{error} Or make this one the reference: distill set-baseline {subject.name}.") from error
     with within(subject.name, "SentiBench"):
         log.info("%s", _said(n_new, verdicts, reference))
     return Evaluation(subject, results, n_new, verdicts)
 
 
-def _said(n_new: int, verdicts: list[TaskVerdict] | None, reference: Accepted | None) -> str:
+def _said(n_new: int, verdicts: list[TaskComparison] | None, reference: Baseline | None) -> str:
     news = f"{n_new} new results" if n_new else "nothing new: all of it was measured before"
     if verdicts is None or reference is None:
-        return f"{news}; there is no accepted result to compare with ('distill accept RUN' makes one)"
+        return f"{news}; there is no baseline to compare with ('distill set-baseline RUN' makes one)"
     words = [verdict.word for verdict in verdicts]
     return (f"{news}; against {reference.model} (accepted {reference.accepted_at}): {words.count('fell')} tasks fell, "
             f"{words.count('rose')} rose, {words.count('even')} even")
@@ -142,11 +142,11 @@ def _said(n_new: int, verdicts: list[TaskVerdict] | None, reference: Accepted | 
 def _show(done: list[Evaluation], kept: History, picture: Path) -> None:
     for one in done:
         if one.verdicts:
-            artifacts.show_verdicts(one.subject.name, one.verdicts)
+            artifacts.show_comparison(one.subject.name, one.verdicts)
     artifacts.show_history(kept.folder, picture)
 
 
-def accept(name: str, history: Path, runs_dir: Path) -> Accepted:
+def accept(name: str, history: Path, runs_dir: Path) -> Baseline:
     """Make a result the reference: the newest evaluation of a model or of a run as it is now, or the run's own.
 
     Raises:
@@ -156,7 +156,7 @@ def accept(name: str, history: Path, runs_dir: Path) -> Accepted:
     found = _acceptable(name, kept, runs_dir)
     claim(kept.folder, "evaluations")
     with run_lock(kept.folder):
-        return kept.accept(*found)
+        return kept.set_baseline(*found)
 
 
 def _acceptable(name: str, kept: History, runs_dir: Path) -> tuple[str, str, Path]:

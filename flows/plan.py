@@ -22,19 +22,19 @@ def untrained_models(run: Run) -> set[str]:
     return set(MODELS.values()) - {MODELS[stage] for stage in trained_stages(run)}
 
 
-def quality_parts(run: Run) -> list[str]:
+def teacher_eval_parts(run: Run) -> list[str]:
     """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
     from distill.teacher_eval.stage import wanted_parts
 
-    return wanted_parts(run.config.quality) if run.config.teacher else []
+    return wanted_parts(run.config.teacher_eval) if run.config.teacher else []
 
 
 COMMANDS = {
     "corpus": "distill collect", "prompts": "distill prompts", "knowdist": "distill generate",
-    "icldist": "distill generate", "quality/gold": "distill quality", "quality/judge": "distill quality",
-    "sft": "distill train", "models/knowdist": "distill train", "models/final": "distill train",
+    "icldist": "distill generate", "teacher_eval/gold": "distill teacher-eval", "teacher_eval/judge": "distill teacher-eval",
+    "dataset": "distill train", "models/knowdist": "distill train", "models/final": "distill train",
     "gate/knowdist": "distill train", "gate/icldist": "distill train", "gate/unified": "distill train",
-    "heldout": "distill evaluate", "sentibench": "distill evaluate"}
+    "validation": "distill evaluate", "sentibench": "distill evaluate"}
 """Which command makes each stage of a run, in their order."""
 
 
@@ -44,17 +44,17 @@ def planned(run: Run) -> list[str]:
 
     left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
     left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()
-    left_out |= {f"quality/{part}" for part in PARTS if part not in quality_parts(run)}
+    left_out |= {f"teacher_eval/{part}" for part in PARTS if part not in teacher_eval_parts(run)}
     return [stage for stage in COMMANDS if stage not in left_out]
 
 
 def computing_steps(run: Run) -> list[tuple[str, str | None, str]]:
     """Return the steps that compute with models: step, stage, and the folder in which a marker says that it is done."""
     asked = [("generate", stage, stage) for stage in STAGES] if run.config.teacher and not run.config.rows else []
-    return [*asked, *(("quality", part, f"quality/{part}") for part in quality_parts(run)),
+    return [*asked, *(("quality", part, f"teacher_eval/{part}") for part in teacher_eval_parts(run)),
             *(("train", stage, MODELS[stage]) for stage in trained_stages(run)),
             *(("gate", stage, f"gate/{stage}") for stage in gated_stages(run)),
-            ("check", None, "heldout"), ("evaluate", None, "sentibench")]
+            ("check", None, "validation"), ("evaluate", None, "sentibench")]
 
 
 def _has_rows(run: Run, source: str) -> bool:

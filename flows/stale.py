@@ -10,7 +10,7 @@ from distill.training.stages import MODELS
 from flows.plan import COMMANDS, gated_stages, planned, trained_stages
 from flows.run import Run
 
-_MADE_OF = {"sft": ("upstream", "responses"), "heldout": ("models",), "sentibench": ("models",)}
+_MADE_OF = {"dataset": ("parents", "responses"), "validation": ("models",), "sentibench": ("models",)}
 """Keys of stages' inputs under which several of what they were made of stand by name."""
 
 
@@ -74,19 +74,19 @@ def _links(run: Run, base: str = "") -> Iterator[tuple[str, str, bool]]:
 
     if "prompts" in made:
         yield from link("prompts", "corpus", made["prompts"].get("corpus"))
-    for of, recorded in made.get("sft", {}).get("upstream", {}).items():
-        yield from link("sft", of, recorded)
-    for of, recorded in made.get("sft", {}).get("responses", {}).items():
+    for of, recorded in made.get("dataset", {}).get("parents", {}).items():
+        yield from link("dataset", of, recorded)
+    for of, recorded in made.get("dataset", {}).get("responses", {}).items():
         if of in done:  # failed prompts may have been asked again since, under the same settings
-            yield "sft", of, recorded == responses_of(run.folder, of)
+            yield "dataset", of, recorded == responses_of(run.folder, of)
     for model in models:
-        yield from link(model, "sft", made[model].get("upstream") or None)
+        yield from link(model, "dataset", made[model].get("parents") or None)
     if "icldist" in trained and MODELS["knowdist"] in models and final in models:
         yield from link(final, MODELS["knowdist"], made[final].get("start_model"))
     for stage in gated_stages(run):
         if f"gate/{stage}" in made:
             yield from link(f"gate/{stage}", MODELS[stage], made[f"gate/{stage}"].get("model"))
-    for stage in ("heldout", "sentibench"):
+    for stage in ("validation", "sentibench"):
         measured = done[stage]["inputs"].get("models", {}) if stage in done else {}
         yield from link(stage, final, measured.get("distilled"))
         yield from link(stage, MODELS["knowdist"], measured.get("stage1"))

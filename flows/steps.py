@@ -104,18 +104,18 @@ def quality(run: Run, stage: str) -> Outcome:
 
     config = run.config
     if stage == "gold":
-        return check_gold(config.quality.gold, config.teacher, teacher_weights(run), config.prompts.icldist,
+        return check_gold(config.teacher_eval.gold, config.teacher, teacher_weights(run), config.prompts.icldist,
                           run.folder, config.seed, run.on_change)
-    judge = config.quality.judge
+    judge = config.teacher_eval.judge
     if judge is None:
-        raise InputError("quality.judge names no model that could judge. Set quality.judge.model.name.")
+        raise InputError("teacher_eval.judge names no model that could judge. Set teacher_eval.judge.model.name.")
     _needs(run, "knowdist", "distill generate")
     return judge_analyses(judge, weights_of(judge.model, judge.engine), run.folder, config.seed, run.on_change)
 
 
 def select(run: Run) -> Outcome:
     """Answers to training rows: the quality filters, and the last check of lengths. Or rows made elsewhere."""
-    from distill.dataset.build import build_sft
+    from distill.dataset.build import build_dataset
 
     if run.config.rows:
         return _rows_from_elsewhere(run)
@@ -123,9 +123,9 @@ def select(run: Run) -> Outcome:
         _needs(run, stage, "distill generate")
     # What failed may have been answered now: rows are made again; models say that they were trained on others.
     on_change = "discard" if run.retry_failed else run.on_change
-    return build_sft(
+    return build_dataset(
         run.config.filters, run.config.train, student_base_folder(run), run.folder,
-        upstream={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
+        parents={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
 
 
 def _rows_from_elsewhere(run: Run) -> Outcome:
@@ -154,7 +154,7 @@ def train(run: Run, stage: str) -> Outcome:
     from distill.training.stages import train_stage
     from distill.training.student import prepare_student
 
-    _needs(run, "sft", "distill generate")
+    _needs(run, "dataset", "distill generate")
     _discard_untrained(run)
     from flows.report.card import write_card
 
@@ -165,8 +165,8 @@ def train(run: Run, stage: str) -> Outcome:
     else:
         start = prepare_student(run.config.student, run.folder)
     outcome = train_stage(
-        stage, run.config.train, [run.folder / "sft" / f"{source}.parquet" for source in sources_of(stage)], start, out,
-        run.config.seed, upstream=_fingerprint(run, "sft"), on_change=run.on_change)
+        stage, run.config.train, [run.folder / "dataset" / f"{source}.parquet" for source in sources_of(stage)], start, out,
+        run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change)
     write_card(run.folder, run.config, out, student_base_folder(run), _scores_of(run, outcome))
     return outcome
 
@@ -201,15 +201,15 @@ def gate(run: Run, stage: str) -> Outcome:
 
 def check(run: Run) -> Outcome:
     """Put held-out rows to the student before, between and after the stages of training."""
-    from distill.validation.stage import check_models
+    from distill.validation.stage import validate_models
 
     stages = trained_stages(run)
     models = {"base": student_base_folder(run)}
     for stage in stages:
         _needs(run, MODELS[stage], "distill train")
         models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
-    return check_models(
-        run.config.evaluate.held_out, _predictor(run), models,
+    return validate_models(
+        run.config.evaluate.validation, _predictor(run), models,
         {source: run.folder / MODELS[stage] for stage in stages for source in sources_of(stage)}, run.folder,
         run.config.seed, run.on_change)
 
@@ -241,7 +241,7 @@ def report(run: Run) -> dict[str, Any]:
     from flows.report.card import write_card
 
     for stage in planned(run):
-        if not stage.startswith("quality/") or (run.folder / stage).exists():  # asked for by a command of its own
+        if not stage.startswith("teacher_eval/") or (run.folder / stage).exists():  # asked for by a command of its own
             _needs(run, stage, COMMANDS[stage])
     refuse_stale(run, student_base_folder(run))
     built = build_report(run.folder, run.config, planned(run))

@@ -27,11 +27,11 @@ def shown(name: str) -> str:
     return f"\u200b{literal}" if literal.startswith("_") else literal
 
 
-def funnel(ledgers: Sequence[Mapping[str, Any]]) -> str:
+def funnel(row_counts: Sequence[Mapping[str, Any]]) -> str:
     """Draw rows kept and dropped by every stage, as horizontal bars on a logarithmic scale."""
     import matplotlib.pyplot as plt
 
-    rows = [ledger for ledger in ledgers if ledger["unit"] != "examples" and ledger["n_in"]]
+    rows = [counts for counts in row_counts if counts["unit"] != "examples" and counts["n_in"]]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(rows) + 0.9))
         for position, row in enumerate(rows):

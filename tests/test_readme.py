@@ -28,7 +28,7 @@ LAPTOP, STATUS, SHOW, EXPLAIN, RESUME = (next(line for line in commands() if lin
     "distill run demo", "distill status", "distill show", "distill explain", "distill resume"))
 SENTIBENCH = [line for line in commands() if line.startswith("sentibench ")]
 ACCEPT, NIGHTLY = (next(line for line in commands() if line.startswith(start)) for start in (
-    "distill accept", "distill nightly"))
+    "distill set-baseline", "distill nightly"))
 PREFECT = [line for line in commands() if line.startswith((
     "prefect ", "export PREFECT_API_URL", "distill ui", "distill deploy", "distill worker"))]
 

@@ -25,9 +25,9 @@ from distill.config.sections.evaluation import Evaluate, HeldOut
 from distill.config.sections.filters import Filters
 from distill.config.sections.models import Model
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
-from distill.config.sections.quality import Gold, Judge, Quality
 from distill.config.sections.rows import FileRows, HubRows, Rows, SentiBenchRows
 from distill.config.sections.teacher import Budget, ChatTemplate, SamplingConfig, Teacher, TeacherSampling
+from distill.config.sections.teacher_eval import Gold, Judge, TeacherEval
 from distill.config.sections.training import (
     DepthPrunedStudent,
     Fractions,
@@ -70,7 +70,7 @@ __all__ = [
     "PluginSource",
     "PretrainedStudent",
     "Prompts",
-    "Quality",
+    "TeacherEval",
     "Rows",
     "SamplingConfig",
     "Section",
@@ -98,7 +98,7 @@ class Config(Section):
     prompts: Prompts = Prompts()
     teacher: Teacher | None = None
     rows: Rows | None = None
-    quality: Quality = Quality()
+    teacher_eval: TeacherEval = TeacherEval()
     filters: Filters = Filters()
     student: Student
     train: Train = Train()
@@ -151,9 +151,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _something_to_judge(self) -> Self:
-        if self.quality.judge and not (self.prompts.knowdist.samples and self.prompts.knowdist.analyze):
-            raise ValueError("quality.judge marks the teacher's analyses, but prompts.knowdist asks for none; set its "
-                             "samples above 0 and analyze to true, or quality.judge to null")
+        if self.teacher_eval.judge and not (self.prompts.knowdist.samples and self.prompts.knowdist.analyze):
+            raise ValueError("teacher_eval.judge marks the teacher's analyses, but prompts.knowdist asks for none; set its "
+                             "samples above 0 and analyze to true, or teacher_eval.judge to null")
         return self
 
     @model_validator(mode="after")

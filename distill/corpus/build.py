@@ -33,7 +33,7 @@ from distill.errors import InputError
 from distill.run.folder import MARK, remove
 from distill.run.markers import MARKER
 from distill.run.records import BenchmarkText, Drop, RecordWriter, Text, arrow_schema, open_parquet, read_records
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import read_json, write_json
 
@@ -87,7 +87,7 @@ def build_corpus(
     if config.clean.languages:
         check_languages(config.clean.languages)
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         return _work(folder, config, seed, benchmark_texts, found)
 
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True)
@@ -129,13 +129,13 @@ class _Known:
 
 def _work(
     folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts, found: list[FoundSource]
-) -> tuple[list[Ledger], dict[str, Any]]:
+) -> tuple[list[RowCounts], dict[str, Any]]:
     for left in folder.iterdir():  # by a run that was killed, or that ended without a text
         if left.name not in (_PARTS, MARK):
             remove(left)
     parts = collect_parts(config, seed, folder / _PARTS, found)
     benchmark = None
-    if config.decontaminate.enabled and any(part.ledger.n_out for part in parts):
+    if config.decontaminate.enabled and any(part.counts.n_out for part in parts):
         held = benchmark_texts() if callable(benchmark_texts) else benchmark_texts
         benchmark = BenchmarkIndex(held, config.decontaminate.max_distance)
     with RecordWriter(folder / DROPPED, Drop) as drops:
@@ -150,30 +150,30 @@ def _work(
             for table in _left(_collected(parts, steps[0]), config, seed, benchmark, steps[1:3], known):
                 cleaned.write_table(table)
         keep = _decide(folder / _CLEANED, config, known, steps[3:])
-    ledgers = [step.ledger.check() for step in steps]
+    row_counts = [step.counts.check() for step in steps]
     if benchmark:
         write_json(folder / CONTAMINATION, benchmark.report())
     check_same(found, find_sources(config, [one.inputs() for one in found]))
     if not keep.any():
-        raise InputError(_empty_message(ledgers, folder / DROPPED))
+        raise InputError(_empty_message(row_counts, folder / DROPPED))
     by_domain, by_source = write_sorted(folder / _CLEANED, keep, folder / TEXTS)
     (folder / _CLEANED).unlink()
     (folder / _PARTS).rename(folder / f"{_PARTS}.done")  # a part is there or not, never half
     remove(folder / f"{_PARTS}.done")
-    return ledgers, {
+    return row_counts, {
         "texts": int(keep.sum()),
         "by_domain": dict(sorted(by_domain.items())),
         "by_source": _largest(by_source),
         "not_read": [problem for part in parts for problem in part.seen.told()],
-        "not_listed": f"over_source_limit is counted in the ledger but not listed in {DROPPED}",
+        "not_listed": f"over_source_limit is counted in the account but not listed in {DROPPED}",
     }
 
 
 def _collected(parts: list[Part], step: Step) -> Iterator[tuple[pa.Table, bool]]:
     """Yield the collected texts in batches, each with whether personal data are to be masked in it."""
     for part in parts:
-        step.take(part.ledger.n_in)
-        step.ledger.dropped.update(part.ledger.dropped)
+        step.take(part.counts.n_in)
+        step.counts.dropped.update(part.counts.dropped)
     for _, group in groupby(parts, key=lambda part: id(part.source)):
         of_source = list(group)
         source = of_source[0].source
@@ -290,12 +290,12 @@ def _largest(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(named.items())) | ({f"{len(counts) - len(named):,} other files": rest} if rest else {})
 
 
-def _empty_message(ledgers: list[Ledger], dropped: Path) -> str:
+def _empty_message(row_counts: list[RowCounts], dropped: Path) -> str:
     taken = "; ".join(
-        f"{ledger.stage}: {ledger.n_in} in, {ledger.n_out} out" + "".join(
-            f", {count} {reason}" for reason, count in sorted(ledger.dropped.items())) for ledger in ledgers)
-    if not ledgers[0].n_in:
+        f"{account.stage}: {account.n_in} in, {account.n_out} out" + "".join(
+            f", {count} {reason}" for reason, count in sorted(account.dropped.items())) for account in row_counts)
+    if not row_counts[0].n_in:
         return ("The corpus is empty: its sources hold no records at all. Check the files that corpus.sources names.")
-    last = next(ledger for ledger in ledgers if not ledger.n_out)
+    last = next(account for account in row_counts if not account.n_out)
     return (f"The corpus is empty: no text is left after the step '{last.stage}' ({taken}). {_ADVICE[last.stage]}. "
             f"Each dropped text is listed with its reason in {dropped}.")

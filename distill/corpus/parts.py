@@ -15,7 +15,7 @@ from distill.corpus.readers.source_texts import Seen, check_seen, source_texts
 from distill.corpus.step import Step
 from distill.run.hashing import fingerprint
 from distill.run.records import Drop, RecordWriter, open_parquet
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.storage import atomic_path, changed_meanwhile, read_object, write_json
 
 VERSION = 3
@@ -33,7 +33,7 @@ class Part:
     source: Source
     texts: Path
     dropped: Path
-    ledger: Ledger
+    counts: RowCounts
     seen: Seen
 
 
@@ -61,9 +61,9 @@ def make_part(source: Source, files: Sequence[tuple[SourceFile, str]], alone: bo
             step = Step("collect", drops.write)
             read = source_texts(source, found, seed, step, seen)
             _write(texts, _checked(read, source, files, seen if alone else None), source.limit, step)
-        write_json(marker, {"ledger": step.ledger.check().to_json(), "seen": vars(seen)})
-    done = read_object(marker, ledger=dict, seen=dict)
-    return Part(source, texts, dropped, Ledger.from_json(done["ledger"]), Seen(**done["seen"]))
+        write_json(marker, {"counts": step.counts.check().to_json(), "seen": vars(seen)})
+    done = read_object(marker, counts=dict, seen=dict)
+    return Part(source, texts, dropped, RowCounts.from_json(done["counts"]), Seen(**done["seen"]))
 
 
 def _checked(texts: Iterator[Any], source: Source, files: Sequence[tuple[SourceFile, str]],

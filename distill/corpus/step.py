@@ -1,10 +1,10 @@
-"""The books of one step of the corpus stage: its ledger, and the texts it dropped."""
+"""The books of one step of the corpus stage: its counts, and the texts it dropped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from distill.run.records import Drop
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 
 _EXCERPT_CHARS = 200
 
@@ -16,29 +16,29 @@ def printable(text: str, max_chars: int = _EXCERPT_CHARS) -> str:
 
 @dataclass
 class Step:
-    """One step's ledger (unit: texts). Every input is either passed on or dropped; drops are written out one by one."""
+    """One step's counts (unit: texts). Every input is either passed on or dropped; drops are written out one by one."""
 
     name: str
     write: Callable[[Drop], None]
-    ledger: Ledger = field(init=False)
+    counts: RowCounts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.name, "texts")
+        self.counts = RowCounts(self.name, "texts")
 
     def take(self, n: int = 1) -> None:
         """Count texts that came in."""
-        self.ledger.n_in += n
+        self.counts.n_in += n
 
     def give(self, n: int = 1) -> None:
         """Count texts that go on."""
-        self.ledger.n_out += n
+        self.counts.n_out += n
 
     def drop(self, record_id: str, reason: str, detail: str = "", excerpt: str = "") -> None:
         """Count and list one text that goes no further. ``detail`` and ``excerpt`` may hold anything."""
-        self.ledger.dropped[reason] += 1
+        self.counts.dropped[reason] += 1
         self.write(Drop(record_id, self.name, reason, printable(detail, 300), printable(excerpt)))
 
     def count_unlisted(self, reason: str, n: int = 1) -> None:
         """Count texts that go no further without listing them one by one."""
         if n:
-            self.ledger.dropped[reason] += n
+            self.counts.dropped[reason] += n

@@ -1,4 +1,4 @@
-"""The stage ``sft``: prompts and responses in; training rows and a list of everything dropped out."""
+"""The stage ``dataset``: prompts and responses in; training rows and a list of everything dropped out."""
 
 import itertools
 from collections import Counter
@@ -19,12 +19,12 @@ from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as READER
 from distill.parsing.labels import parse_answer
 from distill.run.hashing import file_digest
-from distill.run.records import Drop, Prompt, RecordWriter, Response, SftRow
-from distill.run.row_counts import Ledger
+from distill.run.records import Drop, Prompt, RecordWriter, Response, TrainingRow
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 
 STAGES = ("knowdist", "icldist")
-FOLDER = "sft"
+FOLDER = "dataset"
 DROPPED = "dropped.parquet"
 VERSION = 4
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
@@ -50,23 +50,23 @@ class _Account:
         self.dropped_by_kind.setdefault(kind, Counter())[reason] += 1
 
 
-def build_sft(
+def build_dataset(
     filters: Filters,
     train: Train,
     tokenizer_folder: Path,
     run: Path,
-    upstream: Mapping[str, str],
+    parents: Mapping[str, str],
     on_change: OnChange = "stop",
 ) -> Outcome:
-    """Filter the teacher's answers and write the training rows of both stages into ``run/sft``.
+    """Filter the teacher's answers and write the training rows of both stages into ``run/dataset``.
 
     Of ``train`` only ``max_length`` and ``prompt_format`` matter here: a row longer than ``max_length``
     tokens of the student (prompt, answer, end token; in ``mixed`` the longer of both forms) is dropped as
     ``too_long_student``, because the trainer would drop or cut it silently. ``tokenizer_folder`` is the
-    student's; ``upstream`` holds the fingerprints of the stages whose files are read. The responses themselves
+    student's; ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
     decide, too: where failed prompts were asked again, the rows are made anew.
 
-    Rows stand in the order of the prompts, under their ids. The accounts ``sft/knowdist`` and ``sft/icldist`` count
+    Rows stand in the order of the prompts, under their ids. The accounts ``dataset/knowdist`` and ``dataset/icldist`` count
     prompts; what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
     drops by reason, by kind, from how many answers reasoning was taken off, and the mean number of completion tokens,
     end token included.
@@ -77,13 +77,13 @@ def build_sft(
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
-        "version": VERSION, "reader": READER, "upstream": dict(upstream), "filters": filters.model_dump(mode="json"),
+        "version": VERSION, "reader": READER, "parents": dict(parents), "filters": filters.model_dump(mode="json"),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "max_length": train.max_length, "prompt_format": train.prompt_format,
         "tokenizer": _tokenizer_digests(tokenizer_folder),
     }
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         tokenizer = load_tokenizer(tokenizer_folder)
         if train.prompt_format != "raw" and not tokenizer.chat_template:
             raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
@@ -106,7 +106,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
                   drops: RecordWriter[Drop]) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
-    with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:
+    with RecordWriter(folder / f"{stage}.parquet", TrainingRow) as rows:
         for some in _chunks(joined(run, stage)):
             account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
@@ -120,12 +120,12 @@ def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokeniz
                 if not reason:
                     n_total, n_completion = lengths[prompt.id]
                     if n_total <= train.max_length:
-                        rows.write(SftRow(prompt.id, prompt.family, prompt.kind, *good[prompt.id]))
+                        rows.write(TrainingRow(prompt.id, prompt.family, prompt.kind, *good[prompt.id]))
                         account.kept[prompt.kind] += 1
                         account.completion_tokens += n_completion
                         continue
                     reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
-                drops.write(Drop(prompt.id, f"sft/{stage}", reason, detail, response.output[:_EXCERPT]))
+                drops.write(Drop(prompt.id, f"dataset/{stage}", reason, detail, response.output[:_EXCERPT]))
                 account.drop(prompt.kind, reason)
     return account
 
@@ -166,9 +166,9 @@ def lengths_of(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str)
     return [(max(total for total, _ in one), max(count for _, count in one)) for one in zip(*forms, strict=True)]
 
 
-def _ledger(stage: str, account: _Account) -> Ledger:
+def _ledger(stage: str, account: _Account) -> RowCounts:
     n_out = account.kept.total()
-    return Ledger(f"sft/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out, dropped=account.dropped)
+    return RowCounts(f"dataset/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out, dropped=account.dropped)
 
 
 def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:

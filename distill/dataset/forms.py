@@ -15,7 +15,7 @@ from distill.errors import InputError
 from distill.hub import stream_hub
 from distill.run.records import open_parquet
 
-log = logging.getLogger("sentidistill.sft")
+log = logging.getLogger("sentidistill.dataset")
 
 _CONVERSATIONS = ("messages", "conversations")
 _TURNS = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}

@@ -1,6 +1,6 @@
 """Training rows that were made elsewhere: instruction data, a released corpus, a benchmark's train splits.
 
-They take the place of a teacher's answers: the stage ``sft`` reads them, drops what is empty, double, too long or in
+They take the place of a teacher's answers: the stage ``dataset`` reads them, drops what is empty, double, too long or in
 the benchmark, and writes the same files as :mod:`distill.dataset.build`.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from distill.config.schema import Train
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.rows import FileRows, Rows, SentiBenchRows
-from distill.corpus.decontamination.contamination import leaks
+from distill.corpus.decontamination.contamination import contaminated
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.readers.files import utf8_name
 from distill.corpus.readers.rows import is_unicode
@@ -25,8 +25,8 @@ from distill.errors import InputError
 from distill.models import load_tokenizer, model_fingerprint
 from distill.run.digests import digests
 from distill.run.hashing import content_id, content_rank
-from distill.run.records import BenchmarkText, Drop, RecordWriter, SftRow
-from distill.run.row_counts import Ledger
+from distill.run.records import BenchmarkText, Drop, RecordWriter, TrainingRow
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import changed_meanwhile, write_json
 
@@ -57,7 +57,7 @@ class Benchmarks:
 
 def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, seed: int, benchmarks: Benchmarks,
                 on_change: OnChange = "stop") -> Outcome:
-    """Read the rows of both stages into ``run/sft``. The accounts ``sft/knowdist`` and ``sft/icldist`` count rows.
+    """Read the rows of both stages into ``run/dataset``. The accounts ``dataset/knowdist`` and ``dataset/icldist`` count rows.
 
     Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a list, true or false), ``lone_surrogate`` (half
     a character), ``several_turns`` (a conversation that is not one question and its answer), ``duplicate`` (but for
@@ -71,20 +71,20 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
         "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
         "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         tokenizer, accounts, by_source = load_tokenizer(tokenizer_folder), [], {}
         with RecordWriter(folder / DROPPED, Drop) as drops:
             for stage in STAGES:
                 sources = getattr(config, stage)
-                ledger = Ledger(f"{FOLDER}/{stage}", "rows")
+                counts = RowCounts(f"{FOLDER}/{stage}", "rows")
                 kept: Counter[str] = Counter()
-                with RecordWriter(folder / f"{stage}.parquet", SftRow) as rows:
-                    for row in _left(sources, stage, config, train, tokenizer, seed, benchmarks, ledger, drops):
+                with RecordWriter(folder / f"{stage}.parquet", TrainingRow) as rows:
+                    for row in _left(sources, stage, config, train, tokenizer, seed, benchmarks, counts, drops):
                         rows.write(row)
                         kept[row.kind] += 1
                 if sources and not kept:
-                    raise _none_left(ledger, folder)
-                accounts.append(ledger)
+                    raise _none_left(counts, folder)
+                accounts.append(counts)
                 by_source[stage] = dict(sorted(kept.items()))
         for path, digest in _digests(config).items():
             if digest != inputs["files"].get(path):
@@ -95,25 +95,25 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
     return run_stage(run / FOLDER, inputs, work, on_change)
 
 
-def _none_left(ledger: Ledger, folder: Path) -> InputError:
-    reason = max(ledger.dropped, key=lambda reason: ledger.dropped[reason], default="")
+def _none_left(counts: RowCounts, folder: Path) -> InputError:
+    reason = max(counts.dropped, key=lambda reason: counts.dropped[reason], default="")
     advice = {
         "": "There are no rows in what rows names.",
         "empty": "Is the other column the one that holds the answer? prompt_column and completion_column name them.",
         "not_text": "Name the columns that hold text with prompt_column and completion_column.",
         "several_turns": "Only conversations of one question and its answer are used.",
         TOO_LONG: "Raise train.max_length."}.get(reason, "Look at rows.decontaminate.")
-    return InputError(f"None of the {ledger.n_in} rows of {ledger.stage.removeprefix(FOLDER + '/')} is left to train "
-                      f"on ({dict(ledger.dropped)}). They are listed in {folder / DROPPED}. {advice}")
+    return InputError(f"None of the {counts.n_in} rows of {counts.stage.removeprefix(FOLDER + '/')} is left to train "
+                      f"on ({dict(counts.dropped)}). They are listed in {folder / DROPPED}. {advice}")
 
 
 def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokenizer: Any, seed: int,
-          benchmarks: Benchmarks, ledger: Ledger, drops: RecordWriter[Drop]) -> Iterator[SftRow]:
+          benchmarks: Benchmarks, counts: RowCounts, drops: RecordWriter[Drop]) -> Iterator[TrainingRow]:
     seen: set[str] = set()
 
-    def drop(row: SftRow, reason: str, detail: str = "") -> None:
-        ledger.dropped[reason] += 1
-        drops.write(Drop(row.id, ledger.stage, reason, printable(detail, 300), printable(row.prompt)))
+    def drop(row: TrainingRow, reason: str, detail: str = "") -> None:
+        counts.dropped[reason] += 1
+        drops.write(Drop(row.id, counts.stage, reason, printable(detail, 300), printable(row.prompt)))
 
     for source in sources:
         own = source.kind == "sentibench"
@@ -124,8 +124,8 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
         allowed = _within_limit(source, stage, seed, benchmarks)
         found = _rows(source, stage, benchmarks)
         while some := list(itertools.islice(found, _CHUNK)):
-            ledger.n_in += len(some)
-            left: list[SftRow] = []
+            counts.n_in += len(some)
+            left: list[TrainingRow] = []
             for row, problem in some:
                 if problem:
                     drop(row, problem)
@@ -136,7 +136,7 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                 else:
                     seen.add(row.id)
                     left.append(row)
-            held = leaks([(row.prompt, row.completion) for row in left], index)
+            held = contaminated([(row.prompt, row.completion) for row in left], index)
             lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in left], train.prompt_format)
             for row, leak, (total, _) in zip(left, held, lengths, strict=True):
                 if leak:
@@ -144,7 +144,7 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                 elif total > train.max_length:
                     drop(row, TOO_LONG, f"{total} tokens of at most {train.max_length}")
                 else:
-                    ledger.n_out += 1
+                    counts.n_out += 1
                     yield row
 
 
@@ -159,7 +159,7 @@ def _within_limit(source: Any, stage: str, seed: int, benchmarks: Benchmarks) ->
             for item in sorted(ids, key=lambda item: (content_rank(seed, item), item))[:source.limit]}
 
 
-def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[SftRow, str]]:
+def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[TrainingRow, str]]:
     """Yield a source's rows, each with the problem for which it cannot be used, or an empty string."""
     if isinstance(source, SentiBenchRows):
         for task, prompt, completion in benchmarks.rows(source):
@@ -168,16 +168,16 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Sft
     family = "knowdist" if stage == "knowdist" else "general"
     for form, record, pair in read_pairs(source):
         if pair is None:
-            yield SftRow(content_id(repr(record)), family, form, "", ""), "several_turns"
+            yield TrainingRow(content_id(repr(record)), family, form, "", ""), "several_turns"
         elif not all(text is None or isinstance(text, str) for text in pair):
-            yield SftRow(content_id(repr(record)), family, form, "", ""), "not_text"
+            yield TrainingRow(content_id(repr(record)), family, form, "", ""), "not_text"
         else:
             yield _row(stage, family, form, *(text or "" for text in pair))
 
 
-def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[SftRow, str]:
+def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[TrainingRow, str]:
     prompt, completion = prompt.strip(), completion.strip()  # rows that differ in blanks around them are the same
-    row = SftRow(content_id(stage, prompt, completion), family, kind, prompt, completion)
+    row = TrainingRow(content_id(stage, prompt, completion), family, kind, prompt, completion)
     if not is_unicode(prompt + completion):
         return row, "lone_surrogate"
     return row, "" if prompt and completion else "empty"

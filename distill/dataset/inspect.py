@@ -48,7 +48,7 @@ class Judged:
 class Found:
     """A sample, and of how many: answers looked at, those that match, and the rejected ones by reason.
 
-    ``built``: the stage ``sft`` has decided; otherwise the filters were applied now, to what is there so far.
+    ``built``: the stage ``dataset`` has decided; otherwise the filters were applied now, to what is there so far.
     ``capped``: of some stage, there are more answers than were looked at.
     """
 
@@ -64,7 +64,7 @@ class Found:
 def find(run: Path, filters: Filters, query: Query) -> Found:
     """Return a sample of a run's answers, drawn by the hash of their prompts' ids: the same ones every time.
 
-    After the stage ``sft``, what it kept and dropped is shown. Before it (and where responses have changed since),
+    After the stage ``dataset``, what it kept and dropped is shown. Before it (and where responses have changed since),
     ``filters`` are applied now to the shards that are finished; agreement and the student's length are not judged.
     Memory does not grow with the number of answers.
 
@@ -97,7 +97,7 @@ def find(run: Path, filters: Filters, query: Query) -> Found:
 
 
 def _is_built(run: Path) -> bool:
-    """Return whether the stage ``sft`` has decided on the responses as they are now."""
+    """Return whether the stage ``dataset`` has decided on the responses as they are now."""
     if not is_finished(run / FOLDER):
         return False
     seen = require_whole(run / FOLDER, "distill train")["inputs"].get("responses", {})
@@ -117,7 +117,7 @@ def _judged(run: Path, stage: str, filters: Filters, built: bool, most: int) -> 
             yield Judged(stage, prompt, response, *verdict(active, prompt, response))
         return
     path = run / FOLDER / DROPPED
-    drops = (drop for drop in read_records(path, Drop) if drop.stage == f"sft/{stage}")
+    drops = (drop for drop in read_records(path, Drop) if drop.stage == f"dataset/{stage}")
     drop = next(drops, None)
     for prompt, response in joined(run, stage):  # drops were written in this order
         if drop is not None and drop.id == prompt.id:

@@ -16,7 +16,7 @@ from distill.models import model_fingerprint, resolve_model
 from distill.resources import shipped
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.markers import is_finished, read_done
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, changed_message, changes, run_stage
 from distill.run.storage import write_json
 from distill.runtime.parallel import DeviceSlot, run_parallel, slots_for
@@ -45,7 +45,7 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
             "config": config.model_dump(mode="json"), "backbone": str(backbone)}, run / "error.log")
     given, labels = _labelled(config, sentences, run, on_change)
     sentences["train"], targets = training_rows(config, sentences["train"], given, labels)
-    n_given = len(targets) if labels is None else labels.ledgers[-1].n_in
+    n_given = len(targets) if labels is None else labels.row_counts[-1].n_in
     inputs = {
         **_settings(config), "backbone": model_fingerprint(backbone, pickled=True),
         "data": {"names": config.data.names, **{
@@ -57,14 +57,14 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
     write_rows(rows, sentences, targets)
 
     def one(seed: int, slot: DeviceSlot) -> Outcome:
-        def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+        def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
             result = slot.call("distill.encoder.training:train", {
                 "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed,
                 "rows": str(rows.resolve()), "threads": slot.threads, "bar": slot.number}, folder / "error.log")
             write_json(folder / RESULT, {**result, "config": config.model_dump(mode="json")})
             trained = result["counts"]["train"]
             dropped = Counter({"no_label": n_given - trained} if n_given > trained else {})
-            return [Ledger(f"encoder/seed{seed}", "rows", n_given, trained, dropped)], {
+            return [RowCounts(f"encoder/seed{seed}", "rows", n_given, trained, dropped)], {
                 "test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"], "cut": result["cut"]}
 
         return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
@@ -151,7 +151,7 @@ def _labelled(config: EncoderConfig, sentences: dict[str, list[Sentence]], run: 
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in sentences["train"]), *more]
     before = [account] if config.data.texts else []
     done = label_texts(config.teacher, config.data.names, sentences["train"], texts, run, before, on_change)
-    if not set(read_labels(done.folder)) <= {text.id for text in texts} or done.ledgers[-1].n_in != len(texts):
+    if not set(read_labels(done.folder)) <= {text.id for text in texts} or done.row_counts[-1].n_in != len(texts):
         raise InputError(f"{done.folder} holds labels of other texts than those of the data, and they were to be kept. "
                          "Use --discard to have the teacher label these, or --run NAME for a new run.")
     return more, done

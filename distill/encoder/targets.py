@@ -14,7 +14,7 @@ from distill.encoder.teacher import Unlabelled, read_labels
 from distill.errors import InputError
 from distill.run.hashing import content_id
 from distill.run.records import BenchmarkText
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome
 from distill.run.storage import json_text, read_lines, write_text
 
@@ -24,7 +24,7 @@ _MOST_BITS = 3
 
 def unlabelled_texts(
     config: EncoderConfig, splits: Mapping[str, Sequence[Sentence]]
-) -> tuple[list[Unlabelled], Ledger]:
+) -> tuple[list[Unlabelled], RowCounts]:
     """Return the texts of ``data.texts`` that may be trained on, and the account of those left out.
 
     Left out are blank lines, texts that stand in dev or test (by the rules of
@@ -33,9 +33,9 @@ def unlabelled_texts(
     Raises:
         InputError: the file is missing, is not text, or nothing of it is left.
     """
-    ledger = Ledger("encoder/texts", "texts")
+    account = RowCounts("encoder/texts", "texts")
     if config.data.texts is None:
-        return [], ledger
+        return [], account
     path = Path(config.data.texts)
     lines = read_lines(path, "data.texts names a file with a text on each line.")
     index = BenchmarkIndex([BenchmarkText(one.text, "data", split) for split in ("dev", "test")
@@ -54,7 +54,7 @@ def unlabelled_texts(
     if not found:
         raise InputError(f"Of the {len(lines):,} lines of {path} none is left ({dict(dropped)}): data.texts should "
                          "hold texts that are in no split, one on each line.")
-    return found, Ledger(ledger.stage, ledger.unit, len(lines), len(found), dropped)
+    return found, RowCounts(account.stage, account.unit, len(lines), len(found), dropped)
 
 
 def write_rows(path: Path, splits: Mapping[str, Sequence[Sentence]], targets: Sequence[Sequence[float]]) -> None:

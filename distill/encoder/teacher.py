@@ -31,7 +31,7 @@ from distill.prompting.library import icldist_file
 from distill.prompting.template import fill
 from distill.resources import default_cache
 from distill.run.hashing import derived_rng, fingerprint, hash_order
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import json_text, write_json, write_text
 
@@ -80,7 +80,7 @@ def prompt_for(config: TeacherLabels, words: Sequence[str], pool: Sequence[Sente
 
 def label_texts(
     config: TeacherLabels, names: Sequence[str], sentences: Sequence[Sentence], texts: Sequence[Unlabelled], run: Path,
-    before: Sequence[Ledger] = (), on_change: OnChange = "stop",
+    before: Sequence[RowCounts] = (), on_change: OnChange = "stop",
 ) -> Outcome:
     """Have a teacher label texts, into ``run/labels/labels.jsonl``: a line a text, ``id`` and ``probabilities``.
 
@@ -99,14 +99,14 @@ def label_texts(
     decides = {"model": weights.identity, "engine": semantic_fields(config.engine), "chat": config.chat_template,
                "tokenization": TOKENIZATION, "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         answers = ask(Client(weights, config.engine), config, prompts, words,
                       default_cache() / "labels" / f"{fingerprint(decides)}.jsonl", folder / "error.log")
         write_json(folder / "prompts.json", prompts)
         write_json(folder / "answers.json", answers)
-        ledger, details = _account(config, names, texts, answers, folder)
-        _refuse_unreadable(config, ledger, answers)
-        return [*before, ledger], details
+        account, details = _account(config, names, texts, answers, folder)
+        _refuse_unreadable(config, account, answers)
+        return [*before, account], details
 
     inputs = {"teacher": semantic_fields(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
               "gold": fingerprint([[text.id, text.gold] for text in texts])}  # how often it agrees depends on them
@@ -120,7 +120,7 @@ def read_labels(folder: Path) -> dict[str, list[float]]:
 
 
 def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabelled],
-             answers: Sequence[dict[str, Any]], folder: Path) -> tuple[Ledger, dict[str, Any]]:
+             answers: Sequence[dict[str, Any]], folder: Path) -> tuple[RowCounts, dict[str, Any]]:
     """Write the labels, and say how many texts have none and why."""
     dropped: Counter[str] = Counter()
     found: list[tuple[Unlabelled, list[float]]] = []
@@ -136,19 +136,19 @@ def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabe
         "probabilities": [round(share, 6) for share in shares]}, "A label") + "\n" for text, shares in found))
     known = [(text.gold, _likeliest(shares)) for text, shares in found if text.gold is not None]
     said = Counter(names[_likeliest(shares)] for _, shares in found)
-    return Ledger("encoder/labels", "texts", len(texts), len(found), dropped), {
+    return RowCounts("encoder/labels", "texts", len(texts), len(found), dropped), {
         "agrees_with_gold": round(sum(gold == label for gold, label in known) / len(known), 4) if known else None,
         "n_with_gold": len(known), "said": {name: said[name] for name in names}}
 
 
-def _refuse_unreadable(config: TeacherLabels, ledger: Ledger, answers: Sequence[dict[str, Any]]) -> None:
-    bad = {reason: ledger.dropped[reason] for reason in (UNREADABLE, TRUNCATED) if ledger.dropped.get(reason)}
-    if not too_many(bad, ledger.n_in, config.max_unusable):
+def _refuse_unreadable(config: TeacherLabels, account: RowCounts, answers: Sequence[dict[str, Any]]) -> None:
+    bad = {reason: account.dropped[reason] for reason in (UNREADABLE, TRUNCATED) if account.dropped.get(reason)}
+    if not too_many(bad, account.n_in, config.max_unusable):
         return
     said = [repr(one["raw"][:_EXCERPT]) for one in answers if one.get("raw") and one.get("error") in bad][:3]
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in bad.items())
     raise RunError(
-        f"Of the teacher's {ledger.n_in:,} answers, {sum(bad.values()):,} name no label ({reasons}); at most "
+        f"Of the teacher's {account.n_in:,} answers, {sum(bad.values()):,} name no label ({reasons}); at most "
         f"{config.max_unusable:.0%} may (teacher.max_unusable)."
         + (f" For example {', '.join(said)}." if said else "") + " Raise teacher.max_tokens for one that reasons "
         "first, see whether its chat template fits (teacher.chat_template), or take a more capable one. Its answers "

@@ -22,7 +22,7 @@ from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.run.folder import claim_stage
 from distill.run.hashing import fingerprint
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.runtime.leases import leased
 
@@ -62,7 +62,7 @@ def generate(
     # A forecast and its approval are true of these prompts with these settings.
     budget = Budget(teacher, run, stage, fingerprint({"prompts": plan.digest, **settings}))
 
-    def work(_: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(_: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, plan.shards, settings, on_change)
@@ -77,10 +77,10 @@ def generate(
                 mend_journals(responses, prompts_path, pending, settings)
                 answer(Job(stage, teacher, run, plan, spec, show), budget, pending)
             remove_leftovers(responses, set())  # of processes that died meanwhile
-        ledgers, details = totals(stage, responses, plan.rows)
+        row_counts, details = totals(stage, responses, plan.rows)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
             raise unusable_error(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
-        return ledgers, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
+        return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
     reopen_if_damaged(folder)
@@ -113,7 +113,7 @@ def _n_kept(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any
     return sum(markers[shard.name].fingerprint != fingerprint(shard_inputs(shard, dict(settings))) for shard in shards)
 
 
-def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], dict[str, Any]]:
+def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[RowCounts], dict[str, Any]]:
     """Add up a stage's markers: its account in prompts, and its tokens, seconds and number of shards.
 
     Raises:
@@ -125,6 +125,6 @@ def totals(stage: str, responses: Path, n_prompts: int) -> tuple[list[Ledger], d
         raise RunError(f"The shards in {responses} account for {total['n_in']} of {n_prompts} prompts. Run the same "
                        "command again; if that does not help, one of the markers there (shard-*.json) was changed: put "
                        "it back from a copy, or delete it alone, and its shard is made again.")
-    ledger = Ledger(stage, "prompts", n_in=total["n_in"], n_out=total["n_out"], dropped=total["failures"])
-    return [ledger], {"responses": responses_digest(markers.values()), **{key: total[key] for key in (
+    account = RowCounts(stage, "prompts", n_in=total["n_in"], n_out=total["n_out"], dropped=total["failures"])
+    return [account], {"responses": responses_digest(markers.values()), **{key: total[key] for key in (
         "shards", "unusable", "n_prompt_tokens", "n_cached_tokens", "n_output_tokens", "seconds", "tokens_per_second")}}

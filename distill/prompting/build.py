@@ -15,7 +15,7 @@ from distill.prompting.natural_tasks import task_files
 from distill.prompting.writer import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.resources import locate
 from distill.run.hashing import file_digest, fingerprint
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import changed_meanwhile
 
@@ -50,7 +50,7 @@ def build_prompts(
         "prompt_files": prompt_files_digest(), **_data_digests(config),
         "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         made = Making(config, texts, seed, limits, folder, sizes, held_out).run()
         for name, digest in _data_digests(config).items():
             if digest != inputs[name]:  # what the marker says must be what was read

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from distill.corpus.decontamination.contamination import leaks
+from distill.corpus.decontamination.contamination import contaminated
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.step import printable
 from distill.errors import InputError
@@ -11,7 +11,7 @@ from distill.prompting.demonstrations import Demonstration
 from distill.prompting.natural_tasks import ChosenTasks
 from distill.run.hashing import content_id
 from distill.run.records import BenchmarkText, Drop
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 
 STEP = "prompts/held_out"
 
@@ -29,7 +29,7 @@ class HeldOut:
 
 
 def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, held_out: HeldOut, fewest: int,
-                      drop: Callable[[Drop], None]) -> tuple[list[Demonstration], ChosenTasks | None, Ledger]:
+                      drop: Callable[[Drop], None]) -> tuple[list[Demonstration], ChosenTasks | None, RowCounts]:
     """Return the demonstrations and natural tasks without what stands in the benchmark, and the account of it.
 
     The account counts demonstrations, and instances and examples of the tasks. A task left without an instance is left
@@ -39,18 +39,18 @@ def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, 
         InputError: fewer than ``fewest`` demonstrations are left of a pool, or no task.
     """
     index = BenchmarkIndex(held_out.texts(), held_out.max_distance)
-    ledger = Ledger(STEP, "texts")
+    account = RowCounts(STEP, "texts")
 
     def left(items: list[Sequence[str]], where: str) -> list[bool]:
-        ledger.n_in += len(items)
-        found = leaks(items, index)
+        account.n_in += len(items)
+        found = contaminated(items, index)
         for item, leak in zip(items, found, strict=True):
             if leak:
-                ledger.dropped[leak[0]] += 1
+                account.dropped[leak[0]] += 1
                 drop(Drop(content_id(where, *item), STEP, leak[0], printable(f"{where}: {leak[1]}", 300),
                           printable(item[0])))
         stays = [leak is None for leak in found]
-        ledger.n_out += sum(stays)
+        account.n_out += sum(stays)
         return stays
 
     stays = left([(item.text,) for item in pool], "demonstration")
@@ -61,7 +61,7 @@ def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, 
                          "have. Add others, lower prompts.icldist.max_demonstrations, or set "
                          "corpus.decontaminate.enabled to false.")
     if tasks is None:
-        return kept, None, ledger
+        return kept, None, account
     chosen = ChosenTasks(left_out=dict(tasks.left_out))
     for task in tasks.tasks:
         free = left([(text,) for text in task.inputs], task.name)
@@ -75,4 +75,4 @@ def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, 
     if not chosen.tasks:
         raise InputError("All instances of the natural tasks stand in the benchmark. Add other tasks to the folder "
                          "that prompts.general.path names, or set prompts.general.enabled to false.")
-    return kept, chosen, ledger
+    return kept, chosen, account

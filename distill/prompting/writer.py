@@ -25,7 +25,7 @@ from distill.prompting.length import Limits
 from distill.prompting.natural_tasks import choose_tasks, general_drafts
 from distill.prompting.order import TextOrder
 from distill.run.records import Drop, RecordWriter
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.runtime.process_pool import workers
 
 DROPPED = "dropped.parquet"
@@ -79,7 +79,7 @@ class Making:
     tallies: dict[str, Tally] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
-    def run(self) -> tuple[list[Ledger], dict[str, Any]]:
+    def run(self) -> tuple[list[RowCounts], dict[str, Any]]:
         """Build everything; return the accounts and the details."""
         held: list[Drop] = []
         wanted = wanted_prompts(self.config)
@@ -115,7 +115,7 @@ class Making:
                     self.details["general"]["tasks_left_out"] = dict(sorted(tasks.left_out.items()))
         if len(used) == 2:
             self.details["texts_in_both_stages"] = int((used["knowdist"] & used["icldist"]).sum())
-        return [Ledger(f"prompts/{family}", "prompts", tally.n_in, tally.n_out, tally.dropped)
+        return [RowCounts(f"prompts/{family}", "prompts", tally.n_in, tally.n_out, tally.dropped)
                 for family, tally in self.tallies.items()] + accounts, self.details
 
     def _processes(self) -> int:

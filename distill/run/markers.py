@@ -12,7 +12,7 @@ from distill.run.storage import read_json
 
 MARKER, ANSWERS = "_done.json", "answers"
 _HASHED_BELOW = 1 << 20  # bytes: of larger files the size alone is compared, so that a look costs nothing
-_KINDS = {"fingerprint": str, "finished_at": (int, float), "seconds": (int, float), "ledgers": list, "details": dict,
+_KINDS = {"fingerprint": str, "finished_at": (int, float), "seconds": (int, float), "row_counts": list, "details": dict,
           "inputs": dict}
 _ACCOUNT = {"stage": str, "unit": str, "n_in": int, "n_out": int, "dropped": dict}
 _PASSING = {"checkpoints", ANSWERS}  # folders of what is needed only until a stage is finished
@@ -112,7 +112,7 @@ def _wrong_of(done: Any) -> str:
     """Say what is wrong with a marker's content; nothing where it is right."""
     if wrong := _wrong_keys(done, _KINDS, "it"):
         return wrong
-    for account in done["ledgers"]:
+    for account in done["row_counts"]:
         if wrong := _wrong_keys(account, _ACCOUNT, "an account in it"):
             return wrong
         if not all(type(count) is int for count in account["dropped"].values()):

@@ -82,7 +82,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class SftRow:
+class TrainingRow:
     """One training row: the prompt as asked, and the teacher's answer that is learned."""
 
     id: str

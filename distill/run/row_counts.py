@@ -1,6 +1,6 @@
-"""The row ledger: every row that enters a stage leaves it, or is counted under a reason.
+"""The row counts: every row that enters a stage leaves it, or is counted under a reason.
 
-Stages state ``n_in``, ``n_out`` and what they dropped; :func:`Ledger.check` refuses a stage whose
+Stages state ``n_in``, ``n_out`` and what they dropped; :func:`RowCounts.check` refuses a stage whose
 numbers do not add up, which fails the run.
 """
 
@@ -15,7 +15,7 @@ from distill.run.storage import write_json
 
 
 @dataclass
-class Ledger:
+class RowCounts:
     """The account of one stage. ``unit`` names what is counted (texts, prompts, rows, examples)."""
 
     stage: str
@@ -24,7 +24,7 @@ class Ledger:
     n_out: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def check(self) -> "Ledger":
+    def check(self) -> "RowCounts":
         """Return self if ``n_in = n_out + dropped``.
 
         Raises:
@@ -32,7 +32,7 @@ class Ledger:
         """
         if self.n_in != self.n_out + sum(self.dropped.values()):
             raise RunError(
-                f"The ledger of stage '{self.stage}' does not add up: {self.n_in} {self.unit} in, {self.n_out} out, "
+                f"The counts of stage '{self.stage}' does not add up: {self.n_in} {self.unit} in, {self.n_out} out, "
                 f"{sum(self.dropped.values())} dropped {dict(self.dropped)}. This is a defect of sentidistill or a "
                 "damaged run folder; nothing after this stage was run.")
         return self
@@ -43,7 +43,7 @@ class Ledger:
                 "dropped": dict(sorted(self.dropped.items()))}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Ledger":
+    def from_json(cls, value: dict[str, Any]) -> "RowCounts":
         """Rebuild an account from :meth:`to_json`.
 
         Raises:
@@ -57,10 +57,10 @@ class Ledger:
                            ) from error
 
 
-def write_run_ledger(run: Path) -> list[dict[str, Any]]:
-    """Collect the accounts in the run folder's stage markers into ``ledger.json``; check and return them."""
+def write_row_counts(run: Path) -> list[dict[str, Any]]:
+    """Collect the accounts in the run folder's stage markers into ``row_counts.json``; check and return them."""
     accounts: list[dict[str, Any]] = []
     for done in sorted((read_done(path.parent) for path in run.rglob(MARKER)), key=lambda done: done["finished_at"]):
-        accounts += [Ledger.from_json(item).check().to_json() for item in done["ledgers"]]
-    write_json(run / "ledger.json", accounts)
+        accounts += [RowCounts.from_json(item).check().to_json() for item in done["row_counts"]]
+    write_json(run / "row_counts.json", accounts)
     return accounts

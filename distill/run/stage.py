@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.run.folder import claim_stage, remove
 from distill.run.hashing import fingerprint
 from distill.run.markers import ANSWERS, MARKER, damage, damage_message, files_of, is_finished, read_done
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.storage import write_json
 
 OnChange = Literal["stop", "keep", "discard"]
@@ -24,26 +24,26 @@ class Outcome:
 
     folder: Path
     fingerprint: str
-    ledgers: tuple[Ledger, ...]
+    row_counts: tuple[RowCounts, ...]
     seconds: float
     details: dict[str, Any]
     reused: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON values, to be sent from one process to another."""
-        return {**vars(self), "folder": str(self.folder), "ledgers": [ledger.to_json() for ledger in self.ledgers]}
+        return {**vars(self), "folder": str(self.folder), "row_counts": [counts.to_json() for counts in self.row_counts]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Outcome":
         """Return the outcome that ``to_json`` described."""
         return cls(**{**data, "folder": Path(data["folder"]),
-                      "ledgers": tuple(Ledger.from_json(item) for item in data["ledgers"])})
+                      "row_counts": tuple(RowCounts.from_json(item) for item in data["row_counts"])})
 
 
 def run_stage(
     folder: Path,
     inputs: Mapping[str, Any],
-    work: Callable[[Path], tuple[list[Ledger], dict[str, Any]]],
+    work: Callable[[Path], tuple[list[RowCounts], dict[str, Any]]],
     on_change: OnChange = "stop",
     resumable: bool = False,
     explained: bool = True,
@@ -84,7 +84,7 @@ def run_stage(
     claim_stage(folder)  # deleted with it, the mark of a stage outside a run
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    ledgers, details = work(folder)
+    row_counts, details = work(folder)
     seconds = time.monotonic() - started
     if not resumable:
         remove(folder / ANSWERS)
@@ -92,13 +92,13 @@ def run_stage(
         "fingerprint": mark,
         "finished_at": time.time(),
         "seconds": round(seconds, 3),
-        "ledgers": [ledger.check().to_json() for ledger in ledgers],
+        "row_counts": [counts.check().to_json() for counts in row_counts],
         "details": details,
         "inputs": dict(inputs),
         "files": files_of(folder),
         **({"mends": True} if mends else {}),
     })
-    return Outcome(folder, mark, tuple(ledgers), seconds, details, reused=False)
+    return Outcome(folder, mark, tuple(row_counts), seconds, details, reused=False)
 
 
 def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnChange, explained: bool, mends: bool
@@ -131,8 +131,8 @@ def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnCha
         remove(folder / MARKER)
         return None
     _note_kept(folder / MARKER, done, mark, inputs)
-    ledgers = tuple(Ledger.from_json(item) for item in done["ledgers"])
-    return Outcome(folder, done["fingerprint"], ledgers, done["seconds"], done["details"], reused=True)
+    row_counts = tuple(RowCounts.from_json(item) for item in done["row_counts"])
+    return Outcome(folder, done["fingerprint"], row_counts, done["seconds"], done["details"], reused=True)
 
 
 def refuse_other_models(folder: Path, models: Mapping[str, str], on_change: OnChange) -> None:

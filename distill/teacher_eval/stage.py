@@ -1,4 +1,4 @@
-"""The stages ``quality/gold`` and ``quality/judge``: one model asked once, its answers and the scores in one folder."""
+"""The stages ``teacher_eval/gold`` and ``teacher_eval/judge``: one model asked once, its answers and the scores in one folder."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import Gold, IclDist, Judge, Quality, SamplingConfig, Teacher
+from distill.config.schema import Gold, IclDist, Judge, SamplingConfig, Teacher, TeacherEval
 from distill.config.sections.base import semantic_fields
 from distill.engines.base import Output, Request, Sampling
 from distill.engines.client import Client
@@ -21,7 +21,7 @@ from distill.resources import shipped
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.markers import ANSWERS, is_finished, require_whole
 from distill.run.records import Prompt, write_records
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import read_json, write_json
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
@@ -49,7 +49,7 @@ def check_gold(
 ) -> Outcome:
     """Ask the teacher texts whose labels are known (:func:`.gold.gold_questions`), as all the others.
 
-    Writes into ``run/quality/gold`` what :func:`distill.teacher_eval.gold.score_gold` returns as ``scores.json``, and
+    Writes into ``run/teacher_eval/gold`` what :func:`distill.teacher_eval.gold.score_gold` returns as ``scores.json``, and
     ``answers.parquet``, a :class:`distill.teacher_eval.records.GoldAnswer` a prompt. The account counts answers: those
     in which a label can be read, and by reason those in which none can, which count as wrong.
 
@@ -63,9 +63,9 @@ def check_gold(
     inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
               "structured": teacher.structured, "reader": READER, **_decides(client, sampling, chat)}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         requests = [_request(item.prompt, teacher) for item in questions]
-        outputs, computed = _answers(client, requests, folder, run / "logs" / "quality-gold.log")
+        outputs, computed = _answers(client, requests, folder, run / "logs" / "teacher-eval-gold.log")
         answers = read_answers(questions, outputs)
         write_records(folder / _ANSWERS, GoldAnswer, answers)
         write_json(folder / _SCORES, score_gold(questions, answers, seed))
@@ -87,7 +87,7 @@ def judge_analyses(
 
     It is asked in a turn of a chat and decodes greedily.
 
-    Writes into ``run/quality/judge`` what :func:`distill.teacher_eval.judge.score_verdicts` returns as ``scores.json``,
+    Writes into ``run/teacher_eval/judge`` what :func:`distill.teacher_eval.judge.score_verdicts` returns as ``scores.json``,
     and ``answers.parquet``, a :class:`distill.teacher_eval.records.Verdict` an analysis. The account counts analyses:
     marked, and not marked by reason.
 
@@ -103,14 +103,14 @@ def judge_analyses(
               "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted,
               **_decides(judge, sampling, chat=True)}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, wanted, seed)
         if not analyses:
             raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
-                             "quality.judge to null, or look with 'distill status' why there are none.")
+                             "teacher_eval.judge to null, or look with 'distill status' why there are none.")
         outputs, computed = _answers(judge, [
             Request(item.prompt_id, judge_prompt(item.task, item.answer), _sampling(sampling), chat=True)
-            for item in analyses], folder, run / "logs" / "quality-judge.log")
+            for item in analyses], folder, run / "logs" / "teacher-eval-judge.log")
         verdicts = read_verdicts(analyses, outputs)
         write_records(folder / _ANSWERS, Verdict, verdicts)
         write_json(folder / _SCORES, score_verdicts(verdicts, seed))
@@ -146,14 +146,14 @@ def read_scores(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(PARTS)
     for part, folder in folders.items():
         if is_finished(folder):
-            require_whole(folder, "distill quality")
+            require_whole(folder, "distill teacher-eval")
             found[part] = read_json(folder / _SCORES)
     return found
 
 
-def _account(part: str, problems: Sequence[str]) -> Ledger:
+def _account(part: str, problems: Sequence[str]) -> RowCounts:
     found = Counter(problem for problem in problems if problem)
-    return Ledger(f"quality/{part}", "examples", len(problems), len(problems) - found.total(), found)
+    return RowCounts(f"teacher_eval/{part}", "examples", len(problems), len(problems) - found.total(), found)
 
 
 def _details(outputs: Sequence[Output], computed: dict[str, str]) -> dict[str, Any]:

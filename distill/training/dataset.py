@@ -13,7 +13,7 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.models.tokenization import encode_pairs
 from distill.run.hashing import derived_rng, hash_order
-from distill.run.records import Drop, SftRow, read_records, write_records
+from distill.run.records import Drop, TrainingRow, read_records, write_records
 from distill.run.storage import read_object, write_json
 
 IGNORED = -100
@@ -65,12 +65,12 @@ class Tokenized:
         return {**asdict(self), "folder": str(self.folder), "dropped": dict(self.dropped)}
 
 
-def encode_rows(rows: list[SftRow], tokenizer: Any, prompt_format: str, seed: int) -> list[tuple[list[int], list[int]]]:
+def encode_rows(rows: list[TrainingRow], tokenizer: Any, prompt_format: str, seed: int) -> list[tuple[list[int], list[int]]]:
     """Return each row's token ids and labels: -100 on the prompt, the ids on the completion and the end token.
 
     With ``mixed``, raw or chat form is drawn for each row from (seed, row id).
     """
-    def in_chat_form(row: SftRow) -> bool:
+    def in_chat_form(row: TrainingRow) -> bool:
         return prompt_format == "chat" or (
             prompt_format == "mixed" and derived_rng(seed, row.id, "prompt_format").random() < 0.5)
 
@@ -91,7 +91,7 @@ def chosen_ids(ids: Iterable[str], fraction: float, seed: int, purpose: str, at_
     return frozenset(ordered[:wanted if at_most is None else min(at_most, wanted)])
 
 
-def tokenize_rows(read: Callable[[], Iterator[SftRow]], tokenizer: Any, config: Train, limit: int, seed: int,
+def tokenize_rows(read: Callable[[], Iterator[TrainingRow]], tokenizer: Any, config: Train, limit: int, seed: int,
                   stage: str, folder: Path) -> Tokenized:
     """Write the rows' token ids to ``folder`` as Arrow files (which every training process maps into memory).
 
@@ -144,17 +144,17 @@ def tokenize_rows(read: Callable[[], Iterator[SftRow]], tokenizer: Any, config: 
     return result
 
 
-def rows_of(paths: Sequence[Path]) -> Iterator[SftRow]:
+def rows_of(paths: Sequence[Path]) -> Iterator[TrainingRow]:
     """Yield the rows of several files, one after another.
 
     Raises:
         RunError: a file is missing or damaged.
     """
     for path in paths:
-        yield from read_records(path, SftRow)
+        yield from read_records(path, TrainingRow)
 
 
-def _used(read: Callable[[], Iterator[SftRow]], config: Train, seed: int) -> frozenset[str]:
+def _used(read: Callable[[], Iterator[TrainingRow]], config: Train, seed: int) -> frozenset[str]:
     """Return the ids of the rows that the fractions leave."""
     fractions = {"knowdist": config.fractions.knowdist, "icldist": config.fractions.icldist}
     ids: dict[str, list[str]] = {"knowdist": [], "icldist": []}
@@ -163,7 +163,7 @@ def _used(read: Callable[[], Iterator[SftRow]], config: Train, seed: int) -> fro
     return frozenset().union(*(chosen_ids(some, fractions[family], seed, OUTSIDE) for family, some in ids.items()))
 
 
-def _check(rows: list[SftRow], stage: str, before: int) -> None:
+def _check(rows: list[TrainingRow], stage: str, before: int) -> None:
     for number, row in enumerate(rows, before + 1):
         for part in ("prompt", "completion"):
             if not getattr(row, part).strip():
@@ -175,7 +175,7 @@ def _check(rows: list[SftRow], stage: str, before: int) -> None:
 
 def _refuse_nothing(result: Tokenized, config: Train, stage: str) -> None:
     if not result.n_in:
-        raise InputError(f"There are no rows to train stage '{stage}' on. Look at the ledger for where they went, or "
+        raise InputError(f"There are no rows to train stage '{stage}' on. Look at the counts for where they went, or "
                          "set the stage's samples to 0 to leave it out.")
     if not result.n_train:
         raise InputError(f"None of the {result.n_in} rows of stage '{stage}' can be trained on "
@@ -214,7 +214,7 @@ class _Writer:
         self._writer.close()
 
 
-def _drop(row: SftRow, stage: str, reason: str, detail: str) -> Drop:
+def _drop(row: TrainingRow, stage: str, reason: str, detail: str) -> Drop:
     return Drop(row.id, f"train/{stage}", reason, detail, row.prompt[:200])
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from distill.config.schema import Train
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.run.folder import remove
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import write_json
 from distill.runtime.forks import refuse_foreign_job
@@ -32,10 +32,10 @@ def sources_of(stage: str) -> tuple[str, ...]:
 
 
 def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,
-                upstream: str = "", on_change: OnChange = "stop") -> Outcome:
+                parents: str = "", on_change: OnChange = "stop") -> Outcome:
     """Fine-tune ``start_model`` on the training rows in the files ``rows`` and leave the model in ``out``.
 
-    ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``upstream`` is the
+    ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``parents`` is the
     fingerprint of the stage that made the rows. Where ``out``'s neighbour ``knowdist`` holds a finished stage 1,
     stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
 
@@ -47,11 +47,11 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         RunError: training failed, or rows are not accounted for.
     """
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
-    inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "upstream": upstream,
+    inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "parents": parents,
               "start_model": ancestors[-1]["fingerprint"], "seed": seed,
               "tokenization": TOKENIZATION}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
         spec = {
             "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
@@ -65,14 +65,14 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         else:
             with leased(1):
                 result = call_in_process("distill.training.worker:train", spec, folder / "error.log")
-        account = result["ledger"]
-        ledger = Ledger(f"train/{stage}", "rows", account["n_in"], account["n_out"])
-        ledger.dropped.update(account["dropped"])
+        account = result["counts"]
+        counts = RowCounts(f"train/{stage}", "rows", account["n_in"], account["n_out"])
+        counts.dropped.update(account["dropped"])
         entry = write_lineage(folder, ancestors, {
             "stage": stage, "rows": inputs["rows"], "hyperparameters": inputs["train"], "seed": seed})
         details = {**result["details"], "fingerprint": entry["fingerprint"], "parent": entry["parent"]}
-        write_json(folder / "training.json", {"stage": stage, "ledger": ledger.to_json(), **details})
-        return [ledger], details
+        write_json(folder / "training.json", {"stage": stage, "counts": counts.to_json(), **details})
+        return [counts], details
 
     outcome = run_stage(out, inputs, work, on_change, resumable=True)
     remove(out / FOLDER)  # only now is the model's marker written

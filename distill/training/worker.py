@@ -73,7 +73,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
                    weights=weights if config.method == "full" else None)
     trainer.accelerator.wait_for_everyone()
     return {
-        "ledger": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
+        "counts": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
         "details": {
             "steps": trainer.state.global_step,
             "resumed_from_step": 0 if resume is None else int(resume.name.rsplit("-", 1)[1]),

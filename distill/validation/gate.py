@@ -11,8 +11,8 @@ from distill.errors import RunError
 from distill.models import model_fingerprint
 from distill.parsing.labels import VERSION as READER
 from distill.run.hashing import hash_order
-from distill.run.records import SftRow, read_records
-from distill.run.row_counts import Ledger
+from distill.run.records import TrainingRow, read_records
+from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome, run_stage
 from distill.run.storage import write_json
 from distill.training.dataset import HELD_OUT
@@ -46,19 +46,19 @@ def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untra
     Raises:
         RunError: the model is below a threshold. It stays where it is.
     """
-    rows, ledger = _choose(config.rows, stage, model, untrained, run, seed)
+    rows, counts = _choose(config.rows, stage, model, untrained, run, seed)
     inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **predictor.inputs(rows)}
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         if not rows:
-            return [ledger], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
+            return [counts], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
         answered = predictor.predict(model, rows, folder / "error.log")
         write_json(folder / ANSWERS, answered["answers"])
         ahead = {row.id for row in rows if _source_of(row) in untrained}
         own = [one for one in answered["answers"] if one["id"] not in ahead]
         later = [one for one in answered["answers"] if one["id"] in ahead]
         labels = answered["measured"]["valid_label"]
-        return [ledger], {**measure(own), "ahead": measure(later), "valid_label": labels,
+        return [counts], {**measure(own), "ahead": measure(later), "valid_label": labels,
                           "computed": answered["computed"],
                           "label_prompts": sum(bool(row.labels) for row in rows)}
 
@@ -88,20 +88,20 @@ def is_repetition(text: str) -> bool:
 
 
 def _choose(count: int, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int
-            ) -> tuple[list[HeldOutRow], Ledger]:
+            ) -> tuple[list[HeldOutRow], RowCounts]:
     held = held_out_of(model)
     chosen: list[HeldOutRow] = []
     n_in = 0
     for source in (*sources_of(stage), *untrained):
-        path = run / "sft" / f"{source}.parquet"
+        path = run / "dataset" / f"{source}.parquet"
         if not path.exists():
             continue
-        ids = [row.id for row in read_records(path, SftRow) if row.id in held or source in untrained]
+        ids = [row.id for row in read_records(path, TrainingRow) if row.id in held or source in untrained]
         ids.sort(key=lambda item: (hash_order(seed, item, HELD_OUT), item))
         n_in += len(ids)
         chosen += rows_with_labels(run, source, frozenset(ids[:count]))
     dropped = Counter({"over_limit": n_in - len(chosen)} if n_in > len(chosen) else {})
-    return chosen, Ledger(f"{FOLDER}/{stage}", "rows", n_in, len(chosen), dropped)
+    return chosen, RowCounts(f"{FOLDER}/{stage}", "rows", n_in, len(chosen), dropped)
 
 
 def _source_of(row: HeldOutRow) -> str:

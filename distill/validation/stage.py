@@ -1,4 +1,4 @@
-"""The stage ``heldout``: the same held-out rows put to every model on the way, one file of answers a model."""
+"""The stage ``validation``: the same held-out rows put to every model on the way, one file of answers a model."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,8 +11,8 @@ from distill.dataset.import_rows import LABELS
 from distill.models import model_fingerprint
 from distill.parsing.labels import VERSION as READER
 from distill.run.hashing import hash_order
-from distill.run.records import Drop, Prompt, SftRow, read_records
-from distill.run.row_counts import Ledger
+from distill.run.records import Drop, Prompt, TrainingRow, read_records
+from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_object, write_json
 from distill.training.dataset import HELD_OUT
@@ -23,11 +23,11 @@ VERSION = 3
 """Raised when rows are chosen, asked or measured in another way."""
 
 
-def check_models(
+def validate_models(
     config: HeldOut, predictor: Predictor, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path,
     seed: int, on_change: OnChange = "stop",
 ) -> Outcome:
-    """Put held-out rows to ``models`` (by role, in order) and write ``run/heldout/<role>.json``.
+    """Put held-out rows to ``models`` (by role, in order) and write ``run/validation/<role>.json``.
 
     ``trained`` are the models' folders by the stage whose rows they were trained on (both the same for ``unified``);
     their ``dropped.parquet`` names the rows that were held out.
@@ -41,12 +41,12 @@ def check_models(
             weights and it is ``keep``.
         RunError: a process died.
     """
-    rows, ledger = choose_rows(config, trained, run, seed)
+    rows, account = choose_rows(config, trained, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
     inputs = {"version": VERSION, "reader": READER, "models": identities, **predictor.inputs(rows)}
-    refuse_other_models(run / "heldout", identities, on_change)
+    refuse_other_models(run / "validation", identities, on_change)
 
-    def work(folder: Path) -> tuple[list[Ledger], dict[str, Any]]:
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         measured: dict[str, Any] = {}
         computed: dict[str, Any] = {}
         for role, model in models.items():
@@ -54,15 +54,15 @@ def check_models(
                 answers = predictor.predict(model, rows, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
                 measured[role], computed[role] = answers["measured"], answers["computed"]
-        return [ledger], {"models": measured, "computed": computed,
+        return [account], {"models": measured, "computed": computed,
                           "labels": sum(row.family == "icldist" for row in rows)}
 
-    return run_stage(run / "heldout", inputs, work, on_change)
+    return run_stage(run / "validation", inputs, work, on_change)
 
 
 def choose_rows(
     config: HeldOut, trained: Mapping[str, Path], run: Path, seed: int
-) -> tuple[list[HeldOutRow], Ledger]:
+) -> tuple[list[HeldOutRow], RowCounts]:
     """Return the rows to ask and the account of all that were held out; the choice depends on ids and seed alone."""
     chosen: list[HeldOutRow] = []
     dropped: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def choose_rows(
         dropped["general_task"] += len(rows) - len(askable)
         dropped["over_limit"] += len(askable) - len(askable[:wanted])
     kept = Counter({reason: count for reason, count in dropped.items() if count})
-    return chosen, Ledger("heldout", "rows", n_in, len(chosen), kept)
+    return chosen, RowCounts("validation", "rows", n_in, len(chosen), kept)
 
 
 def held_out_of(model: Path) -> frozenset[str]:
@@ -87,11 +87,11 @@ def held_out_of(model: Path) -> frozenset[str]:
 
 def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOutRow]:
     """Return training rows of a stage with the closed list of labels that their prompts allow, where there is one."""
-    rows = {row.id: row for row in read_records(run / "sft" / f"{stage}.parquet", SftRow) if row.id in ids}
+    rows = {row.id: row for row in read_records(run / "dataset" / f"{stage}.parquet", TrainingRow) if row.id in ids}
     asked, path = {}, run / "prompts" / f"{stage}.parquet"
     if path.exists():  # rows that were made elsewhere have no prompt records
         asked = {item.id: item for item in read_records(path, Prompt) if item.id in rows and has_closed_labels(item)}
-    elsewhere = run / "sft" / LABELS
+    elsewhere = run / "dataset" / LABELS
     by_kind = read_object(elsewhere) if elsewhere.exists() else {}
     return [HeldOutRow(row.id, row.family, row.kind, row.prompt, row.completion,
                        tuple(asked[row.id].labels if row.id in asked else by_kind.get(row.kind, ())),
@@ -99,8 +99,8 @@ def rows_with_labels(run: Path, stage: str, ids: Collection[str]) -> list[HeldOu
 
 
 def read_answers(run: Path) -> dict[str, dict[str, Any]]:
-    """Return what :func:`check_models` wrote, by role in the order asked; empty without the stage."""
-    folder = run / "heldout"
+    """Return what :func:`validate_models` wrote, by role in the order asked; empty without the stage."""
+    folder = run / "validation"
     found = {path.stem: read_object(path, answers=list) for path in folder.glob("*.json")
              if not path.name.startswith("_")}
     order = ("base", "stage1", "distilled")

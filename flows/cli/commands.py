@@ -56,11 +56,11 @@ def dedup_command(arguments: argparse.Namespace) -> None:
     begun = time.monotonic()
     done = dedup_file(arguments.source, arguments.target, arguments.field, arguments.k, arguments.keep, arguments.group,
                       arguments.dropped, arguments.on_error, arguments.encoding)
-    ledger, seconds = done.ledger, time.monotonic() - begun
-    rows = [("rows read", ledger.n_in), *sorted(ledger.dropped.items()), ("rows written", ledger.n_out)]
+    counts, seconds = done.counts, time.monotonic() - begun
+    rows = [("rows read", counts.n_in), *sorted(counts.dropped.items()), ("rows written", counts.n_out)]
     for name, count in rows:
-        print(f"{name:<16} {count:>14,} {count / max(ledger.n_in, 1):>8.2%}")
-    print(f"{seconds:.1f} s, {ledger.n_in / max(seconds, 1e-9):,.0f} rows a second; written: {arguments.target}")
+        print(f"{name:<16} {count:>14,} {count / max(counts.n_in, 1):>8.2%}")
+    print(f"{seconds:.1f} s, {counts.n_in / max(seconds, 1e-9):,.0f} rows a second; written: {arguments.target}")
     for problem in done.not_read:
         print(f"not read: {problem}", file=sys.stderr)
 
@@ -95,7 +95,7 @@ def _approve(folder: Path) -> None:
 def stage_command(arguments: argparse.Namespace) -> None:
     """Run one stage of the pipeline (or the two of one kind), as its command names it."""
     from distill.errors import InputError
-    from distill.run.row_counts import write_run_ledger
+    from distill.run.row_counts import write_row_counts
     from flows.orchestration.step_runner import watched
     from flows.plan import STAGES, gated_stages, trained_stages
     from flows.run import Run, open_run
@@ -120,12 +120,12 @@ def stage_command(arguments: argparse.Namespace) -> None:
                 if arguments.command == "train" and stage in gated_stages(run):
                     watched("gate", run, stage)
         elif arguments.command == "quality":
-            from flows.cli import quality
+            from flows.cli import teacher_eval
 
-            parts = quality.asked_parts(run)
+            parts = teacher_eval.asked_parts(run)
             for part in parts:
                 watched("quality", run, part)
-            quality.show(run, parts)
+            teacher_eval.show(run, parts)
         elif arguments.command == "evaluate":
             watched("check", run)
             watched("evaluate", run)
@@ -135,7 +135,7 @@ def stage_command(arguments: argparse.Namespace) -> None:
                 _finish(result)
             if arguments.command == "prompts" and arguments.show:
                 _show_prompts(run.folder, arguments.show)
-        write_run_ledger(run.folder)
+        write_row_counts(run.folder)
 
 
 def _show_prompts(folder: Path, count: int) -> None:
@@ -215,7 +215,7 @@ def show_command(arguments: argparse.Namespace) -> None:
 
 
 def nightly_command(arguments: argparse.Namespace) -> None:
-    """Evaluate, add to the history, and hold against the accepted result."""
+    """Evaluate, add to the history, and hold against the baseline."""
     with _server(arguments) as ready:
         from flows.nightly import evaluate
 
@@ -228,7 +228,7 @@ def nightly_command(arguments: argparse.Namespace) -> None:
 def accept_command(arguments: argparse.Namespace) -> None:
     """Make a result the reference."""
     from distill.run.folder import check_path
-    from flows.nightly import accept
+    from flows.nightly import set_baseline
 
     chosen = accept(arguments.run, check_path(arguments.history, "--history"),
                     check_path(arguments.runs_dir, "--runs-dir"))

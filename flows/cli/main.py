@@ -161,7 +161,7 @@ def _add_show(commands: Any) -> None:
 
 def _add_history(commands: Any) -> None:
     """Add what is run every night."""
-    nightly = commands.add_parser("nightly", help="evaluate the newest model, and compare it with the accepted result")
+    nightly = commands.add_parser("nightly", help="evaluate the newest model, and compare it with the baseline")
     nightly.add_argument("models", nargs="*", metavar="MODEL",
                          help="runs, model folders, Hub names, endpoints (http://host:8000/v1#model); default: newest")
     nightly.add_argument("--config", metavar="CONFIG", help="how to evaluate; default: as the newest run")

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its ledgers.
+    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its row_counts.
 
     The state also says which finished stages have lost files, or were made of what is there no longer.
     """
     run, rows = Run(stored_config(folder), folder), []
     asked = planned(run)
     for stage in RUN_STAGES:
-        row: dict[str, Any] = {"stage": stage, "state": "", "seconds": None, "ledgers": []}
+        row: dict[str, Any] = {"stage": stage, "state": "", "seconds": None, "row_counts": []}
         if is_finished(folder / stage):
             try:
                 done = read_stage(folder, stage)
-                row |= {"state": _state(folder / stage, done), "seconds": done["seconds"], "ledgers": done["ledgers"]}
+                row |= {"state": _state(folder / stage, done), "seconds": done["seconds"], "row_counts": done["row_counts"]}
             except InputError:
                 row["state"] = f"its {MARKER} is damaged"
         else:
@@ -53,13 +53,13 @@ def stage_table(folder: Path) -> "Table":
     for row in stage_rows(folder):
         seconds = "" if row["seconds"] is None else f"{row['seconds']:,.1f}"
         first = (row["stage"], row["state"], seconds)
-        for ledger in row["ledgers"] or [None]:
-            if ledger is None:
+        for counts in row["row_counts"] or [None]:
+            if counts is None:
                 table.add_row(*first, "", "", "", "")
                 continue
-            dropped = ", ".join(f"{count:,} {reason}" for reason, count in ledger["dropped"].items())
-            table.add_row(*first, f"{ledger['stage']} ({ledger['unit']})", f"{ledger['n_in']:,}",
-                          f"{ledger['n_out']:,}", dropped)
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in counts["dropped"].items())
+            table.add_row(*first, f"{counts['stage']} ({counts['unit']})", f"{counts['n_in']:,}",
+                          f"{counts['n_out']:,}", dropped)
             first = ("", "", "")
     return table
 

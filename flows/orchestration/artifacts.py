@@ -11,13 +11,13 @@ from typing import Any
 
 from distill.run.storage import read_json
 from flows.orchestration.logs import LOGGER
-from flows.report.history.verdict import TaskVerdict, table
+from flows.report.history.regression import TaskComparison, table
 from flows.run import Run
 
 log = logging.getLogger(LOGGER)
 
 
-def show_ledger(run: Path, accounts: list[dict[str, Any]]) -> None:
+def show_row_counts(run: Path, accounts: list[dict[str, Any]]) -> None:
     """Show every stage's rows in and out, and why rows were dropped."""
     from prefect.artifacts import create_table_artifact
 
@@ -25,7 +25,7 @@ def show_ledger(run: Path, accounts: list[dict[str, Any]]) -> None:
              "dropped": ", ".join(f"{count:,} {reason}" for reason, count in account["dropped"].items())}
             for account in accounts]
     with _harmless():
-        create_table_artifact(key="row-ledger", table=rows,
+        create_table_artifact(key="row-counts", table=rows,
                               description=f"{run.name}: rows in = rows out + rows dropped, by stage")
 
 
@@ -115,15 +115,15 @@ def _harmless() -> Iterator[None]:
                     type(error).__name__, str(error).splitlines()[0] if str(error) else "no details")
 
 
-def show_verdicts(model: str, verdicts: Sequence[TaskVerdict]) -> None:
-    """Show how a model stands against the accepted result, task by task; those that fell come first."""
+def show_comparison(model: str, verdicts: Sequence[TaskComparison]) -> None:
+    """Show how a model stands against the baseline, task by task; those that fell come first."""
     from prefect.artifacts import create_table_artifact
 
     fallen = sum(verdict.fell for verdict in verdicts)
     with _harmless():
         create_table_artifact(
-            key="against-accepted", table=table(verdicts),
-            description=f"{model} against the accepted result: {fallen} of {len(verdicts)} tasks fell beyond chance "
+            key="against-baseline", table=table(verdicts),
+            description=f"{model} against the baseline: {fallen} of {len(verdicts)} tasks fell beyond chance "
                         "(paired bootstrap over examples, Holm's correction)")
 
 

@@ -36,8 +36,8 @@ def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
     config, asked = run.config, list[Any]()
     if name in ("generate", "quality") and config.teacher and stage != "judge":
         asked.append(config.teacher.engine)
-    if name == "quality" and config.quality.judge and stage != "gold":
-        asked.append(config.quality.judge.engine)
+    if name == "quality" and config.teacher_eval.judge and stage != "gold":
+        asked.append(config.teacher_eval.judge.engine)
     if name in ("check", "gate", "evaluate"):
         asked.append(config.evaluate.engine)
     if name == "evaluate" and "teacher" in config.evaluate.models:

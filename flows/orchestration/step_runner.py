@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.load import validate
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome
 from distill.runtime.process import call_in_process
 from flows import steps
@@ -50,9 +50,9 @@ def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
     if not isinstance(outcome, Outcome):
         return outcome
     how = "already done, reused" if outcome.reused else f"done in {_duration(outcome.seconds)}"
-    log.info("%s%s", how, "".join(f"; {_line(item)}" for item in outcome.ledgers))
+    log.info("%s%s", how, "".join(f"; {_line(item)}" for item in outcome.row_counts))
     return {"folder": str(outcome.folder), "fingerprint": outcome.fingerprint, "seconds": round(outcome.seconds, 1),
-            "reused": outcome.reused, "ledgers": [ledger.to_json() for ledger in outcome.ledgers]}
+            "reused": outcome.reused, "row_counts": [counts.to_json() for counts in outcome.row_counts]}
 
 
 def forked(spec: dict[str, Any]) -> dict[str, Any]:
@@ -63,13 +63,13 @@ def forked(spec: dict[str, Any]) -> dict[str, Any]:
     return outcome.to_json()
 
 
-def _line(ledger: Ledger) -> str:
-    dropped = sum(ledger.dropped.values())
+def _line(counts: RowCounts) -> str:
+    dropped = sum(counts.dropped.values())
     if not dropped:
-        return f"{ledger.stage} {ledger.n_out:,} {ledger.unit}"
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in ledger.dropped.most_common(3))
-    more = ", …" if len(ledger.dropped) > 3 else ""
-    return f"{ledger.stage} {ledger.n_out:,} of {ledger.n_in:,} {ledger.unit} ({reasons}{more})"
+        return f"{counts.stage} {counts.n_out:,} {counts.unit}"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dropped.most_common(3))
+    more = ", …" if len(counts.dropped) > 3 else ""
+    return f"{counts.stage} {counts.n_out:,} of {counts.n_in:,} {counts.unit} ({reasons}{more})"
 
 
 def _duration(seconds: float) -> str:

@@ -38,9 +38,9 @@ def build_report(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) 
 
 def summary(results: dict[str, Any], view: View) -> list[str]:
     """Return what happened, what was learned and what to try next, in five lines for the terminal."""
-    asked = sum(item["n_in"] for item in results["ledger"] if item["stage"] in ("knowdist", "icldist"))
-    trained = sum(item["n_out"] for item in results["ledger"] if item["stage"].startswith("train/"))
-    texts = next((item["n_out"] for item in reversed(results["ledger"]) if item["unit"] == "texts"), 0)
+    asked = sum(item["n_in"] for item in results["counts"] if item["stage"] in ("knowdist", "icldist"))
+    trained = sum(item["n_out"] for item in results["counts"] if item["stage"].startswith("train/"))
+    texts = next((item["n_out"] for item in reversed(results["counts"]) if item["unit"] == "texts"), 0)
     begun = f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; " if asked else ""
     what = "of the answers" if asked else "rows made elsewhere"
     lines = ["", f"{begun}{view.student} trained on {trained:,} {what}, {view.taught}."]
@@ -49,9 +49,9 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
     if losses:
         lines.append(f"Held-out loss (nats a token): {', '.join(losses)}.")
     if view.learned:
-        valid = [f"{100 * model['valid_label']:.0f}%" for model in results["held_out"]["models"].values()]
+        valid = [f"{100 * model['valid_label']:.0f}%" for model in results["validation"]["models"].values()]
         lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "
-                     f"({' → '.join(WAY[role].partition(', ')[2] for role in results['held_out']['models'])}).")
+                     f"({' → '.join(WAY[role].partition(', ')[2] for role in results['validation']['models'])}).")
     overall = next(average for average in view.averages if average["group"] == "all")
     scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
     lines.append(f"SentiBench, mean F1 over {len(view.tasks)} tasks: {scores} (distilled − base: "
@@ -63,4 +63,4 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
 def _next(config: dict[str, Any]) -> str:
     if config["corpus"] and any(source.get("path", "").startswith(PREFIX) for source in config["corpus"]["sources"]):
         return "Next: point corpus.sources at texts of your own and teacher.model at a larger model (see the README)."
-    return "Next: read the rejected answers in the run folder's sft/dropped.parquet, and the report below."
+    return "Next: read the rejected answers in the run folder's dataset/dropped.parquet, and the report below."

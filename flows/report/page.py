@@ -17,7 +17,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
     style = files("flows.report").joinpath("style.css").read_text(encoding="utf-8")
     drawn = {
-        "funnel": pictures.funnel(results["ledger"]),
+        "funnel": pictures.funnel(results["counts"]),
         "losses": pictures.losses(results["training"]) if results["training"] else "",
         "scores": pictures.scores(view.tasks, view.models),
         "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
@@ -29,7 +29,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
 
 
 def render_markdown(results: dict[str, Any], view: View) -> str:
-    """Return the Markdown form: scores, losses, ledger, time."""
+    """Return the Markdown form: scores, losses, counts, time."""
     lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, {view.taught}.", ""]
     lines += [f"> {note}" for note in view.notes] + [""]
     seeds = ", ".join(map(str, view.seeds))
@@ -46,20 +46,20 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
          *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
         for t in results["training"]], text_columns=1)
     if view.learned:
-        lines += ["", f"Label prompts held out of training ({results['held_out']['n_labels']}), and what the student "
+        lines += ["", f"Label prompts held out of training ({results['validation']['n_labels']}), and what the student "
                   "answers:", ""]
-        lines += markdown_table(["", *(WAY[role] for role in results["held_out"]["models"])],
+        lines += markdown_table(["", *(WAY[role] for role in results["validation"]["models"])],
                         [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
-    if view.quality:
+    if view.teacher_eval:
         lines += ["", "## What the teacher is worth"]
-    for table in view.quality:
+    for table in view.teacher_eval:
         lines += ["", f"### {table.title}", "", table.about, ""]
         lines += markdown_table(table.head, [cells for _, cells in table.rows], table.text_columns)
-    lines += ["", "## Ledger", ""]
+    lines += ["", "## RowCounts", ""]
     lines += markdown_table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
-        for item in results["ledger"]], text_columns=2)
+        for item in results["counts"]], text_columns=2)
     seen = [row for row in view.contamination if row["seen"]]
     if seen:
         lines += ["", "## What the sources held of the benchmark", ""]

@@ -16,7 +16,7 @@ _DIMENSIONS = {"result_accuracy": "Result Acc.", "result_completeness": "Result 
 
 
 @dataclass(frozen=True)
-class QualityTable:
+class TeacherEvalTable:
     """A table with what it says above it; the first ``text_columns`` of the columns hold words, the others numbers."""
 
     title: str
@@ -26,7 +26,7 @@ class QualityTable:
     text_columns: int
 
 
-def quality_tables(quality: Mapping[str, Any], config: Mapping[str, Any]) -> list[QualityTable]:
+def teacher_eval_tables(quality: Mapping[str, Any], config: Mapping[str, Any]) -> list[TeacherEvalTable]:
     """Return the tables of what was measured: ``quality`` and ``config`` are those keys of results.json."""
     tables = []
     if quality["gold"] is not None:
@@ -36,7 +36,7 @@ def quality_tables(quality: Mapping[str, Any], config: Mapping[str, Any]) -> lis
     return tables
 
 
-def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> QualityTable:
+def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> TeacherEvalTable:
     """Return Table 24 with this teacher: percent, a 95% interval, and how many answers named no label."""
     paper, prompts = paper_table(24), config["prompts"]["icldist"]
     rows: list[tuple[Kind, list[str]]] = []
@@ -48,7 +48,7 @@ def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> QualityT
         if "macro_f1" in score:
             rows.append(("ours", [f"{title} (macro-F1)", *_measured(score, "macro_f1", "macro_interval_95"),
                                   *(DASH for _ in paper.columns)]))
-    return QualityTable(
+    return TeacherEvalTable(
         f"Labels of {config['teacher']['model']['name']}, on texts whose labels are known",
         f"The texts are those that also serve as demonstrations. Each was asked with the BASIC prompt of its task, "
         f"after {prompts['min_demonstrations']} to {prompts['max_demonstrations']} of the others. An answer without a "
@@ -57,9 +57,9 @@ def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> QualityT
         ["%", "this teacher", "95% interval", "n", "no label", *(f"{name} (paper)" for name in paper.columns)], rows, 1)
 
 
-def judge_table(perspectives: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> QualityTable:
+def judge_table(perspectives: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> TeacherEvalTable:
     """Return Table 22 with this teacher: mean marks from 0 to 5, 95% intervals below, and how many were marked."""
-    teacher, judge = config["teacher"]["model"]["name"], config["quality"]["judge"]["model"]["name"]
+    teacher, judge = config["teacher"]["model"]["name"], config["teacher_eval"]["judge"]["model"]["name"]
     rows: list[tuple[Kind, list[str]]] = []
     for one in perspectives:
         title, cells = one["perspective"].capitalize(), [one["dimensions"][name] for name in _DIMENSIONS]
@@ -76,7 +76,7 @@ def judge_table(perspectives: Sequence[Mapping[str, Any]], config: Mapping[str, 
         about += " The judge is the teacher itself here; models tend to favour answers of their own."
     if lost := sum(one["asked"] - one["n"] for one in perspectives):
         about += f" What the judge said of {lost:,} of them could not be read as five marks; these are left out."
-    return QualityTable(
+    return TeacherEvalTable(
         f"Analyses of {teacher}, marked by {judge}",
         f"{about} Llama3-70B and GPT-3.5: Table 22 of the paper, on other texts and marked by another judge (it does "
         "not say which). Compare teachers where one judge marked both.",

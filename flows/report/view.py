@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.resources import PREFIX
-from flows.report.teacher_eval import QualityTable, quality_tables
+from flows.report.teacher_eval import TeacherEvalTable, teacher_eval_tables
 from sentibench.made import different_ways
 from sentibench.paper import table2
 
@@ -54,7 +54,7 @@ class View:
     miniature: bool
     own_teacher: bool
     contamination: list[dict[str, Any]]
-    quality: list[QualityTable]
+    quality: list[TeacherEvalTable]
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -73,7 +73,7 @@ def build_view(results: dict[str, Any]) -> View:
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
-        quality=quality_tables(results["quality"], config), seeds=bench["seeds"], size=size)
+        quality=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
 
 
 RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",
@@ -101,8 +101,8 @@ def _contamination(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what changed with held-out rows: a title and one cell for each model on the way."""
-    models = results["held_out"]["models"]
-    if not models or not results["held_out"]["n_labels"]:
+    models = results["validation"]["models"]
+    if not models or not results["validation"]["n_labels"]:
         return []
     return [{"title": title, "cells": [form(models[role][key]) for role in models]}
             for key, (title, form) in LEARNED.items()]
@@ -185,12 +185,12 @@ def _paper() -> dict[str, Any]:
 
 def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> list[dict[str, str]]:
     overall = next(row for row in averages if row and row["group"] == "all")
-    ledger = {item["stage"]: item for item in results["ledger"]}
-    answered = sum(ledger[stage]["n_out"] for stage in ("knowdist", "icldist") if stage in ledger)
-    trained = sum(item["n_out"] for stage, item in ledger.items() if stage.startswith("train/"))
+    counts = {item["stage"]: item for item in results["counts"]}
+    answered = sum(counts[stage]["n_out"] for stage in ("knowdist", "icldist") if stage in counts)
+    trained = sum(item["n_out"] for stage, item in counts.items() if stage.startswith("train/"))
     seconds = sum(stage["seconds"] for stage in results["stages"])
     cards = [{"value": f"{overall['cells'][model]}%", "label": f"mean F1, {model}"} for model in overall["cells"]]
-    held_out = results["held_out"]
+    held_out = results["validation"]
     if held_out["n_labels"]:
         before, after = held_out["models"]["base"], held_out["models"]["distilled"]
         cards.append({"value": f"{_percent(before['valid_label'])} → {_percent(after['valid_label'])}",
@@ -204,7 +204,7 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
 
 def _is_own_teacher(results: dict[str, Any]) -> bool:
     """Say whether the student before training gives the teacher's labels because it is the teacher."""
-    same, asked = results["sentibench"]["same_weights"], results["held_out"]["models"].get("base")
+    same, asked = results["sentibench"]["same_weights"], results["validation"]["models"].get("base")
     twins = same.get("teacher") == "base" or same.get("base") == "teacher"
     return bool(twins and asked and asked["as_teacher"] == 1.0)
 

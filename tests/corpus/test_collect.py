@@ -42,7 +42,7 @@ def test_an_archive_of_compressed_json_lines_is_read_as_a_stream(tmp_path: Path,
     outcome, texts = build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}))
     assert {text.text for text in texts} == set(REVIEWS)
     assert {text.source for text in texts} == {name}
-    assert outcome.ledgers[0].dropped == {"no_text": 1, "malformed_line": 1}
+    assert outcome.row_counts[0].dropped == {"no_text": 1, "malformed_line": 1}
     assert drops(tmp_path)[1].detail.startswith(f"{name}/2018/10/01/00/01.json.bz2 line 1")
 
 
@@ -114,7 +114,7 @@ def test_a_limit_picks_the_same_texts_however_they_are_spread(tmp_path_factory, 
         config = corpus({"kind": "jsonl", "path": str(folder / "*.jsonl"), "limit": limit})
         parts = collect_parts(config, 1, folder / "parts")
         batches = list(chosen(parts, limit))
-        over = sum(part.ledger.dropped["over_source_limit"] for part in parts) + sum(count for _, count in batches)
+        over = sum(part.counts.dropped["over_source_limit"] for part in parts) + sum(count for _, count in batches)
         picked.append(sorted(text for table, _ in batches for text in table["text"].to_pylist()))
         assert len(picked[-1]) == min(limit, 50) and over == 50 - len(picked[-1])
     assert picked[0] == picked[1]
@@ -126,7 +126,7 @@ def test_the_number_of_processes_that_read_changes_nothing(tmp_path: Path) -> No
     source = {"kind": "jsonl", "path": str(tmp_path / "*.jsonl"), "limit": 50}
     one = build(tmp_path, corpus(source, workers=1))
     several = build(tmp_path, corpus(source, workers=3), name="several")
-    assert several[1] == one[1] and several[0].ledgers == one[0].ledgers
+    assert several[1] == one[1] and several[0].row_counts == one[0].row_counts
     assert build(tmp_path, corpus(source, workers=2))[0].reused
     write(tmp_path / "9.jsonl", "not json\n")
     with pytest.raises(InputError, match=r"9\.jsonl line 1: Expecting value"):
@@ -136,8 +136,8 @@ def test_the_number_of_processes_that_read_changes_nothing(tmp_path: Path) -> No
 def test_a_long_source_keeps_little_more_than_its_limit_on_disk(tmp_path: Path) -> None:
     config = corpus({**jsonl(tmp_path / "a.jsonl", many(20_000)), "limit": 100})
     part = collect_parts(config, 1, tmp_path / "parts")[0]
-    assert part.ledger.n_out < 6000
-    assert part.ledger.n_in == part.ledger.n_out + part.ledger.dropped["over_source_limit"] == 20_000
+    assert part.counts.n_out < 6000
+    assert part.counts.n_in == part.counts.n_out + part.counts.dropped["over_source_limit"] == 20_000
 
 
 def test_domains_stand_to_each_other_as_their_weights(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_domains_stand_to_each_other_as_their_weights(tmp_path: Path) -> None:
     off = {"decontaminate": {"enabled": False}, "dedup": {"enabled": False}}
     outcome = build(tmp_path, corpus(*sources, weights={"film": 3, "tweet": 1}, **off))[0]
     assert outcome.details["by_domain"] == {"film": 40, "tweet": 13}
-    assert outcome.ledgers[4].dropped == {"over_domain_weight": 17, "domain_without_weight": 5}
-    assert reasons(tmp_path) == outcome.ledgers[4].dropped
+    assert outcome.row_counts[4].dropped == {"over_domain_weight": 17, "domain_without_weight": 5}
+    assert reasons(tmp_path) == outcome.row_counts[4].dropped
     limited = build(tmp_path, corpus(*sources, weights={"film": 3, "tweet": 1}, limit=20, **off), name="b")[0]
     assert limited.details["by_domain"] == {"film": 15, "tweet": 5}
     everything = build(tmp_path, corpus(*sources, limit=20, **off), name="c")[0]
-    assert everything.details["texts"] == 20 and everything.ledgers[4].dropped == {"over_corpus_limit": 55}
+    assert everything.details["texts"] == 20 and everything.row_counts[4].dropped == {"over_corpus_limit": 55}
     with pytest.raises(InputError, match=r"the domain 'films', of which no text is left.*film, other, tweet"):
         build(tmp_path, corpus(*sources, weights={"films": 1}, **off), name="d")
 
@@ -196,5 +196,5 @@ def test_files_that_were_read_before_a_crash_are_not_read_again(tmp_path: Path) 
     assert all(path.stat().st_mtime_ns == when for path, when in done.items()), "a part was made again"
     assert not list(parts.glob(".*.tmp"))
     outcome, texts = build(tmp_path, config)
-    assert texts == undisturbed[1] and outcome.ledgers == undisturbed[0].ledgers
+    assert texts == undisturbed[1] and outcome.row_counts == undisturbed[0].row_counts
     assert not parts.exists()

@@ -66,7 +66,7 @@ def test_benchmark_texts_leave_however_they_were_prepared(tmp_path: Path) -> Non
              "Short one... 😭 !!!!!!!!!!", *REVIEWS]
     outcome, kept = build(tmp_path, corpus(jsonl(tmp_path / "a.jsonl", texts)), benchmark=lambda: iter(benchmark))
     # Of the reviews one is the first benchmark text, but for its first words and "not".
-    assert outcome.ledgers[2].dropped == {"benchmark_exact": 3, "benchmark_overlap": 1}
+    assert outcome.row_counts[2].dropped == {"benchmark_exact": 3, "benchmark_overlap": 1}
     assert {text.text for text in kept} == {*texts[3:]} - {REVIEWS[2]}
 
 
@@ -79,11 +79,11 @@ def test_near_copies_are_found_by_simhash(tmp_path: Path) -> None:
     one, two = near_copies()
     source = jsonl(tmp_path / "a.jsonl", [one, two, *REVIEWS])
     outcome, texts = build(tmp_path, corpus(source))
-    assert outcome.ledgers[3].dropped == {"duplicate_near": 1}
+    assert outcome.row_counts[3].dropped == {"duplicate_near": 1}
     assert len(texts) == 5
     other = jsonl(tmp_path / "b.jsonl", ["Nothing of this stands in the long text, in whole or in part, at all."])
     outcome, texts = build(tmp_path, corpus(source, other), benchmark=[one], name="run2")
-    assert outcome.ledgers[2].dropped == {"benchmark_exact": 1, "benchmark_near": 1, "benchmark_fragment": len(REVIEWS)}
+    assert outcome.row_counts[2].dropped == {"benchmark_exact": 1, "benchmark_near": 1, "benchmark_fragment": len(REVIEWS)}
     assert len(texts) == 1
 
 
@@ -94,7 +94,7 @@ def test_the_kept_texts_do_not_depend_on_input_order(tmp_path: Path) -> None:
     for name, order in (("a", variants), ("b", variants[::-1]), ("c", sorted(variants))):
         outcome, texts = build(tmp_path, corpus(jsonl(tmp_path / "x.jsonl", order)), name=name)
         kept.append(texts)
-        assert outcome.ledgers[3].dropped == {"duplicate_exact": 6, "duplicate_near": 1}
+        assert outcome.row_counts[3].dropped == {"duplicate_exact": 6, "duplicate_near": 1}
     assert kept[0] == kept[1] == kept[2]
 
 
@@ -107,7 +107,7 @@ def test_switched_off_steps_pass_everything_but_ids_stay_unique(tmp_path: Path) 
 
     outcome, texts = build(tmp_path, config, benchmark=forbidden)
     assert len(texts) == len({text.id for text in texts}) == 5
-    assert outcome.ledgers[3].dropped == {"duplicate_exact": 1}
+    assert outcome.row_counts[3].dropped == {"duplicate_exact": 1}
 
 
 def test_long_runs_of_a_letter_do_not_make_texts_alike() -> None:
@@ -126,11 +126,11 @@ def test_a_benchmark_without_texts_is_refused(tmp_path: Path) -> None:
 def test_the_ledgers_join_and_every_listed_drop_is_counted(tmp_path: Path) -> None:
     texts = [*REVIEWS, REVIEWS[0], "tiny", None, BENCHMARK[0]]
     outcome, kept = build(tmp_path, corpus(jsonl(tmp_path / "a.jsonl", texts)))
-    assert [ledger.stage for ledger in outcome.ledgers] == ["collect", "clean", "decontaminate", "dedup"]
-    for before, after in zip(outcome.ledgers, outcome.ledgers[1:], strict=False):
+    assert [counts.stage for counts in outcome.row_counts] == ["collect", "clean", "decontaminate", "dedup"]
+    for before, after in zip(outcome.row_counts, outcome.row_counts[1:], strict=False):
         assert before.n_out == after.n_in
-    assert outcome.ledgers[-1].n_out == len(kept) == outcome.details["texts"]
-    counted = sum((ledger.dropped for ledger in outcome.ledgers), Counter())
+    assert outcome.row_counts[-1].n_out == len(kept) == outcome.details["texts"]
+    counted = sum((counts.dropped for counts in outcome.row_counts), Counter())
     assert counted == reasons(tmp_path)
 
 
@@ -155,7 +155,7 @@ def test_real_reviews_that_stand_in_the_benchmark_do_not_survive(tmp_path: Path,
     assert len(shared) > 40
     source = jsonl(tmp_path / "some.jsonl", shared + reviews[:100])
     outcome, texts = build(tmp_path, corpus(source, clean={"max_chars": 20_000}), benchmark=benchmark)
-    assert outcome.ledgers[2].dropped["benchmark_exact"] >= len(shared)
+    assert outcome.row_counts[2].dropped["benchmark_exact"] >= len(shared)
     assert not [text for text in texts if "".join(filter(str.isalnum, text.text.lower())) in letters]
     assert texts
 
@@ -165,7 +165,7 @@ def test_the_four_real_files_are_collected_within_their_limits(tmp_path: Path, s
     sources = [{"kind": {"csv": "csv", "jsonl": "jsonl", "txt": "text"}[name.split(".")[1]], "preset": preset,
                 "path": str(shared_dir / "corpus" / name), "limit": 50} for preset, name in files.items()]
     outcome, texts = build(tmp_path, corpus(*sources))
-    collected = outcome.ledgers[0]
+    collected = outcome.row_counts[0]
     assert collected.n_in == 2798 + 22163 + 5498 + 20000
     assert collected.n_out == 200
     assert set(outcome.details["by_domain"]) == {"film", "restaurant", "product", "tweet"}

@@ -40,7 +40,7 @@ def test_files_of_one_name_and_size_behind_urls_are_different_files(tmp_path: Pa
 def test_other_files_in_an_archive_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar", {"README.txt": b"about these files", "a.jsonl": LINES})
     outcome, texts = build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}))
-    assert len(texts) == len(REVIEWS) and outcome.ledgers[0].dropped == {"other_file": 1}
+    assert len(texts) == len(REVIEWS) and outcome.row_counts[0].dropped == {"other_file": 1}
     path.write_bytes(path.read_bytes() * 2)
     with pytest.raises(InputError, match="more after its end"):
         build(tmp_path, corpus({"kind": "jsonl", "path": str(path)}), name="b")
@@ -80,8 +80,8 @@ def test_a_line_of_50_megabytes_is_counted_in_bounded_memory(tmp_path: Path) -> 
     lines = LINES + b'{"text": "' + b"long " * (10 << 20) + b'"}\n' + b'{"text": "' + b"x" * (20 << 20) + b'"}\n'
     outcome, texts = build(tmp_path, corpus(write(tmp_path / "a.jsonl", lines)))
     assert len(texts) == len(REVIEWS)
-    assert outcome.ledgers[0].dropped == {"line_too_long": 1}
-    assert outcome.ledgers[1].dropped == {"too_long": 1}
+    assert outcome.row_counts[0].dropped == {"line_too_long": 1}
+    assert outcome.row_counts[1].dropped == {"too_long": 1}
     assert outcome.details["not_read"][0].startswith("a.jsonl line 5: 52,428,8")
 
 
@@ -95,7 +95,7 @@ def test_nul_bytes_are_cleaned_away(tmp_path: Path) -> None:
 def test_the_first_ten_unreadable_records_are_shown_and_all_counted(tmp_path: Path, caplog) -> None:
     source = write(tmp_path / "a.jsonl", b"broken\n" * 25 + LINES)
     outcome, _ = build(tmp_path, corpus(source))
-    assert outcome.ledgers[0].dropped == {"malformed_line": 25}
+    assert outcome.row_counts[0].dropped == {"malformed_line": 25}
     shown = [problem.split(":")[0] for problem in outcome.details["not_read"]]
     assert shown == [f"a.jsonl line {n}" for n in range(1, 11)]
     assert len([record for record in caplog.records if "not read" in record.getMessage()]) == 10

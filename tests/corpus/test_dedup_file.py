@@ -72,7 +72,7 @@ def test_rows_order_and_other_columns_stay(tmp_path: Path, form: str) -> None:
     gone = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     assert sorted([entry["row"] - 1 for entry in gone] + places) == list(range(len(ROWS)))
     assert all(entry["same_as"] - 1 in places for entry in gone if entry["reason"].startswith("duplicate"))
-    assert done.ledger.n_in == len(ROWS) and done.ledger.n_out == len(after)
+    assert done.counts.n_in == len(ROWS) and done.counts.n_out == len(after)
     if form == "parquet":
         assert pq.read_schema(target).metadata == pq.read_schema(source).metadata
         assert pq.read_schema(target).equals(pq.read_schema(source))
@@ -105,7 +105,7 @@ def test_rows_without_a_text_are_dropped_and_counted(tmp_path: Path) -> None:
              b'{"text": "' + b"x" * (33 << 20) + b'"}', b'{"text": "last, without a line break"}']
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
     done = dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    assert done.ledger.dropped == {"blank_line": 1, "malformed_line": 1, "no_text": 3, "invalid_utf8": 1,
+    assert done.counts.dropped == {"blank_line": 1, "malformed_line": 1, "no_text": 3, "invalid_utf8": 1,
                                    "lone_surrogate": 1, "line_too_long": 1}
     assert (tmp_path / "out.jsonl").read_bytes() == b"\n".join([lines[0], lines[8], lines[10]]) + b"\n"
     assert [problem.split("(")[0].split(":")[0].strip() for problem in done.not_read] == [
@@ -120,7 +120,7 @@ def test_a_parquet_column_with_nulls_and_bytes_that_are_no_utf8_is_read(tmp_path
     column = pa.Array.from_buffers(pa.string(), 5, pa.array(values, pa.binary()).buffers())
     pq.write_table(pa.table({"text": column, "n": range(5)}), tmp_path / "in.parquet")
     done = dedup_file(tmp_path / "in.parquet", tmp_path / "out.parquet")
-    assert done.ledger.dropped == {"no_text": 1, "invalid_utf8": 1, "duplicate_exact": 1}
+    assert done.counts.dropped == {"no_text": 1, "invalid_utf8": 1, "duplicate_exact": 1}
     assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == [0, 4]
 
 
@@ -162,7 +162,7 @@ def test_a_file_without_rows_gives_one_without_rows(tmp_path: Path, form: str) -
         else:
             source.write_text(content)
         done = dedup_file(source, tmp_path / f"out.{form}")
-        assert done.ledger.n_in == done.ledger.n_out == 0
+        assert done.counts.n_in == done.counts.n_out == 0
         assert read(tmp_path / f"out.{form}") == []
 
 
@@ -208,7 +208,7 @@ def test_a_carriage_return_inside_a_value_stays_inside_it(tmp_path: Path) -> Non
 def test_a_malformed_csv_record_costs_itself_only(tmp_path: Path, lines: list, kept: list, dropped: dict) -> None:
     (tmp_path / "in.csv").write_text("\n".join(["text,n", *lines]) + "\n")
     done = dedup_file(tmp_path / "in.csv", tmp_path / "out.csv")
-    assert done.ledger.dropped == dropped
+    assert done.counts.dropped == dropped
     assert [int(row["n"]) for row in read(tmp_path / "out.csv")] == kept
 
 
@@ -221,7 +221,7 @@ def test_a_quotation_mark_that_is_open_to_the_end_of_a_long_file_is_bad_input(tm
 def test_a_csv_line_of_50_megabytes_is_counted(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"text,n\nshort,1\n" + b"x" * (50 << 20) + b",2\nlast,3\n")
     done = dedup_file(tmp_path / "in.csv", tmp_path / "out.csv")
-    assert done.ledger.dropped == {"line_too_long": 1}
+    assert done.counts.dropped == {"line_too_long": 1}
     assert [row["n"] for row in read(tmp_path / "out.csv")] == ["1", "3"]
 
 

@@ -157,7 +157,7 @@ def test_training_rows_that_change_while_they_are_read_are_not_marked_done(
     meddled(monkeypatch, elsewhere, "lengths_of", lambda: change(path))
     with pytest.raises(InputError, match=r"rows\.jsonl.*was changed|There is no file"):
         elsewhere.import_rows(rows, Train(), tiny_model, tmp_path / "run", 42, benchmarks())
-    assert not (tmp_path / "run" / "sft" / "_done.json").exists()
+    assert not (tmp_path / "run" / "dataset" / "_done.json").exists()
 
 
 def test_a_file_is_hashed_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

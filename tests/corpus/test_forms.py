@@ -103,7 +103,7 @@ def test_what_differs_in_a_face_a_sign_or_a_decimal_point_is_no_duplicate(tmp_pa
                   "{} is what my brother and all of his friends say of this place after a very long evening there"):
         lines = "".join(json.dumps({"text": frame.format(mark)}) + "\n" for mark in (one, other))
         (tmp_path / "in.jsonl").write_text(lines)
-        assert dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl").ledger.n_out == 2, frame
+        assert dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl").counts.n_out == 2, frame
     assert normal_form(f"x {one}") != normal_form(f"x {other}")
 
 

@@ -50,7 +50,7 @@ def test_a_limit_picks_the_same_texts_whatever_the_file_order(tmp_path: Path) ->
         source = {**jsonl(tmp_path / f"{name}.jsonl", order), "limit": 20}
         outcome, texts = build(tmp_path, corpus(source), name=name)
         chosen.append([text.id for text in texts])
-        assert outcome.ledgers[0].dropped == {"over_source_limit": 40}
+        assert outcome.row_counts[0].dropped == {"over_source_limit": 40}
         assert not drops(tmp_path, name)
     assert chosen[0] == chosen[1]
     assert len(chosen[0]) == 20
@@ -113,7 +113,7 @@ def test_a_malformed_line_is_dropped_with_its_number(tmp_path: Path) -> None:
     lines = ['{"text": "cut', good[0], "[1, 2]", "", good[1], "[" * 100_000, "1" * 5000, good[2]]
     outcome, texts = build(tmp_path, corpus(write(tmp_path / "a.jsonl", "\n".join(lines))))
     assert len(texts) == 3
-    assert outcome.ledgers[0].dropped == {"malformed_line": 4, "blank_line": 1}
+    assert outcome.row_counts[0].dropped == {"malformed_line": 4, "blank_line": 1}
     assert [drop.detail.split(":")[0] for drop in drops(tmp_path)] == [f"a.jsonl line {n}" for n in (1, 3, 4, 6, 7)]
 
 
@@ -133,7 +133,7 @@ def test_bytes_that_are_not_utf8_cost_their_own_record_only(tmp_path: Path) -> N
     for n, source in enumerate([*sources, {"kind": "parquet", "path": str(tmp_path / "a.parquet")}]):
         outcome, texts = build(tmp_path, corpus(source), name=f"run{n}")
         assert [text.text for text in texts] == [REVIEWS[0]]
-        assert outcome.ledgers[0].dropped == {"invalid_utf8": 1}
+        assert outcome.row_counts[0].dropped == {"invalid_utf8": 1}
 
 
 def test_what_is_no_text_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_is_no_text_is_dropped_and_counted(tmp_path: Path) -> None:
     assert [text.text for text in texts] == [REVIEWS[0]]
     assert reasons(tmp_path) == {"no_text": 6, "lone_surrogate": 1, "too_long": 1, "too_short": 1}
     assert all(len(drop.excerpt) <= 200 for drop in drops(tmp_path))
-    assert [ledger.n_in for ledger in outcome.ledgers] == [10, 3, 1, 1]
+    assert [counts.n_in for counts in outcome.row_counts] == [10, 3, 1, 1]
 
 
 def test_csv_records_of_odd_shape_are_counted(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_csv_records_of_odd_shape_are_counted(tmp_path: Path) -> None:
     content = "\n".join(rows)
     outcome, texts = build(tmp_path, corpus(write(tmp_path / "a.csv", content)))
     assert len(texts) == 3
-    assert outcome.ledgers[0].dropped == {"malformed_line": 1, "blank_line": 1}
+    assert outcome.row_counts[0].dropped == {"malformed_line": 1, "blank_line": 1}
     assert drops(tmp_path)[0].detail == "a.csv line 3: 3 fields under a header of 2"
 
 

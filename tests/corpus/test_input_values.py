@@ -55,7 +55,7 @@ def test_a_file_in_another_encoding_never_loses_its_texts_without_a_word_of_it(t
     texts = build(tmp_path, corpus({**source, "encoding": "windows-1252"}, **WHOLE), name="right")[1]
     assert {text.text for text in texts} == {*ACCENTED, *many(5)}
     outcome, texts = build(tmp_path, corpus({**source, "encoding": "utf-8"}, **WHOLE), name="insisted")
-    assert len(texts) == 5 and outcome.ledgers[0].dropped == {"invalid_utf8": 30}
+    assert len(texts) == 5 and outcome.row_counts[0].dropped == {"invalid_utf8": 30}
     if kind != "txt":
         with pytest.raises(InputError, match=r"30 of 35 rows.*--encoding windows-1252.*--on-error skip"):
             dedup_file(tmp_path / f"a.{kind}", tmp_path / f"out.{kind}")
@@ -97,11 +97,11 @@ def test_dedup_of_a_file_in_another_encoding_goes_on_as_it_is_told_to(tmp_path: 
     for form, content in (("windows-1252", data), ("utf-16", "".join(whole).encode("utf-16"))):
         source.write_bytes(content)
         done = dedup_file(source, target, max_distance=0, encoding=form)
-        assert done.ledger.n_out == 10 and target.read_bytes().decode().splitlines() == [
+        assert done.counts.n_out == 10 and target.read_bytes().decode().splitlines() == [
             line.rstrip() for line in whole]
     source.write_bytes(data)
     for told in ({"on_error": "skip"}, {"encoding": "utf-8"}):
-        assert dedup_file(source, target, **told).ledger.dropped == {"invalid_utf8": 9}
+        assert dedup_file(source, target, **told).counts.dropped == {"invalid_utf8": 9}
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"is Parquet.*Leave --encoding out"):
         dedup_file(tmp_path / "a.parquet", tmp_path / "out.parquet", encoding="utf-16")
@@ -114,7 +114,7 @@ def test_half_a_character_of_utf16_costs_its_own_member_only(tmp_path: Path) -> 
     source = {"kind": "text", "path": str(tmp_path / "a.zip"), "encoding": "utf-16"}
     outcome, texts = build(tmp_path, corpus(source, **WHOLE))
     assert {text.text for text in texts} >= set(REVIEWS[2:])
-    assert outcome.ledgers[0].dropped == {"damaged_file": 1}
+    assert outcome.row_counts[0].dropped == {"damaged_file": 1}
     assert outcome.details["not_read"][0].startswith("a.zip/1.txt is cut off or damaged (as UTF-16: ")
 
 
@@ -124,7 +124,7 @@ def test_one_odd_byte_in_a_file_of_one_record_costs_that_record_only(tmp_path: P
     (tmp_path / "odd.jsonl").write_bytes(b'{"text": "Caf\xe9 Anna"}\n')
     source = {"kind": "jsonl", "path": str(tmp_path / "*.jsonl")}
     outcome, texts = build(tmp_path, corpus(source, **WHOLE))
-    assert {text.text for text in texts} == set(many(3)) and outcome.ledgers[0].dropped == {"invalid_utf8": 1}
+    assert {text.text for text in texts} == set(many(3)) and outcome.row_counts[0].dropped == {"invalid_utf8": 1}
     told = outcome.details["not_read"]
     assert told[0].startswith("odd.jsonl: 1 of 1 records are not UTF-8; they are passed over. If it is Windows-1252")
     told = build(tmp_path, corpus({**source, "encoding": "utf-8"}, **WHOLE), name="said")[0].details["not_read"]
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_text_costs_itself_only(tmp_path: Path, kind: str, dat
     source = {**write(tmp_path / f"2.{kind}", texts), "path": str(tmp_path / f"*.{kind}"), "encoding": encoding}
     outcome, found = build(tmp_path, corpus(source, clean={"min_chars": 40}, decontaminate={"enabled": False}))
     assert {text.text for text in found} >= set(many(5))
-    assert outcome.ledgers[0].dropped["unfit_file"] == 1
+    assert outcome.row_counts[0].dropped["unfit_file"] == 1
     (tmp_path / f"2.{kind}").unlink()
     with pytest.raises(InputError, match=rf"1\.{kind}"):
         build(tmp_path, corpus(source), name="alone")
@@ -257,7 +257,7 @@ def test_a_dictionary_of_parquet_is_not_unfolded_all_at_once(tmp_path: Path) -> 
 def test_values_too_long_to_be_held_are_counted(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [*REVIEWS, "x" * (33 << 20)]}), tmp_path / "a.parquet", compression="zstd")
     outcome, texts = build(tmp_path, corpus({"kind": "parquet", "path": str(tmp_path / "a.parquet")}))
-    assert len(texts) == len(REVIEWS) and outcome.ledgers[0].dropped == {"line_too_long": 1}
+    assert len(texts) == len(REVIEWS) and outcome.row_counts[0].dropped == {"line_too_long": 1}
 
 
 def test_half_a_character_in_a_row_or_a_benchmark_text_is_no_text(tmp_path: Path) -> None:
@@ -272,4 +272,4 @@ def test_half_a_character_in_a_row_or_a_benchmark_text_is_no_text(tmp_path: Path
     with pytest.raises(InputError, match="half a character"):
         load_split(task, tmp_path, "test")
     jsonl(tmp_path / "a.jsonl", ["half \ud83d of it", *REVIEWS])
-    assert dedup_file(tmp_path / "a.jsonl", tmp_path / "b.jsonl").ledger.dropped == {"lone_surrogate": 1}
+    assert dedup_file(tmp_path / "a.jsonl", tmp_path / "b.jsonl").counts.dropped == {"lone_surrogate": 1}

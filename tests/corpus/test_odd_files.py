@@ -25,9 +25,9 @@ BUSINESS = b'{"business_id": "a", "name": "Inn"}\n' * 3
 
 def counted(tmp_path: Path, source: dict, name: str = "run") -> tuple[dict, list[str], set[str]]:
     outcome, texts = build(tmp_path, corpus(source), name=name)
-    ledger = outcome.ledgers[0]
-    assert ledger.n_in == ledger.n_out + sum(ledger.dropped.values())
-    return ledger.dropped, outcome.details["not_read"], {text.text for text in texts}
+    counts = outcome.row_counts[0]
+    assert counts.n_in == counts.n_out + sum(counts.dropped.values())
+    return counts.dropped, outcome.details["not_read"], {text.text for text in texts}
 
 
 def test_a_member_without_the_column_is_counted_and_listed_and_the_others_are_read(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_small_files_share_a_part_and_give_what_one_file_gives(tmp_path: Path) -
     from distill.corpus.collect import collect_parts
 
     parts = collect_parts(corpus({"kind": "jsonl", "path": str(tmp_path / "single" / "*.jsonl")}), 1, tmp_path / "p")
-    assert len(parts) == 1 and parts[0].ledger.n_out == 300
+    assert len(parts) == 1 and parts[0].counts.n_out == 300
     many_files = build(tmp_path, corpus({"kind": "jsonl", "path": str(tmp_path / "single" / "*.jsonl")}))
     one_file = build(tmp_path, corpus({"kind": "jsonl", "path": str(tmp_path / "all.jsonl")}), name="one")
     assert [text.text for text in many_files[1]] == [text.text for text in one_file[1]]

@@ -51,7 +51,7 @@ def test_texts_in_other_languages_leave_if_asked(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", [*REVIEWS, german])
     outcome, texts = build(tmp_path, corpus(source, clean={"languages": ["en"]}))
     assert {text.text for text in texts} == set(REVIEWS)
-    assert outcome.ledgers[1].dropped == {"other_language": 1}
+    assert outcome.row_counts[1].dropped == {"other_language": 1}
     with pytest.raises(InputError, match="'english' is no language the filter knows"):
         build(tmp_path, corpus(jsonl(tmp_path / "a.jsonl", REVIEWS), clean={"languages": ["english"]}), name="b")
 
@@ -73,4 +73,4 @@ def test_an_id_is_there_once_though_one_source_masks_and_the_other_does_not(tmp_
     text = "so @someone said to write to me@example.org or call 555-123-4567 about this place"
     source = jsonl(tmp_path / "a.jsonl", [text])
     outcome, texts = build(tmp_path, corpus({**source, "domain": "tweet"}, {**source, "domain": "film"}))
-    assert len(texts) == 1 and outcome.ledgers[3].dropped == {"duplicate_exact": 1}
+    assert len(texts) == 1 and outcome.row_counts[3].dropped == {"duplicate_exact": 1}

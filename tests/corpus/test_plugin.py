@@ -39,7 +39,7 @@ def test_a_format_of_ones_own_is_read_from_files_compressed_files_and_archives(t
     for number, data in enumerate(("reviews.bar", "reviews.bar.gz", "reviews.tar")):
         outcome, texts = build(tmp_path, config(tmp_path, data), name=f"run{number}")
         assert {(text.text, text.domain) for text in texts} == {(text, str(n)) for n, text in enumerate(REVIEWS, 1)}
-        assert not outcome.ledgers[0].dropped.get("unfit_file")
+        assert not outcome.row_counts[0].dropped.get("unfit_file")
     (tmp_path / "plain.txt").write_text("\n".join(REVIEWS))
     plain = config(tmp_path, "plain.txt", "my_reader.py:texts")
     plain.sources[0].text_column = plain.sources[0].domain = None

@@ -16,7 +16,7 @@ from distill.corpus.normalize import normal_form
 from distill.dataset.forms import form_of, one_turn
 from distill.dataset.import_rows import Benchmarks, import_rows
 from distill.errors import InputError
-from distill.run.records import BenchmarkText, Drop, SftRow, read_records
+from distill.run.records import BenchmarkText, Drop, TrainingRow, read_records
 from sentibench.data import load_split
 from sentibench.registry import get_task
 from sentibench.training_rows import training_rows
@@ -32,10 +32,10 @@ def benchmarks(*texts: str) -> Benchmarks:
     return Benchmarks(held, held, lambda source: training_rows(source, DATA, "paper", 42), {}, "a benchmark")
 
 
-def take_in(rows: Rows, model: Path, run: Path, *texts: str, **train: Any) -> tuple[Any, list[SftRow], dict[str, str]]:
+def take_in(rows: Rows, model: Path, run: Path, *texts: str, **train: Any) -> tuple[Any, list[TrainingRow], dict[str, str]]:
     outcome = import_rows(rows, Train(**train), model, run, 42, benchmarks(*texts))
     drops = {drop.id: drop.reason for drop in read_records(outcome.folder / "dropped.parquet", Drop)}
-    return outcome, list(read_records(outcome.folder / "icldist.parquet", SftRow)), drops
+    return outcome, list(read_records(outcome.folder / "icldist.parquet", TrainingRow)), drops
 
 
 def written(path: Path, records: list[dict[str, Any]]) -> str:
@@ -86,11 +86,11 @@ def test_every_row_is_kept_or_dropped_with_a_reason(tiny_model: Path, tmp_path: 
         {"messages": [{"role": "user", "content": f"Review: {LEAK}"}, {"role": "assistant", "content": "bad"}]}])
     rows = Rows(icldist=[FileRows(kind="jsonl", path=path)])
     outcome, kept, drops = take_in(rows, tiny_model, tmp_path / "run", LEAK, max_length=100)
-    (empty, ledger) = outcome.ledgers
-    assert (empty.n_in, ledger.n_in, ledger.n_out) == (0, 26, 20) and len(kept) == 20
-    assert ledger.dropped == {"duplicate": 2, "empty": 1, "several_turns": 1, "too_long_student": 1,
+    (empty, counts) = outcome.row_counts
+    assert (empty.n_in, counts.n_in, counts.n_out) == (0, 26, 20) and len(kept) == 20
+    assert counts.dropped == {"duplicate": 2, "empty": 1, "several_turns": 1, "too_long_student": 1,
                               "benchmark_contained": 1}
-    assert set(drops.values()) == set(ledger.dropped)
+    assert set(drops.values()) == set(counts.dropped)
     assert {row.family for row in kept} == {"general"} and kept[0].prompt == "Is 0 even?"
 
 
@@ -102,7 +102,7 @@ def test_short_sentences_of_the_benchmark_are_found_where_they_stand_alone(tiny_
         {"instruction": short, "input": "", "output": "mixed"},
         {"instruction": "Great food is served where rude staff is absent.", "input": "", "output": "true"}])
     outcome, kept, _ = take_in(Rows(icldist=[FileRows(kind="jsonl", path=path)]), tiny_model, tmp_path / "run", short)
-    assert outcome.ledgers[1].dropped == {"benchmark_exact": 3} and len(kept) == 1
+    assert outcome.row_counts[1].dropped == {"benchmark_exact": 3} and len(kept) == 1
 
 
 @pytest.mark.parametrize("around", [
@@ -130,7 +130,7 @@ def test_numbers_and_words_that_look_like_nothing_are_answers(tiny_model: Path, 
     (tmp_path / "stars.csv").write_text("prompt,completion\nHow many stars?,4\nAnd here?,0\n")
     rows = Rows(icldist=[FileRows(kind="csv", path=str(tmp_path / name)) for name in ("rows.csv", "stars.csv")])
     outcome, kept, _ = take_in(rows, tiny_model, tmp_path / "run")
-    assert outcome.ledgers[1].dropped == {}
+    assert outcome.row_counts[1].dropped == {}
     assert {row.completion for row in kept} == set(answers)
 
 
@@ -151,7 +151,7 @@ def test_a_limit_chooses_by_content_not_by_order(tiny_model: Path, tmp_path: Pat
     for name, some in (("a", records), ("b", records[::-1])):
         rows = Rows(icldist=[FileRows(kind="jsonl", path=written(tmp_path / f"{name}.jsonl", some), limit=7)])
         outcome, kept, _ = take_in(rows, tiny_model, tmp_path / name)
-        assert outcome.ledgers[1].dropped == {"over_limit": 23}
+        assert outcome.row_counts[1].dropped == {"over_limit": 23}
         chosen.append({row.prompt for row in kept})
     assert chosen[0] == chosen[1] and len(chosen[0]) == 7
 
@@ -166,7 +166,7 @@ def test_sentibench_rows_are_its_train_split_asked_as_in_the_evaluation(tiny_mod
         assert prompt.count(item.sentence) == 1 and prompt.count("Sentence:") == 3
         assert prompt.endswith("Label:")
     outcome, kept, _ = take_in(Rows(icldist=[source]), tiny_model, tmp_path / "run", items[0].sentence)
-    assert outcome.ledgers[1].n_in == len(items) == outcome.ledgers[1].n_out + sum(outcome.ledgers[1].dropped.values())
+    assert outcome.row_counts[1].n_in == len(items) == outcome.row_counts[1].n_out + sum(outcome.row_counts[1].dropped.values())
     assert not [row for row in kept if items[0].sentence in row.prompt] and {row.family for row in kept} == {"icldist"}
 
 

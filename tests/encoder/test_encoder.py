@@ -204,7 +204,7 @@ def test_a_finished_seed_is_not_trained_again_and_other_settings_are_refused(
 
     monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     (one,) = stage.train_encoder(config_of(encoders, epochs=3), tmp_path / "run")
-    assert not one.reused and one.ledgers[0].n_in == 200
+    assert not one.reused and one.row_counts[0].n_in == 200
     again, other = stage.train_encoder(config_of(encoders, epochs=3, seeds=[42, 7]), tmp_path / "run")
     assert again.reused and not other.reused
     assert set(stage.spread([again, other])) == {"accuracy", "macro_f1"}
@@ -294,7 +294,7 @@ def test_seeds_are_trained_on_the_rows_the_run_began_with(
     monkeypatch.setattr(DeviceSlot, "call", call)
     config = config_of(encoders, data={"path": str(tmp_path / "data")}, epochs=3)
     (done,) = stage.train_encoder(config, tmp_path / "run")
-    assert done.ledgers[0].n_out == 200
+    assert done.row_counts[0].n_out == 200
     with pytest.raises(InputError, match=r"data\.train"):
         stage.train_encoder(config, tmp_path / "run")
 

@@ -117,8 +117,8 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in known), Unlabelled("long", "word " * 9000, None)]
     config = TeacherLabels.model_validate({"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
     done = label_texts(config, WORDS, known, texts, tmp_path / "run")
-    (ledger,) = done.ledgers
-    assert (ledger.n_in, ledger.n_out, dict(ledger.dropped)) == (6, 5, {"prompt_too_long": 1})
+    (account,) = done.row_counts
+    assert (account.n_in, account.n_out, dict(account.dropped)) == (6, 5, {"prompt_too_long": 1})
     rows = teacher.read_labels(done.folder)
     assert set(rows) == {one.id for one in known}
     assert all(sum(shares) == pytest.approx(1, abs=1e-4) for shares in rows.values())
@@ -127,7 +127,7 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
     # What a random model writes is no label.
     hard = config.model_copy(update={"soft": False})
     done = label_texts(hard, WORDS, known, texts[:2], tmp_path / "hard")
-    assert dict(done.ledgers[0].dropped) == {"unreadable_answer": 2} and done.details["agrees_with_gold"] is None
+    assert dict(done.row_counts[0].dropped) == {"unreadable_answer": 2} and done.details["agrees_with_gold"] is None
     with pytest.raises(InputError, match="gave no text a label"):
         targets.training_rows(validate({
             "name": "x", "data": {"path": "x"}, "backbone": {"name": "x"}, "labels": "teacher",
@@ -155,7 +155,7 @@ def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkey
     with pytest.raises(ProcessDiedError, match=r"did not label 5 of 10 texts.*5 timeout.*asks only for these"):
         label_texts(config, WORDS, known, texts, tmp_path / "run")
     done = label_texts(config, WORDS, known, texts, tmp_path / "run")
-    assert done.ledgers[0].n_out == 10 and [len(asked) for asked in Troubled.answers] == [10, 6]
+    assert done.row_counts[0].n_out == 10 and [len(asked) for asked in Troubled.answers] == [10, 6]
     assert done.details["agrees_with_gold"] == 0.2
     texts[0] = Unlabelled(texts[0].id, texts[0].text, 3)  # "good", now that it has been looked at
     with pytest.raises(InputError, match="gold: "):
@@ -184,7 +184,7 @@ def test_labels_of_a_teacher_that_names_none_are_not_used(
         label_texts(config, WORDS, sentences(*range(5)), texts, tmp_path / "run")
     config = config.model_copy(update={"max_unusable": 1.0})
     done = label_texts(config, WORDS, sentences(*range(5)), texts, tmp_path / "run")
-    assert dict(done.ledgers[0].dropped) == {reason: 20}
+    assert dict(done.row_counts[0].dropped) == {reason: 20}
 
 
 @given(st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=1, max_size=20))
@@ -233,9 +233,9 @@ def test_texts_that_are_tested_on_are_never_trained_on(tmp_path: Path) -> None:
         "a new text", "", f"  {leak.upper()} !!", known, "A new text.", "another one", ""]))
     config = config_of(tmp_path, data={"path": str(tmp_path / "data"), "texts": str(tmp_path / "texts.txt")},
                        teacher={"model": {"name": "m"}})
-    found, ledger = targets.unlabelled_texts(config, splits)
+    found, account = targets.unlabelled_texts(config, splits)
     assert [one.text for one in found] == ["a new text", "another one"]
-    assert dict(ledger.check().dropped) == {"blank": 1, "in_dev_or_test": 1, "duplicate": 2}
+    assert dict(account.check().dropped) == {"blank": 1, "in_dev_or_test": 1, "duplicate": 2}
     (tmp_path / "texts.txt").write_text(f"{leak}\n")
     with pytest.raises(InputError, match=r"Of the 1 lines .* none is left \({'in_dev_or_test': 1}\)"):
         targets.unlabelled_texts(config, splits)
@@ -271,8 +271,8 @@ def test_a_student_is_trained_on_what_the_teacher_said(
         stage.train_encoder(decoder, tmp_path / "run")
     assert not (tmp_path / "run/labels").exists(), "the teacher was asked although there is nobody to learn from it"
     (done,) = stage.train_encoder(config, tmp_path / "run")
-    assert (done.ledgers[0].n_in, done.ledgers[0].n_out) == (42, 42)
-    accounts = read_json(tmp_path / "run/labels/_done.json")["ledgers"]
+    assert (done.row_counts[0].n_in, done.row_counts[0].n_out) == (42, 42)
+    accounts = read_json(tmp_path / "run/labels/_done.json")["row_counts"]
     assert [(one["stage"], one["n_in"], one["n_out"]) for one in accounts] == [
         ("encoder/texts", 3, 2), ("encoder/labels", 42, 42)]
     (again,) = stage.train_encoder(config, tmp_path / "run")

@@ -9,7 +9,7 @@ import yaml
 from distill.config.load import load_config
 from distill.config.schema import FileRows, Rows
 from distill.models.licences import UNKNOWN, licence_of
-from distill.run.records import Prompt, SftRow, Text, write_records
+from distill.run.records import Prompt, Text, TrainingRow, write_records
 from distill.run.storage import write_json
 from flows.report.card import write_card
 
@@ -60,8 +60,8 @@ def run(tmp_path: Path) -> Path:
         Text("t1", "Good.", "hotel", "reviews.csv"), Text("t2", "Bad.", "food", "tweets.txt")])
     write_records(run / "prompts" / "icldist.parquet", Prompt, [
         Prompt(f"p{i}", "t1" if i < 2 else "t2", "icldist", "sentiment/lw", f"Text {i}") for i in range(3)])
-    write_records(run / "sft" / "icldist.parquet", SftRow, [
-        SftRow(f"p{i}", "icldist", "sentiment/lw", f"Text {i}", "good") for i in range(3)])
+    write_records(run / "dataset" / "icldist.parquet", TrainingRow, [
+        TrainingRow(f"p{i}", "icldist", "sentiment/lw", f"Text {i}", "good") for i in range(3)])
     settings = load_config(CI).train
     write_json(run / "models" / "final" / "lineage.json", {"models": [
         {"stage": "start", "fingerprint": "aaaa"},

@@ -23,7 +23,7 @@ def test_a_worker_trains_shows_and_reports_and_does_no_seed_twice(stack: Stack, 
     assert "<svg" in (run / "report/report.html").read_text()
     shown = stack.artifacts(begun)
     assert [row["seed"] for row in json.loads(shown["encoder"].data)] == ["1", "2"]
-    assert [row["in"] for row in json.loads(shown["row-ledger"].data)] == [200, 200]
+    assert [row["in"] for row in json.loads(shown["row-counts"].data)] == [200, 200]
     (run / "models/seed2/_done.json").unlink()  # as a crash would leave it
     before = (run / "models/seed1/_done.json").stat().st_mtime_ns
     state = stack.ended(stack.begin("encoder/train", config=str(tmp_path / "mine.yaml")))

@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from distill.run.records import Response, read_records
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from tests.support.flow import ENVIRONMENT, ROOT, distill
 
 
 def mtimes(folder: Path) -> dict[str, int]:
     """When every file but the report and the lock was last written."""
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")
-            if path.is_file() and "report" not in path.parts and path.name not in (".lock", "ledger.json")}
+            if path.is_file() and "report" not in path.parts and path.name not in (".lock", "row_counts.json")}
 
 
 def answers(run: Path, stage: str) -> list[Response]:
@@ -29,14 +29,14 @@ def answers(run: Path, stage: str) -> list[Response]:
 
 
 def test_every_row_of_a_run_is_accounted_for(place: Path) -> None:
-    accounts = [Ledger.from_json(item).check() for item in json.loads((place / "runs/ci/ledger.json").read_text())]
+    accounts = [RowCounts.from_json(item).check() for item in json.loads((place / "runs/ci/row_counts.json").read_text())]
     by_stage = {account.stage: account for account in accounts}
     assert by_stage["clean"].n_in == by_stage["collect"].n_out
     assert by_stage["knowdist"].n_in == by_stage["prompts/knowdist"].n_out == 24
     assert by_stage["icldist"].n_in == by_stage["prompts/icldist"].n_out + by_stage["prompts/general"].n_out
     for stage in ("knowdist", "icldist"):
-        assert by_stage[f"sft/{stage}"].n_in == by_stage[stage].n_in
-        assert by_stage[f"train/{stage}"].n_in == by_stage[f"sft/{stage}"].n_out
+        assert by_stage[f"dataset/{stage}"].n_in == by_stage[stage].n_in
+        assert by_stage[f"train/{stage}"].n_in == by_stage[f"dataset/{stage}"].n_out
 
 
 def test_the_report_stands_alone_and_agrees_with_its_data(place: Path) -> None:
@@ -45,7 +45,7 @@ def test_the_report_stands_alone_and_agrees_with_its_data(place: Path) -> None:
     assert "<script" not in page and "<link" not in page and page.count("<svg") == 4
     assert len(results["sentibench"]["tasks"]) == 12
     assert {item["stage"] for item in results["training"]} == {"knowdist", "icldist"}
-    assert list(results["held_out"]["models"]) == ["base", "stage1", "distilled"]
+    assert list(results["validation"]["models"]) == ["base", "stage1", "distilled"]
     assert [len(case["answers"]) for case in results["case_study"]] == [3]
     assert results["parameters"]["base"] == results["parameters"]["teacher"] < 1_000_000
     differing = results["contrasts"]
@@ -83,9 +83,9 @@ def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> N
     assert answers(run, "icldist") == answers(place / "runs/ci", "icldist")
     assert [item.prompt_id for item in answers(run, "knowdist")] == [
         item.prompt_id for item in answers(place / "runs/ci", "knowdist")]
-    ledgers = [json.loads((place / "runs" / name / "ledger.json").read_text()) for name in ("ci", "killed")]
-    kept = [[item for item in ledger if item["stage"] in ("collect", "clean", "dedup", "knowdist", "icldist")]
-            for ledger in ledgers]
+    row_counts = [json.loads((place / "runs" / name / "row_counts.json").read_text()) for name in ("ci", "killed")]
+    kept = [[item for item in counts if item["stage"] in ("collect", "clean", "dedup", "knowdist", "icldist")]
+            for counts in row_counts]
     assert kept[0] == kept[1]
 
 
@@ -195,12 +195,12 @@ def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_
              "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
              "teacher.max_unusable=1", "student.model.name=random-tiny",
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
-             "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.held_out.labels=2",
-             "quality.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
+             "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.validation.labels=2",
+             "teacher_eval.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
     done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
-    ledger = {item["stage"]: item for item in json.loads((place / "runs/real-small/ledger.json").read_text())}
-    assert ledger["collect"]["n_out"] == 2000 and ledger["decontaminate"]["dropped"]["benchmark_exact"] > 0
-    assert ledger["icldist"]["n_out"] == 15
+    counts = {item["stage"]: item for item in json.loads((place / "runs/real-small/row_counts.json").read_text())}
+    assert counts["collect"]["n_out"] == 2000 and counts["decontaminate"]["dropped"]["benchmark_exact"] > 0
+    assert counts["icldist"]["n_out"] == 15
     results = json.loads((place / "runs/real-small/report/results.json").read_text())
     assert len(results["sentibench"]["tasks"]) == 12

@@ -13,8 +13,8 @@ from distill.errors import InputError
 from flows.evaluation import SETTINGS
 from flows.report.history import evaluate
 from flows.report.history.picture import draw, series
+from flows.report.history.regression import holm, judge, table
 from flows.report.history.store import History
-from flows.report.history.verdict import holm, judge, table
 from tests.support.result import first_right, write
 
 DATA = "shipped:data/sentibench"
@@ -107,15 +107,15 @@ def test_what_was_measured_before_is_no_news(tmp_path: Path) -> None:
 
 def test_the_reference_is_a_copy_that_later_results_do_not_change(tmp_path: Path) -> None:
     history = History(tmp_path)
-    assert history.accepted() is None
+    assert history.baseline() is None
     folder = evaluated(history, "a", 20)
-    first = history.accept("a", "runs/a", folder)
+    first = history.set_baseline("a", "runs/a", folder)
     evaluated(history, "a", 40)
     assert json.loads((first.folder / "sst2.seed42.json").read_text())["key"] == "a20"
-    second = history.accept("a", "runs/a", folder)
-    assert history.accepted() == second and first.folder.is_dir() and first.folder != second.folder
+    second = history.set_baseline("a", "runs/a", folder)
+    assert history.baseline() == second and first.folder.is_dir() and first.folder != second.folder
     with pytest.raises(InputError, match="holds no results"):
-        history.accept("b", "runs/b", tmp_path / "nothing")
+        history.set_baseline("b", "runs/b", tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"a,b\n1,2\n"])
@@ -131,7 +131,7 @@ def test_the_picture_shows_every_model_and_the_reference(tmp_path: Path) -> None
     history = History(tmp_path)
     for name, right in (("first", 20), ("second", 30)):
         history.add(name, name, evaluated(history, name, right), ["sst2", "irony18"], [42])
-    history.accept("first", "first", history.folder / "results" / "first")
+    history.set_baseline("first", "first", history.folder / "results" / "first")
     assert [point["model"] for point in series(history.rows())] == ["first", "second"]
     page = draw(history).read_text()
     for text in ("first", "second", "accepted: first", "mean all"):

@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.run.folder import claim
 from distill.run.stage import MARKER
 from distill.run.storage import write_json
-from flows.nightly import accept
+from flows.nightly import set_baseline
 from flows.run import CONFIG, find_config
 from flows.subjects import newest_run, subject_of
 from sentibench.metrics import macro_f1
@@ -37,17 +37,17 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
 
     # A reference that answered everything right: against it, a random model has fallen on the other task, too.
     evaluations = stack.folder / "evaluations"
-    path = evaluations / json.loads((evaluations / "accepted.json").read_text())["folder"] / "sst2.seed42.json"
+    path = evaluations / json.loads((evaluations / "baseline.json").read_text())["folder"] / "sst2.seed42.json"
     result = json.loads(path.read_text())
     gold = [one["gold"] for one in result["predictions"]]
     right = macro_f1(gold, gold, sorted(set(gold)))
     path.write_text(json.dumps({**result, "value": 1.0, "statistics": right.statistics.tolist()}))
     failed = stack.begin("evaluate/nightly", **SETTINGS)
     state = stack.ended(failed)
-    assert state.is_failed() and "Fell behind the accepted result" in state.message and "sst2" in state.message
+    assert state.is_failed() and "Fell behind the baseline" in state.message and "sst2" in state.message
     assert "irony18" not in state.message
     shown = stack.artifacts(failed)
-    rows = json.loads(shown["against-accepted"].data)
+    rows = json.loads(shown["against-baseline"].data)
     assert [(row["task"], row["verdict"]) for row in rows] == [("sst2", "fell"), ("irony18", "even")]
     assert "history.svg" in shown["history"].data
     assert [one["flow"] for one in told[1] if one["state"] == "Failed" and "sst2" in one["message"]] == ["evaluate"]
@@ -62,10 +62,10 @@ def test_a_run_shows_its_progress_rows_losses_scores_and_report(stack: Stack) ->
             type=FlowRunFilterStateType(any_=["COMPLETED"]))))
         whole = next(one for one in ended if one.parameters.get("run") == "whole")
     shown = stack.artifacts(whole)
-    assert set(shown) == {"teacher-knowdist", "teacher-icldist", "row-ledger", "losses-knowdist", "losses-icldist",
+    assert set(shown) == {"teacher-knowdist", "teacher-icldist", "row-counts", "losses-knowdist", "losses-icldist",
                           "sentibench", "report"}
     assert shown["teacher-knowdist"].data == 100 and "24 of 24 prompts" in shown["teacher-knowdist"].description
-    assert {row["stage"] for row in json.loads(shown["row-ledger"].data)} >= {"collect", "knowdist", "train/icldist"}
+    assert {row["stage"] for row in json.loads(shown["row-counts"].data)} >= {"collect", "knowdist", "train/icldist"}
     assert "| step | held-out loss |" in shown["losses-knowdist"].data
     assert len(json.loads(shown["sentibench"].data)) == 12 + 6
     assert "report.html" in shown["report"].data

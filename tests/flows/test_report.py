@@ -63,7 +63,7 @@ def test_what_users_and_models_wrote_is_text_in_the_page(results: dict[str, Any]
          "predictions": {"base": EVIL, "distilled": EVIL}, "correct": {"base": False, "distilled": True}}]}
     results["examples"] = [{"family": "knowdist", "kind": EVIL, "prompt": EVIL, "answer": EVIL}]
     results["stages"][0]["kept_though"] = [EVIL]
-    results["quality"]["judge"], results["config"]["quality"]["judge"] = [], {"model": {"name": EVIL}}
+    results["teacher_eval"]["judge"], results["config"]["teacher_eval"]["judge"] = [], {"model": {"name": EVIL}}
     view = build_view(results)
     page = render_html(results, view)
     assert "<script" not in page and page.count("&lt;script&gt;") >= 10
@@ -86,7 +86,7 @@ def test_the_student_is_its_own_teacher_only_where_it_answers_like_it(
     results: dict[str, Any], same: dict[str, str], as_teacher: float, expected: bool
 ) -> None:
     results["sentibench"]["same_weights"] = same
-    results["held_out"]["models"]["base"]["as_teacher"] = as_teacher
+    results["validation"]["models"]["base"]["as_teacher"] = as_teacher
     assert build_view(results).own_teacher is expected
 
 

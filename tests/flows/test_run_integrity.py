@@ -15,7 +15,7 @@ from distill.run.markers import MARKER, files_of
 from distill.run.storage import read_json, write_json
 from flows import steps
 from flows.cli.status import stage_rows
-from flows.nightly import accept
+from flows.nightly import set_baseline
 from flows.report.card import CARD
 from flows.run import open_run
 
@@ -45,10 +45,10 @@ def delete(run: Path, pattern: str) -> str:
 @pytest.mark.parametrize(("pattern", "command"), [
     ("corpus/texts.parquet", "distill collect"), ("corpus/_done.json", "distill collect"),
     ("prompts/icldist.parquet", "distill prompts"), ("knowdist/responses/shard-*.json", "distill generate"),
-    ("icldist/responses/shard-*.parquet", "distill generate"), ("sft/knowdist.parquet", "distill train"),
+    ("icldist/responses/shard-*.parquet", "distill generate"), ("dataset/knowdist.parquet", "distill train"),
     ("models/final/lineage.json", "distill train"), ("models/final/model.safetensors", "distill train"),
     ("models/knowdist/training.json", "distill train"), ("models/knowdist/_done.json", "distill train"),
-    ("gate/*/answers.json", "distill train"), ("heldout/stage1.json", "distill evaluate"),
+    ("gate/*/answers.json", "distill train"), ("validation/stage1.json", "distill evaluate"),
     ("sentibench/base/*.json", "distill evaluate"), ("sentibench/_done.json", "distill evaluate")])
 def test_a_report_is_not_written_of_a_run_that_has_lost_something(run: Path, pattern: str, command: str) -> None:
     name = delete(run, pattern)
@@ -113,7 +113,7 @@ def test_an_old_evaluation_is_never_shown_under_new_weights(run: Path, tmp_path:
         assert steps.train(opened, "icldist").reused
     assert "Not evaluated yet" in (run / "models/final" / CARD).read_text()
     states = {row["stage"]: row["state"] for row in stage_rows(run)}
-    assert {states[stage] for stage in ("heldout", "sentibench")} == {"done, of an earlier models/final"}
+    assert {states[stage] for stage in ("validation", "sentibench")} == {"done, of an earlier models/final"}
 
 
 def test_weights_that_changed_without_a_record_are_not_reported(run: Path) -> None:
@@ -125,9 +125,9 @@ def test_weights_that_changed_without_a_record_are_not_reported(run: Path) -> No
 
 
 @pytest.mark.parametrize(("stage", "key", "of"), [
-    ("prompts", "corpus", "corpus"), ("sft", "upstream.prompts", "prompts"), ("sft", "responses.icldist", "icldist"),
-    ("models/knowdist", "upstream", "sft"), ("models/final", "start_model", "models/knowdist"),
-    ("gate/icldist", "model", "models/final"), ("heldout", "models.stage1", "models/knowdist"),
+    ("prompts", "corpus", "corpus"), ("dataset", "parents.prompts", "prompts"), ("dataset", "responses.icldist", "icldist"),
+    ("models/knowdist", "parents", "dataset"), ("models/final", "start_model", "models/knowdist"),
+    ("gate/icldist", "model", "models/final"), ("validation", "models.stage1", "models/knowdist"),
     ("sentibench", "models.base", "base student")])
 def test_a_stage_made_of_what_is_there_no_longer_is_not_reported(run: Path, stage: str, key: str, of: str) -> None:
     done = read_json(run / stage / MARKER)

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from distill.config.load import load_config
 from distill.config.schema import Filters, Train
-from distill.dataset.build import build_sft
+from distill.dataset.build import build_dataset
 from distill.dataset.inspect import Query, find
 from distill.errors import InputError
-from distill.run.records import Drop, Response, SftRow, read_records
+from distill.run.records import Drop, Response, TrainingRow, read_records
 from flows.cli.show import printable, shortened, show
 from flows.run import stored_config
 from tests.support.filter import ALL_OFF, TEXT, answer, fill, icldist, knowdist
@@ -49,18 +49,18 @@ def answered(tmp_path: Path) -> Path:
 def test_of_a_finished_run_it_shows_what_dropped_parquet_lists(place: Path, tmp_path: Path, tiny_model: Path) -> None:
     strict = tmp_path / "strict"  # hardly any of the run's own answers is dropped: its filters are off
     shutil.copytree(place / "runs/ci", strict)
-    shutil.rmtree(strict / "sft")
-    outcome = build_sft(ALL_OFF.model_copy(update={"off_list": Filters().off_list}), stored_config(strict).train,
+    shutil.rmtree(strict / "dataset")
+    outcome = build_dataset(ALL_OFF.model_copy(update={"off_list": Filters().off_list}), stored_config(strict).train,
                         tiny_model, strict, {})
-    assert outcome.ledgers[1].dropped["off_list"] > 5
+    assert outcome.row_counts[1].dropped["off_list"] > 5
     for run in (place / "runs/ci", strict):
-        drops = {drop.id: drop for drop in read_records(run / "sft/dropped.parquet", Drop)}
+        drops = {drop.id: drop for drop in read_records(run / "dataset/dropped.parquet", Drop)}
         done = distill("show", str(run), "--rejected", "-n", "1000", cwd=place)
         assert done.returncode == 0, done.stderr
         shown = {match[1]: match for match in HEADER.finditer(done.stdout)}
         assert set(shown) == set(drops)
         for key, drop in drops.items():
-            assert f"sft/{shown[key][2]}" == drop.stage
+            assert f"dataset/{shown[key][2]}" == drop.stage
             assert shown[key][4] == f"{drop.reason}: {drop.detail}".rstrip(": ")
         for reason, count in Counter(drop.reason for drop in drops.values()).items():
             assert f"{reason} {count}" in done.stdout
@@ -72,7 +72,7 @@ def test_of_a_finished_run_it_shows_what_is_trained_on(place: Path) -> None:
     run = place / "runs/ci"
     for stage in ("knowdist", "icldist"):
         done = distill("show", str(run), "--stage", stage, "-n", "1000", cwd=place)
-        rows = {row.id: row for row in read_records(run / f"sft/{stage}.parquet", SftRow)}
+        rows = {row.id: row for row in read_records(run / f"dataset/{stage}.parquet", TrainingRow)}
         assert {match[1] for match in HEADER.finditer(done.stdout)} == set(rows)
         assert "not built" not in done.stdout
 
@@ -83,7 +83,7 @@ def test_before_the_rows_are_built_the_filters_of_the_config_are_applied_to_what
     shutil.copytree(place / "runs/ci", run)
     filters = load_config(ROOT / "flows/configs/ci.yaml").filters
     after = find(run, filters, query)
-    shutil.rmtree(run / "sft")
+    shutil.rmtree(run / "dataset")
     before = find(run, filters, query)
     assert (after.built, before.built) == (True, False)
     assert (before.sample, before.reasons) == (after.sample, after.reasons)
@@ -101,7 +101,7 @@ def test_kept_and_rejected_by_reason_kind_and_stage(answered: Path, tiny_model: 
     everything = Query(rejected=True, count=99)
     for build in (False, True):
         if build:
-            build_sft(Filters(), Train(), tiny_model, answered, {})
+            build_dataset(Filters(), Train(), tiny_model, answered, {})
         assert set(ids(answered, everything)) == {"k1", "k2", "k3", "k5", "i1"}
         assert set(ids(answered, Query(count=99))) == {"k0", "k4", "i0", "i2"}
         for reason, expected in {"copied": {"k1"}, "refusal": {"k5"}, "truncated": {"k3"}, "off_list": {"i1"},
@@ -186,7 +186,7 @@ def test_where_responses_have_changed_since_the_rows_were_built_they_are_judged_
                                                                                     tiny_model: Path) -> None:
     from distill.generation.manifests import commit
 
-    build_sft(Filters(), Train(), tiny_model, answered, {})
+    build_dataset(Filters(), Train(), tiny_model, answered, {})
     folder = answered / "knowdist" / "responses"
     kept = {item.prompt_id: item for item in read_records(folder / "shard-00000.parquet", Response)}
     commit(folder, "shard-00000", "0", {"again": 1}, (kept | {"k2": answer(GOOD, "k2")}).values(), 1.0)

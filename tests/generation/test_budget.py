@@ -54,7 +54,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(tmp_path: Path, fake: F
     assert len(fake.asked) == asked  # no engine was opened for it
     assert status(tmp_path, teacher)["knowdist"]["cost"] == pytest.approx(asked, rel=0.1)
     larger = teacher.model_copy(update={"budget": Budget(max_cost=5000.0)})
-    assert made(tmp_path, 400, larger).ledgers[0].n_in == 400 and len(fake.asked) == 400
+    assert made(tmp_path, 400, larger).row_counts[0].n_in == 400 and len(fake.asked) == 400
 
 
 
@@ -67,7 +67,7 @@ def test_a_forecast_waits_for_approval_and_nothing_is_asked_twice(tmp_path: Path
         made(tmp_path, 400, teacher)
     assert len(fake.asked) == 10
     approve("knowdist", tmp_path)
-    assert made(tmp_path, 400, teacher).ledgers[0].n_in == 400 and len(fake.asked) == 400
+    assert made(tmp_path, 400, teacher).row_counts[0].n_in == 400 and len(fake.asked) == 400
 
 
 
@@ -84,7 +84,7 @@ def test_a_prompt_of_the_pilot_that_kills_the_engine_does_not_keep_the_forecast_
     with pytest.raises(ApprovalNeeded):
         made(tmp_path, 400, teacher)
     approve("knowdist", tmp_path)
-    assert made(tmp_path, 400, teacher).ledgers[0].dropped["engine_died"] == len(pilot)
+    assert made(tmp_path, 400, teacher).row_counts[0].dropped["engine_died"] == len(pilot)
 
 
 
@@ -159,6 +159,6 @@ def test_files_of_what_was_spent_and_forecast_that_say_nothing_stop_nothing(
                                          "budget": Budget(max_cost=1e6, approve=True)})
     with pytest.raises(ApprovalNeeded):
         made(tmp_path, 40, teacher)
-    assert approve("knowdist", tmp_path) and made(tmp_path, 40, teacher).ledgers[0].n_in == 40
+    assert approve("knowdist", tmp_path) and made(tmp_path, 40, teacher).row_counts[0].n_in == 40
     assert caplog.text.count("what was spent in the time that it was of is not counted") == 1
     assert status(tmp_path, teacher)["knowdist"]["cost"] >= 0

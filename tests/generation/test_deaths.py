@@ -33,19 +33,19 @@ def test_a_dead_engine_costs_at_most_what_it_had_in_flight(tmp_path: Path, fake:
 
 def test_an_engine_that_dies_now_and_then_is_replaced(tmp_path: Path, fake: FakeEngine) -> None:
     fake.dies_at = {0, 9, 21, 30}
-    (ledger,) = made(tmp_path).ledgers
-    assert (ledger.n_in, ledger.n_out, fake.opened, len(fake.asked)) == (40, 38, 5, 40)
+    (counts,) = made(tmp_path).row_counts
+    assert (counts.n_in, counts.n_out, fake.opened, len(fake.asked)) == (40, 38, 5, 40)
 
 
 
 def test_a_prompt_that_kills_the_engine_becomes_a_failure_and_harms_no_other(tmp_path: Path, fake: FakeEngine) -> None:
     fake.deadly = {"Say something about number 7."}
-    (ledger,) = made(tmp_path).ledgers
-    assert dict(ledger.dropped) == {"prompt_too_long": 1, "invalid_unicode": 1, "engine_died": 1}
+    (counts,) = made(tmp_path).row_counts
+    assert dict(counts.dropped) == {"prompt_too_long": 1, "invalid_unicode": 1, "engine_died": 1}
     assert len(fake.asked) == 39
     fake.deadly = set()
-    (ledger,) = made(tmp_path, retry_failed=True).ledgers
-    assert "engine_died" not in ledger.dropped and len(fake.asked) == 42  # the other two failures were asked again, too
+    (counts,) = made(tmp_path, retry_failed=True).row_counts
+    assert "engine_died" not in counts.dropped and len(fake.asked) == 42  # the other two failures were asked again, too
 
 
 
@@ -53,10 +53,10 @@ def test_a_prompt_that_has_the_engine_killed_is_found_later_than_one_that_crashe
     tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.deadly = {"Say something about number 7."}
-    assert made(tmp_path / "crash").ledgers[0].dropped["engine_died"] == 1
+    assert made(tmp_path / "crash").row_counts[0].dropped["engine_died"] == 1
     opened, fake.opened = fake.opened, 0
     monkeypatch.setattr(ThreadChild, "death_status", -signal.SIGKILL)
-    assert made(tmp_path / "kill").ledgers[0].dropped["engine_died"] == 1
+    assert made(tmp_path / "kill").row_counts[0].dropped["engine_died"] == 1
     assert fake.opened > opened
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_stage_marker_costs_no_answer(
     before, asked = files(tmp_path), len(fake.asked)
     (tmp_path / "knowdist" / "_done.json").write_text(content)
     again = made(tmp_path, on_change=on_change)
-    assert len(fake.asked) == asked and files(tmp_path) == before and again.ledgers == first.ledgers
+    assert len(fake.asked) == asked and files(tmp_path) == before and again.row_counts == first.row_counts
     assert "_done.json cannot be used" in caplog.text and made(tmp_path).reused
 
 
@@ -163,4 +163,4 @@ def test_one_of_several_engines_that_cannot_start_does_not_end_the_stage(
             made(tmp_path, teacher=two)
         assert len(starts) <= 6
     else:
-        assert made(tmp_path, teacher=two).ledgers[0].n_in == 40 and "fallen off the bus" in caplog.text
+        assert made(tmp_path, teacher=two).row_counts[0].n_in == 40 and "fallen off the bus" in caplog.text

@@ -18,8 +18,8 @@ from tests.support.generation import TEACHER, FakeEngine, dying, files, made, pr
 
 def test_each_prompt_ends_as_a_response_or_a_failure_with_a_reason(tmp_path: Path, fake: FakeEngine) -> None:
     outcome = made(tmp_path)
-    (ledger,) = outcome.ledgers
-    assert (ledger.n_in, ledger.n_out, dict(ledger.dropped)) == (40, 38, {"prompt_too_long": 1, "invalid_unicode": 1})
+    (counts,) = outcome.row_counts
+    assert (counts.n_in, counts.n_out, dict(counts.dropped)) == (40, 38, {"prompt_too_long": 1, "invalid_unicode": 1})
     responses = list(read_responses(tmp_path / "knowdist" / "responses"))
     assert sorted(item.prompt_id for item in responses) == sorted(item.id for item in prompts_of(40))
     assert {item.failure for item in responses if not item.output} == {"prompt_too_long", "invalid_unicode"}
@@ -49,7 +49,7 @@ def test_finished_work_is_not_asked_again(tmp_path: Path, fake: FakeEngine) -> N
     first, before = made(tmp_path), files(tmp_path)
     assert len(fake.asked) == 40
     second = made(tmp_path)
-    assert second.reused and second.fingerprint == first.fingerprint and second.ledgers == first.ledgers
+    assert second.reused and second.fingerprint == first.fingerprint and second.row_counts == first.row_counts
     (tmp_path / "knowdist" / "_done.json").unlink()
     assert not made(tmp_path).reused
     assert len(fake.asked) == 40 and files(tmp_path) == before
@@ -57,7 +57,7 @@ def test_finished_work_is_not_asked_again(tmp_path: Path, fake: FakeEngine) -> N
 
 
 def test_the_engine_is_not_started_for_no_prompts(tmp_path: Path, fake: FakeEngine) -> None:
-    assert made(tmp_path, 0).ledgers[0].n_in == 0 and not fake.opened
+    assert made(tmp_path, 0).row_counts[0].n_in == 0 and not fake.opened
 
 
 
@@ -98,7 +98,7 @@ def test_an_unfinished_shard_of_other_settings_is_not_thrown_away_silently(tmp_p
     with pytest.raises(InputError, match="model: 'model-a' then, 'model-b' now"):
         made(tmp_path, model="model-b")
     assert status(tmp_path)["knowdist"]["in_progress"]
-    assert made(tmp_path, model="model-b", on_change="discard").ledgers[0].n_in == 40
+    assert made(tmp_path, model="model-b", on_change="discard").row_counts[0].n_in == 40
 
 
 
@@ -134,4 +134,4 @@ def test_shards_of_other_prompts_cannot_be_kept(tmp_path: Path, fake: FakeEngine
     dying(fake, tmp_path)
     with pytest.raises(InputError, match="prompts"):
         made(tmp_path, 80, on_change="keep")
-    assert made(tmp_path, 80, on_change="discard").ledgers[0].n_in == 80
+    assert made(tmp_path, 80, on_change="discard").row_counts[0].n_in == 80

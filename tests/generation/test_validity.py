@@ -60,7 +60,7 @@ def test_a_stage_of_which_nothing_can_be_learned_does_not_end_well(
         assert said in str(error.value) and "max_unusable=1" in str(error.value)
     assert not (tmp_path / "knowdist" / "_done.json").exists() and len(fake.asked) == 60
     done = made(tmp_path, 60, TEACHER.model_copy(update={"max_unusable": 1.0}))
-    assert done.ledgers[0].n_out == 60 and len(fake.asked) == 60  # nothing was asked again
+    assert done.row_counts[0].n_out == 60 and len(fake.asked) == 60  # nothing was asked again
     assert sum(done.details["unusable"].values()) == 60
 
 

@@ -139,8 +139,8 @@ def test_the_stage_writes_both_files_and_its_books_balance(tmp_path, tasks):
     assert {prompt.family for prompt in first} == {"knowdist"} and len(first) == 20
     assert [sum(p.family == name for p in second) for name in ("icldist", "general")] == [12, 8]
     assert len({prompt.id for prompt in first + second}) == 40
-    books = {ledger.stage: ledger for ledger in outcome.ledgers}
-    assert {name: ledger.n_out for name, ledger in books.items()} == {
+    books = {counts.stage: counts for counts in outcome.row_counts}
+    assert {name: counts.n_out for name, counts in books.items()} == {
         "prompts/knowdist": 20, "prompts/icldist": 12, "prompts/general": 8}
     details = outcome.details
     assert details["general"]["tasks_left_out"] == {"sentiment.json": "file name says 'sentiment'"}
@@ -165,7 +165,7 @@ def test_without_task_diversification_there_are_no_general_prompts(tmp_path, tas
     config = settings(tasks.parent / "nowhere", **change)
     outcome = build(tmp_path / "run", config)
     assert {prompt.family for prompt in stored(tmp_path / "run", "icldist")} == {"icldist"}
-    assert [ledger.stage for ledger in outcome.ledgers] == ["prompts/knowdist", "prompts/icldist"]
+    assert [counts.stage for counts in outcome.row_counts] == ["prompts/knowdist", "prompts/icldist"]
 
 
 def test_what_does_not_fit_is_listed_and_counted(tmp_path, tasks):
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_listed_and_counted(tmp_path, tasks):
     drops = list(read_records(tmp_path / "run" / "prompts" / "dropped.parquet", Drop))
     assert {(drop.stage, drop.reason) for drop in drops} >= {
         ("prompts/knowdist", "too_long_student"), ("prompts/icldist", "too_long_student")}
-    assert len(drops) == sum(sum(ledger.dropped.values()) for ledger in outcome.ledgers)
+    assert len(drops) == sum(sum(counts.dropped.values()) for counts in outcome.row_counts)
     assert all(len(drop.excerpt) <= 200 for drop in drops)
     assert outcome.details["icldist"]["shortened"] > 0
     prompts = stored(tmp_path / "run", "knowdist") + stored(tmp_path / "run", "icldist")
@@ -250,7 +250,7 @@ def test_demonstrations_and_natural_tasks_that_stand_in_the_benchmark_are_not_us
     outcome = build(tmp_path / "run", settings(tasks, 20, 400, 40), 400, held_out=HeldOut(lambda: texts, "one", 3))
     prompts = [prompt.prompt for prompt in stored(tmp_path / "run", "icldist")]
     assert not [prompt for prompt in prompts if demonstration in prompt or leak.upper() in prompt]
-    (books,) = [ledger for ledger in outcome.ledgers if ledger.stage == "prompts/held_out"]
+    (books,) = [counts for counts in outcome.row_counts if counts.stage == "prompts/held_out"]
     assert books.n_in - books.n_out == sum(books.dropped.values()) == 2
     listed = [drop for drop in read_records(tmp_path / "run" / "prompts" / "dropped.parquet", Drop)
               if drop.stage == "prompts/held_out"]

@@ -65,11 +65,11 @@ def mixed_texts(n: int) -> list[Text]:
 def test_the_files_do_not_depend_on_the_order_of_the_texts_nor_on_sizes(tmp_path, sizes):
     texts = mixed_texts(200)
     outcome, expected = build(tmp_path, "a", texts)
-    assert all(ledger.check().dropped.total() for ledger in outcome.ledgers[:2])
+    assert all(counts.check().dropped.total() for counts in outcome.row_counts[:2])
     assert outcome.details["icldist"]["shortened"] > 10
     again, files = build(tmp_path, "b", random.Random(1).sample(texts, len(texts)), sizes)
     assert files == expected
-    assert (again.ledgers, again.details) == (outcome.ledgers, outcome.details)
+    assert (again.row_counts, again.details) == (outcome.row_counts, outcome.details)
 
 
 def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
@@ -77,7 +77,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
     one, expected = build(tmp_path, "a", texts, Sizes(texts=16), workers=1)
     two, files = build(tmp_path, "b", texts, Sizes(texts=16), workers=2)
     assert files == expected
-    assert (two.ledgers, two.details) == (one.ledgers, one.details)
+    assert (two.row_counts, two.details) == (one.row_counts, one.details)
     same_inputs = build_prompts(config(tmp_path, workers=2), tmp_path / "a.parquet", 42, tmp_path / "a",
                                 word_limits(student=250), {})
     assert same_inputs.reused  # how many processes there are decides nothing
@@ -86,11 +86,11 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
 def test_every_draft_is_kept_or_dropped_and_every_drop_is_listed(tmp_path):
     outcome, _ = build(tmp_path, "run", mixed_texts(200), Sizes(texts=9, memory=5000))
     drops = Counter(stage for stage in pq.read_table(tmp_path / "run/prompts/dropped.parquet")["stage"].to_pylist())
-    for ledger in outcome.ledgers:
-        family = ledger.stage.partition("/")[2]
+    for counts in outcome.row_counts:
+        family = counts.stage.partition("/")[2]
         stage = "knowdist" if family == "knowdist" else "icldist"
         kept = [prompt for prompt in stored(tmp_path / "run", stage) if prompt.family == family]
-        assert ledger.n_in == ledger.n_out + ledger.dropped.total() == len(kept) + drops[ledger.stage]
+        assert counts.n_in == counts.n_out + counts.dropped.total() == len(kept) + drops[counts.stage]
         assert outcome.details[family]["texts"] == len({prompt.text_id for prompt in kept})
         assert outcome.details[family]["kinds"] == Counter(prompt.kind for prompt in kept)
     both = [{prompt.text_id for prompt in stored(tmp_path / "run", stage)} for stage in ("knowdist", "icldist")]

@@ -18,7 +18,7 @@ from flows import distill as flow
 from flows import encoder as encoder_flow
 from flows.cli import main as cli
 from flows.encoder_run import load_encoder_config, train_run
-from flows.nightly import accept
+from flows.nightly import set_baseline
 from flows.report.history.store import History
 from flows.run import CONFIG, find_config, find_run, open_run
 from sentibench import cli as sentibench
@@ -34,7 +34,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Somebody's project, which is the working folder, with names in it that stages have, too."""
     folder = tmp_path / "outer" / "clone"
-    for name in ("prompts/knowdist.yaml", "corpus/texts.txt", "sft/a", "models/final/b", "README.md", "utils.py"):
+    for name in ("prompts/knowdist.yaml", "corpus/texts.txt", "dataset/a", "models/final/b", "README.md", "utils.py"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -51,7 +51,7 @@ def fails(command: Callable[[list[str]], object], *words: str) -> bool:
 
 
 @pytest.mark.parametrize("words", [
-    *([*command, "ci", "--run", run] for command in (["collect"], ["prompts"], ["generate"], ["quality"], ["train"],
+    *([*command, "ci", "--run", run] for command in (["collect"], ["prompts"], ["generate"], ["teacher_eval"], ["train"],
                                                      ["evaluate"], ["report"])
       for run in ("./", "../clone", "ABSOLUTE")),
     *(["collect", "ci", "--run", run] for run in (".", "..", "~", "~/x", "./.", "../", "/", "a\0b", "a\nb", " ", "./ ",
@@ -223,11 +223,11 @@ def test_nothing_is_reached_through_links_in_a_run(tmp_path: Path) -> None:
             with pytest.raises(InputError, match="symbolic link"):
                 run_stage(stage, {}, lambda _: ([], {}), "discard", resumable)
         (run / place).unlink()
-    (run / "sft").mkdir()
-    (run / "sft" / "inside").symlink_to(other)
+    (run / "dataset").mkdir()
+    (run / "dataset" / "inside").symlink_to(other)
     with pytest.raises(InputError, match="symbolic link"):
-        run_stage(run / "sft", {}, lambda _: ([], {}), resumable=True)
-    remove(run / "sft" / "inside")
+        run_stage(run / "dataset", {}, lambda _: ([], {}), resumable=True)
+    remove(run / "dataset" / "inside")
     (run / ".lock").symlink_to(other / "kept")
     with pytest.raises(InputError, match="symbolic link"), open_run("ci", str(run)):
         pass
@@ -238,7 +238,7 @@ def test_a_run_may_be_a_link_to_one_on_another_disk(tmp_path: Path) -> None:
     claim(tmp_path / "disk" / "run")
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
     with open_run("ci", str(tmp_path / "link")) as run:
-        run_stage(run.folder / "sft", {}, lambda _: ([], {}))
+        run_stage(run.folder / "dataset", {}, lambda _: ([], {}))
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     with pytest.raises(InputError, match="does not exist"), open_run("ci", str(tmp_path / "nowhere")):
         pass
@@ -257,8 +257,8 @@ def test_a_stage_called_for_itself_deletes_nothing_that_it_did_not_make(tmp_path
             run_stage(tmp_path / "corpus", {}, work, on_change, resumable)  # type: ignore[arg-type]
     assert content(tmp_path) == {"corpus/mine": b"mine"}
     for inputs in ({}, {"a": 1}):
-        assert not run_stage(tmp_path / "sft", inputs, work, "discard", resumable).reused  # type: ignore[arg-type]
-    claim_stage(tmp_path / "sft")
+        assert not run_stage(tmp_path / "dataset", inputs, work, "discard", resumable).reused  # type: ignore[arg-type]
+    claim_stage(tmp_path / "dataset")
 
 
 def test_a_history_without_a_mark_gets_no_reference(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from distill.errors import InputError, ProcessDiedError, RunError
 from distill.run.folder import claim
 from distill.run.hashing import content_id, derived_rng, fingerprint, ids_fingerprint
 from distill.run.records import Prompt, read_records, write_records
-from distill.run.row_counts import Ledger, write_run_ledger
+from distill.run.row_counts import RowCounts, write_row_counts
 from distill.run.stage import kept_changes, run_stage
 from distill.run.storage import atomic_path, read_json, run_lock, write_json
 from distill.runtime.process import call_in_process
@@ -72,8 +72,8 @@ def test_a_damaged_record_file_is_explained(tmp_path: Path) -> None:
         list(read_records(path, Prompt))
 
 
-def account(n_in: int = 3, n_out: int = 2, dropped: int = 1) -> Ledger:
-    return Ledger("work", "rows", n_in, n_out, Counter(bad=dropped))
+def account(n_in: int = 3, n_out: int = 2, dropped: int = 1) -> RowCounts:
+    return RowCounts("work", "rows", n_in, n_out, Counter(bad=dropped))
 
 
 def test_an_account_that_does_not_add_up_fails() -> None:
@@ -84,12 +84,12 @@ def test_an_account_that_does_not_add_up_fails() -> None:
 
 def test_a_run_whose_marker_was_changed_fails_its_ledger(tmp_path: Path) -> None:
     run_stage(tmp_path / "a", {}, lambda _: ([account()], {}))
-    assert write_run_ledger(tmp_path) == [account().to_json()]
+    assert write_row_counts(tmp_path) == [account().to_json()]
     marker = read_json(tmp_path / "a" / "_done.json")
-    marker["ledgers"][0]["n_out"] = 0
+    marker["row_counts"][0]["n_out"] = 0
     write_json(tmp_path / "a" / "_done.json", marker)
     with pytest.raises(RunError):
-        write_run_ledger(tmp_path)
+        write_row_counts(tmp_path)
 
 
 class Work:
@@ -98,7 +98,7 @@ class Work:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, folder: Path) -> tuple[list[Ledger], dict[str, int]]:
+    def __call__(self, folder: Path) -> tuple[list[RowCounts], dict[str, int]]:
         self.times += 1
         (folder / "result").write_text(str(self.times))
         return [account()], {}
@@ -134,12 +134,12 @@ def test_kept_work_says_what_changed_and_is_found_kept_from_then_on(tmp_path: Pa
 def test_work_that_stopped_midway_is_done_again_with_nothing_but_the_answers_of_models(tmp_path: Path) -> None:
     folder = claim(tmp_path) / "stage"
 
-    def fail(path: Path) -> tuple[list[Ledger], dict[str, int]]:
+    def fail(path: Path) -> tuple[list[RowCounts], dict[str, int]]:
         (path / "half").write_text("")
         (path / "answers").mkdir()
         raise RunError("stopped")
 
-    def go_on(path: Path) -> tuple[list[Ledger], dict[str, int]]:
+    def go_on(path: Path) -> tuple[list[RowCounts], dict[str, int]]:
         assert [one.name for one in path.iterdir()] == ["answers"]
         return Work()(path)
 

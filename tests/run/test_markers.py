@@ -15,7 +15,7 @@ from distill.config.load import load_config, save_config
 from distill.errors import InputError
 from distill.run.folder import claim
 from distill.run.markers import MARKER, read_done, require_whole
-from distill.run.row_counts import write_run_ledger
+from distill.run.row_counts import write_row_counts
 from distill.run.stage import MARKER as SAME
 from distill.run.stage import refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
@@ -65,7 +65,7 @@ HARM = [("a/one", Path.unlink, "a/one (missing)"), ("two", rewrite, "two (change
 
 @pytest.mark.parametrize(("name", "harm", "said"), HARM)
 def test_a_stage_that_lost_a_file_is_not_built_upon(tmp_path: Path, name: str, harm: Any, said: str) -> None:
-    work, folder = Work(), claim(tmp_path) / "sft"
+    work, folder = Work(), claim(tmp_path) / "dataset"
     run_stage(folder, {}, work)
     for passing in ("error.log", "answers/x", "checkpoints/y"):
         (folder / passing).unlink()
@@ -134,7 +134,7 @@ def test_what_is_outside_a_stage_is_not_touched_though_its_marker_lists_it(tmp_p
 
 
 def test_a_marker_of_an_earlier_version_lists_no_files_and_is_taken_as_it_is(tmp_path: Path) -> None:
-    folder = claim(tmp_path) / "sft"
+    folder = claim(tmp_path) / "dataset"
     run_stage(folder, {}, Work())
     done = read_json(folder / MARKER)
     del done["files"]
@@ -143,16 +143,16 @@ def test_a_marker_of_an_earlier_version_lists_no_files_and_is_taken_as_it_is(tmp
     assert run_stage(folder, {}, Work()).reused
 
 
-@given(JSON, st.sampled_from(["", "ledgers", "details", "inputs", "files", "kept", "finished_at", "seconds"]))
+@given(JSON, st.sampled_from(["", "row_counts", "details", "inputs", "files", "kept", "finished_at", "seconds"]))
 def test_a_marker_of_any_content_is_used_or_explained(value: Any, key: str) -> None:
-    good = {"fingerprint": "f", "finished_at": 1.0, "seconds": 1, "details": {}, "inputs": {}, "ledgers": [
+    good = {"fingerprint": "f", "finished_at": 1.0, "seconds": 1, "details": {}, "inputs": {}, "row_counts": [
         {"stage": "s", "unit": "rows", "n_in": 1, "n_out": 1, "dropped": {}}]}
     with tempfile.TemporaryDirectory() as place:
-        folder = claim(Path(place)) / "sft"
+        folder = claim(Path(place)) / "dataset"
         folder.mkdir()
         (folder / MARKER).write_text(json.dumps({**good, key: value} if key else value))
         for use in (lambda: require_whole(folder), lambda: run_stage(folder, {}, Work(), "keep"),
-                    lambda: write_run_ledger(Path(place))):
+                    lambda: write_row_counts(Path(place))):
             try:
                 use()
             except InputError as error:
@@ -161,7 +161,7 @@ def test_a_marker_of_any_content_is_used_or_explained(value: Any, key: str) -> N
 
 @pytest.mark.parametrize("content", ["", "{", "[[" * 9999, "\0", "NaN", "[]", '"x"', "{}", "12"])
 def test_a_damaged_marker_is_named_and_discard_makes_the_stage_anew(tmp_path: Path, content: str) -> None:
-    folder = claim(tmp_path) / "sft"
+    folder = claim(tmp_path) / "dataset"
     run_stage(folder, {}, Work())
     (folder / MARKER).write_text(content)
     with pytest.raises(InputError, match=r"_done\.json cannot be used"):
@@ -218,12 +218,12 @@ def some_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=8)
-@example("sft", {"upstream": "x"})
-@example("sft", {"responses": ["x"]})
-@example("heldout", {"models": ["x"]})
+@example("dataset", {"parents": "x"})
+@example("dataset", {"responses": ["x"]})
+@example("validation", {"models": ["x"]})
 @example("sentibench", {"models": 1})
-@given(st.sampled_from(["sft", "heldout", "sentibench", "prompts", "gate/icldist", "models/final"]),
-       st.dictionaries(st.sampled_from(["upstream", "responses", "models", "model", "corpus", "start_model"]), JSON))
+@given(st.sampled_from(["dataset", "validation", "sentibench", "prompts", "gate/icldist", "models/final"]),
+       st.dictionaries(st.sampled_from(["parents", "responses", "models", "model", "corpus", "start_model"]), JSON))
 def test_status_shows_a_run_whatever_its_stages_say_they_were_made_of(
         some_run: Path, stage: str, inputs: dict[str, Any]) -> None:
     run_stage(some_run / stage, {}, lambda _: ([], {}), "discard")
@@ -253,26 +253,26 @@ def test_a_damaged_report_which_is_always_made_anew_stops_no_training(tmp_path: 
 def test_a_report_needs_no_stage_that_its_config_does_not_ask_for(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "a")
     config = load_config(find_config("ci"))
-    for stage in ("gate/unified", "heldout"):
+    for stage in ("gate/unified", "validation"):
         run_stage(run / stage, {}, Work())
     (run / "gate/unified/two").unlink()
     with pytest.raises(InputError) as refused:
         gather(run, config, planned(Run(config, run)))
     assert "gate/unified" not in str(refused.value)  # but that there is no evaluation
-    (run / "heldout/two").unlink()
-    with pytest.raises(InputError, match=r"heldout is finished, but .* two \(missing\)"):
+    (run / "validation/two").unlink()
+    with pytest.raises(InputError, match=r"validation is finished, but .* two \(missing\)"):
         gather(run, config, planned(Run(config, run)))
 
 
 def test_status_says_what_is_damaged_and_shows_the_rest(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "a")
-    run_stage(run / "sft", {}, Work())
+    run_stage(run / "dataset", {}, Work())
     (run / "models/final/two").unlink()
     (run / "models/knowdist" / MARKER).write_text(json.dumps({"fingerprint": "x"}))
     states = {row["stage"]: row["state"] for row in stage_rows(run)}
     assert states["models/final"] == "done, 1 files missing"
-    assert states["models/knowdist"] == "its _done.json is damaged" and states["sft"] == "done"
+    assert states["models/knowdist"] == "its _done.json is damaged" and states["dataset"] == "done"
     (run / "models/knowdist" / MARKER).unlink()
     run_stage(run / "prompts", {}, Work())
-    run_stage(run / "sft", {"upstream": {"prompts": "of an earlier one"}}, Work(), "discard")
-    assert {row["stage"]: row["state"] for row in stage_rows(run)}["sft"] == "done, of an earlier prompts"
+    run_stage(run / "dataset", {"parents": {"prompts": "of an earlier one"}}, Work(), "discard")
+    assert {row["stage"]: row["state"] for row in stage_rows(run)}["dataset"] == "done, of an earlier prompts"

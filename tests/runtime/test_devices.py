@@ -309,10 +309,10 @@ def _vllm(**more: int) -> VllmEngine:
 
 
 def _trained(model: Path, folder: Path, **more: Any) -> None:
-    from distill.run.records import SftRow, write_records
+    from distill.run.records import TrainingRow, write_records
     from tests.support.helpers import make_rows
 
-    write_records(folder / "rows.parquet", SftRow, make_rows())
+    write_records(folder / "rows.parquet", TrainingRow, make_rows())
     train_stage("icldist", Train(**more), [folder / "rows.parquet"], model, folder / "out", 42)
 
 
@@ -376,7 +376,7 @@ def test_finished_work_waits_for_no_device(
     folder, inputs = tmp_path / "seed1", {"seed": 1}
     assert not _stands(folder, inputs, "stop")
     write_json(folder / "_done.json", {"fingerprint": fingerprint(inputs), "finished_at": 1, "seconds": 1,
-                                       "ledgers": [], "details": {}, "inputs": inputs})
+                                       "row_counts": [], "details": {}, "inputs": inputs})
     assert _stands(folder, inputs, "stop") and _stands(folder, inputs, "discard")
     assert not _stands(folder, {"seed": 2}, "discard") and _stands(folder, {"seed": 2}, "keep")
     with leased(8), contextlib.ExitStack() as held:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.run.storage import read_json, write_json
-from flows.report.history.verdict import judge
+from flows.report.history.regression import judge
 from sentibench.cli import main
 from sentibench.compare import load
 from sentibench.made import different_ways, making, unlike

@@ -335,9 +335,9 @@ def test_models_with_the_same_weights_are_evaluated_once(tmp_path: Path, monkeyp
     copy = read_json(tmp_path / "sentibench/teacher/sst2.seed42.json")
     assert copy["same_weights_as"] == "base" and copy["model"]["name"] == "teacher"
     assert list(load_results(tmp_path / "sentibench")) == ["base", "distilled", "teacher"]
-    assert [ledger.stage for ledger in outcome.ledgers] == [
+    assert [counts.stage for counts in outcome.row_counts] == [
         "sentibench/base", "sentibench/distilled", "sentibench/teacher"]
-    assert all(ledger.n_in == 6 == ledger.n_out + ledger.dropped.total() for ledger in outcome.ledgers)
+    assert all(counts.n_in == 6 == counts.n_out + counts.dropped.total() for counts in outcome.row_counts)
     assert set(load_results(tmp_path / "sentibench")["base"]) == {"sst2", "atsa"}
     assert json.loads(json.dumps(outcome.details)) == outcome.details
 
@@ -369,5 +369,5 @@ def test_a_real_engine_evaluates_in_a_process_of_its_own(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a model this small only loses by more
     outcome = stage.evaluate_models(_config(), {"base": tiny_model, "teacher": tiny_model}, tmp_path)
-    assert outcome.ledgers[0].n_in == 6
+    assert outcome.row_counts[0].n_in == 6
     assert read_json(tmp_path / "sentibench/teacher/atsa.seed42.json")["same_weights_as"] == "base"

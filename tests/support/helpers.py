@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.run.records import SftRow
+from distill.run.records import TrainingRow
 from distill.run.storage import write_text
 
 
-def make_rows(count: int = 24) -> list[SftRow]:
+def make_rows(count: int = 24) -> list[TrainingRow]:
     """Return rows of different lengths with two possible answers."""
     words = [("good", "positive"), ("bad", "negative")]
-    return [SftRow(f"row{i:03d}", "icldist", "sentiment/lw", f"Text: {'very ' * (i % 9)}{word}\nLabel:", answer)
+    return [TrainingRow(f"row{i:03d}", "icldist", "sentiment/lw", f"Text: {'very ' * (i % 9)}{word}\nLabel:", answer)
             for i, (word, answer) in ((i, words[i % 2]) for i in range(count))]
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 def trained_on(run: Path) -> dict[str, list[dict[str, Any]]]:
     """The final dataset of a run, by stage."""
-    return {path.stem: pq.read_table(path).to_pylist() for path in sorted((run / "sft").glob("*.parquet"))}
+    return {path.stem: pq.read_table(path).to_pylist() for path in sorted((run / "dataset").glob("*.parquet"))}
 
 
 def scores(run: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def assert_as_undisturbed(run: Path, whole: Path) -> None:
     """The same dataset, scores and accounts; and no answer asked for twice."""
     assert trained_on(run) == trained_on(whole)
     assert scores(run) == scores(whole) and scores(run)
-    assert json.loads((run / "ledger.json").read_text()) == json.loads((whole / "ledger.json").read_text())
+    assert json.loads((run / "row_counts.json").read_text()) == json.loads((whole / "row_counts.json").read_text())
     for path in run.glob("sentibench/*/answers/*.jsonl"):
         keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
         assert len(keys) == len(set(keys)), path

@@ -16,7 +16,7 @@ from distill.prompting.labels import python_list
 from distill.run.records import Prompt
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
 from distill.teacher_eval.records import GoldQuestion
-from tests.support.quality import output
+from tests.support.teacher_eval import output
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from distill.teacher_eval.judge import PERSPECTIVES, choose_analyses, score_verd
 from distill.teacher_eval.records import Analysis
 from distill.teacher_eval.rubric import OUT_OF_RANGE, UNREADABLE, judge_prompt, read_verdict
 from sentibench.paper import paper_table
-from tests.support.quality import DIMENSIONS, HOSTILE, answered, output, verdict_of, verdicts
+from tests.support.teacher_eval import DIMENSIONS, HOSTILE, answered, output, verdict_of, verdicts
 
 # ---------------------------------------------------------------- the judge's verdict
 

@@ -108,13 +108,13 @@ def test_the_math_student_has_the_optimisation_of_the_other_qwen():
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_papers_hyperparameters_are_those_of_the_optimizer_that_is_built(table, tiny_model, tmp_path):
-    from distill.run.records import SftRow, write_records
+    from distill.run.records import TrainingRow, write_records
     from distill.training.worker import _build_trainer, tokenized
     from tests.support.helpers import make_rows
 
     student, name, (batch, rate, _, decay, warmup, weight_decay, beta1, beta2) = TABLES[table]
     config = paper_training(student)
-    write_records(tmp_path / "rows.parquet", SftRow, make_rows(300))
+    write_records(tmp_path / "rows.parquet", TrainingRow, make_rows(300))
     rows = tokenized({"train": config.model_dump(), "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42,
                       "rows": [str(tmp_path / "rows.parquet")], "stage": name})
     trainer, *_ = _build_trainer(config, name, tiny_model, rows, tmp_path / "checkpoints", 42, None)

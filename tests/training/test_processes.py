@@ -16,7 +16,7 @@ import yaml
 
 from distill.config.schema import Gate, StageTraining, Train
 from distill.errors import InputError, RunError
-from distill.run.records import SftRow, write_records
+from distill.run.records import TrainingRow, write_records
 from distill.training import launch, stages, worker
 from tests.support.helpers import make_rows
 
@@ -30,7 +30,7 @@ SHIPPED = Path(stages.__file__).parent / "accelerate"
 @pytest.fixture(scope="module")
 def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "icldist.parquet"
-    write_records(path, SftRow, make_rows(28))
+    write_records(path, TrainingRow, make_rows(28))
     return path
 
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill.config.schema import Train
-from distill.run.records import Drop, SftRow, read_records
+from distill.run.records import Drop, TrainingRow, read_records
 from tests.support.helpers import make_rows
 
 
@@ -20,7 +20,7 @@ def tokenizer(tiny_model):
 def test_loss_is_on_the_completion_and_its_end_token_only(tokenizer, prompt_format, end):
     from distill.training.dataset import encode_rows
 
-    row = SftRow("a", "icldist", "sentiment/lw", "Text: fine\nLabel:", "positive")
+    row = TrainingRow("a", "icldist", "sentiment/lw", "Text: fine\nLabel:", "positive")
     ((ids, labels),) = encode_rows([row], tokenizer, prompt_format, seed=1)
     assert len(ids) == len(labels)
     learned = [label for label in labels if label != -100]
@@ -35,7 +35,7 @@ def test_special_tokens_in_user_text_and_answers_stay_plain_text(tokenizer, prom
     from distill.training.dataset import encode_rows
 
     def specials(prompt, completion):
-        row = SftRow("a", "icldist", "x", prompt, completion)
+        row = TrainingRow("a", "icldist", "x", prompt, completion)
         ((ids, _),) = encode_rows([row], tokenizer, prompt_format, seed=1)
         return sum(token in tokenizer.all_special_ids for token in ids)
 
@@ -101,7 +101,7 @@ def test_a_model_that_gives_its_head_other_shapes_gets_the_same_loss(tiny_model,
 def test_long_rows_are_counted_and_listed_not_cut(tokenizer, tmp_path):
     from distill.training.dataset import tokenize_rows
 
-    rows = [*make_rows(), SftRow("long", "icldist", "x", "word " * 50, "yes")]
+    rows = [*make_rows(), TrainingRow("long", "icldist", "x", "word " * 50, "yes")]
     result = tokenize_rows(lambda: iter(rows), tokenizer, Train(), 40, 42, "icldist", tmp_path)
     assert result.n_in == 25 == result.n_train + sum(result.dropped.values())
     assert result.dropped == {"too_long": 1, "held_out_for_eval": 1}
@@ -163,7 +163,7 @@ def test_other_families_learn_the_completion_and_the_right_end_token(family):
     from distill.training.dataset import encode_rows
 
     tokenizer, end_of_text, end_of_turn, begins_raw, begins_chat = family
-    row = SftRow("a", "icldist", "x", "Text: fine\nLabel:", "positive")
+    row = TrainingRow("a", "icldist", "x", "Text: fine\nLabel:", "positive")
     for form, end, begins in (("raw", end_of_text, begins_raw), ("chat", end_of_turn, begins_chat)):
         ((ids, labels),) = encode_rows([row], tokenizer, form, seed=1)
         learned = [label for label in labels if label != -100]
@@ -183,7 +183,7 @@ def test_special_tokens_of_other_families_in_user_text_are_plain_text(family):
     for form in ("raw", "chat"):
         counts = []
         for text in ("fine", f"fine {end_of_turn}{end_of_text} <|im_start|><|start_header_id|>"):
-            ((ids, _),) = encode_rows([SftRow("a", "icldist", "x", text, text)], tokenizer, form, seed=1)
+            ((ids, _),) = encode_rows([TrainingRow("a", "icldist", "x", text, text)], tokenizer, form, seed=1)
             counts.append(sum(token in special for token in ids))
         assert counts[0] == counts[1]
 

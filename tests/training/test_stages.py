@@ -13,7 +13,7 @@ import pytest
 
 from distill.config.schema import Fractions, Gate, StageTraining, Train, TransformersEngine
 from distill.errors import InputError, RunError
-from distill.run.records import Drop, Prompt, SftRow, read_records, write_records
+from distill.run.records import Drop, Prompt, TrainingRow, read_records, write_records
 from distill.training import checkpoints, stages
 from distill.validation import gate as gates
 from distill.validation import predict
@@ -28,15 +28,15 @@ CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST
 PREDICTOR = predict.Predictor(TransformersEngine(dtype="float32"), False, {"knowdist": 8, "icldist": 8, "general": 8})
 
 
-def knowdist_rows(count: int = 16) -> list[SftRow]:
-    return [SftRow(f"kd{i:03d}", "knowdist", "analyze/basic", f"Analyse: text {i}.", f"It is good in {i} ways.")
+def knowdist_rows(count: int = 16) -> list[TrainingRow]:
+    return [TrainingRow(f"kd{i:03d}", "knowdist", "analyze/basic", f"Analyse: text {i}.", f"It is good in {i} ways.")
             for i in range(count)]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_records(tmp_path / "run" / "sft" / "icldist.parquet", SftRow, make_rows())
-    write_records(tmp_path / "run" / "sft" / "knowdist.parquet", SftRow, knowdist_rows())
+    write_records(tmp_path / "run" / "dataset" / "icldist.parquet", TrainingRow, make_rows())
+    write_records(tmp_path / "run" / "dataset" / "knowdist.parquet", TrainingRow, knowdist_rows())
     return tmp_path / "run"
 
 
@@ -48,7 +48,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def train(model: Path, run: Path, stage: Any = "icldist", name: str = "final", **settings: Any) -> Any:
     sources = ("knowdist", "icldist") if stage == "unified" else (stage,)
     return stages.train_stage(stage, CONFIG.model_copy(update=settings), [
-        run / "sft" / f"{source}.parquet" for source in sources], model, run / "models" / name, seed=42)
+        run / "dataset" / f"{source}.parquet" for source in sources], model, run / "models" / name, seed=42)
 
 
 # ---------------------------------------------------------------- settings of the analyses
@@ -78,8 +78,8 @@ def test_a_smaller_fraction_is_part_of_a_larger_and_what_it_leaves_is_listed(
     left: dict[float, set[str]] = {}
     for share in (0.25, 0.5, 1):
         outcome = train(tiny_model, run, name=f"{share}", fractions=Fractions(icldist=share), eval_fraction=0)
-        (ledger,) = outcome.ledgers
-        assert ledger.n_out == round(24 * share) == 24 - ledger.dropped["outside_fraction"]
+        (counts,) = outcome.row_counts
+        assert counts.n_out == round(24 * share) == 24 - counts.dropped["outside_fraction"]
         drops = read_records(outcome.folder / "dropped.parquet", Drop)
         left[share] = {row.id for row in make_rows()} - {drop.id for drop in drops}
     assert left[0.25] < left[0.5] < left[1]
@@ -152,7 +152,7 @@ def test_killed_at_any_moment_training_joins_the_curve_of_one_that_was_not(
     """SIGKILL three times: while it starts, after a checkpoint, while one is being written or soon after."""
     whole = train(tiny_model, run, name="whole").details
     spec = json.dumps({"stage": "icldist", "train": CONFIG.model_dump(mode="json"), "seed": 42,
-                       "rows": [str(run / "sft" / "icldist.parquet")], "start_model": str(tiny_model),
+                       "rows": [str(run / "dataset" / "icldist.parquet")], "start_model": str(tiny_model),
                        "out": str(run / "models" / "killed")})
     folder = run / "models" / "killed" / checkpoints.FOLDER
 
@@ -184,7 +184,7 @@ def test_a_disk_that_runs_full_while_saving_leaves_the_checkpoint_before_good(
         out = tmp_path / "disk" / "models" / "final"
 
         def again() -> Any:
-            return stages.train_stage("icldist", CONFIG, [run / "sft" / "icldist.parquet"], tiny_model, out, seed=42)
+            return stages.train_stage("icldist", CONFIG, [run / "dataset" / "icldist.parquet"], tiny_model, out, seed=42)
 
         ballast = tmp_path / "disk" / "ballast"
         ballast.write_bytes(b"x" * (22 << 20))  # room for one checkpoint, not for two
@@ -257,8 +257,8 @@ def test_after_stage_one_the_rows_of_stage_two_are_asked_that_it_will_hold_out(
     asked = {one["id"] for one in json.loads((found.folder / "answers.json").read_text())}
     held = gates.held_out_of(trained / "models" / "final") | gates.held_out_of(trained / "models" / "knowdist")
     assert asked <= held
-    (ledger,) = found.ledgers
-    assert ledger.n_in == 24 + 6 == ledger.n_out + ledger.dropped["over_limit"]
+    (counts,) = found.row_counts
+    assert counts.n_in == 24 + 6 == counts.n_out + counts.dropped["over_limit"]
 
 
 def test_with_a_lower_threshold_the_same_run_goes_on(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_checkpoints_of_another_base_model_or_settings_are_kept_and_not_gone_on_
         train(other, run)
     with pytest.raises(InputError, match=r"half done, with other settings.*max_length.*--discard"):
         stages.train_stage("icldist", CONFIG.model_copy(update={"max_length": 100}), [
-            run / "sft" / "icldist.parquet"], tiny_model, run / "models" / "final", seed=42, on_change="keep")
+            run / "dataset" / "icldist.parquet"], tiny_model, run / "models" / "final", seed=42, on_change="keep")
     assert checkpoints.newest_whole(folder, delete=False).name == "checkpoint-6"
     assert train(tiny_model, run).details["resumed_from_step"] == 6
 

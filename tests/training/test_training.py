@@ -9,8 +9,8 @@ import pytest
 
 from distill.config.schema import DepthPrunedStudent, Gate, Lora, Model, PretrainedStudent, StageTraining, Train
 from distill.errors import InputError, RunError
-from distill.run.records import Drop, SftRow, read_records, write_records
-from distill.run.row_counts import Ledger
+from distill.run.records import Drop, TrainingRow, read_records, write_records
+from distill.run.row_counts import RowCounts
 from distill.training import stages
 from tests.support.helpers import make_rows
 
@@ -21,8 +21,8 @@ CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST
 
 @pytest.fixture
 def rows_file(tmp_path):
-    path = tmp_path / "run" / "sft" / "icldist.parquet"
-    write_records(path, SftRow, make_rows())
+    path = tmp_path / "run" / "dataset" / "icldist.parquet"
+    write_records(path, TrainingRow, make_rows())
     return path
 
 
@@ -84,7 +84,7 @@ def test_a_tiny_model_learns_and_its_folder_is_a_plain_model(tiny_model, rows_fi
     assert details["eval_loss"][-1][1] < details["eval_loss"][0][1]
     assert details["useful_tokens_per_second"] > 0
     assert json.loads((out / "training.json").read_text())["train_loss"] == details["train_loss"]
-    assert outcome.ledgers == (Ledger("train/icldist", "rows", 24, 23, outcome.ledgers[0].dropped),)
+    assert outcome.row_counts == (RowCounts("train/icldist", "rows", 24, 23, outcome.row_counts[0].dropped),)
     assert [drop.reason for drop in read_records(out / "dropped.parquet", Drop)] == ["held_out_for_eval"]
     model = AutoModelForCausalLM.from_pretrained(out)
     tokenizer = AutoTokenizer.from_pretrained(out)
@@ -177,11 +177,11 @@ def test_a_lora_target_that_does_not_exist_is_named(tiny_model, rows_file, tmp_p
 
 @pytest.mark.parametrize(("rows", "message"), [
     ([], "no rows to train"),
-    ([*make_rows(3), SftRow("empty", "general", "task001", "Q?", " \n")], "Row 4 .*id empty.*no completion"),
-    ([SftRow("long", "icldist", "x", "word " * 3000, "yes")], "None of the 1 rows .*too_long")])
+    ([*make_rows(3), TrainingRow("empty", "general", "task001", "Q?", " \n")], "Row 4 .*id empty.*no completion"),
+    ([TrainingRow("long", "icldist", "x", "word " * 3000, "yes")], "None of the 1 rows .*too_long")])
 def test_rows_that_cannot_be_trained_on_are_refused(tiny_model, tmp_path, in_this_process, rows, message):
     path = tmp_path / "rows.parquet"
-    write_records(path, SftRow, rows)
+    write_records(path, TrainingRow, rows)
     with pytest.raises(InputError, match=message):
         train(tiny_model, path, tmp_path / "final")
 

@@ -6,11 +6,11 @@ import pytest
 
 from distill.config.schema import HeldOut, TransformersEngine
 from distill.engines.base import Output
-from distill.run.records import Drop, Prompt, SftRow, write_records
+from distill.run.records import Drop, Prompt, TrainingRow, write_records
 from distill.validation.measure import completion_losses, measure
 from distill.validation.predict import Predictor
 from distill.validation.rows import HeldOutRow
-from distill.validation.stage import check_models, choose_rows, read_answers
+from distill.validation.stage import choose_rows, read_answers, validate_models
 
 POLARITY = ("positive", "negative")
 PREDICTOR = Predictor(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
@@ -70,8 +70,8 @@ def trained(tmp_path: Path) -> dict[str, Path]:
     for stage, folder in folders.items():
         family = stage
         rows = [(f"{stage}{n}", family if n < 15 else "general") for n in range(20 if stage == "icldist" else 10)]
-        write_records(tmp_path / "sft" / f"{stage}.parquet", SftRow,
-                      [SftRow(key, of, "kind", f"Question {key}", "positive") for key, of in rows])
+        write_records(tmp_path / "dataset" / f"{stage}.parquet", TrainingRow,
+                      [TrainingRow(key, of, "kind", f"Question {key}", "positive") for key, of in rows])
         write_records(tmp_path / "prompts" / f"{stage}.parquet", Prompt,
                       [Prompt(key, key, of, "kind", f"Question {key}", list(POLARITY) if of == "icldist" else [])
                        for key, of in rows])
@@ -83,10 +83,10 @@ def trained(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_only_held_out_rows_are_asked_and_the_others_are_counted(trained: dict[str, Path], tmp_path: Path) -> None:
-    rows, ledger = choose_rows(HeldOut(labels=4, cases=2), trained, tmp_path, 42)
+    rows, counts = choose_rows(HeldOut(labels=4, cases=2), trained, tmp_path, 42)
     assert [one.family for one in rows] == ["knowdist"] * 2 + ["icldist"] * 4
     assert {one.id for one in rows} <= {f"icldist{n}" for n in range(6)} | {f"knowdist{n}" for n in range(3)}
-    assert ledger.check().to_json() == {"stage": "heldout", "unit": "rows", "n_in": 11, "n_out": 6,
+    assert counts.check().to_json() == {"stage": "validation", "unit": "rows", "n_in": 11, "n_out": 6,
                                         "dropped": {"general_task": 2, "over_limit": 3}}
 
 
@@ -94,7 +94,7 @@ def test_the_stage_asks_every_model_once_and_is_reused(
     trained: dict[str, Path], tmp_path: Path, tiny_model: Path
 ) -> None:
     def check(labels: int = 4) -> object:
-        return check_models(HeldOut(labels=labels, cases=1), PREDICTOR, {"base": tiny_model, "distilled": tiny_model},
+        return validate_models(HeldOut(labels=labels, cases=1), PREDICTOR, {"base": tiny_model, "distilled": tiny_model},
                             trained, tmp_path, 42)
 
     outcome = check()
@@ -106,7 +106,7 @@ def test_the_stage_asks_every_model_once_and_is_reused(
 
 
 def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
-    outcome = check_models(HeldOut(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
+    outcome = validate_models(HeldOut(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
                            tmp_path, 42)
     assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
     assert read_answers(tmp_path) == {}

@@ -16,7 +16,7 @@ _LINE = re.compile(r"\n|\\n")
 _BREAK = re.compile(r"</?\w[^<>]{0,30}>|\*\*|[:|\t]+|[=-]>|→|\s[-–—]\s|(?<=[.!?])\s+|^\s*(?:\d+[.)]|[-*•])\s+")
 
 
-def leaks(items: Sequence[Sequence[str]], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
+def contaminated(items: Sequence[Sequence[str]], index: BenchmarkIndex | None) -> list[tuple[str, str] | None]:
     """Return for each item, of one text or several, the rule by which it holds a text of the benchmark; None for none.
 
     With the rule stands what was found.

@@ -16,7 +16,7 @@ from distill.corpus.deduplication.sketch import Sketches, concatenated, sketch_s
 from distill.corpus.readers.rows import is_other_encoding
 from distill.corpus.readers.tables import Table, open_table, table_form
 from distill.errors import InputError
-from distill.run.row_counts import Ledger
+from distill.run.row_counts import RowCounts
 from distill.run.storage import atomic_path, unchanged
 
 _SHOWN = 10
@@ -34,7 +34,7 @@ class _Read:
 class Deduplicated:
     """The account of a file, and the first rows that could not be read, in words."""
 
-    ledger: Ledger
+    counts: RowCounts
     not_read: list[str]
 
 
@@ -91,8 +91,8 @@ def _written(table: Table, read: _Read, sketches: Sketches, source: Path, target
     reasons = Counter(reason for _, reason, _ in read.without)
     reasons["duplicate_exact"] = int(decision.exact.sum())
     reasons["duplicate_near"] = int((~decision.kept & ~decision.exact).sum())
-    ledger = Ledger("dedup", "rows", read.n_rows, int(stays.sum()), +reasons)
-    return Deduplicated(ledger.check(), [f"{source.name} {detail} ({reason})" for _, reason, detail in read.without
+    counts = RowCounts("dedup", "rows", read.n_rows, int(stays.sum()), +reasons)
+    return Deduplicated(counts.check(), [f"{source.name} {detail} ({reason})" for _, reason, detail in read.without
                                          if reason not in ("no_text", "blank_line")][:_SHOWN])
 
 

@@ -126,7 +126,7 @@ def _rows(source: Source, files: Sequence[SourceFile], columns: Columns, step: S
             yield label, label, row
         return
     for file in files:
-        members, given = 0, step.ledger.n_out
+        members, given = 0, step.counts.n_out
         try:
             with readable(file.place, file.address), opened(file) as entries:
                 for entry in entries:
@@ -139,7 +139,7 @@ def _rows(source: Source, files: Sequence[SourceFile], columns: Columns, step: S
         except Unfit as error:
             if members:  # of an archive that is cut off, nobody knows what is missing
                 raise InputError(str(error)) from error
-            yield file.name, file.name, _unfit(source, error, step.ledger.n_out - given, seen)
+            yield file.name, file.name, _unfit(source, error, step.counts.n_out - given, seen)
 
 
 def _asked(source: FileSource | PluginSource, entry: Entry, columns: Columns, step: Step, seen: Seen) -> Iterator[Row]:

@@ -78,7 +78,7 @@ def _labelled(run: Path, config: EncoderConfig) -> dict[str, Any] | None:
     if config.labels == "gold" or not is_finished(run / FOLDER):
         return None
     done = require_whole(run / FOLDER, "distill encoder train")
-    account = next(one for one in done["ledgers"] if one["stage"] == "encoder/labels")
+    account = next(one for one in done["row_counts"] if one["stage"] == "encoder/labels")
     return {**account, "dropped": ", ".join(f"{count:,} {reason}" for reason, count in account["dropped"].items()),
             **done["details"]}
 

@@ -28,7 +28,7 @@ def draw(history: History) -> Path:
     import matplotlib.pyplot as plt
 
     points = series(history.rows())
-    accepted = history.accepted()
+    accepted = history.baseline()
     path = history.folder / "history.svg"
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(max(6.0, min(12.0, 1.2 * len(points) + 3)), 3.6))

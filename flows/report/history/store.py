@@ -3,7 +3,7 @@
     evaluations/
       history.parquet                    a row a model, task and seed, ever only added to
       results/<model>-<key>/             what ``sentibench run`` writes; <key> stands for weights and settings
-      accepted.json                      which of the folders below is the reference; written last
+      baseline.json                      which of the folders below is the reference; written last
       accepted/<time>-<model>/           copies of the result files, so that nothing later can change the reference
 """
 
@@ -44,7 +44,7 @@ SCHEMA = pa.schema([
 
 
 @dataclass(frozen=True)
-class Accepted:
+class Baseline:
     """The reference that newer results are compared with: its model, folder of result files, and when it was chosen."""
 
     model: str
@@ -114,19 +114,19 @@ class History:
                              " Delete it and evaluate again, which makes it anew.")
         return result
 
-    def accepted(self) -> Accepted | None:
+    def accepted(self) -> Baseline | None:
         """Return the reference, or None where none was chosen yet."""
-        path = self.folder / "accepted.json"
+        path = self.folder / "baseline.json"
         if not path.exists():
             return None
         found = read_json(path)
         try:
-            return Accepted(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
+            return Baseline(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
         except (KeyError, TypeError) as error:
-            raise InputError(f"{path} does not say which result was accepted. Accept one again ('distill accept RUN'); "
+            raise InputError(f"{path} does not say which result was accepted. Accept one again ('distill set-baseline RUN'); "
                              f"earlier references are in {self.folder / 'accepted'}.") from error
 
-    def accept(self, model: str, source: str, results: Path) -> Accepted:
+    def accept(self, model: str, source: str, results: Path) -> Baseline:
         """Make the results in a folder the reference. Earlier references stay where they are.
 
         Raises:
@@ -139,10 +139,10 @@ class History:
         (self.folder / place).mkdir(parents=True)
         for path in files:
             shutil.copy2(path, self.folder / place / path.name)
-        write_json(self.folder / "accepted.json", {
+        write_json(self.folder / "baseline.json", {
             "model": model, "source": source, "folder": str(place),
             "accepted_at": now.isoformat(timespec="seconds")})
-        return Accepted(model, source, self.folder / place, now.isoformat(timespec="seconds"))
+        return Baseline(model, source, self.folder / place, now.isoformat(timespec="seconds"))
 
     def latest(self, name: str, weights: str | None = None) -> tuple[str, str, Path] | None:
         """Return (model, source, folder of results) of the newest evaluation of a model or source, or None.

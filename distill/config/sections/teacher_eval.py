@@ -29,7 +29,7 @@ class Judge(Section):
         return self
 
 
-class Quality(Section):
+class TeacherEval(Section):
     """What the teacher's answers are worth. Nothing is trained on, or left out, because of it."""
 
     gold: Gold = Gold()

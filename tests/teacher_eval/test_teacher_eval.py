@@ -20,12 +20,12 @@ from distill.models import Weights, model_fingerprint
 from distill.teacher_eval.judge import PERSPECTIVES, score_verdicts
 from distill.teacher_eval.rubric import UNREADABLE
 from distill.teacher_eval.stage import check_gold, judge_analyses, read_scores, wanted_parts
-from flows.cli.quality import asked_parts, printed
-from flows.report.teacher_eval import quality_tables
+from flows.cli.teacher_eval import asked_parts, printed
+from flows.report.teacher_eval import teacher_eval_tables
 from flows.run import Run
 from sentibench.paper import paper_table
 from tests.support.flow import ROOT
-from tests.support.quality import answered, output, verdict_of, verdicts
+from tests.support.teacher_eval import answered, output, verdict_of, verdicts
 
 # ---------------------------------------------------------------- the stages, with a real model
 
@@ -43,13 +43,13 @@ def test_every_gold_question_is_answered_and_accounted_for(tmp_path: Path, tiny_
                           IclDist(max_demonstrations=2), tmp_path, 42)
 
     outcome = check()
-    (ledger,) = outcome.ledgers
-    assert (ledger.n_in, ledger.n_out) == (6, 6 - ledger.dropped.total()) and not outcome.reused
+    (counts,) = outcome.row_counts
+    assert (counts.n_in, counts.n_out) == (6, 6 - counts.dropped.total()) and not outcome.reused
     rows = pq.read_table(outcome.folder / "answers.parquet").to_pylist()
     scores = read_scores(tmp_path)
     assert scores["judge"] is None and [one["n"] for one in scores["gold"].values()] == [3, 3]
     n_unreadable = sum(one["unreadable"] for one in scores["gold"].values())
-    assert Counter(row["problem"] for row in rows)[UNREADABLE] == n_unreadable == ledger.dropped[UNREADABLE]
+    assert Counter(row["problem"] for row in rows)[UNREADABLE] == n_unreadable == counts.dropped[UNREADABLE]
     assert any(row["answer"] for row in rows) and outcome.details["output_tokens"] > 0
     assert check().reused
     with pytest.raises(InputError, match="questions"):
@@ -64,7 +64,7 @@ def test_every_analysis_is_marked_or_counted(tmp_path: Path, tiny_model: Path) -
     rows = pq.read_table(outcome.folder / "answers.parquet").to_pylist()
     assert [row["perspective"] for row in rows] == ["target", "target", "emotion", "emotion"]
     assert [row["problem"] for row in rows] == [UNREADABLE] * 4 and any(row["verdict"] for row in rows)
-    assert outcome.ledgers[0].to_json() == {"stage": "quality/judge", "unit": "examples", "n_in": 4, "n_out": 0,
+    assert outcome.row_counts[0].to_json() == {"stage": "teacher_eval/judge", "unit": "examples", "n_in": 4, "n_out": 0,
                                             "dropped": {UNREADABLE: 4}}
     assert [(row["asked"], row["n"], row["unreadable"]) for row in read_scores(tmp_path)["judge"]] == [(2, 0, 2)] * 2
 
@@ -107,7 +107,7 @@ def test_a_judge_behind_an_endpoint_marks_analyses(tmp_path: Path) -> None:
     rows = read_scores(tmp_path)["judge"]
     assert [(row["perspective"], row["asked"], row["n"]) for row in rows] == [("target", 5, 5), ("emotion", 5, 5)]
     assert [{one["mean"] for one in row["dimensions"].values()} for row in rows] == [{4.0}, {2.0}]
-    assert outcome.details == {"prompt_tokens": 70, "output_tokens": 30} and not outcome.ledgers[0].dropped
+    assert outcome.details == {"prompt_tokens": 70, "output_tokens": 30} and not outcome.row_counts[0].dropped
 
 
 def test_with_nothing_to_judge_no_result_is_left(tmp_path: Path, tiny_model: Path) -> None:
@@ -123,27 +123,27 @@ def test_with_nothing_to_judge_no_result_is_left(tmp_path: Path, tiny_model: Pat
 
 def test_the_config_says_what_is_asked(tmp_path: Path) -> None:
     ci = ROOT / "flows/configs/ci.yaml"
-    for overrides, parts in ((["quality.gold.examples=0"], []), (["quality.gold.examples=5"], ["gold"]),
-                             (["quality.gold.examples=0", "quality.judge.model.name=random-tiny"], ["judge"])):
+    for overrides, parts in ((["teacher_eval.gold.examples=0"], []), (["teacher_eval.gold.examples=5"], ["gold"]),
+                             (["teacher_eval.gold.examples=0", "teacher_eval.judge.model.name=random-tiny"], ["judge"])):
         assert wanted_parts(load_config(ci, overrides).quality) == parts
     with pytest.raises(InputError, match="marks the teacher's analyses"):
-        load_config(ci, ["quality.judge.model.name=random-tiny", "prompts.knowdist.analyze=false"])
+        load_config(ci, ["teacher_eval.judge.model.name=random-tiny", "prompts.knowdist.analyze=false"])
     here = tmp_path / "mine.yaml"
-    here.write_text(yaml.safe_dump({**yaml.safe_load(ci.read_text()), "quality": {"judge": {
+    here.write_text(yaml.safe_dump({**yaml.safe_load(ci.read_text()), "teacher_eval": {"judge": {
         "model": {"name": "./judge"}}}}))
-    assert load_config(here).quality.judge.model.name == str(tmp_path / "judge")
+    assert load_config(here).teacher_eval.judge.model.name == str(tmp_path / "judge")
 
 
 def test_a_judge_behind_an_endpoint_is_asked_for_by_its_name() -> None:
     served = "{model: {name: org/judge}, engine: {kind: openai, base_urls: 'http://host:8000/v1'}}"
-    judge = load_config(ROOT / "flows/configs/ci.yaml", [f"quality.judge={served}"]).quality.judge
+    judge = load_config(ROOT / "flows/configs/ci.yaml", [f"teacher_eval.judge={served}"]).teacher_eval.judge
     assert judge is not None and judge.engine.model == "org/judge"
 
 
 @pytest.fixture
 def measured() -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys ``quality`` and ``config`` of a results.json in which everything was measured."""
-    config = load_config(ROOT / "flows/configs/ci.yaml", ["quality.judge.model.name='<b>judge'"]).to_json()
+    config = load_config(ROOT / "flows/configs/ci.yaml", ["teacher_eval.judge.model.name='<b>judge'"]).to_json()
     rows = [one for name in PERSPECTIVES[:4] for one in verdicts(
         name, output(verdict_of(5, 4, 3, 2, 1)), output(verdict_of(4, 4, 4, 4, 4)), output("no"))]
     gold = {"sentiment": {"metric": "accuracy", "value": 0.9, "interval_95": (0.78, 0.96), "n": 50, "unreadable": 1,
@@ -154,7 +154,7 @@ def measured() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_the_papers_figures_stand_beside_ours(measured: Any) -> None:
-    gold, judge = quality_tables(*measured)
+    gold, judge = teacher_eval_tables(*measured)
     assert [cells[1:] for _, cells in gold.rows] == [
         ["90.00", "78.0–96.0", "50", "3", "92.00", "84.00"], ["80.00", "70.0–90.0", "50", "0", "82.90", "75.49"],
         ["75.00", "65.0–85.0", "50", "0", "–", "–"]]
@@ -167,13 +167,13 @@ def test_the_papers_figures_stand_beside_ours(measured: Any) -> None:
     assert intervals == [["4.0–5.0", "–", "3.0–4.0", "2.0–4.0", "1.0–4.0", ""]] * 4
     assert "4 of them" in judge.about and "the teacher itself" not in judge.about
     quality, config = measured
-    config["quality"]["judge"]["model"]["name"] = config["teacher"]["model"]["name"]
-    assert "the teacher itself" in quality_tables(quality, config)[1].about
-    assert quality_tables({"gold": None, "judge": None}, config) == []
+    config["teacher_eval"]["judge"]["model"]["name"] = config["teacher"]["model"]["name"]
+    assert "the teacher itself" in teacher_eval_tables(quality, config)[1].about
+    assert teacher_eval_tables({"gold": None, "judge": None}, config) == []
 
 
 def test_the_tables_fit_a_terminal_of_80_columns(measured: Any) -> None:
-    for table in quality_tables(*measured):
+    for table in teacher_eval_tables(*measured):
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(printed(table))
         text = console.export_text()
@@ -182,6 +182,6 @@ def test_the_tables_fit_a_terminal_of_80_columns(measured: Any) -> None:
 
 
 def test_the_command_without_anything_to_ask_is_bad_input(tmp_path: Path) -> None:
-    config = load_config(ROOT / "flows/configs/ci.yaml", ["quality.gold.examples=0"])
-    with pytest.raises(InputError, match=r"quality\.gold\.examples is 0 and quality\.judge is null"):
+    config = load_config(ROOT / "flows/configs/ci.yaml", ["teacher_eval.gold.examples=0"])
+    with pytest.raises(InputError, match=r"teacher_eval\.gold\.examples is 0 and teacher_eval\.judge is null"):
         asked_parts(Run(config, tmp_path))

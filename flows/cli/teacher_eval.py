@@ -1,4 +1,4 @@
-"""What ``distill quality`` asks and prints."""
+"""What ``distill teacher-eval`` asks and prints."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from rich.table import Table
 
 from distill.errors import InputError
 from distill.teacher_eval.stage import read_scores
-from flows.plan import quality_parts
-from flows.report.teacher_eval import QualityTable, quality_tables
+from flows.plan import teacher_eval_parts
+from flows.report.teacher_eval import TeacherEvalTable, teacher_eval_tables
 from flows.run import Run
 
 
@@ -19,11 +19,11 @@ def asked_parts(run: Run) -> list[str]:
     Raises:
         InputError: nothing is.
     """
-    parts = quality_parts(run)
+    parts = teacher_eval_parts(run)
     if not parts:
-        raise InputError("The config asks nothing about the teacher's quality: quality.gold.examples is 0 and "
-                         "quality.judge is null. Set one, as in --set quality.gold.examples=50 or "
-                         "--set quality.judge.model.name=NAME.")
+        raise InputError("The config asks nothing about the teacher's quality: teacher_eval.gold.examples is 0 and "
+                         "teacher_eval.judge is null. Set one, as in --set teacher_eval.gold.examples=50 or "
+                         "--set teacher_eval.judge.model.name=NAME.")
     return parts
 
 
@@ -31,11 +31,11 @@ def show(run: Run, parts: Sequence[str]) -> None:
     """Print the tables of a run's scores, the paper's figures beside them; narrow enough for 80 columns."""
     console = Console(highlight=False, markup=False)
     scores = {part: found if part in parts else None for part, found in read_scores(run.folder).items()}
-    for table in quality_tables(scores, run.config.to_json()):
+    for table in teacher_eval_tables(scores, run.config.to_json()):
         console.print(printed(table), table.about, sep="\n", end="\n\n")
 
 
-def printed(table: QualityTable) -> Table:
+def printed(table: TeacherEvalTable) -> Table:
     """Return a table for the terminal. Where two columns hold words, the first becomes headings over its rows."""
     shown = Table(title=table.title, title_justify="left", box=SIMPLE, pad_edge=False)
     last = table.text_columns - 1

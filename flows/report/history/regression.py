@@ -1,4 +1,4 @@
-"""Did a model fall behind the accepted result? Paired bootstrap by task, Holm's correction over the tasks."""
+"""Did a model fall behind the baseline? Paired bootstrap by task, Holm's correction over the tasks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ RESAMPLES = 4_000
 
 
 @dataclass(frozen=True)
-class TaskVerdict:
+class TaskComparison:
     """One task: both scores (means over seeds, 0 to 1), their difference with its 95% interval, and how sure it is.
 
     ``p_value`` is two-sided, of a paired bootstrap over examples; ``p_holm`` is corrected over all tasks.
@@ -42,7 +42,7 @@ class TaskVerdict:
         return "fell" if self.fell else "rose" if self.difference > 0 and self.p_holm < self.alpha else "even"
 
 
-def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdict]:
+def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskComparison]:
     """Compare the results in two folders, on the tasks and seeds that both hold.
 
     Raises:
@@ -62,7 +62,7 @@ def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskVerdi
             log.info("On %s, the accepted model and the new one differ by themselves (%s).", task, told(own))
     differ = versus(before, after, RESAMPLES).by_column
     corrected = holm({task: differ[task].p_value for task in tasks})
-    return [TaskVerdict(task, before.scores[task].value, after.scores[task].value, differ[task].value,
+    return [TaskComparison(task, before.scores[task].value, after.scores[task].value, differ[task].value,
                         differ[task].interval, differ[task].p_value, corrected[task], alpha) for task in tasks]
 
 
@@ -79,7 +79,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def table(verdicts: Sequence[TaskVerdict]) -> list[dict[str, str]]:
+def table(verdicts: Sequence[TaskComparison]) -> list[dict[str, str]]:
     """Return the verdicts as rows for people: those that fell first, scores in percent."""
     return [{
         "task": one.task, "verdict": one.word, "accepted F1 %": f"{100 * one.accepted:.2f}",
