@@ -23,7 +23,7 @@ from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few
 from flows.orchestration.notify import tell
 from flows.orchestration.progress import shown
 from flows.orchestration.step_runner import watched
-from flows.plan import computing_steps, gated_stages, teacher_eval_parts, trained_stages
+from flows.plan import STAGES, find_step, gated_stages, steps_of, teacher_eval_parts, trained_stages
 from flows.run import Run, open_run
 
 RETRY_SECONDS = [10, 60, 300]
@@ -47,6 +47,11 @@ def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     return done
 
 
+def do(name: str, run: Run, part: str | None = None) -> dict[str, Any]:
+    """Run a step as a task of Prefect under its title."""
+    return step.with_options(name=find_step(name, part).full_title)(name, run, part)
+
+
 @flow(name="distill", validate_parameters=False, on_completion=[tell], on_failure=[tell])
 @explained()
 def distill(
@@ -67,23 +72,23 @@ def distill(
     """
     # A form's field that was emptied says the same as one that was left out.
     with open_run(config or None, run or None, overrides or (), on_change, retry_failed) as opened:
-        refuse_too_few(opened, computing_steps(opened))
+        refuse_too_few(opened, steps_of(opened))
         warm_up()
         if not opened.config.rows:
-            step.with_options(name="collect")("collect", opened)
-            step.with_options(name="prompts")("prompts", opened)
+            do("collect", opened)
+            do("prompts", opened)
             teacher_answers(opened)
         for part in teacher_eval_parts(opened):
-            step.with_options(name=f"teacher's quality: {part}")("quality", opened, part)
-        step.with_options(name="select")("select", opened)
+            do("teacher_eval", opened, part)
+        do("dataset", opened)
         for stage in trained_stages(opened):
-            step.with_options(name=f"SFT: {stage}")("train", opened, stage)
+            do("train", opened, stage)
             if stage in gated_stages(opened):
-                step.with_options(name=f"gate: {stage}")("gate", opened, stage)
-        step.with_options(name="held-out rows")("check", opened)
-        step.with_options(name="SentiBench")("evaluate", opened)
+                do("gate", opened, stage)
+        do("validate", opened)
+        do("evaluate", opened)
         artifacts.show_row_counts(opened.folder, write_row_counts(opened.folder))  # fails where rows are missing
-        report = step.with_options(name="report")("report", opened)
+        report = do("report", opened)
         artifacts.show_report(opened, report)
         return report
 
@@ -91,13 +96,12 @@ def distill(
 def teacher_answers(run: Run) -> list[dict[str, Any]]:
     """Have the teacher answer both stages' prompts; where its forecast is to be approved, wait for that."""
     done = []
-    for stage, title in (("knowdist", "KnowDist"), ("icldist", "ICLDist")):
-        ask = step.with_options(name=f"teacher: {title}")
+    for stage in STAGES:
         try:
-            done.append(ask("generate", run, stage))
+            done.append(do("generate", run, stage))
         except ApprovalNeeded as waiting:
             wait_for_approval(run, stage, waiting)
-            done.append(ask("generate", run, stage))
+            done.append(do("generate", run, stage))
     return done
 
 

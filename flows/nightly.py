@@ -1,4 +1,4 @@
-"""Scheduled evaluation: the newest model, or those named, on SentiBench; kept in a history; held against the reference.
+"""Scheduled evaluation: the newest model, or those named, on SentiBench; kept in a history; held against the baseline.
 
 Nothing that was measured is measured again, so that a night without a new model costs seconds.
 """
@@ -25,7 +25,7 @@ from flows.orchestration.logs import LOGGER, within
 from flows.orchestration.notify import tell
 from flows.report.history.evaluate import Subject, evaluate_subject
 from flows.report.history.picture import draw
-from flows.report.history.regression import ALPHA, TaskComparison, judge
+from flows.report.history.regression import ALPHA, TaskComparison, compare_with_baseline
 from flows.report.history.store import Baseline, History
 from flows.run import look_for_run
 from flows.subjects import final_model, newest, require_final_model, settings_for, subject_of
@@ -40,12 +40,12 @@ class FellBehindError(RunError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A subject and its results; ``verdicts`` is None where there is no reference to hold them against."""
+    """A subject and its results; ``comparison`` is None where there is no baseline to hold them against."""
 
     subject: Subject
     results: Path
     n_new: int
-    verdicts: list[TaskComparison] | None
+    comparison: list[TaskComparison] | None
 
 
 @flow(name="evaluate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
@@ -65,7 +65,7 @@ def evaluate(
         config: The config whose part 'evaluate' is used. Default: that of the newest finished run.
         overrides: Settings that replace the config's, such as evaluate.limit=200.
         runs_dir: Where runs are looked for.
-        history: Folder of the history, the results and the accepted reference.
+        history: Folder of the history, the results and the baseline.
         alpha: Chance of a false alarm over all tasks of a model (Holm's correction).
     """
     if not 0 < alpha < 1:
@@ -87,14 +87,14 @@ def evaluate(
                 problems.append(error)
         if kept.path.exists():
             _show(done, kept, draw(kept))
-    fallen = [(one.subject.name, verdict) for one in done for verdict in one.verdicts or () if verdict.fell]
+    fallen = [(one.subject.name, task) for one in done for task in one.comparison or () if task.fell]
     if fallen:
         listed = ", ".join(f"{name} on {one.task} ({100 * one.difference:+.1f} to {100 * one.value:.1f}, corrected p "
                            f"{one.p_holm:.3f})" for name, one in fallen)
         also = "".join(f" Besides: {problem}" for problem in problems)
         raise FellBehindError(f"Fell behind the baseline beyond chance: {listed}. The table is in the run's "
-                              f"artifacts, the results in {kept.folder}. If this is meant to be, 'distill set-baseline RUN' "
-                              f"makes it the new reference.{also}")
+                              f"artifacts, the results in {kept.folder}. If this is meant to be, "
+                              f"'distill set-baseline RUN' makes it the new baseline.{also}")
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -119,35 +119,35 @@ def _judged(kept: History, subject: Subject, results: Path, settings: Evaluate, 
 
     n_new = kept.add(subject.name, subject.source, results, [task.name for task in select_tasks(settings.tasks)],
                      settings.seeds)
-    reference = kept.baseline()
+    baseline = kept.baseline()
     try:
-        verdicts = judge(reference.folder, results, alpha) if reference else None
+        comparison = compare_with_baseline(baseline.folder, results, alpha) if baseline else None
     except InputError as error:
-        raise InputError(f"{subject.name} cannot be held against the baseline of {reference.model}: "
-                         f"{error} Or make this one the reference: distill set-baseline {subject.name}.") from error
+        raise InputError(f"{subject.name} cannot be held against the baseline of {baseline.model}: "
+                         f"{error} Or make this one the baseline: distill set-baseline {subject.name}.") from error
     with within(subject.name, "SentiBench"):
-        log.info("%s", _said(n_new, verdicts, reference))
-    return Evaluation(subject, results, n_new, verdicts)
+        log.info("%s", _said(n_new, comparison, baseline))
+    return Evaluation(subject, results, n_new, comparison)
 
 
-def _said(n_new: int, verdicts: list[TaskComparison] | None, reference: Baseline | None) -> str:
+def _said(n_new: int, comparison: list[TaskComparison] | None, baseline: Baseline | None) -> str:
     news = f"{n_new} new results" if n_new else "nothing new: all of it was measured before"
-    if verdicts is None or reference is None:
+    if comparison is None or baseline is None:
         return f"{news}; there is no baseline to compare with ('distill set-baseline RUN' makes one)"
-    words = [verdict.word for verdict in verdicts]
-    return (f"{news}; against {reference.model} (accepted {reference.accepted_at}): {words.count('fell')} tasks fell, "
+    words = [task.change for task in comparison]
+    return (f"{news}; against {baseline.model} (set {baseline.set_at}): {words.count('fell')} tasks fell, "
             f"{words.count('rose')} rose, {words.count('even')} even")
 
 
 def _show(done: list[Evaluation], kept: History, picture: Path) -> None:
     for one in done:
-        if one.verdicts:
-            artifacts.show_comparison(one.subject.name, one.verdicts)
+        if one.comparison:
+            artifacts.show_comparison(one.subject.name, one.comparison)
     artifacts.show_history(kept.folder, picture)
 
 
-def accept(name: str, history: Path, runs_dir: Path) -> Baseline:
-    """Make a result the reference: the newest evaluation of a model or of a run as it is now, or the run's own.
+def set_baseline(name: str, history: Path, runs_dir: Path) -> Baseline:
+    """Make a result the baseline: the newest evaluation of a model or of a run as it is now, or the run's own.
 
     Raises:
         InputError: none of these is there.
@@ -174,8 +174,8 @@ def _acceptable(name: str, kept: History, runs_dir: Path) -> tuple[str, str, Pat
             if require_whole(measured, "distill evaluate")["inputs"].get("models", {}).get("distilled") == weights:
                 return folder.name, str(folder), measured / "distilled"
             raise InputError(f"The evaluation in {measured} is of other weights than {final_model(folder)} holds now, "
-                             "so it cannot be accepted as this run's. Run 'distill evaluate' with the run's config and "
-                             "--discard first.")
+                             "so it cannot be the baseline as this run's. Run 'distill evaluate' with the run's config "
+                             "and --discard first.")
     elif Path(name).is_dir():  # a model's folder: of these weights, too
         if found := kept.latest(name, model_fingerprint(Path(name))):
             return found

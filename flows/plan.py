@@ -1,10 +1,64 @@
-"""Which steps a run's config asks for."""
+"""The steps of the pipeline in one table, and which of them a run's config asks for.
+
+To add a step: a row here, a function of its name in :mod:`flows.steps`, and a line in :mod:`flows.distill`.
+"""
+
+from dataclasses import dataclass
 
 from distill.training.stages import MODELS, SOURCES, sources_of
 from flows.run import Run
 
 STAGES = SOURCES
 """The stages that have prompts, answers and training rows of their own."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: a function of :mod:`flows.steps`, and the ``part`` it is called with, if it has several.
+
+    ``folder``: the stage's folder in a run, in which a marker says that it is done ("" where none does). ``command``
+    makes it, ``title`` is its name for people. ``computes``: with a model, on devices.
+    """
+
+    name: str
+    part: str | None
+    folder: str
+    command: str
+    title: str
+    computes: bool = False
+
+    @property
+    def full_title(self) -> str:
+        """The title, and which part it is."""
+        return f"{self.title}: {self.part}" if self.part else self.title
+
+
+STEPS = (
+    Step("collect", None, "corpus", "collect", "corpus"),
+    Step("prompts", None, "prompts", "prompts", "prompts"),
+    *(Step("generate", stage, stage, "generate", "teacher", True) for stage in STAGES),
+    *(Step("teacher_eval", part, f"teacher_eval/{part}", "teacher-eval", "teacher evaluation", True)
+      for part in ("gold", "judge")),
+    Step("dataset", None, "dataset", "train", "dataset"),
+    *(step for stage, model in MODELS.items() for step in (
+        Step("train", stage, model, "train", "SFT", True),
+        Step("gate", stage, f"gate/{stage}", "train", "gate", True))),
+    Step("validate", None, "validation", "evaluate", "validation", True),
+    Step("evaluate", None, "sentibench", "evaluate", "SentiBench", True),
+    Step("report", None, "", "report", "report"),
+)
+FOLDERS = tuple(dict.fromkeys(step.folder for step in STEPS if step.folder))
+"""The folders of a run that bear a marker, in the order in which they are made."""
+
+
+def find_step(name: str, part: str | None = None) -> Step:
+    """Return a row of the table."""
+    return next(step for step in STEPS if (step.name, step.part) == (name, part))
+
+
+def command_for(folder: str) -> str:
+    """Return the command that makes a stage's folder."""
+    return next(f"distill {step.command}" for step in STEPS if step.folder == folder)
 
 
 def trained_stages(run: Run) -> list[str]:
@@ -23,38 +77,24 @@ def untrained_models(run: Run) -> set[str]:
 
 
 def teacher_eval_parts(run: Run) -> list[str]:
-    """Return what is asked about the teacher's quality: gold, judge, both or nothing."""
+    """Return how the teacher is evaluated: gold, judge, both or not at all."""
     from distill.teacher_eval.stage import wanted_parts
 
     return wanted_parts(run.config.teacher_eval) if run.config.teacher else []
 
 
-COMMANDS = {
-    "corpus": "distill collect", "prompts": "distill prompts", "knowdist": "distill generate",
-    "icldist": "distill generate", "teacher_eval/gold": "distill teacher-eval", "teacher_eval/judge": "distill teacher-eval",
-    "dataset": "distill train", "models/knowdist": "distill train", "models/final": "distill train",
-    "gate/knowdist": "distill train", "gate/icldist": "distill train", "gate/unified": "distill train",
-    "validation": "distill evaluate", "sentibench": "distill evaluate"}
-"""Which command makes each stage of a run, in their order."""
+def steps_of(run: Run) -> list[Step]:
+    """Return the steps that a run's config asks for, in their order."""
+    parts: dict[str, list[str]] = {
+        "teacher_eval": teacher_eval_parts(run), "train": trained_stages(run), "gate": gated_stages(run)}
+    left_out = {"collect", "prompts", "generate"} if run.config.rows else set()
+    return [step for step in STEPS if step.name not in left_out
+            and (step.name not in parts or step.part in parts[step.name])]
 
 
 def planned(run: Run) -> list[str]:
-    """Return the stages that a run's config asks for, in their order."""
-    from distill.teacher_eval.stage import PARTS
-
-    left_out = untrained_models(run) | {f"gate/{stage}" for stage in MODELS if stage not in gated_stages(run)}
-    left_out |= {"corpus", "prompts", *STAGES} if run.config.rows else set()
-    left_out |= {f"teacher_eval/{part}" for part in PARTS if part not in teacher_eval_parts(run)}
-    return [stage for stage in COMMANDS if stage not in left_out]
-
-
-def computing_steps(run: Run) -> list[tuple[str, str | None, str]]:
-    """Return the steps that compute with models: step, stage, and the folder in which a marker says that it is done."""
-    asked = [("generate", stage, stage) for stage in STAGES] if run.config.teacher and not run.config.rows else []
-    return [*asked, *(("quality", part, f"teacher_eval/{part}") for part in teacher_eval_parts(run)),
-            *(("train", stage, MODELS[stage]) for stage in trained_stages(run)),
-            *(("gate", stage, f"gate/{stage}") for stage in gated_stages(run)),
-            ("check", None, "validation"), ("evaluate", None, "sentibench")]
+    """Return the folders that a run's config asks for, in their order."""
+    return [step.folder for step in steps_of(run) if step.folder]
 
 
 def _has_rows(run: Run, source: str) -> bool:

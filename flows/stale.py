@@ -7,7 +7,7 @@ from typing import Any
 from distill.errors import InputError
 from distill.run.markers import MARKER, is_finished, read_done
 from distill.training.stages import MODELS
-from flows.plan import COMMANDS, gated_stages, planned, trained_stages
+from flows.plan import command_for, gated_stages, planned, trained_stages
 from flows.run import Run
 
 _MADE_OF = {"dataset": ("parents", "responses"), "validation": ("models",), "sentibench": ("models",)}
@@ -31,8 +31,8 @@ def refuse_stale(run: Run, base: Path) -> None:
     for stage, of, same in _links(run, model_fingerprint(base)):
         if not same:
             raise InputError(f"The stage '{stage}' in {run.folder} was made of another '{of}' than is there now, so "
-                             f"its results are not shown as this one's. Run '{COMMANDS[stage]}' with the same config "
-                             "and --discard to make it anew.")
+                             f"its results are not shown as this one's. Run '{command_for(stage)}' with the same "
+                             "config and --discard to make it anew.")
 
 
 def read_stage(run: Path, stage: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def read_stage(run: Path, stage: str) -> dict[str, Any]:
         if wrong := [key for key in _MADE_OF.get(stage, ()) if not isinstance(inputs.get(key, {}), dict)]:
             raise InputError(f"The marker {run / stage / MARKER} cannot be used: '{wrong[0]}' in its inputs is no "
                              "mapping. Something else than sentidistill has changed it. Put it back from a copy, or "
-                             f"delete this file alone and run '{COMMANDS[stage]}' again.")
+                             f"delete this file alone and run '{command_for(stage)}' again.")
     return done
 
 

@@ -23,7 +23,7 @@ from distill.training.stages import MODELS, sources_of
 from distill.validation.predict import Predictor
 from flows.forecast import tell_forecast
 from flows.orchestration.logs import LOGGER
-from flows.plan import COMMANDS, STAGES, planned, trained_stages, untrained_models
+from flows.plan import STAGES, command_for, planned, trained_stages, untrained_models
 from flows.run import Run
 from flows.stale import refuse_stale
 from flows.teacher import teacher_window
@@ -98,7 +98,7 @@ def teacher_weights(run: Run) -> Weights:
     return weights_of(run.config.teacher.model, run.config.teacher.engine)
 
 
-def quality(run: Run, stage: str) -> Outcome:
+def teacher_eval(run: Run, stage: str) -> Outcome:
     """What the teacher is worth. ``stage``: gold (its labels against known ones) or judge (its analyses marked)."""
     from distill.teacher_eval.stage import check_gold, judge_analyses
 
@@ -113,8 +113,8 @@ def quality(run: Run, stage: str) -> Outcome:
     return judge_analyses(judge, weights_of(judge.model, judge.engine), run.folder, config.seed, run.on_change)
 
 
-def select(run: Run) -> Outcome:
-    """Answers to training rows: the quality filters, and the last check of lengths. Or rows made elsewhere."""
+def dataset(run: Run) -> Outcome:
+    """Answers to training rows: the filters, and the last check of lengths. Or rows made elsewhere."""
     from distill.dataset.build import build_dataset
 
     if run.config.rows:
@@ -165,8 +165,8 @@ def train(run: Run, stage: str) -> Outcome:
     else:
         start = prepare_student(run.config.student, run.folder)
     outcome = train_stage(
-        stage, run.config.train, [run.folder / "dataset" / f"{source}.parquet" for source in sources_of(stage)], start, out,
-        run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change)
+        stage, run.config.train, [run.folder / "dataset" / f"{source}.parquet" for source in sources_of(stage)], start,
+        out, run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change)
     write_card(run.folder, run.config, out, student_base_folder(run), _scores_of(run, outcome))
     return outcome
 
@@ -199,7 +199,7 @@ def gate(run: Run, stage: str) -> Outcome:
                      stages[stages.index(stage) + 1:], run.folder, run.config.seed)
 
 
-def check(run: Run) -> Outcome:
+def validate(run: Run) -> Outcome:
     """Put held-out rows to the student before, between and after the stages of training."""
     from distill.validation.stage import validate_models
 
@@ -242,7 +242,7 @@ def report(run: Run) -> dict[str, Any]:
 
     for stage in planned(run):
         if not stage.startswith("teacher_eval/") or (run.folder / stage).exists():  # asked for by a command of its own
-            _needs(run, stage, COMMANDS[stage])
+            _needs(run, stage, command_for(stage))
     refuse_stale(run, student_base_folder(run))
     built = build_report(run.folder, run.config, planned(run))
     bench = read_object(Path(built["json"]), sentibench=dict)["sentibench"]

@@ -27,7 +27,7 @@ def commands() -> list[str]:
 LAPTOP, STATUS, SHOW, EXPLAIN, RESUME = (next(line for line in commands() if line.startswith(start)) for start in (
     "distill run demo", "distill status", "distill show", "distill explain", "distill resume"))
 SENTIBENCH = [line for line in commands() if line.startswith("sentibench ")]
-ACCEPT, NIGHTLY = (next(line for line in commands() if line.startswith(start)) for start in (
+BASELINE, NIGHTLY = (next(line for line in commands() if line.startswith(start)) for start in (
     "distill set-baseline", "distill nightly"))
 PREFECT = [line for line in commands() if line.startswith((
     "prefect ", "export PREFECT_API_URL", "distill ui", "distill deploy", "distill worker"))]
@@ -36,7 +36,7 @@ PREFECT = [line for line in commands() if line.startswith((
 def test_no_command_is_left_untried() -> None:
     by_ci = [line for line in commands() if line in (ROOT / ".ci/run").read_text().splitlines()]
     assert by_ci == ["make demo", "make test"]
-    tried = {*by_ci, LAPTOP, STATUS, SHOW, EXPLAIN, RESUME, ACCEPT, NIGHTLY, *SENTIBENCH, *PREFECT,
+    tried = {*by_ci, LAPTOP, STATUS, SHOW, EXPLAIN, RESUME, BASELINE, NIGHTLY, *SENTIBENCH, *PREFECT,
              "source .venv/bin/activate"}
     assert set(commands()) == tried
 
@@ -58,7 +58,7 @@ def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path) -> None:
     done = distill("run", "ci", *run[3:], cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "collect 85 texts" in done.stderr
-    for line in (STATUS, SHOW, EXPLAIN, RESUME, ACCEPT, NIGHTLY):
+    for line in (STATUS, SHOW, EXPLAIN, RESUME, BASELINE, NIGHTLY):
         done = distill(*shlex.split(line)[1:], cwd=place)
         assert done.returncode == 0, done.stderr[-3000:]
     for line in SENTIBENCH:

@@ -21,7 +21,7 @@ from distill.config.sections.corpus import (
     SourceBase,
 )
 from distill.config.sections.engines import EngineConfig, OpenAIEngine, TeacherEngine, TransformersEngine, VllmEngine
-from distill.config.sections.evaluation import Evaluate, HeldOut
+from distill.config.sections.evaluation import Evaluate, Validation
 from distill.config.sections.filters import Filters
 from distill.config.sections.models import Model
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
@@ -58,7 +58,6 @@ __all__ = [
     "Gate",
     "General",
     "Gold",
-    "HeldOut",
     "HubRows",
     "HubSource",
     "IclDist",
@@ -70,7 +69,6 @@ __all__ = [
     "PluginSource",
     "PretrainedStudent",
     "Prompts",
-    "TeacherEval",
     "Rows",
     "SamplingConfig",
     "Section",
@@ -81,9 +79,11 @@ __all__ = [
     "Student",
     "Teacher",
     "TeacherEngine",
+    "TeacherEval",
     "TeacherSampling",
     "Train",
     "TransformersEngine",
+    "Validation",
     "VllmEngine",
 ]
 
@@ -152,8 +152,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _something_to_judge(self) -> Self:
         if self.teacher_eval.judge and not (self.prompts.knowdist.samples and self.prompts.knowdist.analyze):
-            raise ValueError("teacher_eval.judge marks the teacher's analyses, but prompts.knowdist asks for none; set its "
-                             "samples above 0 and analyze to true, or teacher_eval.judge to null")
+            raise ValueError("teacher_eval.judge marks the teacher's analyses, but prompts.knowdist asks for none; set "
+                             "its samples above 0 and analyze to true, or teacher_eval.judge to null")
         return self
 
     @model_validator(mode="after")

@@ -66,8 +66,8 @@ def build_dataset(
     student's; ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
     decide, too: where failed prompts were asked again, the rows are made anew.
 
-    Rows stand in the order of the prompts, under their ids. The accounts ``dataset/knowdist`` and ``dataset/icldist`` count
-    prompts; what the teacher failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
+    Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher
+    failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
     drops by reason, by kind, from how many answers reasoning was taken off, and the mean number of completion tokens,
     end token included.
 
@@ -92,7 +92,7 @@ def build_dataset(
             accounts = {stage: _sort_answers(run, stage, filters, train, tokenizer, folder, drops) for stage in STAGES}
         for stage, account in accounts.items():
             _refuse_nothing_left(folder, stage, account)
-        return [_ledger(stage, account) for stage, account in accounts.items()], _details(accounts)
+        return [_row_counts(stage, account) for stage, account in accounts.items()], _details(accounts)
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -166,9 +166,10 @@ def lengths_of(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str)
     return [(max(total for total, _ in one), max(count for _, count in one)) for one in zip(*forms, strict=True)]
 
 
-def _ledger(stage: str, account: _Account) -> RowCounts:
+def _row_counts(stage: str, account: _Account) -> RowCounts:
     n_out = account.kept.total()
-    return RowCounts(f"dataset/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out, dropped=account.dropped)
+    return RowCounts(f"dataset/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out,
+                     dropped=account.dropped)
 
 
 def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:

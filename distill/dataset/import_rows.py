@@ -1,7 +1,7 @@
 """Training rows that were made elsewhere: instruction data, a released corpus, a benchmark's train splits.
 
-They take the place of a teacher's answers: the stage ``dataset`` reads them, drops what is empty, double, too long or in
-the benchmark, and writes the same files as :mod:`distill.dataset.build`.
+They take the place of a teacher's answers: the stage ``dataset`` reads them, drops what is empty, double, too long or
+in the benchmark, and writes the same files as :mod:`distill.dataset.build`.
 """
 
 import itertools
@@ -57,7 +57,7 @@ class Benchmarks:
 
 def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, seed: int, benchmarks: Benchmarks,
                 on_change: OnChange = "stop") -> Outcome:
-    """Read the rows of both stages into ``run/dataset``. The accounts ``dataset/knowdist`` and ``dataset/icldist`` count rows.
+    """Read the rows of both stages into ``run/dataset``. The counts are of rows.
 
     Dropped are: ``empty`` (no prompt or no completion), ``not_text`` (a list, true or false), ``lone_surrogate`` (half
     a character), ``several_turns`` (a conversation that is not one question and its answer), ``duplicate`` (but for

@@ -31,7 +31,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON values, to be sent from one process to another."""
-        return {**vars(self), "folder": str(self.folder), "row_counts": [counts.to_json() for counts in self.row_counts]}
+        return {**vars(self), "folder": str(self.folder),
+                "row_counts": [counts.to_json() for counts in self.row_counts]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Outcome":

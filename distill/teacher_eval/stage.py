@@ -1,4 +1,4 @@
-"""The stages ``teacher_eval/gold`` and ``teacher_eval/judge``: one model asked once, its answers and the scores in one folder."""
+"""The stages ``teacher_eval/gold`` and ``teacher_eval/judge``: one model asked once; its answers and scores."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from distill.teacher_eval.judge import choose_analyses, read_verdicts, score_ver
 from distill.teacher_eval.records import GoldAnswer, Verdict
 from distill.teacher_eval.rubric import RUBRIC, judge_prompt
 
-FOLDER = "quality"
+FOLDER = "teacher_eval"
 PARTS = ("gold", "judge")
 VERSION = 2
 """Raised when questions, prompts or scores are made in another way."""
@@ -37,7 +37,7 @@ _SCORES = "scores.json"
 _ANSWERS = "answers.parquet"
 
 
-def wanted_parts(config: Quality) -> list[str]:
+def wanted_parts(config: TeacherEval) -> list[str]:
     """Return which of ``PARTS`` are switched on."""
     on = {"gold": config.gold.examples > 0, "judge": config.judge is not None}
     return [part for part in PARTS if on[part]]
@@ -49,8 +49,8 @@ def check_gold(
 ) -> Outcome:
     """Ask the teacher texts whose labels are known (:func:`.gold.gold_questions`), as all the others.
 
-    Writes into ``run/teacher_eval/gold`` what :func:`distill.teacher_eval.gold.score_gold` returns as ``scores.json``, and
-    ``answers.parquet``, a :class:`distill.teacher_eval.records.GoldAnswer` a prompt. The account counts answers: those
+    Writes into ``run/teacher_eval/gold`` what :func:`distill.teacher_eval.gold.score_gold` returns as ``scores.json``,
+    and ``answers.parquet``, a :class:`.records.GoldAnswer` a prompt. The account counts answers: those
     in which a label can be read, and by reason those in which none can, which count as wrong.
 
     Raises:
@@ -87,7 +87,7 @@ def judge_analyses(
 
     It is asked in a turn of a chat and decodes greedily.
 
-    Writes into ``run/teacher_eval/judge`` what :func:`distill.teacher_eval.judge.score_verdicts` returns as ``scores.json``,
+    Writes into ``run/teacher_eval/judge`` what :func:`.judge.score_verdicts` returns as ``scores.json``,
     and ``answers.parquet``, a :class:`distill.teacher_eval.records.Verdict` an analysis. The account counts analyses:
     marked, and not marked by reason.
 

@@ -65,7 +65,8 @@ class Tokenized:
         return {**asdict(self), "folder": str(self.folder), "dropped": dict(self.dropped)}
 
 
-def encode_rows(rows: list[TrainingRow], tokenizer: Any, prompt_format: str, seed: int) -> list[tuple[list[int], list[int]]]:
+def encode_rows(rows: list[TrainingRow], tokenizer: Any, prompt_format: str, seed: int
+                ) -> list[tuple[list[int], list[int]]]:
     """Return each row's token ids and labels: -100 on the prompt, the ids on the completion and the end token.
 
     With ``mixed``, raw or chat form is drawn for each row from (seed, row id).

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import HeldOut
+from distill.config.schema import Validation
 from distill.dataset.filters import has_closed_labels
 from distill.dataset.import_rows import LABELS
 from distill.models import model_fingerprint
@@ -24,7 +24,7 @@ VERSION = 3
 
 
 def validate_models(
-    config: HeldOut, predictor: Predictor, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path,
+    config: Validation, predictor: Predictor, models: Mapping[str, Path], trained: Mapping[str, Path], run: Path,
     seed: int, on_change: OnChange = "stop",
 ) -> Outcome:
     """Put held-out rows to ``models`` (by role, in order) and write ``run/validation/<role>.json``.
@@ -61,7 +61,7 @@ def validate_models(
 
 
 def choose_rows(
-    config: HeldOut, trained: Mapping[str, Path], run: Path, seed: int
+    config: Validation, trained: Mapping[str, Path], run: Path, seed: int
 ) -> tuple[list[HeldOutRow], RowCounts]:
     """Return the rows to ask and the account of all that were held out; the choice depends on ids and seed alone."""
     chosen: list[HeldOutRow] = []

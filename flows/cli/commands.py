@@ -106,12 +106,12 @@ def stage_command(arguments: argparse.Namespace) -> None:
     if arguments.command == "prompts" and arguments.show < 0:
         raise InputError(f"--show is {arguments.show}, but must be 1 or more.")
     with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:
-        if run.config.rows and arguments.command in ("collect", "prompts", "generate", "quality"):
+        if run.config.rows and arguments.command in ("collect", "prompts", "generate", "teacher-eval"):
             raise InputError("This config trains on rows that were made elsewhere ('rows'), so there is nothing to "
                              f"{arguments.command}. Its run begins with 'distill train'.")
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
-                watched("select", run)
+                watched("dataset", run)
             if arguments.stage and arguments.stage not in wanted(run):
                 raise InputError(f"The config does not {arguments.command} '{arguments.stage}', only: "
                                  f"{', '.join(wanted(run))}. Set train.stages, or the samples of prompts.")
@@ -119,15 +119,15 @@ def stage_command(arguments: argparse.Namespace) -> None:
                 watched(arguments.command, run, stage)
                 if arguments.command == "train" and stage in gated_stages(run):
                     watched("gate", run, stage)
-        elif arguments.command == "quality":
+        elif arguments.command == "teacher-eval":
             from flows.cli import teacher_eval
 
             parts = teacher_eval.asked_parts(run)
             for part in parts:
-                watched("quality", run, part)
+                watched("teacher_eval", run, part)
             teacher_eval.show(run, parts)
         elif arguments.command == "evaluate":
-            watched("check", run)
+            watched("validate", run)
             watched("evaluate", run)
         else:
             result = watched(arguments.command, run)
@@ -225,14 +225,14 @@ def nightly_command(arguments: argparse.Namespace) -> None:
         print(f"{one['model']}: {one['new']} new results in {one['results']}")
 
 
-def accept_command(arguments: argparse.Namespace) -> None:
-    """Make a result the reference."""
+def set_baseline_command(arguments: argparse.Namespace) -> None:
+    """Make a result the baseline of later evaluations."""
     from distill.run.folder import check_path
     from flows.nightly import set_baseline
 
-    chosen = accept(arguments.run, check_path(arguments.history, "--history"),
+    chosen = set_baseline(arguments.run, check_path(arguments.history, "--history"),
                     check_path(arguments.runs_dir, "--runs-dir"))
-    print(f"{chosen.model} ({chosen.source}) is the reference now: {chosen.folder}")
+    print(f"{chosen.model} ({chosen.source}) is the baseline now: {chosen.folder}")
 
 
 def deploy_command(arguments: argparse.Namespace) -> None:

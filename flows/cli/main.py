@@ -15,7 +15,7 @@ STAGE_COMMANDS = {
     "collect": "collect, clean, decontaminate and deduplicate the texts",
     "prompts": "write the prompts for the teacher",
     "generate": "have the teacher answer them, shard by shard",
-    "quality": "ask the teacher texts with known labels, and have a judge mark its analyses",
+    "teacher-eval": "ask the teacher texts with known labels, and have a judge mark its analyses",
     "train": "filter the answers and train the student in two stages",
     "evaluate": "put held-out rows to the student; evaluate it, its base and the teacher on SentiBench",
     "report": "write report.html, report.md and results.json",
@@ -166,9 +166,9 @@ def _add_history(commands: Any) -> None:
                          help="runs, model folders, Hub names, endpoints (http://host:8000/v1#model); default: newest")
     nightly.add_argument("--config", metavar="CONFIG", help="how to evaluate; default: as the newest run")
     _with_set(_with_history(nightly)).set_defaults(action="nightly")
-    accept = commands.add_parser("accept", help="make a result the reference of later evaluations")
-    accept.add_argument("run", metavar="RUN", help="a run, or a model that was evaluated")
-    _with_history(accept).set_defaults(action="accept")
+    baseline = commands.add_parser("set-baseline", help="make a result the baseline of later evaluations")
+    baseline.add_argument("run", metavar="RUN", help="a run, or a model that was evaluated")
+    _with_history(baseline).set_defaults(action="set_baseline")
 
 
 def _add_prefect(commands: Any) -> None:

@@ -7,8 +7,7 @@ from distill.errors import InputError
 from distill.run.markers import MARKER, damage, is_finished
 from distill.runtime import devices
 from flows.forecast import duration, money
-from flows.plan import planned
-from flows.report.gather import RUN_STAGES
+from flows.plan import FOLDERS, planned
 from flows.run import Run, stored_config
 from flows.stale import read_stage, stale_stages
 
@@ -17,18 +16,19 @@ if TYPE_CHECKING:
 
 
 def stage_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its row_counts.
+    """Return one row a stage: name, state (done, started, waiting, left out), seconds, and its row counts.
 
     The state also says which finished stages have lost files, or were made of what is there no longer.
     """
     run, rows = Run(stored_config(folder), folder), []
     asked = planned(run)
-    for stage in RUN_STAGES:
+    for stage in FOLDERS:
         row: dict[str, Any] = {"stage": stage, "state": "", "seconds": None, "row_counts": []}
         if is_finished(folder / stage):
             try:
                 done = read_stage(folder, stage)
-                row |= {"state": _state(folder / stage, done), "seconds": done["seconds"], "row_counts": done["row_counts"]}
+                row |= {"state": _state(folder / stage, done),
+                        **{key: done[key] for key in ("seconds", "row_counts")}}
             except InputError:
                 row["state"] = f"its {MARKER} is damaged"
         else:

@@ -21,7 +21,7 @@ def asked_parts(run: Run) -> list[str]:
     """
     parts = teacher_eval_parts(run)
     if not parts:
-        raise InputError("The config asks nothing about the teacher's quality: teacher_eval.gold.examples is 0 and "
+        raise InputError("The config asks nothing of the teacher: teacher_eval.gold.examples is 0 and "
                          "teacher_eval.judge is null. Set one, as in --set teacher_eval.gold.examples=50 or "
                          "--set teacher_eval.judge.model.name=NAME.")
     return parts

@@ -115,15 +115,15 @@ def _harmless() -> Iterator[None]:
                     type(error).__name__, str(error).splitlines()[0] if str(error) else "no details")
 
 
-def show_comparison(model: str, verdicts: Sequence[TaskComparison]) -> None:
+def show_comparison(model: str, comparison: Sequence[TaskComparison]) -> None:
     """Show how a model stands against the baseline, task by task; those that fell come first."""
     from prefect.artifacts import create_table_artifact
 
-    fallen = sum(verdict.fell for verdict in verdicts)
+    fallen = sum(task.fell for task in comparison)
     with _harmless():
         create_table_artifact(
-            key="against-baseline", table=table(verdicts),
-            description=f"{model} against the baseline: {fallen} of {len(verdicts)} tasks fell beyond chance "
+            key="against-baseline", table=table(comparison),
+            description=f"{model} against the baseline: {fallen} of {len(comparison)} tasks fell beyond chance "
                         "(paired bootstrap over examples, Holm's correction)")
 
 

@@ -13,6 +13,7 @@ from distill.runtime import devices
 from distill.runtime.forks import refuse_foreign_job
 from distill.training.launch import cluster_of, refuse_too_few_gpus
 from flows.orchestration.logs import LOGGER
+from flows.plan import Step
 from flows.run import Run
 
 T = TypeVar("T")
@@ -34,36 +35,35 @@ def gpus_needed(name: str, run: Run, stage: str | None = None) -> int:
 def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
     """Return the engines that a step opens, one after the other."""
     config, asked = run.config, list[Any]()
-    if name in ("generate", "quality") and config.teacher and stage != "judge":
+    if name in ("generate", "teacher_eval") and config.teacher and stage != "judge":
         asked.append(config.teacher.engine)
-    if name == "quality" and config.teacher_eval.judge and stage != "gold":
+    if name == "teacher_eval" and config.teacher_eval.judge and stage != "gold":
         asked.append(config.teacher_eval.judge.engine)
-    if name in ("check", "gate", "evaluate"):
+    if name in ("validate", "gate", "evaluate"):
         asked.append(config.evaluate.engine)
     if name == "evaluate" and "teacher" in config.evaluate.models:
         asked.append(config.teacher_evaluation_engine)
     return asked
 
 
-def refuse_too_few(run: Run, steps: Iterable[tuple[str, str | None, str]]) -> None:
-    """Refuse a run that would need more GPUs than this machine has, or is part of another's job, before its first step;
-    ``steps``: of :func:`flows.plan.computing_steps`.
+def refuse_too_few(run: Run, steps: Iterable[Step]) -> None:
+    """Refuse a run that would need more GPUs than this machine has, or is part of another's job, before its first step.
 
     Raises:
         InputError: it would, for a step that is not finished yet.
     """
-    for name, stage, folder in steps:
-        if (run.folder / folder / MARKER).exists():
+    for step in steps:
+        if not step.computes or (run.folder / step.folder / MARKER).exists():
             continue
-        if name == "train":
+        if step.name == "train":
             cluster = cluster_of(run.config.train.launch) if run.config.train.launch else None
             refuse_foreign_job(cluster.machines if cluster else 1)
             if cluster:
                 refuse_too_few_gpus(cluster)
             continue
-        for engine in engines_of(name, run, stage):
+        for engine in engines_of(step.name, run, step.part):
             refuse_too_wide(engine)
-        there, needed = len(devices.visible()), gpus_needed(name, run, stage)
+        there, needed = len(devices.visible()), gpus_needed(step.name, run, step.part)
         if there and needed > there:
             raise InputError(f"teacher.data_parallel asks for {needed} GPUs at once, but {there} are visible here. "
                              "Lower it, tensor_parallel_size or pipeline_parallel_size.")

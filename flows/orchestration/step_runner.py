@@ -10,30 +10,19 @@ from distill.run.stage import Outcome
 from distill.runtime.process import call_in_process
 from flows import steps
 from flows.orchestration.logs import LOGGER, install, within
+from flows.plan import find_step
 from flows.run import Run
 
 install()
 log = logging.getLogger(LOGGER)
 log.setLevel(logging.INFO)
-TITLES = {
-    "collect": "corpus",
-    "prompts": "prompts",
-    "generate": "teacher",
-    "quality": "teacher's quality",
-    "select": "quality filter",
-    "train": "SFT",
-    "gate": "gate",
-    "check": "held-out rows",
-    "evaluate": "SentiBench",
-    "report": "report",
-}
-_FORKED = ("prompts", "select")
+_FORKED = ("prompts", "dataset")
 """Steps that load tokenizers. In a fork they find transformers imported, which takes longer than they do."""
 
 
 def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
-    with within(run.folder.name, f"{TITLES[name]} ({stage})" if stage else TITLES[name]):
+    with within(run.folder.name, find_step(name, stage).full_title):
         return _watched(name, run, stage)
 
 

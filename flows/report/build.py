@@ -8,12 +8,13 @@ from distill.config.schema import Config
 from distill.errors import RunError
 from distill.resources import PREFIX
 from distill.run.storage import write_json, write_text
-from flows.report.gather import RUN_STAGES, gather
+from flows.plan import FOLDERS
+from flows.report.gather import gather
 from flows.report.page import render_html, render_markdown
 from flows.report.view import WAY, View, build_view
 
 
-def build_report(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dict[str, Any]:
+def build_report(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[str, Any]:
     """Write ``run/report`` and return the paths of its files and a summary of a few lines.
 
     ``stages``: as :func:`flows.report.gather.gather`.
@@ -38,9 +39,9 @@ def build_report(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) 
 
 def summary(results: dict[str, Any], view: View) -> list[str]:
     """Return what happened, what was learned and what to try next, in five lines for the terminal."""
-    asked = sum(item["n_in"] for item in results["counts"] if item["stage"] in ("knowdist", "icldist"))
-    trained = sum(item["n_out"] for item in results["counts"] if item["stage"].startswith("train/"))
-    texts = next((item["n_out"] for item in reversed(results["counts"]) if item["unit"] == "texts"), 0)
+    asked = sum(item["n_in"] for item in results["row_counts"] if item["stage"] in ("knowdist", "icldist"))
+    trained = sum(item["n_out"] for item in results["row_counts"] if item["stage"].startswith("train/"))
+    texts = next((item["n_out"] for item in reversed(results["row_counts"]) if item["unit"] == "texts"), 0)
     begun = f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; " if asked else ""
     what = "of the answers" if asked else "rows made elsewhere"
     lines = ["", f"{begun}{view.student} trained on {trained:,} {what}, {view.taught}."]

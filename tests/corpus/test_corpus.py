@@ -83,7 +83,8 @@ def test_near_copies_are_found_by_simhash(tmp_path: Path) -> None:
     assert len(texts) == 5
     other = jsonl(tmp_path / "b.jsonl", ["Nothing of this stands in the long text, in whole or in part, at all."])
     outcome, texts = build(tmp_path, corpus(source, other), benchmark=[one], name="run2")
-    assert outcome.row_counts[2].dropped == {"benchmark_exact": 1, "benchmark_near": 1, "benchmark_fragment": len(REVIEWS)}
+    assert outcome.row_counts[2].dropped == {
+        "benchmark_exact": 1, "benchmark_near": 1, "benchmark_fragment": len(REVIEWS)}
     assert len(texts) == 1
 
 

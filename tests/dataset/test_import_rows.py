@@ -32,7 +32,8 @@ def benchmarks(*texts: str) -> Benchmarks:
     return Benchmarks(held, held, lambda source: training_rows(source, DATA, "paper", 42), {}, "a benchmark")
 
 
-def take_in(rows: Rows, model: Path, run: Path, *texts: str, **train: Any) -> tuple[Any, list[TrainingRow], dict[str, str]]:
+def take_in(rows: Rows, model: Path, run: Path, *texts: str, **train: Any
+            ) -> tuple[Any, list[TrainingRow], dict[str, str]]:
     outcome = import_rows(rows, Train(**train), model, run, 42, benchmarks(*texts))
     drops = {drop.id: drop.reason for drop in read_records(outcome.folder / "dropped.parquet", Drop)}
     return outcome, list(read_records(outcome.folder / "icldist.parquet", TrainingRow)), drops
@@ -166,7 +167,8 @@ def test_sentibench_rows_are_its_train_split_asked_as_in_the_evaluation(tiny_mod
         assert prompt.count(item.sentence) == 1 and prompt.count("Sentence:") == 3
         assert prompt.endswith("Label:")
     outcome, kept, _ = take_in(Rows(icldist=[source]), tiny_model, tmp_path / "run", items[0].sentence)
-    assert outcome.row_counts[1].n_in == len(items) == outcome.row_counts[1].n_out + sum(outcome.row_counts[1].dropped.values())
+    counts = outcome.row_counts[1]
+    assert counts.n_in == len(items) == counts.n_out + sum(counts.dropped.values())
     assert not [row for row in kept if items[0].sentence in row.prompt] and {row.family for row in kept} == {"icldist"}
 
 

@@ -115,7 +115,7 @@ def test_neither_kind_of_run_is_taken_for_the_other(
         newest_run(runs)
     for take in (lambda: find_run("mine"), lambda: open_run("ci", "mine").__enter__(),
                  lambda: open_run(None, "mine").__enter__(), lambda: subject_of("mine", runs),
-                 lambda: accept("mine", tmp_path / "evaluations", runs)):
+                 lambda: set_baseline("mine", tmp_path / "evaluations", runs)):
         with pytest.raises(InputError, match="mine is a run of an encoder student"):
             take()
     save_config(load_config(find_config("ci")), runs / "other" / CONFIG)

@@ -29,7 +29,8 @@ def answers(run: Path, stage: str) -> list[Response]:
 
 
 def test_every_row_of_a_run_is_accounted_for(place: Path) -> None:
-    accounts = [RowCounts.from_json(item).check() for item in json.loads((place / "runs/ci/row_counts.json").read_text())]
+    written = json.loads((place / "runs/ci/row_counts.json").read_text())
+    accounts = [RowCounts.from_json(item).check() for item in written]
     by_stage = {account.stage: account for account in accounts}
     assert by_stage["clean"].n_in == by_stage["collect"].n_out
     assert by_stage["knowdist"].n_in == by_stage["prompts/knowdist"].n_out == 24

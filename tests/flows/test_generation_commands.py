@@ -90,7 +90,8 @@ def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
     run = stack.folder / "runs/approved"
     stack.worker()
     flow_run = stack.begin("distill/full", config="ci", run="approved", overrides=[
-        "teacher.budget.approve=true", "teacher.pilot_rows=5", "evaluate.models=[base]", "teacher_eval.gold.examples=0"])
+        "teacher.budget.approve=true", "teacher.pilot_rows=5", "evaluate.models=[base]",
+        "teacher_eval.gold.examples=0"])
     for stage, left in (("knowdist", 19), ("icldist", 31)):
         wait_until(f"the flow waits for {stage}", lambda stage=stage: stack.state(flow_run).is_paused()
                    and (run / stage / "forecast.json").exists(), every=0.2)

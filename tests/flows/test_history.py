@@ -13,7 +13,7 @@ from distill.errors import InputError
 from flows.evaluation import SETTINGS
 from flows.report.history import evaluate
 from flows.report.history.picture import draw, series
-from flows.report.history.regression import holm, judge, table
+from flows.report.history.regression import compare_with_baseline, holm, table
 from flows.report.history.store import History
 from tests.support.result import first_right, write
 
@@ -35,25 +35,25 @@ def test_holm_by_hand() -> None:
 
 
 def test_a_task_that_fell_is_found_and_one_that_did_not_is_not(tmp_path: Path) -> None:
-    accepted, now = tmp_path / "accepted", tmp_path / "now"
+    baseline, now = tmp_path / "baseline", tmp_path / "now"
     for task, before, after in (("sst2", 36, 18), ("irony18", 30, 30), ("imdb", 18, 36)):
-        write(accepted, task, first_right(before), 42)
+        write(baseline, task, first_right(before), 42)
         write(now, task, first_right(after), 42)
-    verdicts = {one.task: one for one in judge(accepted, now)}
-    assert {task: one.word for task, one in verdicts.items()} == {"sst2": "fell", "irony18": "even", "imdb": "rose"}
-    assert verdicts["sst2"].p_holm >= verdicts["sst2"].p_value > 0
-    assert verdicts["irony18"].difference == 0 and verdicts["irony18"].p_holm == 1
-    rows = table(list(verdicts.values()))
+    comparison = {one.task: one for one in compare_with_baseline(baseline, now)}
+    assert {task: one.change for task, one in comparison.items()} == {"sst2": "fell", "irony18": "even", "imdb": "rose"}
+    assert comparison["sst2"].p_holm >= comparison["sst2"].p_value > 0
+    assert comparison["irony18"].difference == 0 and comparison["irony18"].p_holm == 1
+    rows = table(list(comparison.values()))
     assert rows[0]["task"] == "sst2" and rows[0]["difference"].startswith("-")
 
 
 def test_results_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
-    for folder in ("accepted", "now"):
+    for folder in ("baseline", "now"):
         write(tmp_path / folder, "sst2", first_right(20), 42)
     path = tmp_path / "now/sst2.seed42.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts_sha256": "other"}))
     with pytest.raises(InputError, match="were not asked the same prompts"):
-        judge(tmp_path / "accepted", tmp_path / "now")
+        compare_with_baseline(tmp_path / "baseline", tmp_path / "now")
 
 
 def test_results_without_a_common_task_or_made_in_another_way_are_not_compared(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_results_without_a_common_task_or_made_in_another_way_are_not_compared(t
     write(tmp_path / "b", "sst2", first_right(20), decoding={"answers": "generated"})
     write(tmp_path / "c", "imdb", first_right(20))
     with pytest.raises(InputError, match="made in different ways"):
-        judge(tmp_path / "a", tmp_path / "b")
+        compare_with_baseline(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="no task in common"):
-        judge(tmp_path / "a", tmp_path / "c")
+        compare_with_baseline(tmp_path / "a", tmp_path / "c")
 
 
 def evaluated(history: History, name: str, right: int) -> Path:
@@ -134,5 +134,5 @@ def test_the_picture_shows_every_model_and_the_reference(tmp_path: Path) -> None
     history.set_baseline("first", "first", history.folder / "results" / "first")
     assert [point["model"] for point in series(history.rows())] == ["first", "second"]
     page = draw(history).read_text()
-    for text in ("first", "second", "accepted: first", "mean all"):
+    for text in ("first", "second", "baseline: first", "mean all"):
         assert text in page

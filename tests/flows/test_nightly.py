@@ -28,7 +28,7 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
     assert pq.read_table(history).num_rows == 2
     (folder,) = (stack.folder / "evaluations/results").glob("whole-*")
     results = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json*")}
-    assert "is the reference now" in stack.call("flows.cli.main", "accept", "whole")
+    assert "is the baseline now" in stack.call("flows.cli.main", "set-baseline", "whole")
 
     state = stack.ended(stack.begin("evaluate/nightly", **SETTINGS))
     assert state.is_completed(), (state.message, stack.log())
@@ -48,7 +48,7 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
     assert "irony18" not in state.message
     shown = stack.artifacts(failed)
     rows = json.loads(shown["against-baseline"].data)
-    assert [(row["task"], row["verdict"]) for row in rows] == [("sst2", "fell"), ("irony18", "even")]
+    assert [(row["task"], row["change"]) for row in rows] == [("sst2", "fell"), ("irony18", "even")]
     assert "history.svg" in shown["history"].data
     assert [one["flow"] for one in told[1] if one["state"] == "Failed" and "sst2" in one["message"]] == ["evaluate"]
 
@@ -91,6 +91,6 @@ def test_a_run_between_its_stages_has_no_model_to_evaluate(tmp_path: Any) -> Non
     with pytest.raises(InputError, match="has no finished model yet"):
         subject_of("begun", tmp_path / "runs")
     with pytest.raises(InputError, match="has no finished model yet"):
-        accept("begun", tmp_path / "evaluations", tmp_path / "runs")
+        set_baseline("begun", tmp_path / "evaluations", tmp_path / "runs")
     with pytest.raises(InputError, match="has a finished model"):
         newest_run(tmp_path / "runs")

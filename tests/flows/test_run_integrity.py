@@ -105,7 +105,7 @@ def test_an_old_evaluation_is_never_shown_under_new_weights(run: Path, tmp_path:
     with pytest.raises(InputError, match="made of another 'models/final' than is there now"):
         report(run)
     with pytest.raises(InputError, match="is of other weights than"):
-        accept("ci", tmp_path / "evaluations", tmp_path / "runs")
+        set_baseline("ci", tmp_path / "evaluations", tmp_path / "runs")
     assert not (tmp_path / "evaluations").exists()
     with pytest.raises(InputError, match="--keep would show scores under the name of a model"):
         evaluate(run, "keep")
@@ -125,7 +125,8 @@ def test_weights_that_changed_without_a_record_are_not_reported(run: Path) -> No
 
 
 @pytest.mark.parametrize(("stage", "key", "of"), [
-    ("prompts", "corpus", "corpus"), ("dataset", "parents.prompts", "prompts"), ("dataset", "responses.icldist", "icldist"),
+    ("prompts", "corpus", "corpus"), ("dataset", "parents.prompts", "prompts"),
+    ("dataset", "responses.icldist", "icldist"),
     ("models/knowdist", "parents", "dataset"), ("models/final", "start_model", "models/knowdist"),
     ("gate/icldist", "model", "models/final"), ("validation", "models.stage1", "models/knowdist"),
     ("sentibench", "models.base", "base student")])

@@ -19,7 +19,7 @@ from flows.orchestration import gpus
 from flows.orchestration.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
 from flows.orchestration.logs import install, within
 from flows.orchestration.progress import progress_of
-from flows.plan import computing_steps
+from flows.plan import steps_of
 from flows.report.history.evaluate import Subject
 from flows.run import Run, find_config
 from tests.support.device import gpus_of
@@ -56,7 +56,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_a_step_holds_the_gpus_that_its_engine_is_spread_over(paper: Run) -> None:
     spread = paper.config.teacher.engine.tensor_parallel_size  # type: ignore[union-attr]
     assert spread > 1
-    assert [gpus_needed(step, paper) for step in ("collect", "prompts", "generate", "train", "check", "report")] == [
+    assert [gpus_needed(step, paper) for step in ("collect", "prompts", "generate", "train", "validate", "report")] == [
         0, 0, spread, 8, 1, 0], "the paper's config trains on eight, too"
 
 
@@ -65,10 +65,10 @@ def test_a_run_asks_for_what_it_needs_at_once_and_no_more(tmp_path: Path, monkey
     own = Run(load_config(find_config("ci"), [
         "teacher.engine={kind: vllm, tensor_parallel_size: 2, pipeline_parallel_size: 2}",
         "student={kind: pretrained, model: {name: random-tiny}}", "teacher.model.name=random-tiny"]), tmp_path)
-    assert [gpus_needed(step, own) for step in ("generate", "evaluate", "check", "train")] == [4, 1, 1, 1]
+    assert [gpus_needed(step, own) for step in ("generate", "evaluate", "validate", "train")] == [4, 1, 1, 1]
     monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100", 2))
     with pytest.raises(InputError, match="is 4, but 2 GPUs are visible"):
-        refuse_too_few(own, computing_steps(own))
+        refuse_too_few(own, steps_of(own))
     asked: list[int] = []
 
     def slots(count: int) -> Any:

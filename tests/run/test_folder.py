@@ -51,19 +51,19 @@ def fails(command: Callable[[list[str]], object], *words: str) -> bool:
 
 
 @pytest.mark.parametrize("words", [
-    *([*command, "ci", "--run", run] for command in (["collect"], ["prompts"], ["generate"], ["teacher_eval"], ["train"],
-                                                     ["evaluate"], ["report"])
+    *([*command, "ci", "--run", run] for command in (["collect"], ["prompts"], ["generate"], ["teacher-eval"],
+                                                     ["train"], ["evaluate"], ["report"])
       for run in ("./", "../clone", "ABSOLUTE")),
     *(["collect", "ci", "--run", run] for run in (".", "..", "~", "~/x", "./.", "../", "/", "a\0b", "a\nb", " ", "./ ",
                                                   "a\udc80", "x" * 300, "./" + "x" * 300, "x/../..", "runs\\x", "$x")),
     ["collect", "ci", "--set", "runs_dir=.", "--set", "name=corpus"],
     ["encoder", "train", "after-n", "--run", "./"], ["encoder", "train", "after-n", "--run", ".."],
     *([command, run] for command in ("resume", "status", "explain", "show", "join") for run in (".", "./", "")),
-    ["accept", "x", "--history", "./"], ["accept", ".", "--history", "new"],
+    ["set-baseline", "x", "--history", "./"], ["set-baseline", ".", "--history", "new"],
 ])
 def test_a_folder_without_a_runs_mark_is_never_written_to(clone: Path, words: list[str],
                                                           capsys: pytest.CaptureFixture[str]) -> None:
-    if words[0] in ("resume", "status", "explain", "show", "join", "accept"):
+    if words[0] in ("resume", "status", "explain", "show", "join", "set-baseline"):
         save_config(load_config(find_config("ci")), clone / CONFIG)
     before = content(clone.parent)
     assert fails(cli.main, *(word.replace("ABSOLUTE", str(clone)) for word in words))  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_a_history_without_a_mark_gets_no_reference(tmp_path: Path) -> None:
     history.add("a", "a", evaluated(history, "a", 20), ["sst2"], [42])
     before = content(tmp_path)
     with pytest.raises(InputError, match="bears no mark"):
-        accept("a", history.folder, tmp_path / "runs")
+        set_baseline("a", history.folder, tmp_path / "runs")
     assert content(tmp_path) == before
     os.system(adoption(history.folder, "evaluations"))
-    assert accept("a", history.folder, tmp_path / "runs").model == "a"
+    assert set_baseline("a", history.folder, tmp_path / "runs").model == "a"

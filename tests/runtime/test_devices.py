@@ -337,7 +337,7 @@ def _classified(model: Path, folder: Path) -> None:
     (_trained, 1), (lambda model, folder: _trained(model, folder, launch="8gpu-zero2"), 8),
     (_evaluated, 4), (_classified, 1),
     (lambda model, folder: call_in_process("tests.support.helpers:echo", {}, folder), 0)],
-    ids=["held-out rows", "client", "training", "launch", "evaluation", "classifier", "without a lease"])
+    ids=["validation", "client", "training", "launch", "evaluation", "classifier", "without a lease"])
 def test_whatever_computes_gets_just_the_devices_that_it_leased(
         work: Any, count: int, begun: list[dict[str, Any]], tiny_model: Path, tmp_path: Path) -> None:
     with leased(0), pytest.raises(Begun):

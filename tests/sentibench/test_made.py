@@ -1,4 +1,4 @@
-"""Results are averaged, compared and accepted only as what they are: other ways of making are refused or named."""
+"""Results are averaged, compared and made baselines only as what they are: others are refused or named."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.run.storage import read_json, write_json
-from flows.report.history.regression import judge
+from flows.report.history.regression import compare_with_baseline
 from sentibench.cli import main
 from sentibench.compare import load
 from sentibench.made import different_ways, making, unlike
@@ -42,7 +42,7 @@ def test_results_that_were_made_in_different_ways_are_not_held_against_each_othe
     write(tmp_path / "a", "sst2", first_right(20), **WAY)
     write(tmp_path / "b", "sst2", first_right(40), **{**WAY, **other})
     with pytest.raises(InputError, match=f"made in different ways .*{said}"):
-        judge(tmp_path / "a", tmp_path / "b")
+        compare_with_baseline(tmp_path / "a", tmp_path / "b")
     (note,) = [line for line in notes([load(tmp_path / "a"), load(tmp_path / "b")]) if "different ways" in line]
     assert said in note and note.startswith("a and b")
 
@@ -62,15 +62,15 @@ def test_what_the_models_themselves_are_is_compared_and_noted(
         tmp_path: Path, one: dict[str, Any], other: dict[str, Any], said: str) -> None:
     write(tmp_path / "a", "sst2", first_right(40), **{**WAY, **one})
     write(tmp_path / "b", "sst2", first_right(20), **{**WAY, **other})
-    (verdict,) = judge(tmp_path / "a", tmp_path / "b")
-    assert verdict.word == "fell"
+    (task,) = compare_with_baseline(tmp_path / "a", tmp_path / "b")
+    assert task.change == "fell"
     (note,) = [line for line in notes([load(tmp_path / "a"), load(tmp_path / "b")]) if " differ" in line]
     assert said in note and "by themselves" in note
     made = [{"sst2": making(manifest(tmp_path / name / "sst2.seed42.json"))} for name in "ab"]
     assert not list(different_ways({"models": ["a", "b"], "made": dict(zip("ab", made, strict=True))}))
     write(tmp_path / "b", "sst2", first_right(20), **{**WAY, **other, "limit": 10})
     with pytest.raises(InputError, match=r"different ways \(limit"):
-        judge(tmp_path / "a", tmp_path / "b")
+        compare_with_baseline(tmp_path / "a", tmp_path / "b")
 
 
 def test_another_version_of_an_engine_is_no_other_way(tmp_path: Path) -> None:

@@ -124,8 +124,9 @@ def test_with_nothing_to_judge_no_result_is_left(tmp_path: Path, tiny_model: Pat
 def test_the_config_says_what_is_asked(tmp_path: Path) -> None:
     ci = ROOT / "flows/configs/ci.yaml"
     for overrides, parts in ((["teacher_eval.gold.examples=0"], []), (["teacher_eval.gold.examples=5"], ["gold"]),
-                             (["teacher_eval.gold.examples=0", "teacher_eval.judge.model.name=random-tiny"], ["judge"])):
-        assert wanted_parts(load_config(ci, overrides).quality) == parts
+                             (["teacher_eval.gold.examples=0", "teacher_eval.judge.model.name=random-tiny"],
+                              ["judge"])):
+        assert wanted_parts(load_config(ci, overrides).teacher_eval) == parts
     with pytest.raises(InputError, match="marks the teacher's analyses"):
         load_config(ci, ["teacher_eval.judge.model.name=random-tiny", "prompts.knowdist.analyze=false"])
     here = tmp_path / "mine.yaml"

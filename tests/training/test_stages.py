@@ -184,7 +184,8 @@ def test_a_disk_that_runs_full_while_saving_leaves_the_checkpoint_before_good(
         out = tmp_path / "disk" / "models" / "final"
 
         def again() -> Any:
-            return stages.train_stage("icldist", CONFIG, [run / "dataset" / "icldist.parquet"], tiny_model, out, seed=42)
+            rows = [run / "dataset" / "icldist.parquet"]
+            return stages.train_stage("icldist", CONFIG, rows, tiny_model, out, seed=42)
 
         ballast = tmp_path / "disk" / "ballast"
         ballast.write_bytes(b"x" * (22 << 20))  # room for one checkpoint, not for two

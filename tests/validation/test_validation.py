@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.schema import HeldOut, TransformersEngine
+from distill.config.schema import TransformersEngine, Validation
 from distill.engines.base import Output
 from distill.run.records import Drop, Prompt, TrainingRow, write_records
 from distill.validation.measure import completion_losses, measure
@@ -83,7 +83,7 @@ def trained(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_only_held_out_rows_are_asked_and_the_others_are_counted(trained: dict[str, Path], tmp_path: Path) -> None:
-    rows, counts = choose_rows(HeldOut(labels=4, cases=2), trained, tmp_path, 42)
+    rows, counts = choose_rows(Validation(labels=4, cases=2), trained, tmp_path, 42)
     assert [one.family for one in rows] == ["knowdist"] * 2 + ["icldist"] * 4
     assert {one.id for one in rows} <= {f"icldist{n}" for n in range(6)} | {f"knowdist{n}" for n in range(3)}
     assert counts.check().to_json() == {"stage": "validation", "unit": "rows", "n_in": 11, "n_out": 6,
@@ -94,8 +94,8 @@ def test_the_stage_asks_every_model_once_and_is_reused(
     trained: dict[str, Path], tmp_path: Path, tiny_model: Path
 ) -> None:
     def check(labels: int = 4) -> object:
-        return validate_models(HeldOut(labels=labels, cases=1), PREDICTOR, {"base": tiny_model, "distilled": tiny_model},
-                            trained, tmp_path, 42)
+        models = {"base": tiny_model, "distilled": tiny_model}
+        return validate_models(Validation(labels=labels, cases=1), PREDICTOR, models, trained, tmp_path, 42)
 
     outcome = check()
     answers = read_answers(tmp_path)
@@ -106,7 +106,7 @@ def test_the_stage_asks_every_model_once_and_is_reused(
 
 
 def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
-    outcome = validate_models(HeldOut(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
+    outcome = validate_models(Validation(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
                            tmp_path, 42)
     assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
     assert read_answers(tmp_path) == {}

@@ -8,7 +8,7 @@ from distill.config.sections.base import LocalPath, Section, Seed, TaskName
 from distill.config.sections.engines import EngineConfig, TeacherEngine, TransformersEngine
 
 
-class HeldOut(Section):
+class Validation(Section):
     """What is asked of rows that were held out of training, before, between and after the stages. Ours."""
 
     labels: int = Field(64, ge=0, description="ICLDist rows: loss, and share of answers that are a valid label")
@@ -35,7 +35,7 @@ class Evaluate(Section):
         False, description="let models write nothing but labels, or lists of tuples, of the task (vllm, openai). Ours: "
                            "the paper's models wrote freely")
     models: list[Literal["base", "distilled", "teacher"]] = Field(["base", "distilled", "teacher"])
-    held_out: HeldOut = HeldOut()
+    validation: Validation = Validation()
     engine: EngineConfig = TransformersEngine()
     teacher_engine: TeacherEngine | None = Field(
         None, description="default: the one it answered with; 'engine' where teacher and student are one model")

@@ -1,1 +1,1 @@
-"""Evaluations over time: what was measured, which result is the reference, and whether a newer one fell behind it."""
+"""Evaluations over time: what was measured, which result is the baseline, and whether a newer one fell behind it."""

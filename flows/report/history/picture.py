@@ -1,4 +1,4 @@
-"""The history as a picture: mean F1 by category over time, model by model, and the reference."""
+"""The history as a picture: mean F1 by category over time, model by model, and the baseline."""
 
 import datetime
 import statistics
@@ -28,7 +28,7 @@ def draw(history: History) -> Path:
     import matplotlib.pyplot as plt
 
     points = series(history.rows())
-    accepted = history.baseline()
+    baseline = history.baseline()
     path = history.folder / "history.svg"
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(max(6.0, min(12.0, 1.2 * len(points) + 3)), 3.6))
@@ -37,11 +37,11 @@ def draw(history: History) -> Path:
             values = [None if (value := point["means"].get(group)) is None else 100 * value for point in points]
             if any(value is not None for value in values):
                 axes.plot(places, values, color=colour, marker=marker, ms=5, lw=width, label=f"mean {group}")  # type: ignore[arg-type]
-        if accepted:
-            means = averages({name: score.value for name, score in load(accepted.folder).scores.items()})
+        if baseline:
+            means = averages({name: score.value for name, score in load(baseline.folder).scores.items()})
             if means["all"].value is not None:
                 axes.axhline(100 * means["all"].value, color="#000000", ls="--", lw=1,
-                             label=f"accepted: {shown(accepted.model)}, mean all")
+                             label=f"baseline: {shown(baseline.model)}, mean all")
         axes.set_xticks(list(places), [f"{shown(point['model'])}\n{point['at']:%Y-%m-%d}" for point in points],
                         rotation=30 if len(points) > 6 else 0, ha="right" if len(points) > 6 else "center")
         axes.set_ylabel("F1 (%)")

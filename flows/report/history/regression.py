@@ -23,7 +23,7 @@ class TaskComparison:
     """
 
     task: str
-    accepted: float
+    baseline: float
     value: float
     difference: float
     interval: tuple[float, float]
@@ -37,29 +37,29 @@ class TaskComparison:
         return self.difference < 0 and self.p_holm < self.alpha
 
     @property
-    def word(self) -> str:
-        """The verdict in a word: fell, rose, or even (no difference beyond chance)."""
+    def change(self) -> str:
+        """The change in a word: fell, rose, or even (no difference beyond chance)."""
         return "fell" if self.fell else "rose" if self.difference > 0 and self.p_holm < self.alpha else "even"
 
 
-def judge(accepted: Path, results: Path, alpha: float = ALPHA) -> list[TaskComparison]:
+def compare_with_baseline(baseline: Path, results: Path, alpha: float = ALPHA) -> list[TaskComparison]:
     """Compare the results in two folders, on the tasks and seeds that both hold.
 
     Raises:
         InputError: a folder holds no results, or the two were not asked the same prompts in the same way, or share
             no task.
     """
-    before, after = load(accepted, "accepted"), load(results, "new")
+    before, after = load(baseline, "baseline"), load(results, "new")
     tasks = [task for task in after.scores if task in before.scores]
     if not tasks:
-        raise InputError(f"They have no task in common: accepted {', '.join(before.scores)}; new "
+        raise InputError(f"They have no task in common: baseline {', '.join(before.scores)}; new "
                          f"{', '.join(after.scores)}.")
     for task in tasks:
         if found := made_differently(before, after, task):
             raise InputError(f"Their answers on {task} were made in different ways ({told(found)}), so a difference "
                              "would not be the model's.")
         if own := models_own(before, after, task):
-            log.info("On %s, the accepted model and the new one differ by themselves (%s).", task, told(own))
+            log.info("On %s, the baseline's model and the new one differ by themselves (%s).", task, told(own))
     differ = versus(before, after, RESAMPLES).by_column
     corrected = holm({task: differ[task].p_value for task in tasks})
     return [TaskComparison(task, before.scores[task].value, after.scores[task].value, differ[task].value,
@@ -79,11 +79,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def table(verdicts: Sequence[TaskComparison]) -> list[dict[str, str]]:
-    """Return the verdicts as rows for people: those that fell first, scores in percent."""
+def table(comparison: Sequence[TaskComparison]) -> list[dict[str, str]]:
+    """Return the comparison as rows for people: those that fell first, scores in percent."""
     return [{
-        "task": one.task, "verdict": one.word, "accepted F1 %": f"{100 * one.accepted:.2f}",
+        "task": one.task, "change": one.change, "baseline F1 %": f"{100 * one.baseline:.2f}",
         "now F1 %": f"{100 * one.value:.2f}", "difference": f"{100 * one.difference:+.2f}",
         "95% interval": f"{100 * one.interval[0]:+.2f} to {100 * one.interval[1]:+.2f}",
         "p": f"{one.p_value:.4f}", "p (Holm)": f"{one.p_holm:.4f}",
-    } for one in sorted(verdicts, key=lambda one: (not one.fell, one.p_holm))]
+    } for one in sorted(comparison, key=lambda one: (not one.fell, one.p_holm))]

@@ -1,10 +1,10 @@
-"""The folder of evaluations: a history in Parquet, result files by model, and the accepted ones.
+"""The folder of evaluations: a history in Parquet, result files by model, and the baselines.
 
     evaluations/
       history.parquet                    a row a model, task and seed, ever only added to
       results/<model>-<key>/             what ``sentibench run`` writes; <key> stands for weights and settings
-      baseline.json                      which of the folders below is the reference; written last
-      accepted/<time>-<model>/           copies of the result files, so that nothing later can change the reference
+      baseline.json                      which of the folders below is the baseline; written last
+      baselines/<time>-<model>/          copies of the result files, so that nothing later can change the baseline
 """
 
 import datetime
@@ -45,12 +45,12 @@ SCHEMA = pa.schema([
 
 @dataclass(frozen=True)
 class Baseline:
-    """The reference that newer results are compared with: its model, folder of result files, and when it was chosen."""
+    """The baseline that newer results are compared with: its model, folder of result files, and when it was chosen."""
 
     model: str
     source: str
     folder: Path
-    accepted_at: str
+    set_at: str
 
 
 class History:
@@ -114,20 +114,20 @@ class History:
                              " Delete it and evaluate again, which makes it anew.")
         return result
 
-    def accepted(self) -> Baseline | None:
-        """Return the reference, or None where none was chosen yet."""
+    def baseline(self) -> Baseline | None:
+        """Return the baseline, or None where none was chosen yet."""
         path = self.folder / "baseline.json"
         if not path.exists():
             return None
         found = read_json(path)
         try:
-            return Baseline(found["model"], found["source"], self.folder / found["folder"], found["accepted_at"])
+            return Baseline(found["model"], found["source"], self.folder / found["folder"], found["set_at"])
         except (KeyError, TypeError) as error:
-            raise InputError(f"{path} does not say which result was accepted. Accept one again ('distill set-baseline RUN'); "
-                             f"earlier references are in {self.folder / 'accepted'}.") from error
+            raise InputError(f"{path} does not say which result is the baseline. Set one again ('distill set-baseline "
+                             f"RUN'); earlier baselines are in {self.folder / 'baselines'}.") from error
 
-    def accept(self, model: str, source: str, results: Path) -> Baseline:
-        """Make the results in a folder the reference. Earlier references stay where they are.
+    def set_baseline(self, model: str, source: str, results: Path) -> Baseline:
+        """Make the results in a folder the baseline. Earlier baselines stay where they are.
 
         Raises:
             InputError: the folder holds no results, or damaged or mixed ones.
@@ -135,13 +135,13 @@ class History:
         load_model_results(results)  # whole, and of one making
         files = sorted(results.glob("*.seed*.json"))
         now = datetime.datetime.now(datetime.UTC)
-        place = Path("accepted") / f"{now:%Y%m%dT%H%M%S.%f}-{file_part(model)}"
+        place = Path("baselines") / f"{now:%Y%m%dT%H%M%S.%f}-{file_part(model)}"
         (self.folder / place).mkdir(parents=True)
         for path in files:
             shutil.copy2(path, self.folder / place / path.name)
         write_json(self.folder / "baseline.json", {
             "model": model, "source": source, "folder": str(place),
-            "accepted_at": now.isoformat(timespec="seconds")})
+            "set_at": now.isoformat(timespec="seconds")})
         return Baseline(model, source, self.folder / place, now.isoformat(timespec="seconds"))
 
     def latest(self, name: str, weights: str | None = None) -> tuple[str, str, Path] | None:
