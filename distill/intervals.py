@@ -1,8 +1,5 @@
 """95% intervals of what was measured on a few examples: the bootstrap, and Wilson's for a share."""
 
-import math
-from statistics import NormalDist
-
 import numpy as np
 
 from distill.run.hashing import derived_seed
@@ -30,8 +27,7 @@ def share_interval(right: int, n: int) -> tuple[float, float]:
     """
     if not n:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(_ENDS[1] / 100)
-    share = right / n
-    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return max(0.0, low) if right else 0.0, min(1.0, high) if right < n else 1.0
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)

@@ -15,7 +15,7 @@ from distill.generation.budget import ApprovalNeeded
 from distill.run.row_counts import write_row_counts
 from distill.run.stage import OnChange
 from distill.runtime.process import warm_up
-from distill.runtime.terminal import explained
+from distill.runtime.terminal import wrap_errors
 from distill.training.stages import MODELS
 from flows.orchestration import artifacts
 from flows.orchestration.approval import wait_for_approval
@@ -40,7 +40,7 @@ def try_again(task_: Any, run: Any, state: Any) -> bool:
 def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
     progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()
-    with explained(run.folder / "logs"), gpu_slots(gpus_needed(name, run, stage)), progress:
+    with wrap_errors(run.folder / "logs"), gpu_slots(gpus_needed(name, run, stage)), progress:
         done = watched(name, run, stage)
     if name == "train":
         artifacts.show_losses(run, MODELS[str(stage)])
@@ -53,7 +53,7 @@ def do(name: str, run: Run, part: str | None = None) -> dict[str, Any]:
 
 
 @flow(name="distill", validate_parameters=False, on_completion=[tell], on_failure=[tell])
-@explained()
+@wrap_errors()
 def distill(
     config: str | None = None,
     run: str | None = None,
@@ -106,7 +106,7 @@ def teacher_answers(run: Run) -> list[dict[str, Any]]:
 
 
 @flow(name="generate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
-@explained()
+@wrap_errors()
 def generate(run: str, on_change: OnChange = "stop", retry_failed: bool = False) -> list[dict[str, Any]]:
     """Go on with a run's teacher generation: only the shards without a marker.
 

@@ -12,7 +12,7 @@ from distill.engines import devices_of_engine
 from distill.run.stage import OnChange
 from distill.run.storage import read_json
 from distill.runtime.parallel import most_devices
-from distill.runtime.terminal import explained
+from distill.runtime.terminal import wrap_errors
 from flows.distill import RETRY_SECONDS, try_again
 from flows.encoder_run import load_encoder_config, train_run
 from flows.orchestration import artifacts
@@ -23,7 +23,7 @@ from flows.run import folder_of
 
 
 @flow(name="encoder", validate_parameters=False, on_completion=[tell], on_failure=[tell])
-@explained()
+@wrap_errors()
 def encoder(
     config: str = "after-n",
     run: str | None = None,
@@ -51,7 +51,7 @@ def encoder(
       retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def train(config: EncoderConfig, folder: Path, on_change: OnChange) -> dict[str, Any]:
     """Train every seed, labelling texts first where a teacher is to; return scores by seed, mean and spread."""
-    with explained(folder / "logs"), within(folder.name, "encoder"), gpu_slots(*_gpus(config)):
+    with wrap_errors(folder / "logs"), within(folder.name, "encoder"), gpu_slots(*_gpus(config)):
         outcomes = train_run(config, folder, on_change)
     return {"seeds": {str(seed): outcome.details for seed, outcome in zip(config.seeds, outcomes, strict=True)},
             "mean and spread": {name: list(values) for name, values in spread(outcomes).items()}}
@@ -62,7 +62,7 @@ def report(folder: Path) -> Path:
     """Write the page on the run."""
     from flows.report.encoder.build import build_encoder_report
 
-    with explained(folder / "logs"):
+    with wrap_errors(folder / "logs"):
         return build_encoder_report([folder], folder / "report" / "report.html")
 
 

@@ -17,7 +17,7 @@ from distill.errors import InputError, RunError
 from distill.run.folder import check_path, claim
 from distill.run.markers import is_finished, require_whole
 from distill.run.storage import run_lock
-from distill.runtime.terminal import explained
+from distill.runtime.terminal import wrap_errors
 from flows.distill import RETRY_SECONDS, try_again
 from flows.orchestration import artifacts
 from flows.orchestration.gpus import gpu_slots
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 @flow(name="evaluate", validate_parameters=False, on_completion=[tell], on_failure=[tell])
-@explained()
+@wrap_errors()
 def evaluate(
     models: list[str] | None = None,
     config: str | None = None,
@@ -107,7 +107,7 @@ def evaluate(
 def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
     """Evaluate one subject and return the folder of its results."""
     gpus = devices_of_engine(subject.endpoint or settings.engine)
-    with explained(root / "logs"), within(subject.name, "SentiBench"), gpu_slots(gpus):
+    with wrap_errors(root / "logs"), within(subject.name, "SentiBench"), gpu_slots(gpus):
         log.info("begins (%s)", subject.source)
         results = evaluate_subject(subject, settings, root)
         log.info("done; results in %s", results)

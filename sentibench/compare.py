@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.errors import InputError
-from distill.intervals import RESAMPLES, draws
+from distill.intervals import RESAMPLES, draws, percentile_interval
 from distill.run.storage import read_object
 from sentibench.made import making, of_the_models, unlike
 from sentibench.metrics import VALUES
@@ -19,7 +19,6 @@ from sentibench.scoring import Reading
 from sentibench.summary import GROUPS, Scores, averages, group_members, load_model_results, spreads
 
 COLUMNS: tuple[str, ...] = (*ORDER, *GROUPS)
-_CONFIDENCE = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,9 @@ def _but(found: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _difference(value: float, sample: np.ndarray) -> Difference:
-    low, high = np.percentile(sample, _CONFIDENCE)
     # One is added on both sides: a resampling of n cannot show a p-value below 1/n.
     tail = min((sample <= 0).sum(), (sample >= 0).sum())
-    return Difference(value, (float(low), float(high)), min(1.0, 2 * (int(tail) + 1) / (len(sample) + 1)))
+    return Difference(value, percentile_interval(sample), min(1.0, 2 * (int(tail) + 1) / (len(sample) + 1)))
 
 
 def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -> tuple[float, np.ndarray]:

@@ -37,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # whole run. What takes minutes begins first, so that both end at about the same time.
 GROUPS = {"production": ("flows/test_recovery", "flows/test_generation_commands", "flows/test_encoder_flow",
                          "flows/test_nightly", "flows/test_unattended"),
-          "place": ("flows/test_flow", "flows/test_run_integrity", "flows/test_own_server", "test_readme",
+          "place": ("flows/test_flow", "flows/test_run_integrity", "flows/test_ephemeral_server", "test_readme",
                     "flows/test_report", "flows/test_show")}
 LONG = (*GROUPS["production"], *GROUPS["place"], "generation/test_chaos", "training/test_processes",
         "engines/test_engines", "flows/test_docker")

@@ -5,7 +5,6 @@ for encoders, and the benchmark.
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,7 +23,7 @@ from distill.run.response_cache import ResponseCache
 from distill.runtime.leases import leased
 from distill.runtime.process import WorkerProcess, one_at_a_time
 
-_SECONDS, _LONGEST_SECONDS = 0.02, 1.0
+_LONGEST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,6 @@ class EngineProcess:
         if self._process is None:
             self._open.enter_context(one_at_a_time)
             self._process = self._open.enter_context(WorkerProcess("distill.engines.client:serve", self._spec, True))
-        while not self._process.connected():
-            if self._process.status is not None:
-                self._process.result(self._log)
-            time.sleep(_SECONDS)
-        assert self._process.connection is not None
         return self._process, self._process.connection
 
     def _exchange(self, process: WorkerProcess, what: Callable[[], Any]) -> Any:

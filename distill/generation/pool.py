@@ -50,7 +50,7 @@ class _Worker:
     def tell(self, message: Any) -> None:
         """Send a message to the process, which may be dead."""
         with contextlib.suppress(OSError):
-            self.process.connection.send(message)  # type: ignore[union-attr]
+            self.process.connection.send(message)
 
     def busy(self) -> None:
         """Count the time without a sign of life from now on."""
@@ -113,20 +113,17 @@ class WorkerPool:
             self._workers.append(_Worker(slot, process, self._scheduler.join()))
 
     def _listen(self) -> None:
-        for worker in self._workers:
-            worker.process.connected()
-        channels = {worker.process.connection: worker for worker in self._workers
-                    if worker.process.connection is not None}
+        channels = {worker.process.connection: worker for worker in self._workers}
         if not channels:
             time.sleep(_TICK_SECONDS / 10)
             return
         for channel in wait(list(channels), _TICK_SECONDS):
-            self._hear_all(channels[channel])  # type: ignore[index]
+            self._hear_all(channels[channel])  # type: ignore[index]  # wait() could also take sockets
 
     def _hear_all(self, worker: _Worker) -> None:
         channel = worker.process.connection
         with contextlib.suppress(EOFError, OSError):  # it died; that is seen to in _reap
-            while channel is not None and channel.poll():
+            while channel.poll():
                 self._hear(worker, *channel.recv())
 
     def _hear(self, worker: _Worker, what: str, *rest: Any) -> None:

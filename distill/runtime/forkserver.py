@@ -1,144 +1,136 @@
-"""The fork server: it imports torch, transformers and what works with them once (no model, no CUDA), and forks.
+"""The process that forks: multiprocessing's fork server, and what a fork of it does.
 
-``python -m distill.runtime.forkserver PARENT`` reads a JSON line for each fork that :mod:`distill.runtime.forks` wants,
-and writes one when it has begun and one when it has ended. It dies with the process PARENT, and its forks with it.
+Used below :class:`multiprocessing.Process`, which would run the caller's main module in each fork (a script without
+``if __name__ == "__main__"`` would begin anew), polls a process from whatever thread starts the next (so that an exit
+status can get lost), and knows no process groups.
 """
 
-import contextlib
-import ctypes
 import importlib
 import json
 import os
-import select
+import pickle
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
-from multiprocessing.connection import Client
-from pathlib import Path
-from typing import Any
-from unittest import mock
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
 
 from distill.errors import InputError, RunError, may_pass
-from distill.run.storage import json_text, write_text
+from distill.run.storage import json_text
+from distill.runtime.parent_death import die_with_parent
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_PRELOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
-              "sentencepiece", "pyarrow.parquet", "distill.engines.transformers.engine", "distill.generation.worker",
-              "distill.validation.worker")
-"""What nearly every fork needs: each would import the last five itself, which takes half a second of CPU time."""
-
-
-def serve(parent: int) -> None:
-    """Fork for every line of the input; say each fork's process id, and its exit status when it has ended."""
-    die_with(parent)
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what forks leave behind is reaped here, so that it is gone
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked is interrupted, too, and ends us
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is for the error stream
-    _preload()
-    server, numbers, pieces = os.getpid(), {}, []  # type: tuple[int, dict[int, int], list[bytes]]
-    awake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.set_wakeup_fd(waker)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    def say(**what: int) -> None:
-        answers.write(json.dumps(what) + "\n")
-        answers.flush()
-
-    while True:
-        ready, _, _ = select.select([0, awake], [], [])
-        if awake in ready:
-            os.read(awake, 4096)
-            for pid, status in _ended():
-                if pid in numbers:  # else what a fork left behind
-                    say(number=numbers.pop(pid), status=os.waitstatus_to_exitcode(status))
-        if 0 not in ready:
-            continue
-        data = os.read(0, 1 << 16)
-        if not data:
-            return
-        pieces.append(data)
-        if b"\n" not in data:
-            continue
-        *lines, rest = b"".join(pieces).split(b"\n")
-        pieces = [rest]
-        for line in lines:
-            request = json.loads(line)
-            pid = os.fork()
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for descriptor in (0, awake, waker, answers.fileno()):
-                    os.close(descriptor)
-                os.open(os.devnull, os.O_RDONLY)
-                os.setpgid(0, 0)
-                die_with(server)
-                _work(request)
-            numbers[pid] = request["number"]
-            say(number=request["number"], pid=pid)
+PRELOAD = ["distill.runtime.preload"]
+_AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "TORCH", "PYTORCH_", "USE_TORCH",
+              "KMP_", "MKL_", "GOMP_", "OPENBLAS_", "NPY_", "LD_", "XDG_CACHE_HOME", "HOME")
+"""How the environment variables begin that torch, transformers and what they use read while they are imported."""
 
 
-def _preload() -> None:
-    """Import what forks need, but not what transformers does object detection and assisted generation with.
+def start() -> None:
+    """Have a server running whose imports have read this environment; return without waiting for them."""
+    with _choosing:
+        _current().ensure_running()
 
-    That is scipy and scikit-learn, a fifth of the time; a fork that needs them (an encoder's scores) imports them.
+
+def fork(preparation: Mapping[str, Any], request: str, ends: Sequence[Connection]) -> int:
+    """Have the server fork and do what is asked (JSON); the fork gets the ``ends``: for its result, and its channel.
+
+    ``preparation`` is multiprocessing's: ``sys_path``, and ``dir`` as its working directory. Return the end of a pipe
+    from which :func:`multiprocessing.forkserver.read_signed` reads its process id, and its exit status (negative for a
+    signal) once it has ended.
+
+    Raises:
+        OSError: the server has died. Where it dies later, reading raises EOFError.
     """
-    with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
-        import transformers.utils
-
-        with mock.patch.multiple(transformers.utils, is_scipy_available=bool, is_sklearn_available=bool):
-            for name in _PRELOADED:
-                with contextlib.suppress(Exception):
-                    importlib.import_module(name)
-
-
-def _ended() -> Iterator[tuple[int, int]]:
-    with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            yield ended
+    with _choosing:
+        server = _current()
+        statuses, data = server.connect_to_new_process([end.fileno() for end in ends])
+    with open(data, "wb") as stream:  # what multiprocessing.spawn reads in the fork
+        pickle.dump(preparation, stream)
+        pickle.dump(_Work(request, server.pid), stream)
+    return statuses
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent, whose id is ``parent``, ends.
+class _Server(forkserver.ForkServer):
+    """multiprocessing's; ``imported_with``: the environment variables that its imports have read."""
 
-    By parent the kernel means the thread that started it: that must be one that lives as long as is wanted.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we could ask to die with it
-        os._exit(1)
+    _forkserver_pid: int | None
+    _stop: Callable[[], None]  # it ends with the last of its forks; this waits for that
+
+    def __init__(self, imported_with: Mapping[str, str]) -> None:
+        super().__init__()
+        self.imported_with = imported_with
+        self.set_forkserver_preload(PRELOAD)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._forkserver_pid or 0
+
+    def ensure_running(self) -> None:
+        """Start it, unless it runs: in a thread that lives as long as this process, because it dies with that."""
+        _starter.submit(super().ensure_running).result()
 
 
-def _work(request: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _current() -> _Server:
+    """Return the server for this environment; one whose imports have read another ends with the last of its forks."""
+    global _server
+    wanted = {name: value for name, value in os.environ.items() if name.startswith(_AT_IMPORT)}
+    if _server is None or _server.imported_with != wanted:
+        if _server is not None:
+            threading.Thread(target=_server._stop, daemon=True).start()
+        _server = _Server(wanted)
+    return _server
+
+
+class _Work:
+    """What :mod:`multiprocessing.spawn` calls in the fork."""
+
+    def __init__(self, request: str, server: int) -> None:
+        self.request, self.server = request, server
+
+    def _bootstrap(self, _: int) -> NoReturn:
+        os.setpgid(0, 0)
+        die_with_parent(self.server)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Shared memory is given back with this process: by a tracker of its own, not by the one of who asked for it.
+        resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]
+        results, *channel = [Connection(end) for end in forkserver.get_inherited_fds() or ()]
+        results.send_bytes(_call(json.loads(self.request), channel).encode())
+        # Engines can leave threads and finalisers that hang; the result is out, so leave at once.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _call(request: dict[str, Any], channel: Sequence[Connection]) -> str:
+    """Call what is asked for, and return what came of it in JSON."""
     os.environ.clear()
     os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    sys.path[:] = request["path"]
-    module, _, name = request["target"].partition(":")
+    target = request["target"]
+    module, _, name = target.partition(":")
     try:
-        channel = (Client(request["channel"], "AF_UNIX"),) if request["channel"] else ()
         value = getattr(importlib.import_module(module), name)(request["spec"], *channel)
         # ASCII: an answer or error may quote half a character.
-        text = json_text({"value": value}, f"What {request['target']} returns")
-    except InputError as error:
-        text = json.dumps({"error": str(error), "kind": "input", "traceback": ""})
-    except RunError as error:
-        kind = "died" if may_pass(error) else "run"
-        unforeseen = kind == "died" and error.__cause__ is not None and not isinstance(error.__cause__, OSError)
-        text = json.dumps({"error": str(error), "kind": kind,
-                           "traceback": traceback.format_exc() if unforeseen else ""})
+        return json_text({"value": value}, f"What {target} returns")
     except (Exception, SystemExit) as error:
-        kind = "died" if may_pass(error) else "run"
-        text = json.dumps({"error": f"{request['target']} failed: {type(error).__name__}: {error}", "kind": kind,
-                           "traceback": traceback.format_exc()})
-    write_text(Path(request["result"]), text)
-    # Engines can leave threads and finalisers that hang; the result is on disk, so leave at once.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+        foreseen = isinstance(error, (InputError, RunError))
+        kind = "input" if isinstance(error, InputError) else "died" if may_pass(error) else "run"
+        keep = not foreseen or (kind == "died" and error.__cause__ and not isinstance(error.__cause__, OSError))
+        return json.dumps({"error": str(error) if foreseen else f"{target} failed: {type(error).__name__}: {error}",
+                           "kind": kind, "traceback": traceback.format_exc() if keep else ""})
 
 
-if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+def _start_anew() -> None:
+    global _server, _starter, _choosing
+    _server, _starter, _choosing = None, ThreadPoolExecutor(1), threading.Lock()
+
+
+_server: _Server | None
+_starter: ThreadPoolExecutor
+_choosing: threading.Lock
+_start_anew()
+os.register_at_fork(after_in_child=_start_anew)  # the server of the process that was forked is not its child's

@@ -8,23 +8,25 @@ Importing torch and transformers takes seconds of CPU time. So the first call st
 import contextlib
 import json
 import os
-import select
-import socket
+import signal
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import read_signed
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, ProcessDiedError, RunError
-from distill.runtime import forks, leases, temporary
+from distill.runtime import forkserver, leases
+from distill.runtime.distributed_job import child_environment
 from distill.secrets import without_secrets
 
 one_at_a_time = threading.RLock()
 """Held while a process computes that is to have the machine to itself."""
-_LONGEST_ADDRESS = 90  # of a socket's path, 108 bytes fit
+_LEAVE_SECONDS, _TERM_SECONDS, _TICK = 10.0, 3.0, 0.02
 
 
 def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
@@ -37,40 +39,36 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         InputError, RunError: as raised in the process.
         ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
-    with one_at_a_time, WorkerProcess(target, spec) as child:
-        return child.result(log)
+    with one_at_a_time, WorkerProcess(target, spec) as process:
+        return process.result(log)
 
 
 def warm_up() -> None:
-    """Start the server now, so that its imports run beside whatever the caller does before its first call."""
-    forks.start(forks.environment_of({}))
+    """Start the fork server now, so that its imports run beside whatever the caller does before its first call."""
+    forkserver.start()
 
 
 class WorkerProcess:
-    """A process that calls ``module:function`` with ``spec``, a fork of the server; ended when the context ends.
+    """A process that calls ``module:function`` with ``spec``; ended when the context ends.
 
     With ``channel``, the function gets a :class:`multiprocessing.connection.Connection` as its second argument, whose
-    other end is :attr:`connection` once :meth:`connected` has said so. ``environment`` is added to this process's and
-    that of the lease in force.
+    other end is :attr:`connection`. ``environment`` is added to this process's and that of the lease in force.
+    ``pid`` is the process id, 0 before it has begun; ``status`` its exit status, negative for a signal, None before it
+    has ended.
     """
 
     def __init__(self, target: str, spec: dict[str, Any], channel: bool = False,
                  environment: Mapping[str, str] | None = None) -> None:
-        self.target = target
-        self.connection: Connection | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix=temporary.prefix())
-        if len(self._folder.name) > _LONGEST_ADDRESS:
-            self._folder = tempfile.TemporaryDirectory(prefix=temporary.prefix(), dir="/tmp")
-        self._result = Path(self._folder.name) / "result.json"
-        self._listener = _listen_at(Path(self._folder.name) / "channel") if channel else None
-        self._call = forks.begin({
-            "target": target, "spec": spec, "result": str(self._result),
-            "channel": self._listener.getsockname() if self._listener else "",
-            "environment": forks.environment_of({**leases.in_force().environment, **(environment or {})}),
-            "folder": os.getcwd(), "path": sys.path})
+        self.target, self.pid = target, 0
+        self.status: int | None = None
+        self._begun, self._ended = threading.Event(), threading.Event()
+        self._result: bytes | None = None
+        self._connection: Connection | None = None
+        self._begin({"target": target, "spec": spec, "environment": child_environment(
+            {**leases.in_force().environment, **(environment or {})})}, channel)
 
     def __enter__(self) -> "WorkerProcess":
-        """Return the child."""
+        """Return the process."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,30 +76,21 @@ class WorkerProcess:
         self.close()
 
     @property
-    def pid(self) -> int:
-        """The process id, 0 before it has begun."""
-        return self._call.pid
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        return self._call.status
-
-    def connected(self) -> bool:
-        """Say whether the channel is open by now."""
-        if self.connection is None and self._listener and select.select([self._listener], [], [], 0)[0]:
-            self.connection = Connection(self._listener.accept()[0].detach())
-        return self.connection is not None
+    def connection(self) -> Connection:
+        """This end of the channel, of a process that has one."""
+        assert self._connection is not None
+        return self._connection
 
     def result(self, log: Path | None) -> dict[str, Any]:
         """Wait for the end and return what the function did. Raises as :func:`call_in_process`."""
-        status = self._call.wait()
-        if not self._result.exists():
+        self._ended.wait()
+        if self._result is None:
+            status = self.status or 0
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             raise ProcessDiedError(
                 f"The process that ran {self.target} died ({how}) before it could report; it may have been killed or "
                 "run out of memory. Finished work is kept: run the same command again to go on.")
-        result = json.loads(self._result.read_text(encoding="utf-8"))
+        result = json.loads(self._result)
         if "error" not in result:
             value: dict[str, Any] = result["value"]
             return value
@@ -115,19 +104,62 @@ class WorkerProcess:
         raise kind(result["error"])
 
     def close(self) -> None:
-        """End the process if it still runs, and what it started, and give back what belongs to it."""
-        self._call.end()
-        for end in (self.connection, self._listener):
-            if end is not None:
-                with contextlib.suppress(OSError):
-                    end.close()
-        self._folder.cleanup()
+        """End the process and what it started, such as the processes of an engine, which have memory to give back.
 
+        Where the process has ended well, they are waited for; then they are told to end (SIGTERM); then killed.
+        """
+        self._begun.wait()
+        if self.pid and not (self.status == 0 and self._gone_within(_LEAVE_SECONDS)):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if self.status is None:
+                        os.kill(self.pid, number)  # it may not have a group of its own yet
+                    os.killpg(self.pid, number)
+                if self._gone_within(_TERM_SECONDS):
+                    break
+        self._ended.wait()
+        if self._connection is not None:
+            self._connection.close()
 
-def _listen_at(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(1)
-    return listener
+    def _gone_within(self, seconds: float) -> bool:
+        """Wait until nothing of the process group is left; say whether that came to be."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                os.killpg(self.pid, 0)
+            except (ProcessLookupError, PermissionError):
+                return self._ended.wait(max(0.0, until - time.monotonic()))
+            if time.monotonic() > until:
+                return False
+            time.sleep(_TICK)
 
+    def _begin(self, request: dict[str, Any], channel: bool) -> None:
+        preparation, text = {"sys_path": list(sys.path), "dir": os.getcwd()}, json.dumps(request)
+        results, *theirs = Pipe(duplex=False)
+        if channel:
+            self._connection, other = Pipe()
+            theirs.append(other)
+        # Not in the caller's thread, which Ctrl-C may interrupt between any two lines.
+        threading.Thread(target=self._run, args=(preparation, text, results, theirs), daemon=True).start()
 
+    def _run(self, preparation: dict[str, Any], request: str, results: Connection, theirs: list[Connection]) -> None:
+        """Have the server fork, and note what comes of it."""
+        status = -signal.SIGKILL  # where it is the server that dies
+        try:
+            with results, contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as statuses:
+                try:
+                    read = forkserver.fork(preparation, request, theirs)
+                    statuses.callback(os.close, read)
+                finally:
+                    for end in theirs:
+                        end.close()
+                self.pid = read_signed(read)
+                self._begun.set()
+                if results in wait([results, read]):
+                    with contextlib.suppress(EOFError):
+                        self._result = results.recv_bytes()
+                status = read_signed(read)
+        finally:
+            self.status = status
+            self._begun.set()
+            self._ended.set()

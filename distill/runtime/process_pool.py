@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from distill.errors import ProcessDiedError
-from distill.runtime.forkserver import die_with
+from distill.runtime.parent_death import die_with_parent
 
 _AHEAD = 12  # calls that wait in line while the one who asked is busy with the results
 
@@ -28,7 +28,7 @@ def processes(n: int) -> Iterator[Callable[[Callable[..., Any], list[tuple[Any, 
     if n == 1:
         yield lambda function, arguments: (function(*one) for one in arguments)
         return
-    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), die_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), die_with_parent, (os.getpid(),))
     try:
         yield lambda function, arguments: [
             future.result() for future in [_submit(pool, function, *one) for one in arguments]]
@@ -110,7 +110,7 @@ _worker: Callable[..., Any]
 
 def _become_worker(parent: int, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
     global _worker
-    die_with(parent)
+    die_with_parent(parent)
     _worker = make(*arguments)
 
 

@@ -91,7 +91,7 @@ def _what(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def explained(folder: Path | None = None) -> Iterator[None]:
+def wrap_errors(folder: Path | None = None) -> Iterator[None]:
     """Turn whatever error is not one of ours into one, for a flow run's state to show; ``folder``: see :func:`explain`.
 
     Raises:

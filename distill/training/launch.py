@@ -21,8 +21,9 @@ from distill.config.schema import Train
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.run.storage import read_json, read_text, write_json
-from distill.runtime import devices, forks, leases
-from distill.runtime.forkserver import die_with
+from distill.runtime import devices, leases
+from distill.runtime.distributed_job import child_environment
+from distill.runtime.parent_death import die_with_parent
 from distill.training.arguments import batch_plan
 from distill.training.checkpoints import FOLDER
 
@@ -196,7 +197,7 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             [sys.executable, "-P", "-m", "distill.training.launch", str(os.getpid()), *_options(cluster, machine),
              "-m", "distill.training.rank", str(folder / _ORDER)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
-                **forks.environment_of(leases.in_force().environment),
+                **child_environment(leases.in_force().environment),
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "SENTIDISTILL_SCREEN": f"/proc/{os.getpid()}/fd/2"})
         while True:  # a sign of life, by which other machines know this order from one whose machine died
@@ -246,7 +247,7 @@ def _free_port() -> int:
 
 
 def _main() -> None:
-    die_with(int(sys.argv.pop(1)))
+    die_with_parent(int(sys.argv.pop(1)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us is interrupted, too, and ends us
     from accelerate.commands.launch import main
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from distill.errors import InputError, RunError
 from distill.run.storage import json_text, read_json, write_text
-from distill.runtime.forkserver import die_with
+from distill.runtime.parent_death import die_with_parent
 
 
 def main() -> None:
     """Do what the order says; leave the result, or what went wrong, where it says."""
-    die_with(os.getppid())
+    die_with_parent(os.getppid())
     order = read_json(Path(sys.argv[1]))
     said, rank = Path(order["said"]), int(os.environ.get("RANK", "0"))
     if rank == 0:

@@ -11,7 +11,7 @@ from distill.run.folder import remove
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import write_json
-from distill.runtime.forks import refuse_foreign_job
+from distill.runtime.distributed_job import refuse_foreign_job
 from distill.runtime.leases import leased
 from distill.runtime.process import call_in_process
 from distill.training.checkpoints import FOLDER, claim

@@ -25,7 +25,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _server(arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
     """Start what a flow needs: processes that compute, and a Prefect server; yield what waits for the latter."""
-    from flows.orchestration.own_server import server_for_command
+    from flows.orchestration.ephemeral_server import server_for_command
 
     warm_up()
     with server_for_command(arguments.verbose) as server:

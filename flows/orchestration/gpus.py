@@ -10,7 +10,7 @@ from distill.engines import devices_of_engine, refuse_too_wide
 from distill.errors import InputError
 from distill.run.stage import MARKER
 from distill.runtime import devices
-from distill.runtime.forks import refuse_foreign_job
+from distill.runtime.distributed_job import refuse_foreign_job
 from distill.training.launch import cluster_of, refuse_too_few_gpus
 from flows.orchestration.logs import LOGGER
 from flows.plan import Step
@@ -88,7 +88,7 @@ def gpu_slots(count: int, least: int | None = None) -> Iterator[None]:
         return
     from prefect.concurrency.sync import concurrency
 
-    limit = patiently(_limit)
+    limit = with_retries(_limit)
     if limit is None:
         yield
         return
@@ -99,7 +99,7 @@ def gpu_slots(count: int, least: int | None = None) -> Iterator[None]:
                          "lower tensor_parallel_size.")
     count = min(count, limit)
     held = concurrency(LIMIT, occupy=count, raise_on_lease_renewal_failure=False)
-    patiently(held.__enter__)
+    with_retries(held.__enter__)
     try:
         yield
     finally:
@@ -121,7 +121,7 @@ def _limit() -> int | None:
             return None
 
 
-def patiently(ask: Callable[[], T], tries: int = 8, wait: float = 2.0) -> T:
+def with_retries(ask: Callable[[], T], tries: int = 8, wait: float = 2.0) -> T:
     """Return what ``ask`` does, tried again with doubling waits while the server is away."""
     import httpx
 

@@ -4,13 +4,13 @@ The key ``text`` is what chat services show (Slack, Mattermost, Teams' workflows
 address may hold a secret, so it is read from the environment and stands in no config, report or log.
 """
 
-import http.client
 import json
 import logging
 import os
 import time
-import urllib.request
 from typing import Any
+
+import httpx
 
 from distill.secrets import without_secrets
 from flows.orchestration.logs import LOGGER
@@ -19,6 +19,7 @@ VARIABLE = "SENTIDISTILL_WEBHOOK"
 _TRIES = 3
 _TIMEOUT = 10.0
 log = logging.getLogger(LOGGER)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # below, it writes down every address that it asks
 
 
 def payload(flow: str, run: str, state: str, message: str, url: str = "") -> dict[str, str]:
@@ -36,11 +37,10 @@ def post(body: dict[str, str], wait: float = 2.0) -> bool:
     failure: Exception | None = None
     for attempt in range(_TRIES):
         try:
-            request = urllib.request.Request(
-                address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST")
-            with urllib.request.urlopen(request, timeout=_TIMEOUT):
-                return True
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            httpx.post(address, content=json.dumps(body), headers={"Content-Type": "application/json"},
+                       timeout=_TIMEOUT, follow_redirects=True).raise_for_status()
+            return True
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
             failure = error
             if attempt + 1 < _TRIES:
                 time.sleep(wait * 2**attempt)
@@ -63,8 +63,8 @@ def _page(flow_run: Any) -> str:
     """Return the address of the flow run's page, where there is a server with pages."""
     from prefect.utilities.urls import url_for
 
-    from flows.orchestration import own_server
+    from flows.orchestration import ephemeral_server
 
-    if own_server.running is not None:  # it ends with the command, and has no pages
+    if ephemeral_server.running is not None:  # it ends with the command, and has no pages
         return ""
     return url_for("flow-run", obj_id=flow_run.id) or ""

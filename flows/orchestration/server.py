@@ -1,6 +1,6 @@
 """The Prefect server: whether it answers, starting one on this machine, and opening its pages."""
 
-import ctypes
+import functools
 import math
 import os
 import signal
@@ -11,6 +11,7 @@ import webbrowser
 from typing import NoReturn
 
 from distill.errors import InputError, RunError
+from distill.runtime.parent_death import die_with_parent
 from distill.secrets import without_secrets
 
 PORT = 4200
@@ -80,7 +81,7 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
                          f"{port}. Start that server, or unset the variable to have one started here.")
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        start_new_session=True, preexec_fn=_end_with_parent)
+        start_new_session=True, preexec_fn=functools.partial(die_with_parent, os.getpid(), signal.SIGTERM))
     try:
         begun = time.monotonic()
         while not answers(api):
@@ -100,11 +101,6 @@ def show_ui(port: int = PORT, browser: bool = True) -> None:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _end_with_parent() -> None:
-    """Have the kernel tell this process to end (SIGTERM) when the one that started it ends, however that does."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 PATIENCE = {

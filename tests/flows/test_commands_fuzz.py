@@ -54,7 +54,7 @@ def broken(folder: Path) -> list[str]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of broken things; no server is started, and whoever would wait for ever is woken."""
-    from flows.orchestration import deploy, own_server
+    from flows.orchestration import deploy, ephemeral_server
 
     def no_server(*_: object) -> str:
         raise InputError("There is no server here.")
@@ -62,7 +62,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SENTIDISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(own_server, "OwnServer", no_server)
+    monkeypatch.setattr(ephemeral_server, "EphemeralServer", no_server)
     monkeypatch.setattr("flows.cli.commands.warm_up", lambda: None)
     monkeypatch.setattr("distill.runtime.process.call_in_process", no_server)
     monkeypatch.setattr(deploy, "needs_server", no_server)

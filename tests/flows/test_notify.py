@@ -8,13 +8,17 @@ import pytest
 from flows.orchestration.notify import VARIABLE, payload, post
 
 
-def test_it_is_told_in_words_and_in_fields(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_told_in_words_and_in_fields(
+        told: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     address, heard = told
     monkeypatch.setenv(VARIABLE, address)
-    assert post(payload("distill", "mine", "Failed", "No texts.", "http://127.0.0.1/runs/1"))
+    with caplog.at_level(logging.INFO):
+        assert post(payload("distill", "mine", "Failed", "No texts.", "http://127.0.0.1/runs/1"))
+    assert address not in caplog.text
     assert heard[-1] == {
         "text": "sentidistill: distill of mine failed. No texts. http://127.0.0.1/runs/1", "flow": "distill",
         "run": "mine", "state": "Failed", "message": "No texts.", "url": "http://127.0.0.1/runs/1"}
+    assert post(payload("distill", "caf\udce9", "Completed", "")) and heard[-1]["run"] == "caf\udce9"
 
 
 @pytest.mark.parametrize("address", [

@@ -106,6 +106,6 @@ def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
     for process in psutil.Process(worker.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = process.parent()
-            if parent and all("distill.runtime.forkserver" in " ".join(one.cmdline()) for one in (process, parent)):
+            if parent and all("distill.runtime.preload" in " ".join(one.cmdline()) for one in (process, parent)):
                 return process
     return None

@@ -16,7 +16,7 @@ from distill.runtime.process import call_in_process
 from flows import nightly
 from flows.distill import try_again
 from flows.orchestration import gpus
-from flows.orchestration.gpus import gpu_slots, gpus_needed, patiently, refuse_too_few
+from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few, with_retries
 from flows.orchestration.logs import install, within
 from flows.orchestration.progress import progress_of
 from flows.plan import steps_of
@@ -141,7 +141,7 @@ def test_a_server_that_is_away_is_waited_for_and_a_refusal_is_not() -> None:
             raise httpx.ConnectError("away")
         return "here"
 
-    assert patiently(ask, wait=0.0) == "here" and len(asked) == 3
+    assert with_retries(ask, wait=0.0) == "here" and len(asked) == 3
     request = httpx.Request("GET", "http://127.0.0.1/")
 
     def refuse() -> str:
@@ -150,7 +150,7 @@ def test_a_server_that_is_away_is_waited_for_and_a_refusal_is_not() -> None:
 
     asked.clear()
     with pytest.raises(httpx.HTTPStatusError):
-        patiently(refuse, wait=0.0)
+        with_retries(refuse, wait=0.0)
     assert len(asked) == 1
 
 

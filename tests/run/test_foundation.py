@@ -187,6 +187,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     import psutil
 
     code = ("from pathlib import Path; from distill.runtime.process import call_in_process as call; "
+            "from distill.runtime import forkserver; forkserver.PRELOAD = ['tests.support.light_server']; "
             f"call('tests.support.helpers:write_pid_and_wait', {{'path': {str(tmp_path / 'pid')!r}}}, Path('x'))")
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     while not (tmp_path / "pid").exists():

@@ -27,10 +27,10 @@ from distill.generation.computed import computed_in, settled_in
 from distill.generation.run import settings_of
 from distill.generation.slots import slots_for
 from distill.models import Weights
-from distill.runtime import devices, forks, leases
+from distill.runtime import devices, leases
 from distill.runtime.devices import choose_dtype, named_by
 from distill.runtime.leases import Lease, leased
-from distill.runtime.process import call_in_process
+from distill.runtime.process import WorkerProcess, call_in_process
 from distill.training.stages import _what_decides, train_stage
 from distill.validation.predict import Predictor
 from distill.validation.rows import HeldOutRow
@@ -296,11 +296,11 @@ class Begun(Exception):
 def begun(eight: None, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     requests: list[dict[str, Any]] = []
 
-    def begin(request: dict[str, Any]) -> None:
+    def begin(_: WorkerProcess, request: dict[str, Any], channel: bool) -> None:
         requests.append(request)
         raise Begun
 
-    monkeypatch.setattr(forks, "begin", begin)
+    monkeypatch.setattr(WorkerProcess, "_begin", begin)
     return requests
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill.errors import InputError, ProcessDiedError, RunError, may_pass
-from distill.runtime.terminal import explained, run_command
+from distill.runtime.terminal import run_command, wrap_errors
 from tests.support.flow import ROOT
 
 
@@ -90,7 +90,7 @@ def test_a_cache_that_cannot_be_written_costs_the_traceback_only(
     (OSError(5, "the file system was away"), ProcessDiedError), (OSError(28, "no space"), RunError),
     (IndexError("x"), RunError), (InputError("x"), InputError), (ProcessDiedError("x"), ProcessDiedError)])
 def test_a_task_fails_with_our_kinds_of_errors_alone(error: Exception, kind: type, tmp_path: Path) -> None:
-    with pytest.raises(kind) as caught, explained(tmp_path):
+    with pytest.raises(kind) as caught, wrap_errors(tmp_path):
         raise error
     assert type(caught.value) is kind and may_pass(caught.value) is may_pass(error)
 

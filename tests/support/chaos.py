@@ -36,7 +36,7 @@ from distill.models import Weights
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.records import Response, write_records
 from distill.run.storage import write_json
-from distill.runtime.forkserver import die_with
+from distill.runtime.parent_death import die_with_parent
 from tests.support.generation import prompts_of, written
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ class Storm:
         if kind == "endpoint":
             choose.choice(self.endpoints).restart()
             return True
-        forkers = [child for child in children(process.pid) if "distill.runtime.forkserver" in " ".join(child.cmdline())
+        forkers = [child for child in children(process.pid) if "distill.runtime.preload" in " ".join(child.cmdline())
                    and child.ppid() == process.pid]
         victims = forkers if kind == "forker" else [child for forker in forkers for child in children(forker.pid)]
         if not victims:
@@ -299,7 +299,7 @@ def main() -> None:
     """Generate."""
     from distill.generation.run import generate
 
-    die_with(os.getppid())
+    die_with_parent(os.getppid())
     run, model, teacher, order = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
     pool.WORKER = f"tests.support.chaos:{'marker_first' if order == 'marker-first' else 'slow'}"
     generate(STAGE, run / "prompts" / f"{STAGE}.parquet", Teacher.model_validate_json(teacher),

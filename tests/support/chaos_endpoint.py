@@ -13,7 +13,7 @@ from typing import Any
 from distill.config.schema import TransformersEngine
 from distill.engines import open_engine
 from distill.engines.base import Request, Sampling
-from distill.runtime.forkserver import die_with
+from distill.runtime.parent_death import die_with_parent
 
 _FAULTS = ("500", "429", "garbage", "half", "hang")
 _HANG_SECONDS = 20.0
@@ -28,7 +28,7 @@ class _Server(ThreadingHTTPServer):
 
 def main() -> None:
     """Serve until killed."""
-    die_with(os.getppid())
+    die_with_parent(os.getppid())
     port, model, rate, seed = int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     choose, lock = random.Random(seed), threading.Lock()
     with open_engine(TransformersEngine(dtype="float32"), model) as engine:

@@ -102,9 +102,6 @@ class ThreadChild:
 
         threading.Thread(target=work, daemon=True).start()
 
-    def connected(self) -> bool:
-        return True
-
     def result(self, log: Path | None) -> dict[str, Any]:
         if self._error is not None:
             raise self._error

@@ -60,6 +60,12 @@ def leave_a_process(spec: dict[str, Any]) -> None:
         pass
 
 
+def answer_on_channel(spec: dict[str, Any], channel: Any) -> None:
+    """Send back what comes."""
+    while True:
+        channel.send(channel.recv())
+
+
 def server_and_offline(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the process that forked this one, and whether its libraries were imported to be offline."""
     from huggingface_hub import constants

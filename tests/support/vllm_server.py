@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from distill.runtime.forkserver import die_with
+from distill.runtime.parent_death import die_with_parent
 
 MODEL, CONTEXT = "tiny", 256
 _ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def _serve(model: str, parent: int) -> None:
-    die_with(parent)
+    die_with_parent(parent)
     entry = _imported()
     answers = os.fdopen(os.dup(1), "w")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for servers that ended
@@ -121,7 +121,7 @@ def _imported() -> Any:
     for name in ("vllm.v1.engine.utils", "vllm.v1.executor.multiproc_executor"):
         module: Any = importlib.import_module(name)
         module.get_mp_context = lambda: multiprocessing.get_context("fork")
-    os.register_at_fork(after_in_child=lambda: die_with(os.getppid()))
+    os.register_at_fork(after_in_child=lambda: die_with_parent(os.getppid()))
     return entry
 
 

@@ -4,8 +4,8 @@ It is no part of the command's process group, so that Ctrl-C in a terminal stops
 hear of it. However the command ends, the pipe that it holds is closed by the kernel, and the server ends then. What a
 killed command has left of temporary folders, the server removes.
 
-``python -m flows.orchestration.own_server SOCKET PARENT`` serves on a socket that is open already, says ``ready`` when
-it does, and ends when its input stream or the process PARENT does.
+``python -m flows.orchestration.ephemeral_server SOCKET PARENT`` serves on a socket that is open already, says ``ready``
+when it does, and ends when its input stream or the process PARENT does.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ from flows.orchestration.server import needs_server
 _VARIABLE = "PREFECT_API_URL"
 _HURRY_SECONDS = 3
 """How long requests that are under way may take when the command has ended."""
-running: "OwnServer | None" = None
+running: "EphemeralServer | None" = None
 
 
-class OwnServer:
+class EphemeralServer:
     """A server that starts while the command loads what it needs; :meth:`wait` returns when it answers."""
 
     def __init__(self, home: Path, start_seconds: float, loud: bool) -> None:
@@ -44,7 +44,7 @@ class OwnServer:
             listener.listen(64)
             self.api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flows.orchestration.own_server", str(listener.fileno()),
+                [sys.executable, "-P", "-m", "flows.orchestration.ephemeral_server", str(listener.fileno()),
                  str(os.getpid())], pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                 env={**{name: value for name, value in os.environ.items() if name != _VARIABLE},
@@ -100,10 +100,10 @@ class OwnServer:
 
 
 @contextlib.contextmanager
-def server_for_command(loud: bool = False) -> Iterator[OwnServer | None]:
+def server_for_command(loud: bool = False) -> Iterator[EphemeralServer | None]:
     """Have Prefect use the server in use (``PREFECT_API_URL``, a profile), or else one that lives as long as this.
 
-    Yields the latter (or None): whoever needs it to answer calls :meth:`OwnServer.wait` first.
+    Yields the latter (or None): whoever needs it to answer calls :meth:`EphemeralServer.wait` first.
 
     Raises:
         InputError: the server in use does not answer, or PREFECT_HOME cannot be written.
@@ -115,7 +115,7 @@ def server_for_command(loud: bool = False) -> Iterator[OwnServer | None]:
             needs_server(_PATIENCE_SECONDS)
         yield None
         return
-    running = OwnServer(settings.home, settings.server.ephemeral.startup_timeout_seconds, loud)
+    running = EphemeralServer(settings.home, settings.server.ephemeral.startup_timeout_seconds, loud)
     try:
         _set_address(running.api)
         yield running

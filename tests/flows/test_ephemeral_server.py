@@ -14,8 +14,8 @@ import pytest
 from distill.errors import InputError
 from distill.runtime import temporary
 from distill.runtime.terminal import run_command
-from flows.orchestration import own_server
-from flows.orchestration.own_server import OwnServer, server_for_command
+from flows.orchestration import ephemeral_server
+from flows.orchestration.ephemeral_server import EphemeralServer, server_for_command
 from tests.support.flow import ENVIRONMENT, ROOT
 
 COMMAND = """
@@ -24,7 +24,7 @@ import tempfile
 from distill.runtime import temporary
 from pathlib import Path
 from distill.runtime.terminal import run_command
-from flows.orchestration.own_server import server_for_command
+from flows.orchestration.ephemeral_server import server_for_command
 
 def work():
     with server_for_command() as server, tempfile.TemporaryDirectory(prefix=temporary.prefix()):
@@ -87,14 +87,14 @@ def test_ctrl_c_in_a_flow_is_one_sentence_and_ends_its_server(place: Path) -> No
 def test_a_folder_that_prefect_cannot_write_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"(?s)file/home.*PREFECT_HOME"):
-        OwnServer(tmp_path / "file" / "home", 60, loud=False)
+        EphemeralServer(tmp_path / "file" / "home", 60, loud=False)
 
 
 def test_a_server_in_use_that_does_not_answer_is_one_paragraph_without_its_password(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    monkeypatch.setattr(own_server, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(ephemeral_server, "_PATIENCE_SECONDS", 0)
     address = "http://me:hunter2secret@127.0.0.1:9/api"
     with temporary_settings({PREFECT_API_URL: address}), pytest.raises(InputError) as caught, server_for_command():
         pass
@@ -105,7 +105,7 @@ def test_a_server_in_use_that_does_not_answer_is_one_paragraph_without_its_passw
 @pytest.mark.parametrize("host", ["[nonsense", "127.0.0.1:99999999", "", "a b"])
 def test_an_address_that_is_none_is_refused_without_its_password(
         host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(own_server, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(ephemeral_server, "_PATIENCE_SECONDS", 0)
     monkeypatch.setattr("prefect.context.GLOBAL_SETTINGS_CONTEXT", None)  # settings are read anew
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:hunter2secret@{host}/api")
     assert run_command("error", lambda: server_for_command().__enter__()) == 2
