@@ -9,6 +9,7 @@ import ctypes
 import importlib
 import os
 import warnings
+from typing import Any
 from unittest import mock
 
 from distill.runtime.parent_death import die_with_parent
@@ -26,7 +27,7 @@ warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
 os.dup2(2, 1)  # what libraries print is for the error stream
 # scipy and scikit-learn, with which transformers does object detection and assisted generation, are a fifth of the
 # time; a fork that needs them (an encoder's scores) imports them.
-without = {"is_scipy_available": bool, "is_sklearn_available": bool}
+without: dict[str, Any] = {"is_scipy_available": bool, "is_sklearn_available": bool}
 with contextlib.suppress(Exception), mock.patch.multiple(importlib.import_module("transformers.utils"), **without):
     for name in _MODULES:
         with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
