@@ -73,7 +73,7 @@ def computed(config: TeacherEngine, there: Sequence[Device] | None = None) -> di
     return {"dtype": config.asked_dtype, "device": devices.machine(devices.visible() if there is None else there)}
 
 
-def devices_of_engine(config: Any) -> int:
+def devices_of_engine(config: TeacherEngine) -> int:
     """Return how many GPUs one process of an engine is spread over; none where the model is elsewhere."""
     return config.n_devices
 

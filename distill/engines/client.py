@@ -100,6 +100,8 @@ class EngineProcess:
         process, channel = self._running()
         self._exchange(process, lambda: channel.send((what, *arguments)))
         while True:
+            is_last: bool
+            results: list[Any]
             is_last, results = self._exchange(process, lambda: _received(process, channel))
             if is_last:
                 return results
@@ -142,4 +144,5 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
 
 
 def _done(engine: Engine, channel: Connection, what: str, *arguments: Any) -> list[Any]:
-    return getattr(engine, what)(*arguments, lambda results: channel.send((False, list(results))))
+    results: list[Any] = getattr(engine, what)(*arguments, lambda some: channel.send((False, list(some))))
+    return results

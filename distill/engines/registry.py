@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from distill.config.sections.engines import EngineSettings, PluginEngine
+from distill.config.sections.engines import PluginEngine, TeacherEngine
 from distill.engines.base import Engine
 from distill.errors import InputError
 from distill.plugins import load
@@ -18,7 +18,7 @@ ENGINES = {
 config (:class:`distill.config.sections.engines.PluginEngine`)."""
 
 
-def create(config: EngineSettings, folder: Path | None, processed_scores: bool = False) -> Engine:
+def create(config: TeacherEngine, folder: Path | None, processed_scores: bool = False) -> Engine:
     """Make an engine, which loads its model.
 
     Raises:
@@ -28,7 +28,8 @@ def create(config: EngineSettings, folder: Path | None, processed_scores: bool =
     reference = config.use if isinstance(config, PluginEngine) else ENGINES[config.kind]
     engine, arguments = load(reference), config.arguments(processed_scores)
     _refuse_unknown(reference, engine, arguments)
-    return engine(config, None if config.capabilities.remote else folder, **arguments)
+    opened: Engine = engine(config, None if config.capabilities.remote else folder, **arguments)
+    return opened
 
 
 def _refuse_unknown(reference: str, engine: Any, options: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """How fast endpoints are tried again and looked after."""
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -17,4 +18,4 @@ class Backoff:
 
     def after(self, failures: float) -> float:
         """Return how long to wait after so many failures, with jitter, so that not all come back at once."""
-        return min(self.longest, self.first * 2.0 ** max(0.0, failures - 1)) * random.uniform(0.5, 1.0)
+        return min(self.longest, self.first * math.pow(2.0, max(0.0, failures - 1))) * random.uniform(0.5, 1.0)

@@ -54,7 +54,7 @@ class Endpoint:
         try:
             return await task
         except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            if (me := asyncio.current_task()) and me.cancelling():
                 task.cancel()
                 raise
             raise TransientError("server_error", "the endpoint was put aside meanwhile") from None

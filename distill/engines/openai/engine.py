@@ -183,8 +183,9 @@ class OpenAIEngine(Engine):
                 self._quarantine.because(request, str(error))
             return replace(failed, error=error.reason)
         text, reason = opening + self._key.hidden_in_answer(answer.text), answer.finish_reason
-        counts = {"n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,
-                  "n_cached_tokens": used.n_cached_tokens, "counts_estimated": used.estimated}
+        counts: dict[str, Any] = {
+            "n_prompt_tokens": used.n_prompt_tokens, "n_output_tokens": used.n_output_tokens,
+            "n_cached_tokens": used.n_cached_tokens, "counts_estimated": used.estimated}
         if reason == "content_filter":
             return replace(failed, error=reason, **counts)
         if not reason:  # the server does not say why it ended

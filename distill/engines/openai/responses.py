@@ -144,10 +144,10 @@ def _number(digits: str) -> float:
 def _text(choice: dict[str, Any]) -> str:
     message = choice.get("message")
     if not isinstance(message, dict):
-        if not isinstance(choice.get("text"), str):
+        if not isinstance(text := choice.get("text"), str):
             raise TransientError("bad_answer",
                                  "an answer of another form than the protocol's (neither message nor text)")
-        return choice["text"]  # type: ignore[no-any-return]
+        return text
     content = message.get("content")
     thoughts = next((said for key in ("reasoning_content", "reasoning") if isinstance(said := message.get(key), str)
                      and said.strip()), "")

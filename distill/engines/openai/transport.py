@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import ssl
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +103,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
-    def _no_connection(self, error: Any) -> str:
+    def _no_connection(self, error: aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) -> str:
         """Say why there is no connection. Nothing of the proxy's address is said but host and port."""
         proxy = urlsplit(self._proxy or "")
         through = f"the proxy {printable(proxy.hostname)}{f':{proxy.port}' if proxy.port else ''}"
@@ -114,9 +113,9 @@ class Transport:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
             return f"its TLS certificate is not accepted ({printable(why)})"
-        if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
-            inner = error.os_error if isinstance(error.os_error, ssl.SSLError) else error
-            why = str(inner.reason or "") or "the handshake failed"
+        if isinstance(error, aiohttp.ClientSSLError):
+            reasons = (getattr(one, "reason", None) for one in (error.os_error, error))
+            why = next((str(reason) for reason in reasons if reason), "the handshake failed")
             plain = "; does the server speak plain http://?" if why in _PLAIN_TEXT_AT_TLS else ""
             return f"no TLS connection comes about ({printable(why.replace('_', ' ').lower())}{plain})"
         if isinstance(error, aiohttp.ClientProxyConnectionError):

@@ -31,7 +31,9 @@ def _attend(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if attention_mask is None or query.shape[1] == key.shape[1] or kwargs.get("position_bias") is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        theirs: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return theirs
     found = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
     return found.transpose(1, 2).contiguous(), None

@@ -24,7 +24,7 @@ PROMPT_ROWS = 32
 _WORTH_SHARING = 16  # tokens; a shorter common beginning is not worth a forward pass of its own
 
 
-def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def shared_prefix(sequences: Sequence[list[int]]) -> int:
     """Return how many tokens that all sequences begin with are worth being computed once: a tenth or more of them."""
     if len(sequences) < 2:
         return 0

@@ -134,7 +134,7 @@ class TransformersEngine(LocalEngine):
         self._decode(left, at_once // 2, on_end)
 
     @torch.inference_mode()
-    def _next_logits(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
+    def _next_logits(self, sequences: Sequence[list[int]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield each sequence's place and the logits of the token after it, longest sequences first."""
         if not sequences:
             return

@@ -36,7 +36,8 @@ class PackedLinear(torch.nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Multiply."""
-        return torch.ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
+        return product
 
 
 @torch.inference_mode()
@@ -68,4 +69,5 @@ def _replace(model: torch.nn.Module, kind: type[torch.nn.Module], by: Callable[[
 
 
 def _say(model: Any) -> torch.Tensor:
-    return model(input_ids=torch.tensor(_TRIED, device=model.device), use_cache=False).logits
+    logits: torch.Tensor = model(input_ids=torch.tensor(_TRIED, device=model.device), use_cache=False).logits
+    return logits

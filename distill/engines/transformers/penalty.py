@@ -14,10 +14,11 @@ from distill.errors import InputError
 from distill.run.storage import read_json
 
 log = logging.getLogger("sentidistill.engines")
-_NOT_OBEYED = {"no_repeat_ngram_size": (None, 0), "encoder_no_repeat_ngram_size": (None, 0), "min_length": (None, 0),
-               "min_new_tokens": (None, 0), "encoder_repetition_penalty": (None, 1.0), "bad_words_ids": (None,),
-               "suppress_tokens": (None, []), "begin_suppress_tokens": (None, []), "sequence_bias": (None,),
-               "forced_bos_token_id": (None,), "exponential_decay_length_penalty": (None,)}
+_NOT_OBEYED: dict[str, tuple[Any, ...]] = {
+    "no_repeat_ngram_size": (None, 0), "encoder_no_repeat_ngram_size": (None, 0), "min_length": (None, 0),
+    "min_new_tokens": (None, 0), "encoder_repetition_penalty": (None, 1.0), "bad_words_ids": (None,),
+    "suppress_tokens": (None, []), "begin_suppress_tokens": (None, []), "sequence_bias": (None,),
+    "forced_bos_token_id": (None,), "exponential_decay_length_penalty": (None,)}
 
 
 def shipped_penalty(folder: Path) -> float:

@@ -67,4 +67,4 @@ class Row:
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
-    return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

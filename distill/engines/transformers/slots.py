@@ -96,7 +96,7 @@ class Slots(Cache):
         return self._stores[layer]
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[list[int]]) -> int:
     """Return how many tokens all sequences begin with, leaving each at least one of its own."""
     first, last = min(sequences), max(sequences)
     limit = min(map(len, sequences)) - 1
@@ -118,7 +118,7 @@ def last_logits(model: Any, sequences: Sequence[Sequence[int]], slots: Slots | N
         arguments = {"use_cache": True, "past_key_values": slots, "position_ids": _from(start, ids.shape[1], ids)}
         if start:  # else the model's own way, which on CPU knows a faster kernel for a whole triangle
             arguments["attention_mask"] = _triangle(ids.shape[1], start, ids.device)
-    logits = model(input_ids=ids, logits_to_keep=kept.to(ids.device), **arguments).logits
+    logits: torch.Tensor = model(input_ids=ids, logits_to_keep=kept.to(ids.device), **arguments).logits
     return logits[torch.arange(len(sequences)), place].float()
 
 
@@ -137,7 +137,8 @@ def ending_logits(model: Any, prompt: Sequence[int], endings: Sequence[Sequence[
         slots.prompts_at(0, len(endings), start)
         arguments = {"use_cache": True, "past_key_values": slots, "position_ids": _from(start, ids.shape[1], ids),
                      "attention_mask": _triangle(ids.shape[1], start, ids.device)}
-    return model(input_ids=ids, logits_to_keep=where, **arguments).logits.float()
+    logits: torch.Tensor = model(input_ids=ids, logits_to_keep=where, **arguments).logits
+    return logits.float()
 
 
 def step(model: Any, slots: Slots, tokens: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
@@ -146,9 +147,10 @@ def step(model: Any, slots: Slots, tokens: Sequence[int], lengths: Sequence[int]
     width = max(lengths) + 1
     slots.steps_at(at, width)
     mask = torch.arange(width, device=model.device)[None, :] <= at[:, None]
-    result = model(input_ids=torch.tensor(tokens, device=model.device)[:, None], position_ids=at[:, None],
-                   attention_mask=mask[:, None, None, :], past_key_values=slots, use_cache=True, logits_to_keep=1)
-    return result.logits[:, -1].float()
+    logits: torch.Tensor = model(
+        input_ids=torch.tensor(tokens, device=model.device)[:, None], position_ids=at[:, None],
+        attention_mask=mask[:, None, None, :], past_key_values=slots, use_cache=True, logits_to_keep=1).logits
+    return logits[:, -1].float()
 
 
 @torch.inference_mode()

@@ -65,7 +65,7 @@ def _quiet_llvmlite() -> None:
     vLLM looks into the ``__dict__`` of whatever all modules hold; llvmlite takes that for a function of LLVM.
     """
     ffi = sys.modules.get("llvmlite.binding.ffi")
-    library = type(getattr(ffi, "lib", None))
+    library: Any = type(getattr(ffi, "lib", None))
     answer = getattr(library, "__getattr__", None)
     if answer is None or getattr(answer, "is_quiet", False):
         return
@@ -75,8 +75,8 @@ def _quiet_llvmlite() -> None:
             raise AttributeError(name)
         return answer(self, name)
 
-    only_functions.is_quiet = True  # type: ignore[attr-defined]
-    library.__getattr__ = only_functions  # type: ignore[attr-defined]
+    vars(only_functions)["is_quiet"] = True
+    library.__getattr__ = only_functions
 
 
 def _start(config: schema.VllmEngine, folder: Path, processed_scores: bool) -> Any:
