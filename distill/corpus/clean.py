@@ -68,13 +68,13 @@ def clean_texts(texts: pa.Array, strip_html: bool = True, every_escape: bool = F
 
 
 def _clean_piece(texts: pa.Array, strip_html: bool, every_escape: bool) -> pa.Array:
-    from distill.corpus.kernels.unfold import TO_COMPOSE, UNDECIDED, unfold_texts
+    from distill.corpus.kernels.unfold import TO_COMPOSE, UNDECIDED, Rule, unfold_texts
     from distill.corpus.markup import tables
 
     data, offsets = utf8(texts)
     n_bytes = int(offsets[-1] - offsets[0]) if len(texts) else 0
     out, edges, states = np.empty(n_bytes, np.uint8), np.zeros(len(texts) + 1, np.int64), np.zeros(len(texts), np.int8)
-    unfold_texts(data, offsets, tables(), strip_html, every_escape, MAX_PASSES, out, edges[1:], states)
+    unfold_texts(data, offsets, tables(), Rule(strip_html, every_escape, MAX_PASSES), out, edges[1:], states)
     done = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(edges), pa.py_buffer(out))
     places, slow = list(np.flatnonzero(states == UNDECIDED)), []
     slow = [clean_text(text, strip_html, every_escape) for text in texts.take(pa.array(places, pa.int64())).to_pylist()]

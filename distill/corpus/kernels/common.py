@@ -17,6 +17,7 @@ from distill.resources import machine_code_folder
 os.environ.setdefault("NUMBA_CACHE_DIR", str(machine_code_folder(Path(__file__).parent)))
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -60,6 +61,114 @@ def popcount(typing_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+@intrinsic
+def trailing_zeros(typing_context: Any, value: Any) -> Any:
+    """Return how many of the lowest bits of a uint64 are 0; of 0 it is 64."""
+    del typing_context, value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def get(typing_context: Any, data: Any, at: Any) -> Any:
+    """Return an element of an array, which must be there. (``data[at]`` looks first whether ``at`` is negative.)"""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load(builder.gep(array.data, [arguments[1]]))
+
+    return data.dtype(data, at), generate
+
+
+@intrinsic
+def load8(typing_context: Any, data: Any, at: Any) -> Any:
+    """Return 8 bytes of an array as a uint64, the first one lowest; there must be so many."""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_word_pointer(context, builder, signature.args[0], arguments), align=1)
+
+    return types.uint64(data, at), generate
+
+
+@intrinsic
+def store8(typing_context: Any, data: Any, at: Any, word: Any) -> Any:
+    """Write 8 bytes, as :func:`load8` returns them."""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _word_pointer(context, builder, signature.args[0], arguments), align=1)
+        return context.get_dummy_value()
+
+    return types.void(data, at, word), generate
+
+
+def _word_pointer(context: Any, builder: Any, kind: Any, arguments: Any) -> Any:
+    array = context.make_array(kind)(context, builder, arguments[0])
+    return builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
+
+
+EACH = np.uint64(0x0101010101010101)
+HIGH = np.uint64(0x8080808080808080)
+_BELOW_HIGH = np.uint64(0x7F7F7F7F7F7F7F7F)
+
+
+@kernel
+def equal_bytes(word: int, byte: int) -> int:
+    """Return the high bit of each of the 8 bytes of a word that is an ASCII byte (which must be a uint64)."""
+    return HIGH & ~(((word ^ EACH * byte) & _BELOW_HIGH) + _BELOW_HIGH | word)
+
+
+@kernel
+def until(data: np.ndarray, at: int, end: int, one: int, two: int) -> int:
+    """Return where the next of two ASCII bytes (uint64) stands, or the end."""
+    while at + 8 <= end:
+        word = load8(data, at)
+        found = equal_bytes(word, one) | equal_bytes(word, two)
+        if found:
+            return at + (trailing_zeros(found) >> 3)
+        at += 8
+    while at < end and data[at] != one and data[at] != two:
+        at += 1
+    return at
+
+
+@kernel
+def ascii_until(data: np.ndarray, at: int, end: int) -> int:
+    """Return where the next byte beyond ASCII stands, or the end."""
+    while at + 8 <= end:
+        found = load8(data, at) & HIGH
+        if found:
+            return at + (trailing_zeros(found) >> 3)
+        at += 8
+    while at < end and data[at] < 128:
+        at += 1
+    return at
+
+
+@kernel
+def copied(data: np.ndarray, at: int, end: int, out: np.ndarray, length: int) -> int:
+    """Write bytes as they are; return the end. Both may be one array, if the bytes go to where they are or before."""
+    if end - at >= 8:
+        last = load8(data, end - 8)
+        beyond = length + end - at
+        while at + 8 < end:
+            store8(out, length, load8(data, at))
+            at += 8
+            length += 8
+        store8(out, beyond - 8, last)
+        return beyond
+    while at < end:
+        out[length] = data[at]
+        length += 1
+        at += 1
+    return length
+
+
 @kernel
 def mixed(h: int) -> int:
     """Return a hash of 64 bits: SplitMix64's finaliser."""
@@ -69,17 +178,22 @@ def mixed(h: int) -> int:
 
 
 @kernel
+def _six_bits(data: np.ndarray, at: int) -> int:
+    return np.int64(get(data, at)) & 0x3F
+
+
+@kernel
 def decode(data: np.ndarray, at: int) -> tuple[int, int]:
     """Return the code point at a byte of valid UTF-8, and where the next one starts."""
-    first = np.int64(data[at])
+    first = np.int64(get(data, at))
     if first < 0x80:
         return first, at + 1
     if first < 0xE0:
-        return (first & 0x1F) << 6 | (np.int64(data[at + 1]) & 0x3F), at + 2
+        return (first & 0x1F) << 6 | _six_bits(data, at + 1), at + 2
     if first < 0xF0:
-        return (first & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | (np.int64(data[at + 2]) & 0x3F), at + 3
-    return ((first & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12 | (np.int64(data[at + 2]) & 0x3F) << 6
-            | (np.int64(data[at + 3]) & 0x3F)), at + 4
+        return (first & 0x0F) << 12 | _six_bits(data, at + 1) << 6 | _six_bits(data, at + 2), at + 3
+    return ((first & 0x07) << 18 | _six_bits(data, at + 1) << 12 | _six_bits(data, at + 2) << 6
+            | _six_bits(data, at + 3)), at + 4
 
 
 @kernel

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from distill.corpus.kernels.common import encode, kernel
+from distill.corpus.kernels.common import copied, encode, kernel, until
 from distill.corpus.kernels.letters import is_utf8
 from distill.corpus.kernels.signs import ODD, ROLL, Tables, find, hex_digit, is_alnum, is_digit, is_small, settles, sign
+
+_BACKSLASH = np.uint64(92)
 
 
 @kernel
@@ -109,99 +111,134 @@ def _unescape_bytes(data: np.ndarray, at: int, end: int, out: np.ndarray, length
 
 
 @kernel
-def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables, out: np.ndarray, only_look: bool
-              ) -> tuple[int, int, int, bool]:
-    """Write with escapes decoded, no space beside another.
+def _is_escaped_space(data: np.ndarray, slash: int, at: int, start: int, end: int, tables: Tables) -> int:
+    """Say whether n, r or t at ``at`` is clearly escaped white space: 1, 0, or -1 for "not to be decided here"."""
+    if (data[at] == 110 and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
+            and at + 1 < end and is_small(data[at + 1])):
+        none = _begins_no_word(data, at + 1, end, tables)
+        return -1 if none < 0 else none == 0
+    return _is_clear_space(data, slash, at + 1, start, end)
 
-    Return (end, how many escapes there were, signs that are left, all is settled).
 
-    With ``only_look`` the second is how many are clearly escapes, and the others are nothing. The end is ``ODD`` where
-    there is an escape that is left to the caller.
-    """
-    at, length, count, left, settled, done = start, 0, 0, 0, True, start
+@kernel
+def _code_point(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """Return what the u or U at ``at`` and its digits stand for, and where they end; -1 for nothing."""
+    digits = 4 if data[at] == 117 else 8
+    code, after = _number(data, at + 1, digits, end), at + 1 + digits
+    if digits == 4 and 0xD800 <= code < 0xDC00:
+        low = _after_slashes(data, after, end)
+        second = _number(data, low + 1, 4, end) if low > after and low < end and data[low] == 117 else -1
+        if 0xDC00 <= second < 0xE000:
+            return 0x10000 + ((code - 0xD800) << 10) + second - 0xDC00, low + 5
+    return code, after
+
+
+@kernel
+def _after_slashes(data: np.ndarray, at: int, end: int) -> int:
+    while at < end and data[at] == 92:
+        at += 1
+    return at
+
+
+@kernel
+def _after_path(data: np.ndarray, at: int, end: int) -> int:
+    while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
+        at += 1
+    return at
+
+
+@kernel
+def has_clear_escape(data: np.ndarray, start: int, end: int, tables: Tables) -> bool:
+    """Say whether a text has what is clearly an escape (``escapes._is_clear``), before what cannot be decided here."""
+    done, at = start, until(data, start, end, _BACKSLASH, _BACKSLASH)
     while at < end:
-        if only_look:
-            while at < end and data[at] != 92:
-                at += 1
+        if at - 2 >= done and _begins_path(data, at - 2, start, end):
+            at = _after_path(data, at, end)
         else:
-            while at < end and data[at] != 92:
-                out[length] = data[at]
-                length += 1
-                at += 1
-        if at == end:
-            break
+            slash = at
+            at = _after_slashes(data, at, end)
+            letter = data[at] if at < end else 0
+            if letter == 110 or letter == 114 or letter == 116:  # n, r, t
+                clear = _is_escaped_space(data, slash, at, start, end, tables)
+                if clear:
+                    return clear > 0
+            elif letter == 34 or letter == 39:
+                return True
+            elif letter == 117 or letter == 85:  # u, U
+                if _code_point(data, at, end)[0] >= 0:
+                    return True
+            elif letter == 120 and _number(data, at + 1, 2, end) >= 0:  # x
+                return True
+        at = until(data, at, end, _BACKSLASH, _BACKSLASH)
+    return False
+
+
+@kernel
+def unescape(data: np.ndarray, start: int, end: int, loose: bool, tables: Tables, out: np.ndarray
+             ) -> tuple[int, int, int, bool]:
+    """Write with escapes decoded, no space beside another; ``loose``: also what is not clearly an escape.
+
+    Return (end, how many escapes there were, signs that are left, all is settled). The end is ``ODD`` where there is
+    an escape that is left to the caller.
+    """
+    length, count, left, settled = 0, 0, 0, True
+    begin = done = start  # of what is not written yet; the end of the last escape
+    at = until(data, start, end, _BACKSLASH, _BACKSLASH)
+    while at < end:
         if at - 2 >= done and _begins_path(data, at - 2, start, end):
             left |= 4
-            while at < end and data[at] != 32 and not 9 <= data[at] <= 13:
-                if not only_look:
-                    out[length] = data[at]
-                    length += 1
-                at += 1
+            at = until(data, _after_path(data, at, end), end, _BACKSLASH, _BACKSLASH)
             continue
-        slash, written = at, length
-        while at < end and data[at] == 92:
-            at += 1
+        slash = at
+        at = _after_slashes(data, at, end)
         letter = data[at] if at < end else 0
-        decoded, after = False, at
         if letter == 110 or letter == 114 or letter == 116:  # n, r, t
-            if (letter == 110 and slash > start and (data[slash - 1] == 32 or 9 <= data[slash - 1] <= 13)
-                    and at + 1 < end and is_small(data[at + 1])):
-                none = _begins_no_word(data, at + 1, end, tables)
-                if none < 0 and not loose:
-                    return ODD, count, left, settled
-                clear = none == 0
+            clear = 1 if loose else _is_escaped_space(data, slash, at, start, end, tables)
+            if clear < 0:
+                return ODD, count, left, settled
+            if clear:
+                length = copied(data, begin, slash, out, length)
+                if length and out[length - 1] != 32:
+                    out[length] = 32
+                    length += 1
+                count += 1
+                begin = done = at = at + 1
+                if at < end and data[at] == 32:
+                    begin = at = at + 1
             else:
-                clear = _is_clear_space(data, slash, at + 1, start, end)
-            count += (clear or loose)
-            if clear or loose:
-                done = at = at + 1
-                if not only_look:
-                    if length and out[length - 1] != 32:
-                        out[length] = 32
-                        length += 1
-                    if at < end and data[at] == 32:
-                        at += 1
-                continue
+                left |= 4
         elif letter == 34 or letter == 39 or (letter == 47 and loose):
+            length = copied(data, begin, slash, out, length)
             count += 1
-            done = at = at + 1
-            if not only_look:
-                out[length] = letter
-                length += 1
-            continue
-        elif letter == 117 or letter == 85:  # u, U
-            digits = 4 if letter == 117 else 8
-            code = _number(data, at + 1, digits, end)
-            after = at + 1 + digits
-            if digits == 4 and 0xD800 <= code < 0xDC00:
-                low = after
-                while low < end and data[low] == 92:
-                    low += 1
-                second = _number(data, low + 1, 4, end) if low > after and low < end and data[low] == 117 else -1
-                if 0xDC00 <= second < 0xE000:
-                    code = 0x10000 + ((code - 0xD800) << 10) + second - 0xDC00
-                    after = low + 5
-            decoded = code >= 0
-            if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:  # half a pair stays
-                written = encode(code, out, length)
-        elif letter == 120 and _number(data, at + 1, 2, end) >= 0:  # x
-            decoded = True
-            after, written = _unescape_bytes(data, at, end, out, length)
-        if decoded:
-            done = at = after
-            count += written > length or only_look
-        if only_look:
-            continue
-        if written > length:
-            for place in range(length, written):
-                left |= sign(out[place])
-            settled = settled and settles(out, length, written, data[at] if at < end else 32, tables.letters)
-            length = written
-            continue
-        left |= 4
-        for place in range(slash, at):
-            out[length] = data[place]
-            length += 1
-    if not only_look and length and out[length - 1] == 32:
+            begin, done = at, at + 1
+            at += 1
+        elif letter == 117 or letter == 85 or letter == 120:  # u, U, x
+            length = copied(data, begin, slash, out, length)
+            begin, written, after = slash, length, at
+            if letter == 120:
+                if _number(data, at + 1, 2, end) >= 0:
+                    after, written = _unescape_bytes(data, at, end, out, length)
+            else:
+                code, beyond = _code_point(data, at, end)
+                if code >= 0:
+                    after = beyond
+                if 0 <= code < 0x110000 and not 0xD800 <= code < 0xE000:  # half a pair stays
+                    written = encode(code, out, length)
+            if after > at:
+                done = at = after
+            if written > length:
+                for place in range(length, written):
+                    left |= sign(out[place])
+                settled = settled and settles(out, length, written, out[length - 1] if length else 32,
+                                              data[at] if at < end else 32, tables.letters)
+                length, begin = written, at
+                count += 1
+            else:
+                left |= 4
+        else:
+            left |= 4
+        at = until(data, at, end, _BACKSLASH, _BACKSLASH)
+    length = copied(data, begin, end, out, length)
+    if length and out[length - 1] == 32:
         length -= 1
     return length, count, left, settled

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.corpus.kernels.common import decode, kernel
+from distill.corpus.kernels.common import decode, get, kernel
 from distill.corpus.kernels.letters import COMPOSES, CONTROL, NOT_NFC, SPACE, Letters
 
 ROLL = np.uint64(0x2545F4914F6CDD1D)
@@ -62,8 +62,8 @@ def hex_digit(byte: int) -> int:
 def find(names: Names, value: int) -> int:
     """Return the place of a name's hash, or -1."""
     bucket = np.int64(value >> NAME_SHIFT)
-    for place in range(names.starts[bucket], names.starts[bucket + 1]):
-        if names.hashes[place] == value:
+    for place in range(get(names.starts, bucket), get(names.starts, bucket + 1)):
+        if get(names.hashes, place) == value:
             return place
     return -1
 
@@ -83,9 +83,9 @@ def _is_settled(code: int, before: int, after: int, letters: Letters) -> bool:
 
 
 @kernel
-def settles(out: np.ndarray, first: int, length: int, after: int, letters: Letters) -> bool:
+def settles(out: np.ndarray, first: int, length: int, before: int, after: int, letters: Letters) -> bool:
     """Say so of what was written last, if it is one character."""
     if first >= length:
         return False
     code, beyond = decode(out, first)
-    return beyond == length and _is_settled(code, out[first - 1] if first else 32, after, letters)
+    return beyond == length and _is_settled(code, before, after, letters)
