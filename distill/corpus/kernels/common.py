@@ -17,7 +17,6 @@ from distill.resources import machine_code_folder
 os.environ.setdefault("NUMBA_CACHE_DIR", str(machine_code_folder(Path(__file__).parent)))
 
 import numba
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -109,7 +108,8 @@ def store8(typing_context: Any, data: Any, at: Any, word: Any) -> Any:
 
 def _word_pointer(context: Any, builder: Any, kind: Any, arguments: Any) -> Any:
     array = context.make_array(kind)(context, builder, arguments[0])
-    return builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
+    word = context.get_value_type(types.uint64).as_pointer()
+    return builder.bitcast(builder.gep(array.data, [arguments[1]]), word)
 
 
 EACH = np.uint64(0x0101010101010101)
