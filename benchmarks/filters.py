@@ -16,11 +16,11 @@ from pathlib import Path
 
 from benchmarks.dedup import real_texts
 from benchmarks.machine import describe
+from distill.config.prompt_files import knowdist_prompts
 from distill.config.schema import Filters
 from distill.corpus.language import language_probabilities
 from distill.dataset.filters import filters_of
 from distill.dataset.filters.rewriting import CopiedRewriting
-from distill.prompting.library import knowdist_file
 from distill.prompting.template import fill
 from distill.run.records import Prompt, Response
 
@@ -88,8 +88,8 @@ def languages(texts: list[str]) -> None:
 
 def prompt(method: str, text: str) -> Prompt:
     """Return a KnowDist prompt about a text."""
-    file = knowdist_file()
-    instruction = getattr(file, method)["target"].instruction
+    file = knowdist_prompts()
+    instruction = file.perspectives["target"].methods[method].instruction
     return Prompt("k", "t", "knowdist", f"{method}/target", fill(file.layout, Instruction=instruction, Text=text))
 
 

@@ -137,6 +137,7 @@ def open_run(
             resolved = load_config(folder / CONFIG, overrides, resolved=True)
     else:
         resolved = load_config(find_config(config), overrides)
+        resolved.prompts.read_files()
         folder = folder_of(resolved, run)
     refuse_encoder_run(folder)
     with held(folder):

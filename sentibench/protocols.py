@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from distill.errors import InputError, RunError
-from distill.prompting.template import fill
+from distill.prompting.few_shot import FewShot, join
 from distill.resources import shipped
 from distill.run.hashing import content_id, derived_rng, fingerprint, hash_order
 from sentibench.data import Item, has_split, load_split
@@ -133,10 +133,10 @@ def write_prompt(task: Task, texts: PromptTexts, item: Item, demonstrations: Seq
     def target(of: Item) -> dict[str, str]:
         return {"Target": of.target} if task.target else {}
 
-    shown = [fill(texts.demonstration, Sentence=demo.sentence, Label=demo.label_text, **target(demo))
+    few_shot = FewShot(texts, after_instruction="\n\n", after_demonstration="\n")
+    shown = [few_shot.demonstration(Sentence=demo.sentence, Label=demo.label_text, **target(demo))
              for demo in demonstrations]
-    question = fill(texts.question, Sentence=item.sentence)
-    return "\n".join([fill(texts.instruction, **target(item)), "", *shown, question])
+    return join(few_shot.head(**target(item)), shown, few_shot.question(Sentence=item.sentence))
 
 
 def prompts_sha256(examples: Sequence[Example]) -> str:

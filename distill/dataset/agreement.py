@@ -6,6 +6,7 @@ says most of the time is right more often than what it says once. Ours; the pape
 
 from collections import Counter, defaultdict
 
+from distill.config.prompt_files import IclDistPrompts
 from distill.config.sections.filters import AgreementFilter
 from distill.prompting.labels import meaning
 from distill.run.records import Prompt
@@ -21,9 +22,12 @@ def asks_one_label(prompt: Prompt) -> bool:
 class Votes:
     """What the prompts about each text say of one task. Of a prompt, only its id and its label are held."""
 
-    def __init__(self, config: AgreementFilter) -> None:
-        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``fewest`` of them."""
-        self._config = config
+    def __init__(self, config: AgreementFilter, prompts: IclDistPrompts) -> None:
+        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``fewest`` of them.
+
+        ``prompts`` are those that were asked.
+        """
+        self._config, self._prompts = config, prompts
         self._groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
 
     def add(self, prompt: Prompt, label: str | None) -> None:
@@ -32,7 +36,7 @@ class Votes:
         '+1', 'POS', 'good' and 'positive' are one label. A prompt without one (its answer was dropped, or is off
         its list) votes for nothing, but counts.
         """
-        said = meaning(label, prompt.labels) if label is not None else ""
+        said = meaning(self._prompts, label, prompt.labels) if label is not None else ""
         self._groups[prompt.text_id, prompt.kind.partition("/")[0]].append((prompt.id, said))
 
     def objections(self) -> dict[str, str]:

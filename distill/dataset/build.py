@@ -18,6 +18,7 @@ from distill.models.tokenization import encode_pairs
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as READER
 from distill.parsing.labels import parse_answer
+from distill.prompting.kept import kept_icldist
 from distill.run.hashing import file_digest
 from distill.run.records import Drop, Prompt, RecordWriter, Response, TrainingRow
 from distill.run.row_counts import RowCounts
@@ -151,7 +152,7 @@ def verdict(active: list[Filter], prompt: Prompt, response: Response) -> tuple[s
 
 def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]) -> dict[str, str]:
     """Return the answers of a stage that too few others on the same text agree with; what is dropped votes for none."""
-    votes = agreement.Votes(filters.agreement)
+    votes = agreement.Votes(filters.agreement, kept_icldist(run))
     for prompt, response in joined(run, stage):
         if agreement.asks_one_label(prompt):
             dropped, _ = verdict(active, prompt, response)

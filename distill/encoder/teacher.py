@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.config.prompt_files import icldist_prompts
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import TeacherLabels
 from distill.encoder.data import Sentence
@@ -26,9 +27,7 @@ from distill.models.weights import weights_of
 from distill.parsing.labels import UNREADABLE
 from distill.parsing.labels import VERSION as READER
 from distill.parsing.reasoning import TRUNCATED
-from distill.prompting.labels import python_list
-from distill.prompting.library import icldist_file
-from distill.prompting.template import fill
+from distill.prompting.few_shot import LabelPrompt
 from distill.resources import default_cache
 from distill.run.hashing import derived_rng, fingerprint, hash_order
 from distill.run.row_counts import RowCounts
@@ -65,17 +64,11 @@ def demonstration_pool(config: TeacherLabels, sentences: Sequence[Sentence], cla
 
 def prompt_for(config: TeacherLabels, words: Sequence[str], pool: Sequence[Sentence], text: Unlabelled) -> str:
     """Return one prompt: instruction, demonstrations, question. Nothing inside a text is interpreted."""
-    prompts = icldist_file()
-    layout, form = prompts.layout, prompts.tasks[_TASK].formats[config.format]
     others = [one for one in pool if one.text != text.text]
     rng = derived_rng(_SEED, text.id, "teacher demonstrations")
     shown = rng.sample(others, min(config.demonstrations, len(others)))
-    instruction = fill(form.instruction, Labels=python_list(list(words))) if config.format == "basic" else (
-        form.instruction)
-    return "".join([
-        fill(layout.instruction, Instruction=instruction),
-        *(fill(layout.demonstration, Text=one.text, Answer=words[one.label]) for one in shown),
-        fill(layout.question, Text=text.text)])
+    return LabelPrompt(icldist_prompts(), _TASK, config.format, words).prompt(
+        ((one.text, [words[one.label]]) for one in shown), text.text)
 
 
 def label_texts(

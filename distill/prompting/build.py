@@ -9,8 +9,8 @@ from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.prompting.files import FOLDER
 from distill.prompting.held_out import HeldOut
+from distill.prompting.kept import keep_prompt_files, prompt_files
 from distill.prompting.length import Limits
-from distill.prompting.library import prompt_files_digest
 from distill.prompting.natural_tasks import task_files
 from distill.prompting.writer import USUAL_SIZES, Making, Sizes, wanted_prompts
 from distill.resources import locate
@@ -47,7 +47,7 @@ def build_prompts(
     inputs = {
         "version": VERSION, "prompts": semantic_fields(config), "seed": seed, "limits": limits.to_json(),
         "texts": file_digest(texts) if texts.is_file() else "missing",
-        "prompt_files": prompt_files_digest(), **_data_digests(config),
+        **_data_digests(config),
         "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
@@ -55,14 +55,16 @@ def build_prompts(
         for name, digest in _data_digests(config).items():
             if digest != inputs[name]:  # what the marker says must be what was read
                 raise changed_meanwhile({"natural_tasks": config.general.path,
-                                         "demonstrations": config.icldist.demonstrations}[name])
+                                         "demonstrations": config.icldist.demonstrations,
+                                         "prompt_files": config.knowdist.file or config.icldist.file}[name])
+        keep_prompt_files(folder, config)
         return made
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
 
 def _data_digests(config: Prompts) -> dict[str, str]:
-    digests: dict[str, str] = {}
+    digests: dict[str, str] = {"prompt_files": fingerprint(prompt_files(config))}
     if config.icldist.samples:
         pool = locate(config.icldist.demonstrations)
         digests["demonstrations"] = file_digest(pool) if pool.is_file() else "missing"

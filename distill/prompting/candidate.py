@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from distill.prompting.few_shot import join
 from distill.run.hashing import content_id, content_rank
 from distill.run.records import Prompt
 
@@ -9,7 +10,7 @@ from distill.run.records import Prompt
 class PromptCandidate(NamedTuple):
     """The pieces of one prompt: ``head``, any number of ``demonstrations``, and the ``question`` with the user's text.
 
-    ``fewest`` demonstrations must stay when the prompt is shortened. ``seed`` is the run's seed; ``text`` is
+    ``min_demonstrations`` must stay when the prompt is shortened. ``seed`` is the run's seed; ``text`` is
     the user's text, for people who look at what was dropped.
     """
 
@@ -21,7 +22,7 @@ class PromptCandidate(NamedTuple):
     seed: int
     head: str = ""
     demonstrations: tuple[str, ...] = ()
-    fewest: int = 0
+    min_demonstrations: int = 0
     labels: tuple[str, ...] = ()
     multi_label: bool = False
     perspective: str = ""
@@ -32,8 +33,7 @@ class PromptCandidate(NamedTuple):
 
         Shortening drops from the front, so that what stands next to the question stays.
         """
-        kept = self.demonstrations[len(self.demonstrations) - demonstrations:]
-        return "".join((self.head, *kept, self.question))
+        return join(self.head, self.demonstrations[len(self.demonstrations) - demonstrations:], self.question)
 
     def render(self, demonstrations: int | None = None) -> Prompt:
         """Return the prompt with its last ``demonstrations`` demonstrations (default: all of them).

@@ -1,24 +1,26 @@
-"""The pool of labelled texts that ICLDist prompts draw their demonstrations from (Section 2.2, footnote 3)."""
+"""The labelled texts that ICLDist prompts draw their demonstrations from (Section 2.2, footnote 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distill.config.schema import IclDist
 from distill.errors import InputError
 from distill.prompting.labels import label_set, respell
-from distill.prompting.library import icldist_file
 from distill.resources import locate
 from distill.run.storage import read_json
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One labelled text. ``answers`` holds its labels by column: sentiment, emotions, emotions_goemotions."""
+    """One labelled text. ``answers`` holds its labels by column: sentiment, emotions, emotions_goemotions.
+
+    With a ``task`` it is of that task alone, beside which it stands in a prompt file.
+    """
 
     text: str
     answers: Mapping[str, tuple[str, ...]]
+    task: str = ""
 
 
 def normalised(text: str) -> str:
@@ -26,40 +28,61 @@ def normalised(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+def places_of(pool: Sequence[Demonstration], task: str) -> list[int]:
+    """Return where in the pool the demonstrations of a task stand: its own, if it has such, or the common ones."""
+    own = [place for place, item in enumerate(pool) if item.task == task]
+    return own or [place for place, item in enumerate(pool) if not item.task]
+
+
 def load_demonstrations(config: IclDist) -> list[Demonstration]:
-    """Read the pool: a JSON list of objects with ``text``, ``sentiment``, ``emotions`` and ``emotions_goemotions``.
+    """Read the pool, and the demonstrations that tasks bring of their own.
+
+    The pool is a JSON list of objects with ``text`` and the columns of the tasks' label sets: ``sentiment``,
+    ``emotions`` and ``emotions_goemotions``.
 
     Raises:
-        InputError: the file is missing or malformed, an entry lacks a column or has a label that no label set
-            of ``prompts/icldist.yaml`` knows, a text stands twice, or there are too few demonstrations.
+        InputError: a file is missing or malformed, an entry lacks a column or has a label that no label set
+            of the prompt files knows, a text stands twice, or there are too few demonstrations.
     """
-    path = locate(config.demonstrations)
+    path, tasks = locate(config.demonstrations), config.prompts().tasks
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path} should hold a JSON list of demonstrations, but holds a {type(entries).__name__}.")
-    known = _known_labels()
-    pool = [_demonstration(path, number, entry, known) for number, entry in enumerate(entries, 1)]
-    seen: dict[str, int] = {}
-    for number, item in enumerate(pool, 1):
-        first = seen.setdefault(normalised(item.text), number)
-        if first != number:
-            raise InputError(f"{path}: demonstrations {first} and {number} are the same text. Delete one of them.")
+    known = _known_labels(config, [name for name, task in tasks.items() if not task.demonstrations])
+    pool = _demonstrations(f"{path}", entries, known)
     if len(pool) < max(1, config.max_demonstrations):
         raise InputError(f"{path} holds {len(pool)} demonstrations, fewer than the {max(1, config.max_demonstrations)} "
                          "a prompt may have. Add some, or lower prompts.icldist.max_demonstrations.")
+    for name, task in tasks.items():
+        if task.demonstrations:
+            known = _known_labels(config, [name])
+            own = [{"text": one.text, **dict.fromkeys(known, one.answer)} for one in task.demonstrations]
+            pool += _demonstrations(f"{config.file}, task {name}", own, known, name)
     return pool
 
 
-def _known_labels() -> dict[str, set[str]]:
+def _known_labels(config: IclDist, tasks: Sequence[str]) -> dict[str, set[str]]:
+    prompts = config.prompts()
     known: dict[str, set[str]] = {}
-    for name in icldist_file().label_sets:
-        labels = label_set(name)
+    for name in dict.fromkeys(name for task in tasks for name in prompts.tasks[task].label_sets):
+        labels = label_set(prompts, name)
         known.setdefault(labels.field, set()).update(labels.names)
     return known
 
 
-def _demonstration(path: Path, number: int, entry: Any, known: Mapping[str, set[str]]) -> Demonstration:
-    where = f"{path}: demonstration {number}"
+def _demonstrations(where: str, entries: Sequence[Any], known: Mapping[str, set[str]], task: str = ""
+                    ) -> list[Demonstration]:
+    pool = [_demonstration(f"{where}: demonstration {number}", entry, known, task)
+            for number, entry in enumerate(entries, 1)]
+    seen: dict[str, int] = {}
+    for number, item in enumerate(pool, 1):
+        first = seen.setdefault(normalised(item.text), number)
+        if first != number:
+            raise InputError(f"{where}: demonstrations {first} and {number} are the same text. Delete one of them.")
+    return pool
+
+
+def _demonstration(where: str, entry: Any, known: Mapping[str, set[str]], task: str) -> Demonstration:
     if not isinstance(entry, dict) or not isinstance(entry.get("text"), str) or not entry["text"].strip():
         raise InputError(f"{where} is not an object with a non-empty 'text'.")
     answers: dict[str, tuple[str, ...]] = {}
@@ -73,4 +96,4 @@ def _demonstration(path: Path, number: int, entry: Any, known: Mapping[str, set[
                 raise InputError(f"{where} has the unknown label '{label}' in '{field}'. "
                                  f"Known are: {', '.join(sorted(names))}.")
         answers[field] = tuple(labels)
-    return Demonstration(entry["text"], answers)
+    return Demonstration(entry["text"], answers, task)

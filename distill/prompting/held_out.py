@@ -1,5 +1,6 @@
 """What of the demonstration pool and of the natural tasks stands in the benchmark, and is not used."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,15 +29,17 @@ class HeldOut:
     max_distance: int
 
 
-def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, held_out: HeldOut, fewest: int,
-                      drop: Callable[[Drop], None]) -> tuple[list[Demonstration], ChosenTasks | None, RowCounts]:
+def without_benchmark(
+    pool: Sequence[Demonstration], tasks: ChosenTasks | None, held_out: HeldOut, min_demonstrations: int,
+    drop: Callable[[Drop], None],
+) -> tuple[list[Demonstration], ChosenTasks | None, RowCounts]:
     """Return the demonstrations and natural tasks without what stands in the benchmark, and the account of it.
 
     The account counts demonstrations, and instances and examples of the tasks. A task left without an instance is left
     out.
 
     Raises:
-        InputError: fewer than ``fewest`` demonstrations are left of a pool, or no task.
+        InputError: fewer than ``min_demonstrations`` are left of a pool, none of a task that has its own, or no task.
     """
     index = BenchmarkIndex(held_out.texts(), held_out.max_distance)
     account = RowCounts(STEP, "texts")
@@ -55,11 +58,14 @@ def without_benchmark(pool: Sequence[Demonstration], tasks: ChosenTasks | None, 
 
     stays = left([(item.text,) for item in pool], "demonstration")
     kept = [item for item, free in zip(pool, stays, strict=True) if free]
-    if pool and len(kept) < fewest:
-        raise InputError(f"Of the {len(pool)} demonstrations of prompts.icldist.demonstrations {len(pool) - len(kept)} "
-                         f"stand in the benchmark, and the {len(kept)} others are fewer than the {fewest} a prompt may "
-                         "have. Add others, lower prompts.icldist.max_demonstrations, or set "
-                         "corpus.decontaminate.enabled to false.")
+    for task, count in Counter(item.task for item in pool).items():
+        left_of_it = sum(item.task == task for item in kept)
+        if left_of_it < (1 if task else min_demonstrations):
+            whose = f"of the task {task}" if task else "of prompts.icldist.demonstrations"
+            raise InputError(f"Of the {count} demonstrations {whose} {count - left_of_it} stand in the benchmark, and "
+                             f"the {left_of_it} others are fewer than the {1 if task else min_demonstrations} a prompt "
+                             "may have. Add others, lower prompts.icldist.max_demonstrations, or set "
+                             "corpus.decontaminate.enabled to false.")
     if tasks is None:
         return kept, None, account
     chosen = ChosenTasks(left_out=dict(tasks.left_out))

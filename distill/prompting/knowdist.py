@@ -3,14 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from distill.config.prompt_files import Entry
 from distill.config.schema import KnowDist
 from distill.prompting.candidate import PromptCandidate
-from distill.prompting.library import Entry, knowdist_file
 from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.prompting.template import around
 from distill.run.records import Text
-
-BASIC = "basic"
 
 
 @dataclass(frozen=True)
@@ -34,21 +32,17 @@ class KnowDistDrafts:
     """
 
     def __init__(self, config: KnowDist, seed: int) -> None:
-        prompts, weights = knowdist_file(), config.weights.model_dump()
-        methods = {"analyze": prompts.analyze if config.analyze else {},
-                   "rewrite": prompts.rewrite if config.rewrite else {}}
-        kept = {method: {name: entry for name, entry in entries.items() if (name != BASIC) == config.multi_perspective}
-                for method, entries in methods.items()}
+        prompts, kinds = config.prompts(), config.kinds()
         self._seed = seed
-        self._shares = SystematicSampler({method: {name: weights[method] * weights.get(name, 1) for name in entries}
-                               for method, entries in kept.items()}, config.prompts_per_text, once=True)
-        self._templates = {(method, name): _template(f"{method}/{name}", prompts.layout, entry)
-                           for method, entries in kept.items() for name, entry in entries.items()}
+        self._sampler = SystematicSampler(kinds, config.prompts_per_text, once=True)
+        self._templates = {
+            (method, name): _template(f"{method}/{name}", prompts.layout, prompts.perspectives[name].methods[method])
+            for method, weights in kinds.items() for name in weights}
 
     def __call__(self, text_id: str, text: str) -> list[PromptCandidate]:
         """Return the prompts of a text."""
         drafts = []
-        for method, perspective in self._shares.draw(PromptRng(self._seed, text_id, "knowdist")):
+        for method, perspective in self._sampler.draw(PromptRng(self._seed, text_id, "knowdist")):
             template = self._templates[method, perspective]
             drafts.append(PromptCandidate(
                 "knowdist", template.kind, text_id, text, template.before + text + template.after, self._seed,

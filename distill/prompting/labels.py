@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from distill.errors import InputError
-from distill.prompting.library import icldist_file
+from distill.config.prompt_files import IclDistPrompts, icldist_prompts
 
 
 def respell(label: str, labels: Iterable[str]) -> str | None:
@@ -12,7 +11,7 @@ def respell(label: str, labels: Iterable[str]) -> str | None:
     known = list(labels)
     if label in known:
         return label
-    for group in icldist_file().spellings:
+    for group in icldist_prompts().spellings:
         if label in group:
             return next((other for other in group if other in known), None)
     return None
@@ -21,6 +20,11 @@ def respell(label: str, labels: Iterable[str]) -> str | None:
 def python_list(labels: Sequence[str]) -> str:
     """Render labels as Tables 11 and 12 print them: ``['happiness', 'sad']``."""
     return "[" + ", ".join(f"'{label}'" for label in labels) + "]"
+
+
+def answer_text(labels: Sequence[str], multi_label: bool) -> str:
+    """Return an answer as demonstrations show it: a list of labels, or the one (first) label as it stands."""
+    return python_list(labels) if multi_label else labels[0]
 
 
 @dataclass(frozen=True)
@@ -42,29 +46,19 @@ class LabelSet:
         return [known[name] for name in spelled if name is not None]
 
 
-def meaning(label: str, labels: Sequence[str]) -> str:
+def meaning(prompts: IclDistPrompts, label: str, labels: Sequence[str]) -> str:
     """Return what the pool calls a label of a prompt's list: '+1' and 'POS' are both 'positive'.
 
-    A label, or list, that ``prompts/icldist.yaml`` does not know means itself.
+    A label, or list, that the prompt files do not know means itself.
     """
-    for name in icldist_file().label_sets:
-        known = label_set(name)
+    for name in prompts.label_sets:
+        known = label_set(prompts, name)
         if known.labels == tuple(labels) and label in known.labels:
             return known.names[known.labels.index(label)]
     return label
 
 
-def label_set(name: str) -> LabelSet:
-    """Return a label set of ``prompts/icldist.yaml`` (Tables 11 and 12).
-
-    Raises:
-        InputError: the file has no such set, or names and labels differ in number.
-    """
-    entry = icldist_file().label_sets.get(name)
-    if entry is None:
-        raise InputError(f"prompts/icldist.yaml uses the label set '{name}', but does not define it.")
-    names = entry.names or entry.labels
-    if len(names) != len(entry.labels):
-        raise InputError(f"The label set '{name}' of prompts/icldist.yaml has {len(names)} names for "
-                         f"{len(entry.labels)} labels.")
-    return LabelSet(name, entry.field, tuple(names), tuple(entry.labels))
+def label_set(prompts: IclDistPrompts, name: str) -> LabelSet:
+    """Return a label set of the ICLDist prompt files (Tables 11 and 12)."""
+    entry = prompts.label_sets[name]
+    return LabelSet(name, entry.field or name, tuple(entry.names or entry.labels), tuple(entry.labels))

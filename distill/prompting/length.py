@@ -55,12 +55,12 @@ def fit(draft: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
     """Return how many demonstrations of a draft fit every window, with an empty reason and detail.
 
     A prompt fits a window when its tokens, the longest answer of its family and ``extra`` are at most
-    ``max_length``. One that does not loses demonstrations one at a time from the front, down to the draft's
-    ``fewest``; where even that does not fit, the reason is ``too_long_teacher`` or ``too_long_student``.
+    ``max_length``. One that does not loses demonstrations one at a time from the front, down to the candidate's
+    ``min_demonstrations``; where even that does not fit, the reason is ``too_long_teacher`` or ``too_long_student``.
     """
     kept = len(draft.demonstrations)
     reason, detail = _problem(draft, kept, limits)
-    while reason and kept > draft.fewest:
+    while reason and kept > draft.min_demonstrations:
         kept -= 1
         reason, detail = _problem(draft, kept, limits)
     return kept, reason, detail

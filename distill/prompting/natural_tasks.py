@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from distill.config.prompt_files import general_prompts
 from distill.config.schema import General
 from distill.errors import InputError
 from distill.prompting.candidate import PromptCandidate
-from distill.prompting.library import general_file
+from distill.prompting.few_shot import FewShot
 from distill.prompting.sampling import PromptRng
-from distill.prompting.template import fill
 from distill.resources import locate
 from distill.run.hashing import content_id, content_rank, hash_order
 from distill.run.storage import read_json
@@ -106,7 +106,7 @@ def why_left_out(task: NaturalTask, config: General) -> str | None:
     is text matching).
     """
     file_name = re.sub(r"[_-]+", " ", task.name).lower()
-    words = "|".join(re.escape(word) for word in general_file().left_out_keywords)
+    words = "|".join(re.escape(word) for word in general_prompts().left_out_keywords)
     pattern = re.compile(rf"(?<![a-z])(?:{words})")
     named = {"category": " / ".join(task.categories), "file name": file_name, "definition": task.definition}
     for where, text in named.items():
@@ -169,12 +169,12 @@ def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
 
 
 def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> PromptCandidate:
-    layout = general_file().layout
+    few_shot = FewShot(general_prompts().layout)
     draws = PromptRng(seed, text_id, "general")
     candidates = [number for number, item in enumerate(task.examples) if item[0].strip() != text.strip()]
     count = draws.below(1 + min(config.max_examples, len(candidates)))
     examples = [task.examples[number] for number in islice(draws.shuffled(candidates), count)]
-    return PromptCandidate("general", task.name, text_id, text, question=fill(layout.question, Input=text), seed=seed,
-                 head=fill(layout.instruction, Definition=task.definition),
-                 demonstrations=tuple(fill(layout.demonstration, Input=i, Output=o) for i, o in examples),
+    return PromptCandidate("general", task.name, text_id, text, question=few_shot.question(Input=text), seed=seed,
+                 head=few_shot.head(Definition=task.definition),
+                 demonstrations=tuple(few_shot.demonstration(Input=i, Output=o) for i, o in examples),
                  strategy=STRATEGY)

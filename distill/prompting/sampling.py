@@ -9,6 +9,7 @@ from hashlib import shake_128
 from itertools import accumulate, permutations, product
 
 _WORDS = struct.Struct("<21Q")  # one block of SHAKE128
+_MOST_CIRCLES = 5_000  # that are made beforehand (two groups of four: 1,152); of more, each draw makes the one it needs
 
 
 class PromptRng:
@@ -69,14 +70,20 @@ class SystematicSampler:
         lengths: dict[str, list[tuple[tuple[str, str], int]]] = {}
         for key, share in sorted(expected.items()):
             lengths.setdefault(key[0], []).append((key, int(share * self._unit)))
-        # Two groups of four, at most: 1,152 circles.
+        self._groups = list(lengths.values())
+        n_circles = math.prod(math.factorial(len(group)) for group in (self._groups, *self._groups))
         self._circles = [_circle(item for group in order for item in group)
-                         for groups in permutations(lengths.values())
-                         for order in product(*(permutations(group) for group in groups))]
+                         for groups in permutations(self._groups)
+                         for order in product(*(permutations(group) for group in groups))
+                         ] if n_circles <= _MOST_CIRCLES else []
 
     def draw(self, draws: PromptRng) -> list[tuple[str, str]]:
         """Return the (group, item) drawn, in random order."""
-        line, ends = self._circles[draws.below(len(self._circles))]
+        if self._circles:
+            line, ends = self._circles[draws.below(len(self._circles))]
+        else:
+            groups = [[group[place] for place in draws.shuffled([*range(len(group))])] for group in self._groups]
+            line, ends = _circle(item for place in draws.shuffled([*range(len(groups))]) for item in groups[place])
         start = draws.below(self._end)
         return [line[bisect_right(ends, (start + point) % self._end)] for point in range(0, self._end, self._unit)]
 

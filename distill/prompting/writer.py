@@ -87,8 +87,8 @@ class Making:
         tasks = choose_tasks(self.config.general, self.seed) if "general" in wanted else None
         accounts = []
         if self.held_out and (pool or tasks):
-            fewest = max(1, self.config.icldist.max_demonstrations)
-            pool, tasks, account = without_benchmark(pool, tasks, self.held_out, fewest, held.append)
+            needed_of_pool = max(1, self.config.icldist.max_demonstrations)
+            pool, tasks, account = without_benchmark(pool, tasks, self.held_out, needed_of_pool, held.append)
             accounts.append(account.check())
         per_text = {"knowdist": self.config.knowdist.prompts_per_text, "icldist": self.config.icldist.prompts_per_text}
         needed = {family: -(-wanted.get(family, 0) // n) for family, n in per_text.items()}

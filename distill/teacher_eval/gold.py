@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from distill.config.prompt_files import BASIC
 from distill.config.schema import IclDist
 from distill.engines.base import Output
 from distill.intervals import draws, percentile_interval, share_interval
 from distill.parsing import reasoning
 from distill.parsing.labels import parse_answer
-from distill.prompting.demonstrations import Demonstration
-from distill.prompting.labels import LabelSet, label_set, python_list
-from distill.prompting.library import icldist_file
-from distill.prompting.template import fill
+from distill.prompting.demonstrations import Demonstration, places_of
+from distill.prompting.few_shot import LabelPrompt
+from distill.prompting.labels import LabelSet, label_set
 from distill.run.hashing import content_id, derived_rng, derived_seed, hash_order
 from distill.run.records import Prompt
 from distill.teacher_eval.records import GoldAnswer, GoldQuestion
 from distill.teacher_eval.rubric import UNREADABLE
-
-FORMAT = "basic"
 
 
 def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int, seed: int) -> list[GoldQuestion]:
@@ -34,8 +32,8 @@ def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int
     texts of the pool: the text that is asked about never stands among them.
     """
     questions: list[GoldQuestion] = []
-    for task in icldist_file().tasks:
-        keys = {content_id(item.text): item for item in pool}
+    for task in config.prompts().tasks:
+        keys = {content_id(pool[place].text): pool[place] for place in places_of(pool, task)}
         chosen = sorted(keys, key=lambda key: (hash_order(seed, key, f"gold {task}"), key))[:examples]
         questions += [_question(task, key, keys[key], [item for other, item in keys.items() if other != key],
                                 config, seed) for key in chosen]
@@ -45,16 +43,13 @@ def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int
 def _question(
     task_name: str, key: str, item: Demonstration, others: Sequence[Demonstration], config: IclDist, seed: int
 ) -> GoldQuestion:
-    prompts = icldist_file()
-    task, layout = prompts.tasks[task_name], prompts.layout
-    labels = label_set(task.formats[FORMAT].label_sets[0])
+    prompts = config.prompts()
+    task = prompts.tasks[task_name]
+    labels = label_set(prompts, task.formats[BASIC].label_sets[0])
     shown = _draw(derived_rng(seed, key, f"gold {task_name} demonstrations"), others, config)
-    head = fill(layout.instruction, Instruction=fill(
-        task.formats[FORMAT].instruction, Labels=python_list(labels.labels)))
-    middle = "".join(fill(layout.demonstration, Text=one.text, Answer=_answer(one, labels, task.multi_label))
-                     for one in shown)
-    text = head + middle + fill(layout.question, Text=item.text)
-    prompt = Prompt(content_id("gold", task_name, text), key, "icldist", f"{task_name}/{FORMAT}", text,
+    text = LabelPrompt(prompts, task_name, BASIC, labels.labels).prompt(
+        ((one.text, _labels(one, labels, task.multi_label)) for one in shown), item.text)
+    prompt = Prompt(content_id("gold", task_name, text), key, "icldist", f"{task_name}/{BASIC}", text,
                     list(labels.labels), task.multi_label, len(shown), derived_seed(seed, key, f"gold {task_name}"))
     return GoldQuestion(item.text, prompt, _labels(item, labels, task.multi_label))
 
@@ -67,11 +62,6 @@ def _draw(rng: Random, others: Sequence[Demonstration], config: IclDist) -> list
 def _labels(item: Demonstration, labels: LabelSet, multi_label: bool) -> list[str]:
     found = labels.rewrite(item.answers[labels.field])
     return found if multi_label else found[:1]
-
-
-def _answer(item: Demonstration, labels: LabelSet, multi_label: bool) -> str:
-    found = _labels(item, labels, multi_label)
-    return python_list(found) if multi_label else found[0]
 
 
 def read_answers(questions: Sequence[GoldQuestion], outputs: Sequence[Output]) -> list[GoldAnswer]:

@@ -3,29 +3,36 @@
 import heapq
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distill.config.prompt_files import KnowDistPrompts
 from distill.engines.base import Output
 from distill.generation.manifests import read_responses
 from distill.intervals import draws, percentile_interval
 from distill.parsing import reasoning
-from distill.prompting.knowdist import BASIC
 from distill.run.hashing import content_rank
 from distill.run.records import Prompt, read_records
 from distill.teacher_eval.records import Analysis, Verdict
 from distill.teacher_eval.rubric import OUT_OF_RANGE, UNREADABLE, read_verdict, rubric
 
-PERSPECTIVES = ("expression", "target", "emotion", "background", BASIC)
-"""In the order of Table 22; the paper has no row for ``basic``, which is asked without multi-perspective prompting."""
 _METHOD = "analyze"
 
 
-def choose_analyses(prompts: Path, responses: Path, per_perspective: int, seed: int) -> list[Analysis]:
-    """Return up to ``per_perspective`` of the teacher's analyses from each perspective, chosen by hash.
+def judged_perspectives(prompts: KnowDistPrompts) -> dict[str, str]:
+    """Return the perspectives whose analyses are marked, in the order of the prompt files, and what the judge is told.
+
+    That is the order of Table 22, after which come those of a user's own file.
+    """
+    return {name: one.rubric for name, one in prompts.perspectives.items() if one.judged and one.analyze}
+
+
+def choose_analyses(prompts: Path, responses: Path, perspectives: Collection[str], per_perspective: int, seed: int
+                    ) -> list[Analysis]:
+    """Return up to ``per_perspective`` of the teacher's analyses from each of ``perspectives``, chosen by hash.
 
     All answers of finished shards can be chosen, those that the quality filters drop, too: what is measured is the
     teacher. What it thought before it answered is no part of them. Rewritings are not marked. Memory holds the ids of
@@ -40,7 +47,7 @@ def choose_analyses(prompts: Path, responses: Path, per_perspective: int, seed: 
     chosen: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
     for prompt in read_records(prompts, Prompt):
         method, _, perspective = prompt.kind.partition("/")
-        if method == _METHOD and perspective in PERSPECTIVES and prompt.id not in failed:
+        if method == _METHOD and perspective in perspectives and prompt.id not in failed:
             heap = chosen[perspective]
             heapq.heappush(heap, (-content_rank(seed, prompt.id, "judge"), prompt.id, prompt.prompt))
             if len(heap) > per_perspective:
@@ -48,7 +55,7 @@ def choose_analyses(prompts: Path, responses: Path, per_perspective: int, seed: 
     wanted = {key for heap in chosen.values() for _, key, _ in heap}
     answers = {item.prompt_id: reasoning.split(item.output).answer.strip() for item in read_responses(responses)
                if item.prompt_id in wanted}
-    return [Analysis(key, perspective, task, answers[key]) for perspective in PERSPECTIVES
+    return [Analysis(key, perspective, task, answers[key]) for perspective in perspectives
             for _, key, task in sorted(chosen[perspective], reverse=True) if key in answers]
 
 
@@ -62,14 +69,14 @@ def read_verdicts(analyses: Sequence[Analysis], outputs: Sequence[Output]) -> li
     return verdicts
 
 
-def score_verdicts(verdicts: Sequence[Verdict], seed: int) -> list[dict[str, Any]]:
-    """Return, for each perspective in Table 22's order, the mean mark of every dimension with its 95% interval.
+def score_verdicts(verdicts: Sequence[Verdict], perspectives: Collection[str], seed: int) -> list[dict[str, Any]]:
+    """Return, for each of ``perspectives`` in their order, the mean mark of every dimension with its 95% interval.
 
     ``asked`` = ``n`` + ``unreadable`` + ``out_of_range`` + ``failed``; means are over the ``n`` verdicts with marks
     (None where there are none). Intervals: percentile bootstrap over analyses; of equal marks they have no width.
     """
     rows: list[dict[str, Any]] = []
-    for perspective in PERSPECTIVES:
+    for perspective in perspectives:
         of_this = [verdict for verdict in verdicts if verdict.perspective == perspective]
         if not of_this:
             continue

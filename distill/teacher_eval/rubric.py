@@ -44,13 +44,16 @@ def rubric() -> Rubric:
         raise InputError(f"{path} is not a prompt file as sentidistill ships it: {error}. Restore it.") from error
 
 
-def judge_prompt(task: str, answer: str) -> str:
+def judge_prompt(task: str, answer: str, more: str = "") -> str:
     """Return the prompt by which an answer to a task (instruction and text) is marked; both are copied as they stand.
+
+    ``more`` is told after the dimensions: what counts for the perspective of this answer.
 
     The mark around them is a hash of both: text that could forge the end of its block would have to hold its own hash.
     """
     file = rubric()
     listed = "\n".join(f"{name}: {question}" for name, question in file.dimensions.items())
+    listed += f"\n\n{more.strip()}" if more.strip() else ""
     keys = "{" + ", ".join(f'"{name}": …' for name in file.dimensions) + "}"
     return fill(file.prompt, Boundary=content_id(task, answer), Task=task, Answer=answer, Dimensions=listed, Keys=keys)
 

@@ -17,6 +17,7 @@ from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.parsing.labels import VERSION as READER
 from distill.prompting.demonstrations import load_demonstrations
+from distill.prompting.kept import kept_knowdist
 from distill.resources import shipped
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.markers import ANSWERS, is_finished, require_whole
@@ -25,7 +26,7 @@ from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.run.storage import read_json, write_json
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
-from distill.teacher_eval.judge import choose_analyses, read_verdicts, score_verdicts
+from distill.teacher_eval.judge import choose_analyses, judged_perspectives, read_verdicts, score_verdicts
 from distill.teacher_eval.records import GoldAnswer, Verdict
 from distill.teacher_eval.rubric import RUBRIC, judge_prompt
 
@@ -98,22 +99,24 @@ def judge_analyses(
     """
     responses = run / "knowdist" / "responses"
     judge, sampling = Client(weights, config.engine), SamplingConfig(temperature=0.0, max_tokens=config.max_tokens)
-    wanted = config.responses_per_perspective
-    inputs = {"version": VERSION, "responses": responses_digest(read_markers(responses).values()), "seed": seed,
+    wanted, perspectives = config.responses_per_perspective, judged_perspectives(kept_knowdist(run))
+    inputs = {"version": VERSION, "perspectives": perspectives, "seed": seed,
+              "responses": responses_digest(read_markers(responses).values()),
               "rubric": file_digest(shipped(RUBRIC)), "responses_per_perspective": wanted,
               **_decides(judge, sampling, chat=True)}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, wanted, seed)
+        analyses = choose_analyses(run / "prompts" / "knowdist.parquet", responses, perspectives, wanted, seed)
         if not analyses:
             raise InputError(f"The teacher's answers in {responses} hold no analysis that could be judged. Set "
                              "teacher_eval.judge to null, or look with 'distill status' why there are none.")
         outputs, computed = _answers(judge, [
-            Request(item.prompt_id, judge_prompt(item.task, item.answer), _sampling(sampling), chat=True)
+            Request(item.prompt_id, judge_prompt(item.task, item.answer, perspectives[item.perspective]),
+                    _sampling(sampling), chat=True)
             for item in analyses], folder, run / "logs" / "teacher-eval-judge.log")
         verdicts = read_verdicts(analyses, outputs)
         write_records(folder / _ANSWERS, Verdict, verdicts)
-        write_json(folder / _SCORES, score_verdicts(verdicts, seed))
+        write_json(folder / _SCORES, score_verdicts(verdicts, perspectives, seed))
         return [_account("judge", [item.problem for item in verdicts])], _details(outputs, computed)
 
     return run_stage(run / FOLDER / "judge", inputs, work, on_change)

@@ -266,6 +266,8 @@ def test_a_copy_of_a_text_that_went_as_near_is_said_to_be_near(tmp_path: Path) -
     rows = [{"text": text} for text in (long, long + "now", long.upper() + "NOW!", long + "Now?")]
     dedup_file(written(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", dropped=tmp_path / "dropped.jsonl")
     kept = read(tmp_path / "out.jsonl")[0]["text"]
-    for entry in map(json.loads, (tmp_path / "dropped.jsonl").read_text().splitlines()):
+    dropped = list(map(json.loads, (tmp_path / "dropped.jsonl").read_text().splitlines()))
+    assert {entry["reason"] for entry in dropped} == {"duplicate_exact", "duplicate_near"}
+    for entry in dropped:
         alike = normal_form(rows[entry["row"] - 1]["text"]) == normal_form(kept)
         assert entry["reason"] == ("duplicate_exact" if alike else "duplicate_near")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config.load import load_config
+from distill.config.prompt_files import icldist_prompts
 from distill.config.schema import Filters, IclDist
 from distill.config.sections.filters import AgreementFilter
 from distill.dataset.agreement import Votes, asks_one_label
@@ -16,7 +17,8 @@ from distill.prompting.icldist import icldist_drafts
 from distill.prompting.labels import label_set, meaning
 from distill.run.records import Prompt, Text
 
-STANDARD, NUMBERS, GOOD_BAD = (list(label_set(name).labels) for name in ("standard", "numbers", "good_bad"))
+PROMPTS = icldist_prompts()
+STANDARD, NUMBERS, GOOD_BAD = (list(label_set(PROMPTS, name).labels) for name in ("standard", "numbers", "good_bad"))
 
 
 def asked(key: str, labels: list[str], text: str = "t", kind: str = "sentiment/basic") -> Prompt:
@@ -24,7 +26,7 @@ def asked(key: str, labels: list[str], text: str = "t", kind: str = "sentiment/b
 
 
 def disagreements(prompts: list[Prompt], answers: dict[str, str], **config: object) -> dict[str, str]:
-    votes = Votes(AgreementFilter(**config))
+    votes = Votes(AgreementFilter(**config), PROMPTS)
     for prompt in prompts:
         if asks_one_label(prompt):
             votes.add(prompt, answers.get(prompt.id))
@@ -32,10 +34,10 @@ def disagreements(prompts: list[Prompt], answers: dict[str, str], **config: obje
 
 
 def test_labels_of_different_words_mean_the_same() -> None:
-    assert [meaning(label, labels) for label, labels in (("+1", NUMBERS), ("good", GOOD_BAD), ("positive", STANDARD))] \
-        == ["positive"] * 3
-    assert meaning("ok", GOOD_BAD) == meaning("0", NUMBERS) == "neutral"
-    assert meaning("yes", ["yes", "no"]) == "yes"
+    same = (("+1", NUMBERS), ("good", GOOD_BAD), ("positive", STANDARD))
+    assert [meaning(PROMPTS, label, labels) for label, labels in same] == ["positive"] * 3
+    assert meaning(PROMPTS, "ok", GOOD_BAD) == meaning(PROMPTS, "0", NUMBERS) == "neutral"
+    assert meaning(PROMPTS, "yes", ["yes", "no"]) == "yes"
 
 
 def test_the_minority_is_dropped_and_the_majority_kept() -> None:

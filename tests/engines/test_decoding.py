@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from distill.engines.base import Sampling
@@ -209,7 +209,7 @@ def test_a_first_line_ends_at_the_newline_after_something(text: str, end: int | 
 def test_stopping_at_the_end_of_the_first_line_changes_no_answer(pieces: list[str]) -> None:
     text = "".join(pieces)
     end = first_line_end(text)
-    if end is not None and "think>" not in text[end:]:  # reasoning that begins after the answer is cut off with it
-        before = text[:end]
-        if before.count("<think>") == before.count("</think>"):
-            assert first_line(before) == first_line(text)
+    assume(end is not None and "think>" not in text[end:])  # reasoning that begins after the answer is cut off with it
+    before = text[:end]
+    assume(before.count("<think>") == before.count("</think>"))
+    assert first_line(before) == first_line(text)

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.config.prompt_files import icldist_prompts
 from distill.engines.grammar import labels_pattern, structure_of, tuples_pattern
 from distill.parsing.labels import normalise, parse_answer
 from distill.prompting.labels import label_set, python_list
-from distill.prompting.library import icldist_file
 from distill.run.records import Prompt
 from sentibench.answering import Method
 from sentibench.data import load_split
 from sentibench.parsing import read_tuples
 from sentibench.registry import all_tasks
 
-SETS = [label_set(name).labels for name in icldist_file().label_sets]
+SETS = [label_set(icldist_prompts(), name).labels for name in icldist_prompts().label_sets]
 LABELS = st.lists(
     st.text("abcXYZ+-.()[]{}|^$*?01 é漢", min_size=1, max_size=8).map(str.strip).filter(normalise),
     min_size=1, max_size=6, unique_by=normalise)

@@ -133,6 +133,7 @@ def drafts():
 
 def test_every_prompt_that_ships_is_made_of_pieces_that_can_be_counted(smollm, drafts):
     encoder = Encoder(smollm)
+    assert len(drafts) == 40 * 2 + 60 + 40
     for draft in drafts:
         assert encoder._shared(draft, len(draft.demonstrations)) is not None
         assert (draft.head != "") == (draft.head[-1:] == "\n")

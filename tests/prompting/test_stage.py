@@ -30,9 +30,10 @@ def word_limits(teacher: int = 5000, student: int = 5000):
     return limits(ANSWERS, count_words, teacher, count_words, student)
 
 
-def few_shot(text: str, demonstrations: int = 4, fewest: int = 1, kind: str = "sentiment/basic") -> PromptCandidate:
+def few_shot(text: str, demonstrations: int = 4, min_demonstrations: int = 1,
+             kind: str = "sentiment/basic") -> PromptCandidate:
     blocks = tuple(f"shown{i} shown{i}\n" for i in range(demonstrations))
-    return PromptCandidate("icldist", kind, content_id(text), text, text, 42, "head ", blocks, fewest)
+    return PromptCandidate("icldist", kind, content_id(text), text, text, 42, "head ", blocks, min_demonstrations)
 
 
 def fit(drafts, some_limits, wanted=100, batch=256):
@@ -53,7 +54,7 @@ def fit(drafts, some_limits, wanted=100, batch=256):
 
 
 def test_the_window_holds_prompt_answer_and_the_students_end_token_exactly():
-    draft = few_shot("one", demonstrations=0, fewest=0)  # two words
+    draft = few_shot("one", demonstrations=0, min_demonstrations=0)  # two words
     for some_limits, reason in [(word_limits(student=8), None), (word_limits(student=7), "too_long_student"),
                                 (word_limits(teacher=7), None), (word_limits(teacher=6), "too_long_teacher")]:
         prompts, drops, _ = fit([draft], some_limits)
@@ -69,8 +70,8 @@ def test_a_prompt_is_shortened_from_the_front_by_as_little_as_needed():
     assert prompt["id"] != few_shot("one").render().id
 
 
-def test_shortening_keeps_the_fewest_demonstrations_a_prompt_must_have():
-    prompts, drops, tally = fit([few_shot("one", fewest=2)], word_limits(student=1 + 5 + 2 + 2 * 1))
+def test_shortening_keeps_the_demonstrations_a_prompt_must_have():
+    prompts, drops, tally = fit([few_shot("one", min_demonstrations=2)], word_limits(student=1 + 5 + 2 + 2 * 1))
     assert not prompts and tally.shortened == 0
     assert [drop.reason for drop in drops] == ["too_long_student"]
     assert "2 demonstrations" in drops[0].detail

@@ -180,7 +180,7 @@ def test_numbers_and_orders_are_drawn_uniformly():
     ("knowdist.weights={analyze: 0, rewrite: 0}", "every method that is on has weight 0"),
     ("knowdist={rewrite: false, weights: {analyze: 0}}", "every method that is on has weight 0"),
     ("knowdist.weights={target: 0, expression: 0, emotion: 0, background: 0}", "every perspective has weight 0"),
-    ("icldist.weights={sentiment: 0, emotion: 0}", "both tasks have weight 0"),
+    ("icldist.weights={sentiment: 0, emotion: 0}", "every task has weight 0"),
     ("icldist={label_words: false, weights: {basic: 0, mi: 0}}", "task sentiment is off or has weight 0"),
 ])
 def test_weights_that_cannot_be_are_refused_with_what_to_do(override, message):

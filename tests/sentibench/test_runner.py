@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 
@@ -288,7 +289,8 @@ def test_scores_are_means_over_seeds(tmp_path: Path) -> None:
     results = evaluate(HashEngine(), tmp_path, "sst2", seeds=(42, 52, 62))
     score = load_model_results(tmp_path)["sst2"]
     assert score.value == pytest.approx(sum(result["value"] for result in results) / 3)
-    assert list(score.by_seed) == [42, 52, 62] and score.spread >= 0
+    assert list(score.by_seed) == [42, 52, 62]
+    assert score.spread == pytest.approx(stdev(result["value"] for result in results)) and score.spread > 0
 
 
 def test_results_of_two_protocols_are_not_averaged(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from distill.config.prompt_files import knowdist_prompts
 from distill.config.schema import Filters
 from distill.dataset.filters import filters_of, first_finding
 from distill.generation.manifests import commit
-from distill.prompting.library import knowdist_file
 from distill.prompting.template import fill as fill_in
 from distill.run.records import Prompt, Response, write_records
 
@@ -36,8 +36,8 @@ def reason(prompt: Prompt, response: Response, config: Filters | None = None) ->
 def asked(kind: str, text: str = TEXT, prompt_id: str = "k") -> Prompt:
     """A KnowDist prompt as the paper words it (Tables 9 and 10)."""
     method, perspective = kind.split("/")
-    file = knowdist_file()
-    entry = getattr(file, method)[perspective]
+    file = knowdist_prompts()
+    entry = file.perspectives[perspective].methods[method]
     return Prompt(prompt_id, "t", "knowdist", kind, fill_in(file.layout, Instruction=entry.instruction, Text=text))
 
 

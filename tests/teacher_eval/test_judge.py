@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.config.prompt_files import knowdist_prompts
 from distill.run.hashing import content_id
-from distill.teacher_eval.judge import PERSPECTIVES, choose_analyses, score_verdicts
+from distill.teacher_eval.judge import choose_analyses, judged_perspectives, score_verdicts
 from distill.teacher_eval.records import Analysis
 from distill.teacher_eval.rubric import OUT_OF_RANGE, UNREADABLE, judge_prompt, read_verdict
 from sentibench.paper import paper_table
 from tests.support.teacher_eval import DIMENSIONS, HOSTILE, answered, output, verdict_of, verdicts
+
+PERSPECTIVES = tuple(judged_perspectives(knowdist_prompts()))
 
 # ---------------------------------------------------------------- the judge's verdict
 
@@ -87,7 +90,8 @@ def test_the_rubric_is_that_of_table_22() -> None:
 
 
 def chosen(run: Path, wanted: int, seed: int = 42) -> list[Analysis]:
-    return choose_analyses(run / "prompts" / "knowdist.parquet", run / "knowdist" / "responses", wanted, seed)
+    return choose_analyses(run / "prompts" / "knowdist.parquet", run / "knowdist" / "responses", PERSPECTIVES, wanted,
+                           seed)
 
 
 def test_only_analyses_that_were_answered_are_judged(tmp_path: Path) -> None:
@@ -107,7 +111,7 @@ def test_means_are_over_readable_verdicts_and_the_others_are_counted() -> None:
     marks = [(5, 4, 3, 2, 1), (3, 4, 4, 0, 5), (4, 4, 5, 1, 0)]
     found = verdicts("emotion", *(output(verdict_of(*one)) for one in marks), output("no"), output(
         verdict_of(9, 5, 5, 5, 5)), output("", "prompt_too_long"))
-    (row,) = score_verdicts(found, 42)
+    (row,) = score_verdicts(found, PERSPECTIVES, 42)
     assert (row["asked"], row["n"], row["unreadable"], row["out_of_range"], row["failed"]) == (6, 3, 1, 1, 1)
     for place, name in enumerate(DIMENSIONS):
         values = [one[place] for one in marks]
@@ -117,11 +121,11 @@ def test_means_are_over_readable_verdicts_and_the_others_are_counted() -> None:
 
 
 def test_without_a_readable_verdict_there_is_no_mean() -> None:
-    (row,) = score_verdicts(verdicts("basic", output("no"), output("no")), 42)
+    (row,) = score_verdicts(verdicts("basic", output("no"), output("no")), PERSPECTIVES, 42)
     assert (row["asked"], row["n"]) == (2, 0)
     assert {one["mean"] for one in row["dimensions"].values()} == {None}
 
 
 def test_perspectives_come_in_the_order_of_table_22() -> None:
     found = [one for name in reversed(PERSPECTIVES) for one in verdicts(name, output(verdict_of(1, 2, 3, 4, 5)))]
-    assert tuple(row["perspective"] for row in score_verdicts(found, 42)) == PERSPECTIVES
+    assert tuple(row["perspective"] for row in score_verdicts(found, PERSPECTIVES, 42)) == PERSPECTIVES

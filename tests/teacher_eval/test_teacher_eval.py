@@ -14,10 +14,11 @@ import yaml
 from rich.console import Console
 
 from distill.config.load import load_config
+from distill.config.prompt_files import knowdist_prompts
 from distill.config.schema import Gold, IclDist, Judge, Model, Teacher, TransformersEngine
 from distill.errors import InputError
 from distill.models import Weights, model_fingerprint
-from distill.teacher_eval.judge import PERSPECTIVES, score_verdicts
+from distill.teacher_eval.judge import judged_perspectives, score_verdicts
 from distill.teacher_eval.rubric import UNREADABLE
 from distill.teacher_eval.stage import check_gold, judge_analyses, read_scores, wanted_parts
 from flows.cli.teacher_eval import asked_parts, printed
@@ -26,6 +27,8 @@ from flows.run import Run
 from sentibench.paper import paper_table
 from tests.support.flow import ROOT
 from tests.support.teacher_eval import answered, output, verdict_of, verdicts
+
+PERSPECTIVES = list(judged_perspectives(knowdist_prompts()))
 
 # ---------------------------------------------------------------- the stages, with a real model
 
@@ -151,7 +154,7 @@ def measured() -> tuple[dict[str, Any], dict[str, Any]]:
                           "failed": 2},
             "emotion": {"metric": "micro_f1", "value": 0.8, "interval_95": (0.7, 0.9), "macro_f1": 0.75,
                         "macro_interval_95": (0.65, 0.85), "n": 50, "unreadable": 0, "failed": 0}}
-    return {"gold": gold, "judge": score_verdicts(rows, 42)}, config
+    return {"gold": gold, "judge": score_verdicts(rows, PERSPECTIVES, 42)}, config
 
 
 def test_the_papers_figures_stand_beside_ours(measured: Any) -> None:
@@ -174,7 +177,9 @@ def test_the_papers_figures_stand_beside_ours(measured: Any) -> None:
 
 
 def test_the_tables_fit_a_terminal_of_80_columns(measured: Any) -> None:
-    for table in teacher_eval_tables(*measured):
+    tables = teacher_eval_tables(*measured)
+    assert len(tables) == 2
+    for table in tables:
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(printed(table))
         text = console.export_text()

@@ -1,79 +1,100 @@
 """The part ``prompts``: what the teacher is asked."""
 
-from typing import Annotated, Self
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from distill.config.prompt_files import (
+    BASIC,
+    METHODS,
+    MINIMIZED,
+    IclDistPrompts,
+    KnowDistPrompts,
+    Weight,
+    icldist_prompts,
+    knowdist_prompts,
+)
 from distill.config.sections.base import LocalPath, Processes, Section, runtime_field
 
 
-def _weighty(weight: float) -> float:
-    if weight and not 1e-6 <= weight <= 1e6:
-        raise ValueError("a weight is 0, or from 0.000001 to 1,000,000")
-    return weight
+class _Family(Section):
+    """What KnowDist and ICLDist share: weights of what their prompt files name, and a user's own file of prompts."""
+
+    # What stands in the file decides, by its content (distill.prompting.build), not where it lies.
+    file: LocalPath | None = runtime_field(None, description="prompts of your own beside those that ship: "
+                                                             "prompts/README.md")
+    weights: dict[str, Weight] = Field({}, description="how often each is asked, relative to the others, in place of "
+                                                       "the prompt files' weights; 0: never")
+
+    def _says_something_of_the_files(self) -> bool:
+        """Say whether weights can be held against the files: a run's own config outlives a file that it names."""
+        return bool(self.weights or self.file) and (
+            not self.file or self.file.startswith("shipped:") or os.path.isfile(self.file))
+
+    def _refuse_unknown_weights(self, known: Mapping[str, float], what: str) -> None:
+        for name in self.weights:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
+                raise ValueError(f"weights names '{name}', which is no {what} of the prompt files{hint}")
 
 
-Weight = Annotated[float, Field(ge=0), AfterValidator(_weighty)]
+class KnowDist(_Family):
+    """Stage 1 prompts (Section 2.1, Tables 9 and 10). Switches: the ablation of Table 5.
 
-
-class KnowDistWeights(Section):
-    """How often a method and a perspective are asked for, relative to the others; 0: never. Ours: all alike.
-
-    A method and a perspective together have the product of their weights. BASIC, which stands alone, has none.
+    A method and a perspective together have the product of their weights. Perspectives that stand alone (BASIC) have
+    none.
     """
-
-    analyze: Weight = 1
-    rewrite: Weight = 1
-    target: Weight = 1
-    expression: Weight = 1
-    emotion: Weight = 1
-    background: Weight = 1
-
-
-class IclDistWeights(Section):
-    """How often a task and a strategy are asked for, relative to the others; 0: never. Ours: all alike.
-
-    A text gets a task by the weights of the tasks, then strategies by the weights of those that the task has:
-    label words (lw) are of the sentiment task, label taxonomies (lt) of the emotion task; mi: minimised instructions.
-    """
-
-    sentiment: Weight = 1
-    emotion: Weight = 1
-    basic: Weight = 1
-    lw: Weight = 1
-    lt: Weight = 1
-    mi: Weight = 1
-
-
-class KnowDist(Section):
-    """Stage 1 prompts (Section 2.1, Tables 9 and 10). Switches: the ablation of Table 5."""
 
     samples: int = Field(1_000_000, ge=0, description="prompts to ask (Section 4.1)")
     analyze: bool = True
     rewrite: bool = True
     multi_perspective: bool = True
     prompts_per_text: int = Field(2, ge=1, le=8, description="ours: one of each method")
-    weights: KnowDistWeights = KnowDistWeights()
+
+    def prompts(self) -> KnowDistPrompts:
+        """Return the prompts that ship, and those of ``file``. Raises as :func:`knowdist_prompts`."""
+        return knowdist_prompts(self.file)
+
+    def kinds(self) -> dict[str, dict[str, float]]:
+        """Return how often each perspective is asked by each method, as the switches and weights say."""
+        prompts = self.prompts()
+        weights = {**prompts.weights, **self.weights}
+        on = {"analyze": self.analyze, "rewrite": self.rewrite}
+        return {method: {name: weights[method] * weights.get(name, 1) for name, one in prompts.perspectives.items()
+                         if on[method] and method in one.methods and one.alone != self.multi_perspective}
+                for method in METHODS}
 
     @model_validator(mode="after")
-    def _some_method(self) -> Self:
-        weights = self.weights
+    def _something_is_asked(self) -> Self:
+        if self.samples and not (self.analyze or self.rewrite):
+            raise ValueError("analyze and rewrite are both off; turn one on, or set samples to 0")
+        if not self._says_something_of_the_files():
+            return self
+        known = self.prompts().weights
+        self._refuse_unknown_weights(known, "method or perspective")
+        weights = {**known, **self.weights}
         if not self.samples:
             return self
-        if not (self.analyze or self.rewrite):
-            raise ValueError("analyze and rewrite are both off; turn one on, or set samples to 0")
-        if not ((self.analyze and weights.analyze) or (self.rewrite and weights.rewrite)):
+        if not ((self.analyze and weights["analyze"]) or (self.rewrite and weights["rewrite"])):
             raise ValueError("every method that is on has weight 0; raise weights.analyze or weights.rewrite, or set "
                              "samples to 0")
-        if self.multi_perspective and not any((weights.target, weights.expression, weights.emotion,
-                                               weights.background)):
-            raise ValueError("every perspective has weight 0; raise one of weights.target, expression, emotion and "
-                             "background, or set samples to 0")
+        if not any(weight for of_method in self.kinds().values() for weight in of_method.values()):
+            perspectives = [name for name in known if name not in METHODS]
+            raise ValueError(f"every perspective has weight 0; raise one of weights.{', '.join(perspectives)}, or set "
+                             "samples to 0")
         return self
 
 
-class IclDist(Section):
-    """Stage 2 prompts (Section 2.2, Tables 11 and 12). Switches: the ablation of Table 6."""
+class IclDist(_Family):
+    """Stage 2 prompts (Section 2.2, Tables 11 and 12). Switches: the ablation of Table 6.
+
+    A text gets a task by the weights of the tasks, then strategies by the weights of those that the task has:
+    label words (lw) are of the sentiment task, label taxonomies (lt) of the emotion task; mi: minimised instructions.
+    """
 
     samples: int = Field(400_000, ge=0, description="prompts to ask (Section 4.1)")
     prompts_per_text: int = Field(1, ge=1, le=9, description="ours; several are of one task in different formats")
@@ -83,7 +104,25 @@ class IclDist(Section):
     min_demonstrations: int = Field(1, ge=0, le=55)
     max_demonstrations: int = Field(16, ge=0, le=55)
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
-    weights: IclDistWeights = IclDistWeights()
+
+    def prompts(self) -> IclDistPrompts:
+        """Return the prompts that ship, and those of ``file``. Raises as :func:`icldist_prompts`."""
+        return icldist_prompts(self.file)
+
+    def formats(self, task: str) -> dict[str, list[str]]:
+        """Return the formats (strategies) of a task that are on and have a weight, with the label sets each draws from.
+
+        Minimised instructions name no labels; their demonstrations use the labels of BASIC, and those of the task's
+        other formats that are on.
+        """
+        prompts = self.prompts()
+        weights = {**prompts.weights, **self.weights}
+        on = {"lw": self.label_words, "lt": self.label_taxonomies, MINIMIZED: self.minimized_instructions}
+        found = {name: entry.label_sets for name, entry in prompts.tasks[task].formats.items()
+                 if name == BASIC or (on.get(name, True) and weights[name])}
+        if MINIMIZED in found:
+            found[MINIMIZED] = list(dict.fromkeys(one for sets in found.values() for one in sets))
+        return {name: sets for name, sets in found.items() if weights[name]}
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -92,15 +131,18 @@ class IclDist(Section):
         return self
 
     @model_validator(mode="after")
-    def _some_strategy(self) -> Self:
-        weights = self.weights
-        if self.samples and not (weights.sentiment or weights.emotion):
-            raise ValueError("both tasks have weight 0; raise weights.sentiment or weights.emotion, or set samples to "
-                             "0")
-        mi = self.minimized_instructions and weights.mi
-        for task, weight, own in (("sentiment", weights.sentiment, self.label_words and weights.lw),
-                                  ("emotion", weights.emotion, self.label_taxonomies and weights.lt)):
-            if self.samples and weight and not (weights.basic or own or mi):
+    def _something_is_asked(self) -> Self:
+        if not self._says_something_of_the_files():
+            return self
+        prompts = self.prompts()
+        self._refuse_unknown_weights(prompts.weights, "task or strategy")
+        weights = {**prompts.weights, **self.weights}
+        asked = [task for task in prompts.tasks if weights[task]]
+        if self.samples and not asked:
+            raise ValueError(f"every task has weight 0; raise one of weights.{', '.join(prompts.tasks)}, or set "
+                             "samples to 0")
+        for task in asked:
+            if self.samples and not self.formats(task):
                 raise ValueError(f"every strategy of the task {task} is off or has weight 0; raise one's weight, or "
                                  f"set weights.{task} to 0")
         return self
@@ -142,3 +184,12 @@ class Prompts(Section):
     icldist: IclDist = IclDist()
     general: General = General()
     workers: Processes | None = runtime_field(None, description="processes that build prompts; default: one a core")
+
+    def read_files(self) -> None:
+        """Read the prompt files, so that one that is missing or wrong is told before anything is done.
+
+        Raises:
+            InputError: as :func:`distill.config.prompt_files.knowdist_prompts`.
+        """
+        self.knowdist.prompts()
+        self.icldist.prompts()

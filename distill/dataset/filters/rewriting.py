@@ -7,9 +7,9 @@ copy is hidden behind words that are new. What is compared with the text is the 
 import re
 from functools import cache
 
+from distill.config.prompt_files import knowdist_prompts
 from distill.config.sections.filters import CopiedFilter
 from distill.dataset.filters.words import runs, words
-from distill.prompting.library import knowdist_file
 from distill.run.records import Prompt, Response
 
 _FEWEST_WORDS = 5  # of a text, to be looked for where nothing says which part of the answer is the rewritten version
@@ -73,7 +73,7 @@ def is_rewriting(prompt: Prompt) -> bool:
 
 def user_text(prompt: Prompt) -> str:
     """Return the user's text inside a KnowDist prompt; the whole prompt where it is not of today's layout."""
-    match = _layout(knowdist_file().layout).fullmatch(prompt.prompt)
+    match = _layout(knowdist_prompts().layout).fullmatch(prompt.prompt)
     return match["Text"] if match else prompt.prompt
 
 
