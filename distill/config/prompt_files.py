@@ -234,8 +234,9 @@ def knowdist_prompts(own: str | None = None) -> KnowDistPrompts:
     Raises:
         InputError: the file is missing or is none of perspectives; the message names the key.
     """
-    ours = _shipped_once("knowdist", KnowDistPrompts)
-    return ours if own is None else _merged(own, _own_text(own), ours, OwnKnowDist)
+    if own is None:
+        return _shipped_once("knowdist", KnowDistPrompts)
+    return _merged(own, _own_text(own), "knowdist", KnowDistPrompts, OwnKnowDist)
 
 
 def icldist_prompts(own: str | None = None) -> IclDistPrompts:
@@ -244,8 +245,9 @@ def icldist_prompts(own: str | None = None) -> IclDistPrompts:
     Raises:
         InputError: the file is missing or is none of tasks; the message names the key.
     """
-    ours = _shipped_once("icldist", IclDistPrompts)
-    return ours if own is None else _merged(own, _own_text(own), ours, OwnIclDist)
+    if own is None:
+        return _shipped_once("icldist", IclDistPrompts)
+    return _merged(own, _own_text(own), "icldist", IclDistPrompts, OwnIclDist)
 
 
 def _own_text(own: str) -> str:
@@ -253,12 +255,12 @@ def _own_text(own: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _merged(origin: str, text: str, ours: Any, own: type[Section]) -> Any:
-    values = parse_yaml(text, f"The prompt file {origin}")
+def _merged(origin: str, text: str, name: str, whole: type[Section], own: type[Section]) -> Any:
+    values, ours = parse_yaml(text, f"The prompt file {origin}"), _shipped_once(name, whole)
     try:
         added = own.model_validate(values)
         fields = {name: {**getattr(ours, name), **entries} for name, entries in added if entries}
-        return type(ours).model_validate({**dict(ours), **fields})
+        return whole.model_validate({**dict(ours), **fields})
     except ValidationError as error:
         raise InputError(f"The prompt file {origin} cannot be used: {'; '.join(_problems(error))}. prompts/README.md "
                          "says what such a file holds.") from error

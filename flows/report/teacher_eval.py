@@ -41,10 +41,10 @@ def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> TeacherE
     paper, prompts = paper_table(24), config["prompts"]["icldist"]
     rows: list[tuple[Kind, list[str]]] = []
     for task, score in scores.items():
-        title = _TASKS[task]
-        known = dict(zip(paper.columns, paper.rows[title], strict=True))
+        title = _TASKS.get(task, task.capitalize())
+        known = dict(zip(paper.columns, paper.rows[title], strict=True)) if title in paper.rows else {}
         rows.append(("ours", [f"{title} ({_METRICS[score['metric']]})", *_measured(score, "value", "interval_95"),
-                              *(f"{known[column]:.2f}" for column in paper.columns)]))
+                              *(f"{known[column]:.2f}" if known else DASH for column in paper.columns)]))
         if "macro_f1" in score:
             rows.append(("ours", [f"{title} (macro-F1)", *_measured(score, "macro_f1", "macro_interval_95"),
                                   *(DASH for _ in paper.columns)]))

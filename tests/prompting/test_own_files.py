@@ -1,0 +1,201 @@
+"""A perspective and a task of a user's own: one entry of one file, and nothing of the package is touched."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distill.config.load import load_config, validate
+from distill.config.prompt_files import knowdist_prompts
+from distill.config.schema import Filters, IclDist, KnowDist, Prompts
+from distill.dataset.composition import composition
+from distill.dataset.filters import filters_of
+from distill.errors import InputError
+from distill.prompting.build import build_prompts
+from distill.prompting.demonstrations import load_demonstrations
+from distill.prompting.files import read_prompts
+from distill.prompting.icldist import icldist_drafts
+from distill.prompting.kept import kept_icldist, kept_knowdist
+from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.labels import meaning
+from distill.run.records import SftRow, Text, write_records
+from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
+from distill.teacher_eval.judge import choose_analyses, judged_perspectives, score_verdicts
+from distill.teacher_eval.rubric import judge_prompt
+from flows.report.teacher_eval import gold_table, judge_table
+from tests.prompting.test_prompting import make_texts
+from tests.prompting.test_stage import word_limits
+from tests.support.quality import answered, output, verdict_of, verdicts
+
+ROOT = Path(__file__).parents[2]
+ASPECT = {"perspectives": {"aspect": {
+    "weight": 3, "rubric": "An aspect that the text does not name is a hallucination.",
+    "analyze": {"instruction": "List the aspects of {product} in the text."}}}}
+URGENCY = {
+    "tasks": {"urgency": {
+        "multi_label": False,
+        "demonstrations": [{"text": "Fix it now!", "answer": "urgent"}, {"text": "It burns!", "answer": ["urgent"]},
+                           {"text": "Whenever you like.", "answer": "can wait"}],
+        "formats": {"basic": {"label_sets": ["urgency"], "instruction": "How urgent is it? One of {Labels}."},
+                    "lw": {"label_sets": ["short"], "instruction": "How urgent is it? One of {Labels}."},
+                    "mi": {"instruction": "Do as in the examples."}}}},
+    "label_sets": {"urgency": {"labels": ["urgent", "can wait"]},
+                   "short": {"field": "urgency", "names": ["urgent", "can wait"], "labels": ["U", "W"]}}}
+
+
+def own(path: Path, values: Any) -> str:
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return str(path)
+
+
+def build(folder: Path, **families: Any) -> Path:
+    """Have the real stage write the prompts of a run; return the run's folder."""
+    texts = [*make_texts(60), Text("own", "fix it  NOW!", "any", "any")]
+    write_records(folder / "texts.parquet", Text, texts)
+    config = Prompts.model_validate({
+        **{name: {"samples": 0} for name in ("knowdist", "icldist", "general")}, **families})
+    build_prompts(config, folder / "texts.parquet", 42, folder / "run", word_limits(), {})
+    return folder / "run"
+
+
+def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: Path) -> None:
+    file = own(tmp_path / "aspect.yaml", ASPECT)
+    run = build(tmp_path, knowdist={"samples": 100, "file": file})
+    asked = [one for one in read_prompts(run, "knowdist") if one.perspective == "aspect"]
+    assert 10 < len(asked) < 60 and {one.kind for one in asked} == {"analyze/aspect"}
+    assert all(one.prompt.startswith("List the aspects of {product} in the text.\n\nText: ") for one in asked)
+    # The judge marks it, is told more about it, and the report has its row.
+    perspectives = judged_perspectives(kept_knowdist(run))
+    assert list(perspectives) == [*judged_perspectives(knowdist_prompts()), "aspect"]
+    answered(run, kinds=("analyze/aspect", "analyze/target"))
+    chosen = choose_analyses(run / "prompts/knowdist.parquet", run / "knowdist/responses", perspectives, 3, 42)
+    assert [one.perspective for one in chosen] == ["target"] * 3 + ["aspect"] * 3
+    told = judge_prompt(chosen[-1].task, chosen[-1].answer, perspectives["aspect"])
+    assert "An aspect that the text does not name is a hallucination.\n" in told
+    rows = score_verdicts(verdicts("aspect", output(verdict_of(1, 2, 3, 4, 5))), perspectives, 42)
+    names = {"teacher": {"model": {"name": "t"}}, "quality": {"judge": {"model": {"name": "j"}}}}
+    assert next(cells[0] for _, cells in judge_table(rows, names).rows) == "Aspect"
+    write_records(run / "sft/knowdist.parquet", SftRow, [SftRow("x", "knowdist", "analyze/aspect", "p", "c")])
+    (run / "prompts/knowdist.parquet").unlink()
+    assert composition(run, "knowdist") == [
+        {"family": "knowdist", "kind": "analyze/aspect", "source": "", "rows": 1}]
+
+
+def test_the_prompts_that_ship_stay_the_same_beside_a_users_own_task(tmp_path: Path) -> None:
+    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY), "weights": {"urgency": 0}})
+    assert list(icldist_drafts(make_texts(50), load_demonstrations(config), config, 42)) == list(
+        icldist_drafts(make_texts(50), load_demonstrations(IclDist()), IclDist(), 42))
+    without = KnowDist.model_validate({"weights": {"aspect": 0}, "file": own(tmp_path / "aspect.yaml", ASPECT)})
+    assert list(knowdist_drafts(make_texts(50), without, 42)) == list(knowdist_drafts(make_texts(50), KnowDist(), 42))
+
+
+def test_a_task_of_a_users_own_file_is_asked_with_its_labels_and_its_answers_are_read_against_them(
+        tmp_path: Path) -> None:
+    file = own(tmp_path / "urgency.yaml", URGENCY)
+    run = build(tmp_path, icldist={"samples": 60, "file": file, "prompts_per_text": 3})
+    asked = [one for one in read_prompts(run, "icldist") if one.kind.startswith("urgency/")]
+    assert {one.kind for one in asked} == {"urgency/basic", "urgency/lw", "urgency/mi"}
+    assert {tuple(one.labels) for one in asked} == {("urgent", "can wait"), ("U", "W")}
+    shown = {block.split("\n")[0] for one in asked for block in one.prompt.split("Sentence: ")[1:-1]}
+    assert shown == {"Fix it now!", "Whenever you like.", "It burns!"}
+    for one in asked:
+        *examples, question = one.prompt.split("Sentence: ")[1:]
+        assert {block.split("Output: ")[1].strip() for block in examples} <= set(one.labels)
+        assert one.n_demonstrations == len(examples) <= 3
+        assert one.text_id != "own" or not any("Fix it now!" in block for block in examples), question
+    basic = next(one for one in asked if one.kind == "urgency/basic")
+    assert basic.prompt.startswith("How urgent is it? One of ['urgent', 'can wait'].\n\nSentence: ")
+    # Filters read answers against the list, and prompts in other words are told to mean the same.
+    from distill.dataset.build import verdict
+    from distill.run.records import Response
+    filters = filters_of(Filters())
+    for said, reason in (("can wait", ""), ("positive", "off_list")):
+        assert verdict(filters, basic, Response(basic.id, said, "stop", 1, 1))[0] == reason
+    assert meaning(kept_icldist(run), "W", ["U", "W"]) == "can wait"
+
+
+def test_the_teacher_is_asked_the_known_labels_of_a_users_own_task(tmp_path: Path) -> None:
+    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY)})
+    questions = [one for one in gold_questions(load_demonstrations(config), config, 50, 42) if one.task == "urgency"]
+    assert sorted(one.gold for one in questions) == [["can wait"], ["urgent"], ["urgent"]]
+    assert all(one.prompt.prompt.count(f"Sentence: {one.text}\n") == 1 for one in questions)
+    scores = score_gold(questions, read_answers(questions, [output(one.gold[0]) for one in questions]), 42)
+    assert scores["urgency"]["value"] == 1
+    about = {"prompts": {"icldist": {"min_demonstrations": 1, "max_demonstrations": 2}},
+             "teacher": {"model": {"name": "t"}}}
+    ((_, cells),) = gold_table(scores, about).rows
+    assert cells[0] == "Urgency (accuracy)" and cells[1] == "100.00" and cells[-1] == "–"
+
+
+@pytest.mark.parametrize(("family", "values", "message"), [
+    ("knowdist", {"perspectives": {"a b": ASPECT["perspectives"]["aspect"]}}, "perspectives.a b: String should match"),
+    ("knowdist", {"perspectives": {"a": {"weight": 1}}}, "perspectives.a: a perspective needs an instruction"),
+    ("knowdist", {"perspectives": {"analyze": {"analyze": {"instruction": "x"}}}}, "'analyze' is called like a method"),
+    ("knowdist", {"perspectives": {"a": {"analyze": {"instruction": "x\n\nText: y"}}}}, "by which the text is found"),
+    ("knowdist", {"tasks": {}}, "tasks: Extra inputs"),
+    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {}}}}, "tasks.a: a task needs the format 'basic'"),
+    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {"basic": {"instruction": "Say."}}}}},
+     r"the format 'basic' needs label_sets, and the slot \{Labels\}"),
+    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {"basic": {
+        "instruction": "{Labels}", "label_sets": ["b"]}}}}}, "uses the label set 'b', which is not defined"),
+    ("icldist", {**URGENCY, "label_sets": {"urgency": {"labels": ["a", "a"]}}}, "label_sets.urgency: a label stands"),
+    ("icldist", [1], "valid dictionary"),
+])
+def test_a_file_that_is_none_of_prompts_is_refused_with_the_key(
+        tmp_path: Path, family: str, values: Any, message: str) -> None:
+    file = own(tmp_path / "own.yaml", values)
+    with pytest.raises(InputError, match=rf"The prompt file .*own\.yaml cannot be used: .*{message}"):
+        validate({"samples": 1, "file": file}, "a test", KnowDist if family == "knowdist" else IclDist)
+
+
+def test_a_wrong_weight_names_the_nearest_of_the_users_own(tmp_path: Path) -> None:
+    file = own(tmp_path / "aspect.yaml", ASPECT)
+    (tmp_path / "c.yaml").write_text((ROOT / "flows/configs/ci.yaml").read_text())
+    overrides = [f"prompts.knowdist.file={file}", "prompts.knowdist.weights.aspekt=2"]
+    with pytest.raises(InputError, match=r"prompts\.knowdist: weights names 'aspekt'.*did you mean 'aspect'\?"):
+        load_config(tmp_path / "c.yaml", overrides)
+
+
+def test_a_demonstration_with_a_label_of_no_list_is_refused(tmp_path: Path) -> None:
+    wrong = json.loads(json.dumps(URGENCY))
+    wrong["tasks"]["urgency"]["demonstrations"][1]["answer"] = "later"
+    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", wrong)})
+    with pytest.raises(InputError, match=r"urgency\.yaml, task urgency: demonstration 2 has the unknown label 'later'"):
+        load_demonstrations(config)
+
+
+def test_a_runs_own_config_can_be_read_when_its_prompt_file_is_gone(tmp_path: Path) -> None:
+    settings = {"file": str(tmp_path / "gone.yaml"), "weights": {"aspect": 2}}
+    config = KnowDist.model_validate(settings)
+    with pytest.raises(InputError, match=r"gone\.yaml"):
+        config.prompts()
+
+
+def test_the_content_of_a_prompt_file_decides_and_not_where_it_lies(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = own(tmp_path / "a/aspect.yaml", ASPECT)
+    run = build(tmp_path, knowdist={"samples": 10, "file": first})
+    before = (run / "prompts/_done.json").read_text()
+    moved = own(tmp_path / "b/other-name.yaml", ASPECT)
+    build(tmp_path, knowdist={"samples": 10, "file": moved})
+    assert (run / "prompts/_done.json").read_text() == before
+    changed = json.loads(json.dumps(ASPECT))
+    changed["perspectives"]["aspect"]["analyze"]["instruction"] = "Other words."
+    with pytest.raises(InputError, match="prompt_files"):
+        build(tmp_path, knowdist={"samples": 10, "file": own(tmp_path / "b/other-name.yaml", changed)})
+
+
+def test_many_perspectives_are_drawn_as_their_weights_say() -> None:
+    from collections import Counter
+
+    from distill.prompting.sampling import PromptRng, SystematicSampler
+
+    groups = {method: {str(n): 1 for n in range(6)} for method in ("analyze", "rewrite")}
+    sampler = SystematicSampler(groups, 2, once=True)
+    drawn = [sampler.draw(PromptRng(1, str(n), "x")) for n in range(2400)]
+    assert all(sorted(method for method, _ in one) == ["analyze", "rewrite"] for one in drawn)
+    counts = Counter(key for one in drawn for key in one)
+    assert len(counts) == 12 and all(abs(count - 400) < 5 * 400**.5 for count in counts.values())
