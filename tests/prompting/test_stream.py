@@ -155,7 +155,8 @@ def test_temporary_files_are_gone_when_the_stage_ends_and_when_it_fails(tmp_path
     for run in ("run", "bad"):
         claim(tmp_path / run)
     build(tmp_path, "run", mixed_texts(200), Sizes(texts=9, memory=3000))
-    assert {path.name for path in (tmp_path / "run" / "prompts").iterdir()} == {*FILES, "prompt_files.json", "_done.json"}
+    assert {path.name for path in (tmp_path / "run" / "prompts").iterdir()} == {
+        *FILES, "prompt_files.json", "_done.json"}
     write_texts(tmp_path / "twice.parquet", make_texts(5) * 2)
     with pytest.raises(RunError, match=r"Two texts in .*twice\.parquet have the same id"):
         build_prompts(config(tmp_path), tmp_path / "twice.parquet", 42, tmp_path / "bad", word_limits(), {},
