@@ -20,14 +20,14 @@ from distill.prompting.icldist import icldist_drafts
 from distill.prompting.kept import kept_icldist, kept_knowdist
 from distill.prompting.knowdist import knowdist_drafts
 from distill.prompting.labels import meaning
-from distill.run.records import SftRow, Text, write_records
+from distill.run.records import Text, TrainingRow, write_records
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
 from distill.teacher_eval.judge import choose_analyses, judged_perspectives, score_verdicts
 from distill.teacher_eval.rubric import judge_prompt
 from flows.report.teacher_eval import gold_table, judge_table
 from tests.prompting.test_prompting import make_texts
 from tests.prompting.test_stage import word_limits
-from tests.support.quality import answered, output, verdict_of, verdicts
+from tests.support.teacher_eval import answered, output, verdict_of, verdicts
 
 ROOT = Path(__file__).parents[2]
 ASPECT = {"perspectives": {"aspect": {
@@ -75,9 +75,9 @@ def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: P
     told = judge_prompt(chosen[-1].task, chosen[-1].answer, perspectives["aspect"])
     assert "An aspect that the text does not name is a hallucination.\n" in told
     rows = score_verdicts(verdicts("aspect", output(verdict_of(1, 2, 3, 4, 5))), perspectives, 42)
-    names = {"teacher": {"model": {"name": "t"}}, "quality": {"judge": {"model": {"name": "j"}}}}
+    names = {"teacher": {"model": {"name": "t"}}, "teacher_eval": {"judge": {"model": {"name": "j"}}}}
     assert next(cells[0] for _, cells in judge_table(rows, names).rows) == "Aspect"
-    write_records(run / "sft/knowdist.parquet", SftRow, [SftRow("x", "knowdist", "analyze/aspect", "p", "c")])
+    write_records(run / "dataset/knowdist.parquet", TrainingRow, [TrainingRow("x", "knowdist", "analyze/aspect", "p", "c")])
     (run / "prompts/knowdist.parquet").unlink()
     assert composition(run, "knowdist") == [
         {"family": "knowdist", "kind": "analyze/aspect", "source": "", "rows": 1}]
