@@ -77,7 +77,8 @@ def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: P
     rows = score_verdicts(verdicts("aspect", output(verdict_of(1, 2, 3, 4, 5))), perspectives, 42)
     names = {"teacher": {"model": {"name": "t"}}, "teacher_eval": {"judge": {"model": {"name": "j"}}}}
     assert next(cells[0] for _, cells in judge_table(rows, names).rows) == "Aspect"
-    write_records(run / "dataset/knowdist.parquet", TrainingRow, [TrainingRow("x", "knowdist", "analyze/aspect", "p", "c")])
+    rows = [TrainingRow("x", "knowdist", "analyze/aspect", "p", "c")]
+    write_records(run / "dataset/knowdist.parquet", TrainingRow, rows)
     (run / "prompts/knowdist.parquet").unlink()
     assert composition(run, "knowdist") == [
         {"family": "knowdist", "kind": "analyze/aspect", "source": "", "rows": 1}]
