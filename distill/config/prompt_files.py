@@ -234,9 +234,7 @@ def knowdist_prompts(own: str | None = None) -> KnowDistPrompts:
     Raises:
         InputError: the file is missing or is none of perspectives; the message names the key.
     """
-    if own is None:
-        return _shipped_once("knowdist", KnowDistPrompts)
-    return _merged(own, _own_text(own), "knowdist", KnowDistPrompts, OwnKnowDist)
+    return _prompts("knowdist", KnowDistPrompts, own, OwnKnowDist)
 
 
 def icldist_prompts(own: str | None = None) -> IclDistPrompts:
@@ -245,13 +243,16 @@ def icldist_prompts(own: str | None = None) -> IclDistPrompts:
     Raises:
         InputError: the file is missing or is none of tasks; the message names the key.
     """
+    return _prompts("icldist", IclDistPrompts, own, OwnIclDist)
+
+
+def _prompts(name: str, whole: type[File], own: str | None, own_kind: type[Section]) -> File:
     if own is None:
-        return _shipped_once("icldist", IclDistPrompts)
-    return _merged(own, _own_text(own), "icldist", IclDistPrompts, OwnIclDist)
-
-
-def _own_text(own: str) -> str:
-    return read_text(locate(own), MOST_BYTES, "Name a prompt file as prompts/README.md describes it.")
+        found: File = _shipped_once(name, whole)
+    else:
+        text = read_text(locate(own), MOST_BYTES, "Name a prompt file as prompts/README.md describes it.")
+        found = _merged(own, text, name, whole, own_kind)
+    return found
 
 
 @lru_cache(maxsize=8)

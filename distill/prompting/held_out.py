@@ -58,12 +58,12 @@ def without_benchmark(
 
     stays = left([(item.text,) for item in pool], "demonstration")
     kept = [item for item, free in zip(pool, stays, strict=True) if free]
-    for task, count in Counter(item.task for item in pool).items():
-        left_of_it = sum(item.task == task for item in kept)
-        if left_of_it < (1 if task else min_demonstrations):
-            whose = f"of the task {task}" if task else "of prompts.icldist.demonstrations"
-            raise InputError(f"Of the {count} demonstrations {whose} {count - left_of_it} stand in the benchmark, and "
-                             f"the {left_of_it} others are fewer than the {1 if task else min_demonstrations} a prompt "
+    for owner, count in Counter(item.task for item in pool).items():
+        n_left, needed = sum(item.task == owner for item in kept), 1 if owner else min_demonstrations
+        if n_left < needed:
+            whose = f"the task {owner}" if owner else "prompts.icldist.demonstrations"
+            raise InputError(f"Of the {count} demonstrations of {whose} {count - n_left} stand in the benchmark, and "
+                             f"the {n_left} others are fewer than the {needed} a prompt "
                              "may have. Add others, lower prompts.icldist.max_demonstrations, or set "
                              "corpus.decontaminate.enabled to false.")
     if tasks is None:

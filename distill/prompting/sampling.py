@@ -71,7 +71,7 @@ class SystematicSampler:
         for key, share in sorted(expected.items()):
             lengths.setdefault(key[0], []).append((key, int(share * self._unit)))
         self._groups = list(lengths.values())
-        n_circles = math.prod(math.factorial(len(group)) for group in (self._groups, *self._groups))
+        n_circles = math.factorial(len(self._groups)) * math.prod(map(math.factorial, map(len, self._groups)))
         self._circles = [_circle(item for group in order for item in group)
                          for groups in permutations(self._groups)
                          for order in product(*(permutations(group) for group in groups))
