@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.run.folder import error_log
+from distill.runtime.executor import executor
 from distill.runtime.leases import leased
-from distill.runtime.process import WorkerProcess
 
 BLOCK = 1024
 """Texts that are asked together: enough that those of like length share batches."""
@@ -24,7 +24,7 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
     """
     log = error_log(model)
     spec = {"model": os.path.abspath(model)}
-    with leased(1), WorkerProcess("distill.encoder.predict:serve", spec, channel=True) as child:
+    with leased(1), executor().submit("distill.encoder.predict:serve", spec, channel=True) as child:
         connection = child.connection
 
         def ask(texts: Sequence[str]) -> dict[str, Any]:

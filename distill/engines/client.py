@@ -20,8 +20,9 @@ from distill.engines.cached import CachedEngine
 from distill.errors import ProcessDiedError
 from distill.models.weights import Weights
 from distill.run.response_cache import ResponseCache
+from distill.runtime.executor import Handle, executor
 from distill.runtime.leases import leased
-from distill.runtime.process import WorkerProcess, one_at_a_time
+from distill.runtime.process import one_at_a_time
 
 _LONGEST_SECONDS = 1.0
 
@@ -75,7 +76,7 @@ class EngineProcess:
         self._spec = {"folder": str(folder) if folder else None, "engine": config.model_dump(mode="json"),
                       "options": {"processed_scores": True} if client.processed_scores else {}}
         self._log, self._open = log, contextlib.ExitStack()
-        self._process: WorkerProcess | None = None
+        self._process: Handle | None = None
 
     def __enter__(self) -> "EngineProcess":
         return self
@@ -108,13 +109,14 @@ class EngineProcess:
             if done:
                 done(results)
 
-    def _running(self) -> tuple[WorkerProcess, Connection]:
+    def _running(self) -> tuple[Handle, Connection]:
         if self._process is None:
             self._open.enter_context(one_at_a_time)
-            self._process = self._open.enter_context(WorkerProcess("distill.engines.client:serve", self._spec, True))
+            self._process = self._open.enter_context(executor().submit(
+                "distill.engines.client:serve", self._spec, channel=True))
         return self._process, self._process.connection
 
-    def _exchange(self, process: WorkerProcess, what: Callable[[], Any]) -> Any:
+    def _exchange(self, process: Handle, what: Callable[[], Any]) -> Any:
         try:
             return what()
         except (EOFError, OSError) as error:
@@ -122,7 +124,7 @@ class EngineProcess:
             raise ProcessDiedError("The engine's process ended before it had answered.") from error
 
 
-def _received(process: WorkerProcess, channel: Connection) -> Any:
+def _received(process: Handle, channel: Connection) -> Any:
     while not channel.poll(_LONGEST_SECONDS):  # a dead process's channel may be held open by what it started
         if process.status is not None and not channel.poll():
             raise EOFError

@@ -20,7 +20,7 @@ from distill.generation.messages import Progress, ShardProgress, ShardTask
 from distill.generation.scheduler import Load, Scheduler
 from distill.generation.slots import Slot, slots_for
 from distill.generation.usage import Meter
-from distill.runtime.process import WorkerProcess
+from distill.runtime.executor import Handle, executor
 
 WORKER = "distill.generation.worker:serve"
 _TICK_SECONDS = 0.2
@@ -41,7 +41,7 @@ class _Worker:
     """One engine process, and what it is at."""
 
     slot: Slot
-    process: WorkerProcess
+    process: Handle
     load: Load
     heard: float = field(default_factory=time.monotonic)
     ready: bool = False
@@ -108,8 +108,8 @@ class WorkerPool:
             if slot.starts_at is None or time.monotonic() < slot.starts_at or self._stopping or slot.given_up:
                 continue
             slot.starts_at = None
-            process = WorkerProcess(WORKER, {**self._spec, "cpus": slot.cpus}, channel=True,
-                                    environment=slot.environment)
+            process = executor().submit(WORKER, {**self._spec, "cpus": slot.cpus}, channel=True,
+                                        environment=slot.environment)
             self._workers.append(_Worker(slot, process, self._scheduler.join()))
 
     def _listen(self) -> None:

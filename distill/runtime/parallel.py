@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from distill.errors import RunError
 from distill.runtime import devices
+from distill.runtime.executor import Handle, executor
 from distill.runtime.leases import leased
-from distill.runtime.process import WorkerProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,12 +26,12 @@ class DeviceSlot:
 
     def __init__(self, number: int, threads: int, environment: Mapping[str, str]) -> None:
         self.number, self.threads, self.environment = number, threads, environment
-        self._child: WorkerProcess | None = None
+        self._child: Handle | None = None
         self._closed = False
 
     def call(self, target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
         """Call ``module:function`` in a new process, as :func:`distill.runtime.process.call_in_process` does."""
-        with WorkerProcess(target, spec, environment=self.environment) as child:
+        with executor().submit(target, spec, environment=self.environment) as child:
             self._child = child
             if self._closed:
                 raise RunError("Not begun, because other work beside it ended with an error.")

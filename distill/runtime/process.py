@@ -39,7 +39,9 @@ def call_in_process(target: str, spec: dict[str, Any], log: Path) -> dict[str, A
         InputError, RunError: as raised in the process.
         ProcessDiedError: it was killed or crashed, or says so of an engine that it used.
     """
-    with one_at_a_time, WorkerProcess(target, spec) as process:
+    from distill.runtime.executor import executor
+
+    with one_at_a_time, executor().submit(target, spec) as process:
         return process.result(log)
 
 

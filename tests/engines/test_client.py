@@ -54,7 +54,7 @@ def test_after_its_process_died_only_what_was_not_answered_is_asked(tiny_model: 
     assert (tmp_path / "kept").read_text().count("\n") == 3 and computed == {"dtype": "float32", "device": "cpu"}
     with open_engine(ENGINE, tiny_model) as here:
         assert [one.text for one in outputs] == [one.text for one in here.generate(requests)]
-    monkeypatch.setattr(clients, "WorkerProcess", None)  # all is kept: no process begins
+    monkeypatch.setattr(clients, "executor", None)  # all is kept: no process begins
     assert client.generate(requests, tmp_path / "log", tmp_path / "kept")[0] == outputs
 
 

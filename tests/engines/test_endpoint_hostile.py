@@ -44,7 +44,7 @@ from distill.generation.run import generate
 from distill.generation.status import status
 from distill.models import Weights
 from tests.support.endpoint import KEY, PACE, Server, asked, config, words
-from tests.support.generation import ThreadChild, prompts_of, written
+from tests.support.generation import in_threads, prompts_of, written
 
 RIGHT = {"choices": [{"text": "\n one", "finish_reason": "stop"}],
          "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
@@ -330,7 +330,7 @@ def test_a_proxys_password_stands_in_no_error(
 
 def asked_of(server: Server, run: Path, monkeypatch: pytest.MonkeyPatch, count: int = 60, **more: Any) -> Any:
     """Have a real engine answer a stage's prompts, from a thread of this process."""
-    monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)
+    monkeypatch.setattr(pool, "executor", in_threads)
     monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
     engine = {"kind": "openai", "base_urls": [server.url], "model": "tiny", "concurrency": 2, **more.pop("engine", {})}
     teacher = Teacher(model=Model(name="m"), shard_size=8, engine=engine, **more)

@@ -15,7 +15,7 @@ from distill.generation.run import generate
 from distill.models.weights import weights_of
 from distill.run.markers import read_done
 from distill.run.records import Response, read_records
-from tests.support.generation import ThreadChild, prompts_of, written
+from tests.support.generation import in_threads, prompts_of, written
 
 CODE = (Path(__file__).parents[2] / "docs" / "own-engine.md").read_text().split("```python\n")[1].split("```")[0]
 
@@ -88,7 +88,7 @@ def test_the_stage_asks_it_in_a_process_of_its_own_and_changed_code_is_changed_w
     assert made(CODE) == ["I say m: Say something"]
     stamp = read_done(run / "knowdist")
     assert made(CODE) == ["I say m: Say something"] and read_done(run / "knowdist") == stamp, "it is done"
-    monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)  # one process is enough to see that it works there
+    monkeypatch.setattr(pool, "executor", in_threads)  # one process is enough to see that it works there
     changed = CODE.replace("{self.word}", "{self.word} now")
     with pytest.raises(InputError, match="code"):
         made(changed)

@@ -14,7 +14,17 @@ from distill.generation.messages import ShardTask
 from distill.generation.plan import plan_shards
 from distill.generation.run import settings_of
 from distill.generation.status import status
-from tests.support.generation import TEACHER, FakeEngine, ThreadChild, dying, files, made, prompts_of, slice_of
+from tests.support.generation import (
+    TEACHER,
+    FakeEngine,
+    ThreadChild,
+    dying,
+    files,
+    in_threads,
+    made,
+    prompts_of,
+    slice_of,
+)
 
 
 def test_a_dead_engine_costs_at_most_what_it_had_in_flight(tmp_path: Path, fake: FakeEngine) -> None:
@@ -156,7 +166,7 @@ def test_one_of_several_engines_that_cannot_start_does_not_end_the_stage(
         return opened(*arguments)
 
     monkeypatch.setattr(engines, "open_engine", open_engine)
-    monkeypatch.setattr(pool, "WorkerProcess", PlacedChild)
+    monkeypatch.setattr(pool, "executor", lambda: in_threads(PlacedChild))
     two = TEACHER.model_copy(update={"data_parallel": 2})
     if ends:
         with pytest.raises(RunError, match="fallen off the bus"):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,6 +112,11 @@ class ThreadChild:
         self.connection.close()
 
 
+def in_threads(kind: type[ThreadChild] = ThreadChild) -> Any:
+    """Return an executor whose work runs in threads of this process."""
+    return SimpleNamespace(submit=kind)
+
+
 def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Replace the expensive seam: no process of its own, no model."""
     engine = FakeEngine()
@@ -121,7 +127,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         yield engine
 
     monkeypatch.setattr(engines, "open_engine", opened)
-    monkeypatch.setattr(pool, "WorkerProcess", ThreadChild)
+    monkeypatch.setattr(pool, "executor", in_threads)
     # No waiting between one engine's death and the next one's start.
     monkeypatch.setattr(slots, "_LONGEST_PAUSE", 0.0)
     monkeypatch.setattr(pool, "_TICK_SECONDS", 0.01)
