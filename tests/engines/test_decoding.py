@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from distill.engines.base import Sampling
 from distill.engines.first_line import first_line_end
-from distill.engines.transformers.attention import NAME, use_grouped
+from distill.engines.transformers.acceleration.attention import NAME, use_grouped
+from distill.engines.transformers.acceleration.packing import PackedLinear, pack
+from distill.engines.transformers.acceleration.slots import (
+    Slots,
+    can_use_slots,
+    common_prefix,
+    ending_logits,
+    last_logits,
+    step,
+)
 from distill.engines.transformers.decoding import decode_in_slots, decode_padded, shared_prefix
-from distill.engines.transformers.packing import PackedLinear, pack
 from distill.engines.transformers.rows import Row
-from distill.engines.transformers.slots import Slots, can_use_slots, common_prefix, ending_logits, last_logits, step
 from distill.models import load_model, load_tokenizer
 from sentibench.parsing import first_line
 

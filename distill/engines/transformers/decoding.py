@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from distill.engines.transformers.acceleration.slots import Slots, common_prefix, last_logits, step
 from distill.engines.transformers.padding import left_pad, positions
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import next_tokens
-from distill.engines.transformers.slots import Slots, common_prefix, last_logits, step
 
 OnEnd = Callable[[Row], None]
 """Told of each row as it ends."""

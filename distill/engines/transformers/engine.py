@@ -20,12 +20,11 @@ from distill.engines.encoding import (
     failed_output,
 )
 from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
-from distill.engines.transformers.attention import use_grouped
+from distill.engines.transformers.acceleration import accelerate
+from distill.engines.transformers.acceleration.slots import Slots, ending_logits, last_logits
 from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_prefix
-from distill.engines.transformers.packing import pack
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
-from distill.engines.transformers.slots import Slots, can_use_slots, ending_logits, last_logits
 from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
 
@@ -48,9 +47,7 @@ class TransformersEngine(LocalEngine):
         """Load the model; raises InputError or RunError as :func:`distill.models.load_model`."""
         self._tokenizer = load_tokenizer(folder)
         self._model: Any = load_model(folder, config.dtype)
-        use_grouped(self._model)
-        pack(self._model)
-        self._has_slots = can_use_slots(self._model)
+        self._has_slots = accelerate(self._model)
         if not self._has_slots:
             log.info("%s is decoded in padded batches, the slower way: its architecture has no plain cache.", folder)
         on_cpu = self._model.device.type == "cpu"

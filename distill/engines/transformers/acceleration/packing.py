@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from distill.engines.transformers.agreement import agree
+from distill.engines.transformers.acceleration.agreement import agree
 
 log = logging.getLogger(__name__)
 

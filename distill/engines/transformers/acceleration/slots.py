@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from distill.engines.transformers.agreement import agree
+from distill.engines.transformers.acceleration.agreement import agree
 from distill.engines.transformers.padding import right_pad
 
 log = logging.getLogger(__name__)
