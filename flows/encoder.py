@@ -8,7 +8,6 @@ from prefect.cache_policies import NO_CACHE
 
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.stage import spread
-from distill.engines import devices_of_engine
 from distill.run.stage import OnChange
 from distill.run.storage import read_json
 from distill.runtime.parallel import most_devices
@@ -72,5 +71,5 @@ def _gpus(config: EncoderConfig) -> tuple[int, int]:
     """
     least = 1
     if config.labels != "gold" and config.teacher:
-        least = max(1, devices_of_engine(config.teacher.engine))
+        least = max(1, config.teacher.engine.n_devices)
     return max(least, most_devices(len(config.seeds), config.at_once)), least

@@ -12,7 +12,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from distill.config.schema import Evaluate
-from distill.engines import devices_of_engine
 from distill.errors import InputError, RunError
 from distill.run.folder import check_path, claim
 from distill.run.markers import is_finished, require_whole
@@ -106,7 +105,7 @@ def evaluate(
       retry_condition_fn=try_again, cache_policy=NO_CACHE)
 def measure(subject: Subject, settings: Evaluate, root: Path) -> Path:
     """Evaluate one subject and return the folder of its results."""
-    gpus = devices_of_engine(subject.endpoint or settings.engine)
+    gpus = (subject.endpoint or settings.engine).n_devices
     with wrap_errors(root / "logs"), within(subject.name, "SentiBench"), gpu_slots(gpus):
         log.info("begins (%s)", subject.source)
         results = evaluate_subject(subject, settings, root)

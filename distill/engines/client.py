@@ -39,15 +39,15 @@ class Client:
     def opened(self, log: Path, before: str | None = None) -> Iterator["EngineProcess"]:
         """Lease the devices and yield the engine; tracebacks of its process go to ``log``.
 
-        ``before``: the number format of what is finished already (:func:`distill.engines.settled`).
+        ``before``: the number format of what is finished already (:func:`distill.engines.resolve_dtype`).
 
         Raises:
             InputError: there are fewer devices than it takes. While it is asked, also what
                 :func:`distill.engines.open_engine` raises, and ProcessDiedError where its process dies.
         """
-        with leased(engines.devices_of_engine(self.engine)) as lease:
-            config = engines.settled(self.engine, before, lease.devices)
-            with EngineProcess(config, self, engines.computed(config, lease.devices), log) as engine:
+        with leased(self.engine.n_devices) as lease:
+            config = engines.resolve_dtype(self.engine, before, lease.devices)
+            with EngineProcess(config, self, engines.dtype_and_device(config, lease.devices), log) as engine:
                 yield engine
 
     def generate(self, requests: Sequence[Request], log: Path, kept: Path) -> tuple[list[Output], dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import TeacherEngine
-from distill.engines import computed, settled
+from distill.engines import dtype_and_device, resolve_dtype
 from distill.errors import InputError
 from distill.run.hashing import fingerprint
 from distill.run.storage import read_json, write_json
@@ -26,13 +26,13 @@ def computed_in(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, str
         return []
 
 
-def settled_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any], lease: Lease) -> TeacherEngine:
+def resolve_dtype_in(folder: Path, engine: TeacherEngine, settings: Mapping[str, Any], lease: Lease) -> TeacherEngine:
     """Return a stage's engine with its number format: that of the answers there are, where these devices compute it."""
     if engine.capabilities.remote:
         return engine
     noted = computed_in(folder, settings)
-    engine = settled(engine, noted[0]["dtype"] if noted else None, lease.devices)
-    now = computed(engine, lease.devices)
+    engine = resolve_dtype(engine, noted[0]["dtype"] if noted else None, lease.devices)
+    now = dtype_and_device(engine, lease.devices)
     if now not in noted:
         write_json(folder / FILE, {"made_for": fingerprint(settings), "computed": [*noted, now]})
     return engine

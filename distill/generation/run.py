@@ -6,11 +6,10 @@ from typing import Any
 
 from distill.config.schema import Teacher
 from distill.config.sections.base import semantic_fields
-from distill.engines import devices_of_engine
 from distill.errors import RunError
 from distill.generation.answer import Job, answer
 from distill.generation.budget import Budget, counts_decide
-from distill.generation.computed import computed_in, settled_in
+from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.forecast import Forecast
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.plan import Shard, plan_shards, shard_inputs
@@ -68,9 +67,9 @@ def generate(
         pending = pending_shards(responses, plan.shards, settings, on_change)
         remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
-            needed = processes_for(teacher, len(pending)) * devices_of_engine(teacher.engine)
+            needed = processes_for(teacher, len(pending)) * teacher.engine.n_devices
             with leased(needed) as lease:
-                engine = settled_in(folder, teacher.engine, settings, lease)
+                engine = resolve_dtype_in(folder, teacher.engine, settings, lease)
                 spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                         "engine": engine.model_dump(mode="json"), "settings": settings,
                         "counts_decide": counts_decide(teacher)}

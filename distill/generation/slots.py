@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 
 from distill.config.schema import Teacher
-from distill.engines import devices_of_engine
 from distill.runtime import leases
 
 _LONGEST_PAUSE = 60.0
@@ -41,5 +40,5 @@ def slots_for(teacher: Teacher, n_shards: int) -> list[Slot]:
     count = processes_for(teacher, n_shards)
     if count == 1:
         return [Slot({}, [])]
-    shares = leases.in_force().shares(count, devices_of_engine(teacher.engine))
+    shares = leases.in_force().shares(count, teacher.engine.n_devices)
     return [Slot(share.environment or {"OMP_NUM_THREADS": str(share.threads)}, share.cpus) for share in shares]

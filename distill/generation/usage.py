@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from distill.config.schema import Teacher
-from distill.engines import devices_of_engine
 from distill.errors import InputError
 from distill.run.storage import read_json, write_json
 from distill.runtime import devices
@@ -150,4 +149,4 @@ def devices_of(teacher: Teacher, processes: int) -> int:
     engine = teacher.engine
     if engine.capabilities.remote:
         return engine.n_remote_gpus
-    return processes * devices_of_engine(engine) if devices.visible() else 1
+    return processes * engine.n_devices if devices.visible() else 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from distill.engines import devices_of_engine, refuse_too_wide
+from distill.engines import refuse_too_wide
 from distill.errors import InputError
 from distill.run.stage import MARKER
 from distill.runtime import devices
@@ -29,7 +29,7 @@ def gpus_needed(name: str, run: Run, stage: str | None = None) -> int:
         return cluster_of(config.train.launch).gpus_here if config.train.launch else 1
     processes = config.teacher.data_parallel if name == "generate" and config.teacher else 1
     # One engine is open at a time.
-    return max((processes * devices_of_engine(engine) for engine in engines_of(name, run, stage)), default=0)
+    return max((processes * engine.n_devices for engine in engines_of(name, run, stage)), default=0)
 
 
 def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:

@@ -7,7 +7,7 @@ import pytest
 from distill.config.load import load_config
 from distill.config.schema import Config, Teacher
 from distill.config.sections.base import semantic_fields
-from distill.engines import computed, devices_of_engine, identity, open_engine
+from distill.engines import dtype_and_device, identity, open_engine
 from distill.engines.base import Output, Request
 from distill.errors import InputError
 from distill.generation import pool
@@ -31,7 +31,7 @@ def teacher_with(engine: dict[str, object], **more: object) -> Teacher:
 
 def test_it_answers_like_any_other_and_says_what_it_can_do(tmp_path):
     settings = teacher_with(engine_in(tmp_path)).engine
-    assert (settings.capabilities.remote, devices_of_engine(settings), computed(settings)) == (True, 0, {})
+    assert (settings.capabilities.remote, settings.n_devices, dtype_and_device(settings)) == (True, 0, {})
     with open_engine(settings, None) as engine:
         asked = [Request(str(n), f"number {n}") for n in range(3)]
         assert engine.generate(asked) == [Output(str(n), f"I say m: number {n}", "stop", 3, 4) for n in range(3)]

@@ -23,7 +23,7 @@ from distill.engines import client
 from distill.engines.base import Request
 from distill.engines.client import Client
 from distill.errors import InputError
-from distill.generation.computed import computed_in, settled_in
+from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.run import settings_of
 from distill.generation.slots import slots_for
 from distill.models import Weights
@@ -165,12 +165,13 @@ def test_whether_there_is_a_gpu_decides_no_fingerprint(monkeypatch: pytest.Monke
 
 def test_auto_is_decided_once_and_kept_beside_the_answers(tmp_path: Path) -> None:
     settings = {"model": "m"}
-    first = settled_in(tmp_path, TransformersEngine(), settings, Lease(gpus_of("A100")))
-    again = settled_in(tmp_path, TransformersEngine(), settings, Lease())
+    first = resolve_dtype_in(tmp_path, TransformersEngine(), settings, Lease(gpus_of("A100")))
+    again = resolve_dtype_in(tmp_path, TransformersEngine(), settings, Lease())
     assert (first.dtype, again.dtype) == ("bfloat16", "bfloat16"), "on a login node as it was begun"
     assert computed_in(tmp_path, settings) == [{"dtype": "bfloat16", "device": "NVIDIA A100"},
                                                {"dtype": "bfloat16", "device": "cpu"}]
-    assert settled_in(tmp_path, TransformersEngine(), {"model": "n"}, Lease()).dtype == "float32", "another work's"
+    another = resolve_dtype_in(tmp_path, TransformersEngine(), {"model": "n"}, Lease())
+    assert another.dtype == "float32", "another work's"
 
 
 def hold(folder: str, count: int, ready: Any, results: Any) -> None:
@@ -424,10 +425,10 @@ def test_workers_of_tensor_parallelism_are_spawned_and_too_many_are_said_before_
     set_environment()
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
     with pytest.raises(InputError, match="is 16, but 8 GPUs are visible"):
-        engines.settled(_vllm(tensor_parallel_size=8, pipeline_parallel_size=2))
+        engines.resolve_dtype(_vllm(tensor_parallel_size=8, pipeline_parallel_size=2))
     monkeypatch.setattr(devices, "installed", lambda: ())
     with pytest.raises(InputError, match="machine without a GPU"):
-        engines.settled(_vllm(tensor_parallel_size=64))
+        engines.resolve_dtype(_vllm(tensor_parallel_size=64))
 
 
 @pytest.mark.parametrize("size", ["1", "8"])

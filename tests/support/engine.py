@@ -13,9 +13,9 @@ from distill.engines.client import Client
 
 @contextlib.contextmanager
 def _opened(self: Client, _log: Path, before: str | None = None) -> Iterator[Any]:
-    config = engines.settled(self.engine, before)
+    config = engines.resolve_dtype(self.engine, before)
     with engines.open_engine(config, self.weights.folder) as engine:
-        engine.computed = engines.computed(config)  # type: ignore[attr-defined]
+        engine.computed = engines.dtype_and_device(config)  # type: ignore[attr-defined]
         yield engine
 
 
