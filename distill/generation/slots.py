@@ -40,5 +40,5 @@ def slots_for(teacher: Teacher, n_shards: int) -> list[Slot]:
     count = processes_for(teacher, n_shards)
     if count == 1:
         return [Slot({}, [])]
-    shares = leases.in_force().shares(count, teacher.engine.n_devices)
+    shares = leases.current().shares(count, teacher.engine.n_devices)
     return [Slot(share.environment or {"OMP_NUM_THREADS": str(share.threads)}, share.cpus) for share in shares]

@@ -70,7 +70,7 @@ class Share:
 
 
 class _Held:
-    """A lease that is held until it is let go of; its locks, until those taken out of it are let go of, too."""
+    """A lease until it is released; its locks, until those taken out of it are released, too."""
 
     _counting = threading.Lock()
 
@@ -81,7 +81,7 @@ class _Held:
             with self._counting:
                 outer._inner += 1
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End the lease, in whatever order, thread or context."""
         with self._counting:
             self.is_open = False
@@ -93,17 +93,17 @@ class _Held:
                     last._inner -= 1
 
 
-_in_force: ContextVar[_Held | None] = ContextVar("lease", default=None)
+_current: ContextVar[_Held | None] = ContextVar("lease", default=None)
 
 
 def _innermost() -> _Held | None:
-    held = _in_force.get()
+    held = _current.get()
     while held and not held.is_open:
         held = held.outer
     return held
 
 
-def in_force() -> Lease:
+def current() -> Lease:
     """Return the lease under which this code runs, its own or its parent process's; one without devices for none."""
     if held := _innermost():
         return held.lease
@@ -125,7 +125,7 @@ def leased(count: int, most: int | None = None) -> Iterator[Lease]:
     Raises:
         InputError: there are fewer.
     """
-    ours = in_force().devices
+    ours = current().devices
     there = ours or devices.visible()
     if not there or not count:
         yield Lease()
@@ -133,16 +133,16 @@ def leased(count: int, most: int | None = None) -> Iterator[Lease]:
     refuse_more_than(there, count)
     most = max(count, most or 0)
     with contextlib.ExitStack() as locks:
-        lease = Lease(ours[:most] or _taken(there, count, most, locks))
+        lease = Lease(ours[:most] or _acquire(there, count, most, locks))
         held = _Held(lease, _innermost(), locks.pop_all())
-    _in_force.set(held)
+    _current.set(held)
     try:
         yield lease
     finally:
         # Not by a token: where it is let go of may be another context (a pool's thread, a notebook's next cell).
-        held.let_go()
-        if _in_force.get() is held:
-            _in_force.set(held.outer)
+        held.release()
+        if _current.get() is held:
+            _current.set(held.outer)
 
 
 def refuse_more_than(there: Sequence[Device], count: int) -> None:
@@ -164,14 +164,14 @@ def folder() -> Path:
     return Path(os.environ.get(FOLDER) or _SHARED)  # not by TMPDIR, which differs between users and sessions
 
 
-def _taken(there: Sequence[Device], least: int, most: int, held: contextlib.ExitStack) -> tuple[Device, ...]:
+def _acquire(there: Sequence[Device], least: int, most: int, held: contextlib.ExitStack) -> tuple[Device, ...]:
     said = False
     while True:
         with _opened("trying") as trying, contextlib.ExitStack() as attempt:
             fcntl.flock(trying, fcntl.LOCK_EX)  # or two that want all would hinder each other for ever
             free: list[Device] = []
             for device in there:
-                if len(free) < most and _locked(device, attempt):
+                if len(free) < most and _try_lock(device, attempt):
                     free.append(device)
             if len(free) >= least:
                 held.enter_context(attempt.pop_all())
@@ -183,7 +183,7 @@ def _taken(there: Sequence[Device], least: int, most: int, held: contextlib.Exit
         time.sleep(_WAIT_SECONDS)
 
 
-def _locked(device: Device, held: contextlib.ExitStack) -> bool:
+def _try_lock(device: Device, held: contextlib.ExitStack) -> bool:
     """Lock a device unless another has; it stays locked until the context ends."""
     descriptor = held.enter_context(_opened(device.uuid))
     try:

@@ -68,7 +68,7 @@ def run_parallel(work: Callable[[Item, DeviceSlot], Result], items: Sequence[Ite
     for slot in slots:
         free.put(slot)
 
-    def seated(item: Item) -> Result:
+    def on_free_slot(item: Item) -> Result:
         slot = free.get()
         try:
             return work(item, slot)
@@ -77,7 +77,7 @@ def run_parallel(work: Callable[[Item, DeviceSlot], Result], items: Sequence[Ite
 
     pool = ThreadPoolExecutor(len(slots))
     try:
-        futures = [pool.submit(seated, item) for item in items]
+        futures = [pool.submit(on_free_slot, item) for item in items]
         for future in as_completed(futures):  # whichever fails first is heard first
             future.result()
         return [future.result() for future in futures]

@@ -67,7 +67,7 @@ class WorkerProcess:
         self._result: bytes | None = None
         self._connection: Connection | None = None
         self._begin({"target": target, "spec": spec, "environment": child_environment(
-            {**leases.in_force().environment, **(environment or {})})}, channel)
+            {**leases.current().environment, **(environment or {})})}, channel)
 
     def __enter__(self) -> "WorkerProcess":
         """Return the process."""

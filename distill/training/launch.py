@@ -197,7 +197,7 @@ def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) ->
             [sys.executable, "-P", "-m", "distill.training.launch", str(os.getpid()), *_options(cluster, machine),
              "-m", "distill.training.rank", str(folder / _ORDER)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={
-                **child_environment(leases.in_force().environment),
+                **child_environment(leases.current().environment),
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "SENTIDISTILL_SCREEN": f"/proc/{os.getpid()}/fd/2"})
         while True:  # a sign of life, by which other machines know this order from one whose machine died

@@ -208,7 +208,7 @@ def test_who_needs_more_than_is_free_waits_with_nothing_in_hand(eight: None, mon
         holder.close()
 
     holder = contextlib.ExitStack()  # as another process: a lock belongs to the open file
-    leases._taken(devices.visible(), 5, 5, holder)
+    leases._acquire(devices.visible(), 5, 5, holder)
     monkeypatch.setattr(time, "sleep", sleep)
     with leased(8) as lease:
         assert len(lease.devices) == 8 and waited
@@ -271,20 +271,20 @@ def test_a_lease_may_be_let_go_of_in_any_order_and_context(eight: None) -> None:
     outer = first.__enter__()
     inner = second.__enter__()
     first.__exit__(None, None, None)
-    assert leases.in_force() == inner, "it is still held"
+    assert leases.current() == inner, "it is still held"
     others = contextlib.ExitStack()
-    assert not {one.uuid for one in leases._taken(devices.visible(), 4, 8, others)} & {
+    assert not {one.uuid for one in leases._acquire(devices.visible(), 4, 8, others)} & {
         one.uuid for one in outer.devices}, "and so are its locks"
     others.close()
     second.__exit__(None, None, None)
-    assert leases.in_force() == Lease()
+    assert leases.current() == Lease()
     third = leased(8)
     contextvars.copy_context().run(third.__enter__)
     third.__exit__(None, None, None)
     fourth = leased(8)
     fourth.__enter__()
     contextvars.copy_context().run(fourth.__exit__, None, None, None)
-    assert leases.in_force() == Lease()
+    assert leases.current() == Lease()
     with leased(8) as all_of_them:
         assert len(all_of_them.devices) == 8, "none is held any more"
 
