@@ -26,7 +26,7 @@ from flows.orchestration.step_runner import watched
 from flows.plan import STAGES, find_step, gated_stages, steps_of, teacher_eval_parts, trained_stages
 from flows.run import Run, open_run
 
-RETRY_SECONDS = [10, 60, 300]
+RETRY_SECONDS: list[float] = [10, 60, 300]
 """How long is waited before a step is tried again: what died for lack of memory needs time to be free again."""
 
 

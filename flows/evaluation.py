@@ -74,7 +74,7 @@ def _served(config: Evaluate, role: str) -> str:
     engine = _engine(config, role)
     if not engine.capabilities.remote:
         raise InputError(f"There is no model to evaluate as the {role}. Name its folder.")
-    return f"served:{engine.model}"
+    return f"served:{getattr(engine, 'model', None)}"
 
 
 def _engine(config: Evaluate, role: str) -> TeacherEngine:

@@ -4,6 +4,7 @@ Nothing that was measured is measured again, so that a night without a new model
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def evaluate(
     problems: list[InputError | RunError] = []
     claim(kept.folder, "evaluations")
     with run_lock(kept.folder):
-        for name in models or [None]:  # one that cannot be measured hides no other's fall
+        names: Sequence[str | None] = models or [None]
+        for name in names:  # one that cannot be measured hides no other's fall
             try:
                 subject = subject_of(name, runs) if name is not None else newest(runs)
                 results = measure.with_options(name=f"SentiBench: {subject.name}")(subject, settings, kept.folder)
@@ -119,11 +121,13 @@ def _judged(kept: History, subject: Subject, results: Path, settings: Evaluate, 
     n_new = kept.add(subject.name, subject.source, results, [task.name for task in select_tasks(settings.tasks)],
                      settings.seeds)
     baseline = kept.baseline()
-    try:
-        comparison = compare_with_baseline(baseline.folder, results, alpha) if baseline else None
-    except InputError as error:
-        raise InputError(f"{subject.name} cannot be held against the baseline of {baseline.model}: "
-                         f"{error} Or make this one the baseline: distill set-baseline {subject.name}.") from error
+    comparison = None
+    if baseline:
+        try:
+            comparison = compare_with_baseline(baseline.folder, results, alpha)
+        except InputError as error:
+            raise InputError(f"{subject.name} cannot be held against the baseline of {baseline.model}: "
+                             f"{error} Or make this one the baseline: distill set-baseline {subject.name}.") from error
     with within(subject.name, "SentiBench"):
         log.info("%s", _said(n_new, comparison, baseline))
     return Evaluation(subject, results, n_new, comparison)

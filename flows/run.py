@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from distill.config.load import load_config, read_yaml, save_config, validate
-from distill.config.schema import Config
+from distill.config.schema import Config, Corpus, Rows, Teacher
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
 from distill.run.folder import check_mark, check_path, claim, folder_named, refuse_links
-from distill.run.stage import MARKER, OnChange, changed_message
+from distill.run.markers import MARKER
+from distill.run.stage import OnChange, changed_message
 from distill.run.storage import run_lock
 
 CONFIG = "config.yaml"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,27 @@ class Run:
     folder: Path
     on_change: OnChange = "stop"
     retry_failed: bool = False
+
+    @property
+    def corpus(self) -> Corpus:
+        """The config's part of this name. Raises InputError where there is none."""
+        return _given(self.config.corpus, "corpus")
+
+    @property
+    def teacher(self) -> Teacher:
+        """The config's part of this name. Raises InputError where there is none."""
+        return _given(self.config.teacher, "teacher")
+
+    @property
+    def rows(self) -> Rows:
+        """The config's part of this name. Raises InputError where there is none."""
+        return _given(self.config.rows, "rows")
+
+
+def _given(part: T | None, name: str) -> T:
+    if part is None:
+        raise InputError(f"The config has no '{name}', which this step needs. Add it, or leave the step out.")
+    return part
 
 
 def find_run(run: str, runs_dir: str = "runs") -> Path:

@@ -19,7 +19,7 @@ from distill.run.markers import is_finished, read_done, require_whole
 from distill.run.records import FAMILIES, BenchmarkText
 from distill.run.stage import Outcome
 from distill.run.storage import read_object
-from distill.training.stages import MODELS, sources_of
+from distill.training.stages import MODELS, Source, Stage, sources_of
 from distill.validation.predict import Predictor
 from flows.forecast import tell_forecast
 from flows.orchestration.logs import LOGGER
@@ -36,7 +36,7 @@ def collect(run: Run) -> Outcome:
     from distill.corpus.build import build_corpus
 
     texts, benchmark_id = _benchmark(run)
-    return build_corpus(run.config.corpus, run.config.seed, run.folder, benchmark_texts=texts,
+    return build_corpus(run.corpus, run.config.seed, run.folder, benchmark_texts=texts,
                         benchmark_id=benchmark_id, on_change=run.on_change)
 
 
@@ -47,7 +47,7 @@ def _benchmark(run: Run) -> tuple[Callable[[], Iterable[BenchmarkText]], str]:
 
     evaluate = run.config.evaluate
     selected = select_tasks(evaluate.tasks)
-    if not run.config.corpus.decontaminate.enabled:
+    if not run.corpus.decontaminate.enabled:
         return tuple, ""
     # Every task whose data are there, whichever are evaluated now: a later evaluation must find the corpus clean.
     asked, here = {task.name for task in selected}, tasks_here(evaluate.data_dir)
@@ -68,25 +68,25 @@ def prompts(run: Run) -> Outcome:
     config, student = run.config, student_base_folder(run)
     teacher = teacher_window(run, student)
     windows = limits(
-        {family: getattr(config.teacher.sampling, family).max_tokens for family in FAMILIES},
+        {family: getattr(run.teacher.sampling, family).max_tokens for family in FAMILIES},
         teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
     texts, benchmark_id = _benchmark(run)
-    held_out = HeldOut(texts, benchmark_id, config.corpus.decontaminate.max_distance) if benchmark_id else None
+    held_out = HeldOut(texts, benchmark_id, run.corpus.decontaminate.max_distance) if benchmark_id else None
     return build_prompts(
         config.prompts, texts_file(run.folder), config.seed, run.folder, windows,
         {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
-         "student": model_fingerprint(student), "chat_template": config.teacher.chat_template.model_dump(),
+         "student": model_fingerprint(student), "chat_template": run.teacher.chat_template.model_dump(),
          "prompt_format": config.train.prompt_format}, run.on_change, held_out=held_out)
 
 
-def generate(run: Run, stage: str) -> Outcome:
+def generate(run: Run, stage: Source) -> Outcome:
     """Prompts to the teacher's answers, in shards. ``stage``: knowdist or icldist."""
     from distill.generation.run import generate as generate_stage
 
     _needs(run, "prompts", "distill prompts")
-    teacher = run.config.teacher
+    teacher = run.teacher
     return generate_stage(
         stage, run.folder / "prompts" / f"{stage}.parquet", teacher, teacher_weights(run), run.folder,
         run.config.seed, run.on_change, retry_failed=run.retry_failed,
@@ -95,7 +95,7 @@ def generate(run: Run, stage: str) -> Outcome:
 
 def teacher_weights(run: Run) -> Weights:
     """Return what the teacher answers with."""
-    return weights_of(run.config.teacher.model, run.config.teacher.engine)
+    return weights_of(run.teacher.model, run.teacher.engine)
 
 
 def teacher_eval(run: Run, stage: str) -> Outcome:
@@ -104,7 +104,7 @@ def teacher_eval(run: Run, stage: str) -> Outcome:
 
     config = run.config
     if stage == "gold":
-        return check_gold(config.teacher_eval.gold, config.teacher, teacher_weights(run), config.prompts.icldist,
+        return check_gold(config.teacher_eval.gold, run.teacher, teacher_weights(run), config.prompts.icldist,
                           run.folder, config.seed, run.on_change)
     judge = config.teacher_eval.judge
     if judge is None:
@@ -136,12 +136,12 @@ def _rows_from_elsewhere(run: Run) -> Outcome:
     from sentibench.training_rows import tasks_of, training_rows
 
     config, where = run.config, run.config.evaluate.data_dir
-    asked = [task for source in (*config.rows.knowdist, *config.rows.icldist) if source.kind == "sentibench"
+    asked = [task for source in (*run.rows.knowdist, *run.rows.icldist) if source.kind == "sentibench"
              for task in tasks_of(source)]
     own = [task for task in (*select_tasks(config.evaluate.tasks), *asked) if task.own]
     tasks = list(dict.fromkeys([*tasks_here(where), *(task.ref for task in (*own, *asked))]))
     return import_rows(
-        config.rows, config.train, student_base_folder(run), run.folder, config.seed, on_change=run.on_change,
+        run.rows, config.train, student_base_folder(run), run.folder, config.seed, on_change=run.on_change,
         benchmarks=Benchmarks(
             all=lambda: benchmark_texts(where, tasks), test=lambda: benchmark_texts(where, tasks, ("test",)),
             rows=lambda source: training_rows(source, where, config.evaluate.protocol, config.seed),
@@ -149,7 +149,7 @@ def _rows_from_elsewhere(run: Run) -> Outcome:
             id=fingerprint([data_id(where, tasks), config.evaluate.protocol, texts_id(asked) if asked else ""])))
 
 
-def train(run: Run, stage: str) -> Outcome:
+def train(run: Run, stage: Stage) -> Outcome:
     """Fine-tune the student: ``knowdist`` from the base student, ``icldist`` from that; ``unified`` on both's rows."""
     from distill.training.stages import train_stage
     from distill.training.student import prepare_student
@@ -230,8 +230,9 @@ def evaluate(run: Run) -> Outcome:
     models: dict[str, Path | None] = {"base": student_base_folder(run), "distilled": run.folder / distilled}
     config = run.config.evaluate
     if "teacher" in config.models:
-        config = config.model_copy(update={"teacher_engine": run.config.teacher_evaluation_engine})
-        models["teacher"] = None if config.teacher_engine.capabilities.remote else teacher_folder(run)
+        engine = run.config.teacher_evaluation_engine
+        config = config.model_copy(update={"teacher_engine": engine})
+        models["teacher"] = None if engine.capabilities.remote else teacher_folder(run)
     return evaluate_models(config, {name: models[name] for name in config.models}, run.folder, run.on_change)
 
 
@@ -263,7 +264,7 @@ def teacher_folder(run: Run) -> Path:
     """Return the teacher's weights on this machine."""
     from distill.models import resolve_model
 
-    return resolve_model(run.config.teacher.model.name, run.config.teacher.model.revision)
+    return resolve_model(run.teacher.model.name, run.teacher.model.revision)
 
 
 def student_base_folder(run: Run) -> Path:

@@ -34,7 +34,7 @@ def teacher_window(run: Run, student: Path) -> TeacherWindow:
     from distill.models import context_length, load_tokenizer, model_fingerprint, resolve_model
     from distill.models.tokenizer import tokenizer_fingerprint, tokenizer_folder
 
-    teacher = run.config.teacher
+    teacher = run.teacher
     engine: Any = teacher.engine
     chat = set(teacher.chat_template.model_dump().values())
     form: Literal["raw", "chat", "mixed"] = "mixed" if len(chat) > 1 else "chat" if True in chat else "raw"
@@ -58,7 +58,7 @@ def _context(run: Run, engine: Any) -> int:
     from distill.engines import open_engine
 
     if engine.max_model_len:
-        return engine.max_model_len
+        return int(engine.max_model_len)
     if is_finished(run.folder / "prompts") and run.on_change != "discard":
         return int(read_done(run.folder / "prompts")["inputs"]["limits"]["windows"]["teacher"][0])
     with open_engine(engine, None) as opened:

@@ -24,7 +24,8 @@ _DEEPEST = 32
 T = TypeVar("T", bound=BaseModel)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config,  # type: ignore[assignment]
+# A default for a type variable: T is Config unless ``kind`` says otherwise, which types cannot say in one signature.
+def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Config,  # type: ignore[assignment]  # above
                 resolved: bool = False) -> T:
     """Return the resolved config of a YAML file with ``a.b=c`` overrides applied; ``kind`` says of what.
 
@@ -48,7 +49,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), kind: type[T] = Confi
     return config
 
 
-def validate(values: dict[str, Any], origin: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+def validate(values: dict[str, Any], origin: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]  # as above
     """Validate plain values as a config. ``origin`` is named in errors.
 
     Raises:

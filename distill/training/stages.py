@@ -20,7 +20,8 @@ from distill.training.launch import check, cluster_of
 from distill.training.lineage import checked_ancestors, write_lineage
 
 Stage = Literal["knowdist", "icldist", "unified"]
-SOURCES = ("knowdist", "icldist")
+Source = Literal["knowdist", "icldist"]
+SOURCES: tuple[Source, ...] = ("knowdist", "icldist")
 """What training rows are of, in the order in which a student is taught them."""
 MODELS = {"knowdist": "models/knowdist", "icldist": "models/final", "unified": "models/final"}
 """Where each stage leaves its model in the run folder."""

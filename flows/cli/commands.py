@@ -85,7 +85,7 @@ def _approve(folder: Path) -> None:
     """Say go on to every forecast that waits for it."""
     from distill.errors import InputError
     from distill.generation.budget import approve
-    from distill.run.stage import MARKER
+    from distill.run.markers import MARKER
     from flows.plan import STAGES
 
     if not [stage for stage in STAGES if not (folder / stage / MARKER).exists() and approve(stage, folder)]:
@@ -203,14 +203,14 @@ def show_command(arguments: argparse.Namespace) -> None:
     from distill.dataset.inspect import Query
     from distill.errors import InputError
     from flows.cli.show import show
+    from flows.plan import STAGES
     from flows.run import find_run, stored_config
 
     if arguments.count < 1:
         raise InputError(f"-n is {arguments.count}, but must be 1 or more.")
     folder = find_run(arguments.run)
-    stages = {"stages": (arguments.stage,)} if arguments.stage else {}
     query = Query(arguments.rejected or bool(arguments.reason), arguments.reason, arguments.kind,
-                  count=arguments.count, **stages)
+                  count=arguments.count, stages=(arguments.stage,) if arguments.stage else STAGES)
     show(folder, stored_config(folder).filters, query, Console())
 
 
@@ -259,7 +259,8 @@ def worker_command(arguments: argparse.Namespace) -> None:
 def config_command(arguments: argparse.Namespace) -> None:
     """Print the resolved config."""
     from distill.config.load import load_config
+    from distill.config.schema import Config
     from flows.run import find_config
 
-    config = load_config(find_config(arguments.config), arguments.overrides)
+    config: Config = load_config(find_config(arguments.config), arguments.overrides)
     print(json_text(config.to_json(), indent=2))

@@ -6,8 +6,8 @@ from typing import Any
 
 from distill.config.load import load_config
 from distill.config.sections.base import semantic_fields
-from distill.run.markers import read_done
-from distill.run.stage import MARKER, differences, kept_changes
+from distill.run.markers import MARKER, read_done
+from distill.run.stage import differences, kept_changes
 from flows.plan import STAGES
 from flows.run import CONFIG, Run, find_config, stored_config
 from flows.steps import teacher_weights
@@ -38,8 +38,8 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
         prompts = folder / "prompts" / f"{stage}.parquet"
         if not prompts.exists() or not (folder / stage).exists():
             continue
-        settings = settings_of(stage, asked.teacher, teacher_weights(run).identity, asked.seed)
-        n_shards, found = explain_shards(folder / stage, plan_shards(prompts, asked.teacher.shard_size), settings)
+        settings = settings_of(stage, run.teacher, teacher_weights(run).identity, asked.seed)
+        n_shards, found = explain_shards(folder / stage, plan_shards(prompts, run.teacher.shard_size), settings)
         rows += [{"where": f"{stage}, shards", "key": item.key, "then": item.then, "now": item.now,
                   "what": f"{item.shards:,} of {n_shards:,} shards"} for item in found]
     for marker in sorted(folder.rglob(MARKER)):

@@ -1,5 +1,6 @@
 """What stands in a run folder: which stages are done, with how many rows, how far the teacher is and what it costs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def teacher_table(folder: Path) -> "Table | None":
         return None
     title = "teacher" + ("; generation is running" if any(now["running"] for now in stages.values()) else "")
     table = _table(title, what="left", **dict.fromkeys(stages, "right"))
-    lines = {
+    lines: dict[str, Callable[[dict[str, Any]], str]] = {
         "prompts": lambda now: f"{now['prompts']:,}",
         "answered": lambda now: f"{now['done']:,}",
         "failed": lambda now: f"{now['failed']:,}",

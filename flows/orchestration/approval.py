@@ -23,6 +23,6 @@ def wait_for_approval(run: Run, stage: Stage, waiting: ApprovalNeeded) -> None:
 
     if not runtime.deployment.id:
         raise waiting
-    artifacts.show_forecast(run, stage, forecast_table(waiting.forecast, run.config.teacher))
+    artifacts.show_forecast(run, stage, forecast_table(waiting.forecast, run.teacher))
     pause_flow_run(timeout=_WAIT_SECONDS, key=f"teacher-{stage}")
     approve(stage, run.folder)

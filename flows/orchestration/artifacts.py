@@ -96,7 +96,7 @@ def scores(benchmark: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [{"task": task["task"], "category": task["category"], "n": task["n"],
              **{model: _percent(task["scores"].get(model, {}).get("value")) for model in benchmark["models"]}}
             for task in benchmark["tasks"]]
-    groups = next(iter(benchmark["averages"].values()), {})
+    groups: dict[str, Any] = next(iter(benchmark["averages"].values()), {})
     return [*rows, *({"task": f"mean {group}", "category": "", "n": "",
                       **{model: _percent(benchmark["averages"][model][group]["value"])
                          for model in benchmark["models"]}} for group in groups)]

@@ -149,7 +149,7 @@ def _automation(wanted: Any) -> str:
     from prefect.automations import Automation
 
     try:
-        there = Automation.read(name=wanted.name)
+        there: Any = Automation.read(name=wanted.name)  # by its types a coroutine, which it is in one
     except ValueError:
         wanted.create()
         return f"automation '{wanted.name}': made"
@@ -162,7 +162,8 @@ def _forget(name: str) -> list[str]:
     from prefect.automations import Automation
 
     try:
-        Automation.read(name=name).delete()
+        there: Any = Automation.read(name=name)  # by its types a coroutine, which it is in one
+        there.delete()
     except ValueError:
         return []
     return [f"automation '{name}': deleted, as no webhook is set"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from distill.engines import refuse_too_wide
 from distill.errors import InputError
-from distill.run.stage import MARKER
+from distill.run.markers import MARKER
 from distill.runtime import devices
 from distill.runtime.distributed_job import refuse_foreign_job
 from distill.training.launch import cluster_of, refuse_too_few_gpus

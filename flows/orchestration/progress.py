@@ -110,4 +110,4 @@ def progress_of(now: dict[str, Any], stage: str, answered_before: int, seconds: 
 
 
 def _answered(now: dict[str, Any]) -> int:
-    return now["done"] + now["failed"] + now["in_progress"]
+    return sum(int(now[key]) for key in ("done", "failed", "in_progress"))

@@ -37,7 +37,7 @@ def bound_the_end() -> None:
             handler = _with_end(handler)
         return set_handler(number, handler)
 
-    signal.signal = bounded
+    vars(signal)["signal"] = bounded
 
 
 _ending = threading.Event()

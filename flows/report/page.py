@@ -55,7 +55,7 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
     for table in view.teacher_eval:
         lines += ["", f"### {table.title}", "", table.about, ""]
         lines += markdown_table(table.head, [cells for _, cells in table.rows], table.text_columns)
-    lines += ["", "## RowCounts", ""]
+    lines += ["", "## Row counts", ""]
     lines += markdown_table(["stage", "unit", "in", "out", "dropped"], [
         [item["stage"], item["unit"], f"{item['n_in']:,}", f"{item['n_out']:,}",
          ", ".join(f"{count:,} {reason}" for reason, count in item["dropped"].items())]

@@ -54,7 +54,7 @@ class View:
     miniature: bool
     own_teacher: bool
     contamination: list[dict[str, Any]]
-    quality: list[TeacherEvalTable]
+    teacher_eval: list[TeacherEvalTable]
 
 
 def build_view(results: dict[str, Any]) -> View:
@@ -73,7 +73,7 @@ def build_view(results: dict[str, Any]) -> View:
         taught=_taught(results), learned=_learned(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
-        quality=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
+        teacher_eval=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
 
 
 RULES = {"benchmark_exact": "the same text", "benchmark_contained": "a text that holds it",
@@ -210,7 +210,7 @@ def _is_own_teacher(results: dict[str, Any]) -> bool:
 
 
 def _is_miniature(config: dict[str, Any]) -> bool:
-    return config["evaluate"]["data_dir"].startswith(PREFIX)
+    return str(config["evaluate"]["data_dir"]).startswith(PREFIX)
 
 
 def _notes(results: dict[str, Any]) -> Any:
@@ -241,7 +241,7 @@ def _notes(results: dict[str, Any]) -> Any:
         if stage["details"].get("kept_shards"):
             yield (f"{stage['details']['kept_shards']:,} of the {stage['details']['shards']:,} shards of "
                    f"'{stage['stage']}' were answered under other settings and kept (--keep).")
-    built = next((stage["details"] for stage in results["stages"] if stage["stage"] == "prompts"), {})
+    built: dict[str, Any] = next((stage["details"] for stage in results["stages"] if stage["stage"] == "prompts"), {})
     for family, numbers in built.items():
         if isinstance(numbers, dict) and numbers.get("built", 0) < numbers.get("asked", 0):
             yield (f"The corpus was too small for the {numbers['asked']:,} {family} prompts asked for; "

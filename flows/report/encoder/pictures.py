@@ -27,7 +27,8 @@ def curves(results: Sequence[Mapping[str, Any]]) -> str:
             axes.axvline(epoch + 0.5, color="#333333", lw=0.8, ls=":")
             axes.text(epoch + 0.55, 0.02 if number % 2 == 0 else 0.1, text, fontsize=7, color="#333333",
                       transform=axes.get_xaxis_transform())
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        locator: Any = axes.xaxis.get_major_locator()  # a MaxNLocator
+        locator.set_params(integer=True)
         axes.set_xlabel("epoch (dots: the one that was kept)")
         axes.set_ylabel("dev, percent")
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncol=2)  # above: lines are everywhere

@@ -77,7 +77,8 @@ class History:
         if table.schema.names != SCHEMA.names:
             raise InputError(f"{self.path} is not a history of evaluations: it has the columns "
                              f"{', '.join(table.schema.names)}. Name another folder.")
-        return table.to_pylist()
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
 
     def add(self, model: str, source: str, results: Path, tasks: Iterable[str], seeds: Iterable[int]) -> int:
         """Append the results in a folder that are not in the history yet; return how many those are.
