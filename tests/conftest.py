@@ -35,12 +35,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What two processes that run the tests would both set up is used by the files of one: the production stack, and a
 # whole run. What takes minutes begins first, so that both end at about the same time.
-GROUPS = {"production": ("flows/test_recovery", "flows/test_generation_commands", "flows/test_encoder_flow",
+GROUPS = {"production": ("flows/test_recovery", "flows/test_approval", "flows/test_encoder_flow",
                          "flows/test_nightly", "flows/test_unattended"),
-          "place": ("flows/test_flow", "flows/test_run_integrity", "flows/test_ephemeral_server", "test_readme",
-                    "flows/test_report", "flows/test_show")}
+          "place": ("flows/test_flow", "test_readme", "flows/test_generation_commands", "flows/test_run_integrity",
+                    "flows/test_ephemeral_server", "flows/test_report", "flows/test_show")}
 LONG = (*GROUPS["production"], *GROUPS["place"], "generation/test_chaos", "training/test_processes",
-        "engines/test_engines", "flows/test_docker")
+        "engines/test_engines", "flows/test_docker", "encoder/test_encoder", "training/test_stages",
+        "training/test_training", "flows/test_commands_fuzz", "models/test_whole_models")
 
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60, derandomize=True)
@@ -125,6 +126,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "The report: runs/ci/report/report.html" in done.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of commands that use a server that runs already: each starting one of its own takes seconds."""
+    stack = Stack(tmp_path_factory.mktemp("server"))
+    stack.server()
+    yield {"PREFECT_API_URL": stack.api}
+    stack.close()
 
 
 @pytest.fixture(scope="session")

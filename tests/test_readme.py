@@ -48,18 +48,18 @@ def test_the_config_in_five_lines_is_a_config(tmp_path: Path) -> None:
     assert config.name == "mine" and config.teacher.engine.kind == "vllm"
 
 
-def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path) -> None:
+def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path, served: dict[str, str]) -> None:
     """With ci.yaml in place of demo.yaml, which .ci/run runs; the rest of the commands as they stand."""
     shutil.copy(ROOT / "data/demo/reviews.csv", place / "reviews.csv")
     text = (place / "reviews.csv").read_text(encoding="utf-8")
     (place / "reviews.csv").write_text(text.replace("review,domain", "text,domain", 1), encoding="utf-8")
     run = shlex.split(LAPTOP)
     assert run[:3] == ["distill", "run", "demo"]
-    done = distill("run", "ci", *run[3:], cwd=place)
+    done = distill("run", "ci", *run[3:], cwd=place, **served)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "collect 85 texts" in done.stderr
     for line in (STATUS, SHOW, EXPLAIN, RESUME, BASELINE, NIGHTLY):
-        done = distill(*shlex.split(line)[1:], cwd=place)
+        done = distill(*shlex.split(line)[1:], cwd=place, **served)
         assert done.returncode == 0, done.stderr[-3000:]
     for line in SENTIBENCH:
         done = distill(*shlex.split(line)[1:], cwd=place, module="sentibench.cli")

@@ -14,6 +14,7 @@ import yaml
 from distill.run.records import Response, read_records
 from distill.run.row_counts import RowCounts
 from tests.support.flow import ENVIRONMENT, ROOT, distill
+from tests.support.stack import begun
 
 
 def mtimes(folder: Path) -> dict[str, int]:
@@ -55,20 +56,20 @@ def test_the_report_stands_alone_and_agrees_with_its_data(place: Path) -> None:
     assert f"| {100 * task['scores']['distilled']['value']:.1f}" in (report / "report.md").read_text()
 
 
-def test_a_second_run_reuses_everything(place: Path) -> None:
+def test_a_second_run_reuses_everything(place: Path, served: dict[str, str]) -> None:
     before = mtimes(place / "runs/ci")
-    done = distill("run", "ci", cwd=place)
+    done = distill("run", "ci", cwd=place, **served)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("already done, reused") == 12
     assert mtimes(place / "runs/ci") == before
 
 
-def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> None:
+def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path, served: dict[str, str]) -> None:
+    run = begun(place / "runs/ci", place / "runs/killed", "corpus", "prompts")
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.main", "run", "ci", "--run", "killed"], cwd=place, start_new_session=True,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(place / "prefect")},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    run = place / "runs/killed"
     while not list(run.glob("knowdist/responses/*.json")):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
@@ -78,7 +79,7 @@ def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path) -> N
     assert len(started) > 2, "a server, a fork server, an engine"
     assert not psutil.wait_procs(started, timeout=30)[1], "something outlived the run"
     finished = mtimes(run / "corpus") | mtimes(run / "prompts")
-    done = distill("resume", "killed", cwd=place)
+    done = distill("resume", "killed", cwd=place, **served)
     assert done.returncode == 0, done.stderr[-3000:]
     assert mtimes(run / "corpus") | mtimes(run / "prompts") == finished
     assert answers(run, "icldist") == answers(place / "runs/ci", "icldist")
@@ -190,7 +191,8 @@ def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
         assert (site / needed).exists()
 
 
-def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_dir: Path) -> None:
+def test_real_small_runs_on_the_real_data_with_a_tiny_model(
+        place: Path, shared_dir: Path, served: dict[str, str]) -> None:
     """The shipped config, vLLM included; only the models and the sizes are small."""
     sizes = ["prompts.knowdist.samples=8", "prompts.icldist.samples=9", "prompts.general.samples=6",
              "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
@@ -198,7 +200,8 @@ def test_real_small_runs_on_the_real_data_with_a_tiny_model(place: Path, shared_
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
              "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.validation.labels=2",
              "teacher_eval.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
-    done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place)
+    done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place,
+                   **served)
     assert done.returncode == 0, done.stderr[-3000:]
     counts = {item["stage"]: item for item in json.loads((place / "runs/real-small/row_counts.json").read_text())}
     assert counts["collect"]["n_out"] == 2000 and counts["decontaminate"]["dropped"]["benchmark_exact"] > 0

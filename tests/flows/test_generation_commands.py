@@ -1,4 +1,4 @@
-"""What people see of generation: how far it is and what it costs, what differs, how it waits to be approved."""
+"""What people see of generation: how far it is and what it costs, what differs."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ from flows.cli.status import teacher_table
 from flows.forecast import forecast_table
 from flows.run import find_config, open_run
 from tests.support.flow import distill
-from tests.support.stack import Stack, wait_until
+from tests.support.stack import begun
 
 
 def shown(thing: Any) -> str:
@@ -77,29 +77,9 @@ def test_a_forecast_is_a_table_of_aligned_numbers() -> None:
 
 
 def test_a_command_stops_at_its_budget_and_says_how_to_go_on(place: Path) -> None:
-    poor = ("ci", "--run", "poor", "--set", "teacher.budget.max_gpu_hours=1e-9")
-    for step in ("collect", "prompts"):
-        assert distill(step, *poor, cwd=place).returncode == 0
-    said = distill("generate", *poor, cwd=place)
+    begun(place / "runs/ci", place / "runs/poor", "corpus", "prompts")
+    said = distill("generate", "ci", "--run", "poor", "--set", "teacher.budget.max_gpu_hours=1e-9", cwd=place)
     assert said.returncode == 1 and "distill resume runs/poor --set teacher.budget.max_gpu_hours=" in said.stderr
-
-
-def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
-    from prefect.flow_runs import resume_flow_run
-
-    run = stack.folder / "runs/approved"
-    stack.worker()
-    flow_run = stack.begin("distill/full", config="ci", run="approved", overrides=[
-        "teacher.budget.approve=true", "teacher.pilot_rows=5", "evaluate.models=[base]",
-        "teacher_eval.gold.examples=0"])
-    for stage, left in (("knowdist", 19), ("icldist", 31)):
-        wait_until(f"the flow waits for {stage}", lambda stage=stage: stack.state(flow_run).is_paused()
-                   and (run / stage / "forecast.json").exists(), every=0.2)
-        assert f'"rows_left": {left}' in (run / stage / "forecast.json").read_text()
-        with stack.client_settings():
-            resume_flow_run(flow_run.id)
-    state = stack.ended(flow_run)
-    assert state.is_completed(), (state.message, stack.log())
 
 
 def test_a_command_that_is_terminated_ends_as_one_that_is_interrupted() -> None:

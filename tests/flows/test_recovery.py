@@ -1,52 +1,65 @@
-"""What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes."""
+"""What kills a pipeline at night, on the production stack (PostgreSQL, Prefect server, worker) with real processes.
+
+Runs begin where a whole one was before what is tried: what it did until then is not done again in each test.
+"""
 
 import contextlib
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.support.run_checks import assert_as_undisturbed, written
 from tests.support.stack import Stack, wait_until
 
 
-def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, told: Any) -> None:
+@pytest.fixture(scope="module")
+def first(production: Stack) -> Any:
+    """The flow run of the run ``killed``, whose machine died in generation."""
+    run = production.begun("killed", "corpus", "prompts")
+    worker = production.worker()
+    first = production.begin("distill/full", config="ci", run="killed")
+    die_in("generation", run, production, worker)
+    return first
+
+
+def die_in(what: str, run: Path, stack: Stack, worker: subprocess.Popen[bytes]) -> dict[str, int]:
+    """Kill all of a machine while a stage is under way; return what was finished by then."""
+    begun, done = {
+        "generation": ("knowdist/responses/shard-*.json", "icldist/_done.json"),
+        "training": ("models/knowdist/*", "models/final/_done.json"),
+        "evaluation": ("sentibench/base/*.seed42.json", "sentibench/_done.json")}[what]
+    wait_until(f"{what} begins", lambda: list(run.glob(begun)), every=0.02)
+    assert not (run / done).exists(), f"{what} ended before it could be killed"
+    stack.kill(worker)
+    return written(run, "*/responses/shard-*.json") | written(run, "**/_done.json") | written(
+        run, "sentibench/base/*.seed42.json")
+
+
+def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, first: Any, told: Any) -> None:
     run, whole = stack.folder / "runs/killed", stack.folder / "runs/whole"
-    worker = stack.worker()
-    first = stack.begin("distill/full", config="ci", run="killed")
-    kept: dict[str, int] = {}
-    killed = []
-    for what, begun, done in (
-        ("generation", "knowdist/responses/shard-*.json", "icldist/_done.json"),
-        ("training", "models/knowdist/*", "models/final/_done.json"),
-        ("evaluation", "sentibench/base/*.seed42.json", "sentibench/_done.json"),
-    ):
-        wait_until(f"{what} begins", lambda begun=begun: list(run.glob(begun)), every=0.02)
-        assert not (run / done).exists(), f"{what} ended before it could be killed"
-        stack.kill(worker)
-        killed.append(what)
-        kept |= written(run, "*/responses/shard-*.json") | written(run, "**/_done.json") | written(
-            run, "sentibench/base/*.seed42.json")
+    kept = written(run, "*/responses/shard-*.json") | written(run, "**/_done.json")
+    assert any("responses" in path for path in kept)
+    for what in ("training", "evaluation"):
         worker = stack.worker()
-        resumed = stack.begin("distill/resume", run="killed")
-        if what == "evaluation":
-            state = stack.ended(resumed)
-    assert killed == ["generation", "training", "evaluation"]
+        stack.begin("distill/resume", run="killed")
+        kept |= die_in(what, run, stack, worker)
+    stack.worker()
+    state = stack.ended(stack.begin("distill/resume", run="killed"))
     assert state.is_completed(), (state.message, stack.log())
     now = written(run, "**/*.json")
     assert {path: now[path] for path in kept} == kept, "finished work was done again"
     assert_as_undisturbed(run, whole)
-    # The first run could not say that it died: the server noticed that its heartbeat stopped, and told.
-    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
-    heard = wait_until("the webhook is told of the crash",
-                       lambda: [one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"], 60)
-    assert "No sign of life" in heard[0]["message"] and "distill/resume" in heard[0]["text"]
-    assert [one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"] == ["distill"]
+    completed = wait_until("the webhook is told of the end", lambda: [
+        one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"], 60)
+    assert completed == ["distill"]
 
 
 def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stack: Stack) -> None:
-    run, whole = stack.folder / "runs/outage", stack.folder / "runs/whole"
+    run, whole = stack.begun("outage", "corpus", "prompts"), stack.folder / "runs/whole"
     worker = stack.worker()
     flow_run = stack.begin("distill/full", config="ci", run="outage")
     wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
@@ -70,7 +83,7 @@ def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stac
 
 
 def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> None:
-    run, whole = stack.folder / "runs/orphan", stack.folder / "runs/whole"
+    run, whole = stack.begun("orphan", "corpus", "prompts"), stack.folder / "runs/whole"
     worker = stack.worker()
     stack.begin("distill/full", config="ci", run="orphan")
     wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
@@ -89,7 +102,7 @@ def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> No
 
 
 def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -> None:
-    run, whole = stack.folder / "runs/engine", stack.folder / "runs/whole"
+    run, whole = stack.begun("engine", "corpus", "prompts", "knowdist", "icldist"), stack.folder / "runs/whole"
     worker = stack.worker()
     flow_run = stack.begin("distill/full", config="ci", run="engine")
     wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
@@ -99,6 +112,14 @@ def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -
     assert state.is_completed(), (state.message, stack.log())
     assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
     assert_as_undisturbed(run, whole)
+
+
+def test_of_a_run_whose_machine_died_the_server_says_that_it_crashed(stack: Stack, told: Any, first: Any) -> None:
+    """The run could not say it itself: the server noticed that its heartbeat stopped, and told."""
+    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
+    heard = wait_until("the webhook is told of the crash",
+                       lambda: [one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"], 60)
+    assert "No sign of life" in heard[0]["message"] and "distill/resume" in heard[0]["text"]
 
 
 def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:

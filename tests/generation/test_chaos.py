@@ -1,5 +1,6 @@
 """Generation in a storm (tests/support/chaos.py): nothing lost, doubled or touched again, whatever dies whenever."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,26 @@ def teacher(**more: Any) -> Teacher:
                       "sampling": GREEDY, "shard_size": 8, "max_unusable": 1} | more)
 
 
-def test_a_storm_of_kills_leaves_what_a_calm_run_makes(tmp_path: Path, tiny_model: Path) -> None:
-    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, faults=10).rage()
-    assert storm.injected.total() == 10
+PROMPTS = 240
 
 
-def test_an_engine_that_hangs_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Mapping[str, str]:
+    """What a run without a fault makes of ``PROMPTS`` prompts, however many processes answer."""
+    return Storm(teacher(), tiny_model, tmp_path_factory.mktemp("calm") / "storm", seed=0, faults=0,
+                 prompts=PROMPTS).undisturbed()
+
+
+def test_a_storm_of_kills_leaves_what_a_calm_run_makes(
+        tmp_path: Path, tiny_model: Path, undisturbed: Mapping[str, str]) -> None:
+    storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, faults=8, prompts=PROMPTS,
+                  expected=undisturbed).rage()
+    assert storm.injected.total() == 8
+
+
+def test_an_engine_that_hangs_is_replaced(tmp_path: Path, tiny_model: Path, undisturbed: Mapping[str, str]) -> None:
     storm = Storm(teacher(stall_seconds=8), tiny_model, tmp_path / "storm", seed=1, faults=1, kinds=("hang",),
-                  prompts=80).rage()
+                  prompts=PROMPTS, expected=undisturbed).rage()
     assert storm.runs == 1 and "gave no sign of life for 8 s. It is replaced" in storm.said.read_text()
 
 
@@ -41,16 +54,18 @@ def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) 
             one.close()
 
 
-def test_a_full_disk_stops_cleanly_and_room_lets_it_go_on(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_full_disk_stops_cleanly_and_room_lets_it_go_on(
+        tmp_path: Path, tiny_model: Path, undisturbed: Mapping[str, str]) -> None:
     with small_disk(tmp_path / "small", megabytes=2) as mounted:
         if not mounted:
             pytest.skip("this machine lets nobody mount a small disk")
-        storm = Storm(teacher(), tiny_model, tmp_path / "small", seed=0, faults=1, kinds=("disk",)).rage()
+        storm = Storm(teacher(), tiny_model, tmp_path / "small", seed=0, faults=1, kinds=("disk",), prompts=PROMPTS,
+                      expected=undisturbed).rage()
         assert storm.injected["disk"]
         assert "the disk is full" in storm.said.read_text()
 
 
 def test_the_storm_notices_a_marker_that_is_written_first(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(Broken, match="has a marker, but its file is missing"):
-        Storm(teacher(), tiny_model, tmp_path / "storm", seed=0, faults=30, kinds=("worker",),
-              order="marker-first", prompts=40).rage()
+        Storm(teacher(), tiny_model, tmp_path / "storm", seed=0, faults=30, kinds=("worker",), order="marker-first",
+              prompts=40, expected={"shards": "are compared at the end alone"}).rage()

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from distill.run.folder import MARK
 from flows.orchestration.server import answers
+from flows.run import CONFIG
 from tests.support.flow import ENVIRONMENT, ROOT
 
 
@@ -42,6 +44,16 @@ def postgres_programs() -> Path | None:
     if found := shutil.which("initdb"):
         folders.append(Path(found).resolve().parent)
     return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+
+
+def begun(whole: Path, run: Path, *stages: str) -> Path:
+    """Make ``run`` one that has come as far as these stages, as if it had been ended there: a part of a whole one."""
+    run.mkdir()
+    for name in (MARK, CONFIG):
+        shutil.copy2(whole / name, run)
+    for stage in stages:
+        shutil.copytree(whole / stage, run / stage)
+    return run
 
 
 @dataclass
@@ -149,6 +161,10 @@ class Stack:
         """Register the deployments as ``make deploy`` does."""
         shutil.copy(ROOT / "prefect.yaml", self.folder)
         return self.call("flows.cli.main", "deploy", "--gpus", "1", "--silent-seconds", "120")
+
+    def begun(self, name: str, *stages: str) -> Path:
+        """Make a run that has come as far as these stages, as if it had been ended there: a part of the run whole."""
+        return begun(self.folder / "runs/whole", self.folder / "runs" / name, *stages)
 
     def artifacts(self, flow_run: Any) -> dict[str, Any]:
         """Return the newest artifacts of a flow run by key."""
