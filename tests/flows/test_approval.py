@@ -11,7 +11,7 @@ def test_a_flow_pauses_until_its_forecast_is_approved(stack: Stack) -> None:
     stack.worker()
     flow_run = stack.begin("distill/full", config="ci", run="approved", overrides=[
         "teacher.budget.approve=true", "teacher.pilot_rows=5", "evaluate.models=[base]", "teacher_eval.gold.examples=0",
-        "train.gate.enabled=false", "evaluate.tasks=[sst2]", "evaluate.held_out.labels=0"])
+        "train.gate.enabled=false", "evaluate.tasks=[sst2]"])
     for stage, left in (("knowdist", 19), ("icldist", 31)):
         wait_until(f"the flow waits for {stage}", lambda stage=stage: stack.state(flow_run).is_paused()
                    and (run / stage / "forecast.json").exists(), every=0.2)
