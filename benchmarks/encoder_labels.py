@@ -47,7 +47,7 @@ def main() -> None:
                 f"data.path={data.resolve()}", f"backbone.name={arguments.backbone}", "head.pooling=mean", "epochs=10",
                 "patience=2", "unfreeze.epoch=2", "rates.head=1e-3", "rates.backbone=5e-5", "rates.decay_after=2",
                 f"labels={kind.partition(',')[0]}", f"teacher.model.name={arguments.teacher}",
-                "teacher.words=[terrible,bad,okay,good,great]",
+                "teacher.verbalizer=[terrible,bad,okay,good,great]",
                 f"teacher.engine={json.dumps({'kind': 'transformers', 'dtype': arguments.dtype})}",
                 f"seeds={list(range(1, arguments.seeds + 1))}", f"at_once={arguments.seeds}", *more], EncoderConfig)
             begun, run = time.monotonic(), arguments.runs / f"labels-{name}-{kind.replace(', ', '-')}"

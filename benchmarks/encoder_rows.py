@@ -32,16 +32,16 @@ def main() -> None:
     parser.add_argument("--unfreeze", type=int, default=2)
     parser.add_argument("--head-rate", type=float, default=1e-3)
     parser.add_argument("--backbone-rate", type=float, default=5e-5)
-    parser.add_argument("--draw", choices=["batch", "split"], default="batch", help="triplet.draw")
+    parser.add_argument("--in-batch", choices=["true", "false"], default="true", help="triplet.in_batch_negatives")
     parser.add_argument("--at-once", type=int, default=3, help="seeds trained at the same time")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     print(f"{arguments.backbone}; {describe()}", flush=True)
     print(f"{'row':<24} {'accuracy':>17} {'macro-F1':>17} {'best epochs':>12} {'minutes':>8}")
     for row in arguments.rows.split(","):
-        draw = [f"triplet.draw={arguments.draw}"] if "triplet" in row else []
+        negatives = [f"triplet.in_batch_negatives={arguments.in_batch}"] if "triplet" in row else []
         config = load_config(find_encoder_config(row), [
-            *draw,
+            *negatives,
             f"data.path={arguments.data.resolve()}", f"backbone.name={arguments.backbone}", "head.pooling=mean",
             f"epochs={arguments.epochs}", "patience=2", f"unfreeze.epoch={arguments.unfreeze}", "unfreeze.interval=1",
             f"rates.head={arguments.head_rate}", f"rates.backbone={arguments.backbone_rate}",

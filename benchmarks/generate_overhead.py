@@ -31,8 +31,8 @@ from distill.generation.run import generate
 from distill.generation.usage import sessions
 from distill.models import Weights, model_fingerprint, resolve_model
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
 from distill.run.hashing import content_id, derived_seed, id_hash
 from distill.run.records import Prompt, Text, write_records
 from distill.runtime.process import call_in_process
@@ -151,9 +151,9 @@ def _short_prompts(count: int, folder: Path | None) -> list[Prompt]:
 def _both_families(count: int, folder: Path | None) -> list[Prompt]:
     texts = [Text(content_id(str(n)), text, "x", "x") for n, text in enumerate(_texts(folder, count, 30, 350))]
     config = IclDist(max_demonstrations=8)
-    drafts = [*knowdist_drafts(texts[:count // 4], KnowDist(), 42),
-              *icldist_drafts(texts[count // 4:], load_demonstrations(config), config, 42)]
-    return [draft.render() for draft in drafts][:count]
+    candidates = [*knowdist_candidates(texts[:count // 4], KnowDist(), 42),
+              *icldist_candidates(texts[count // 4:], load_demonstrations(config), config, 42)]
+    return [candidate.render() for candidate in candidates][:count]
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ from benchmarks.texts import log_normal, real_words
 from distill.config.schema import Prompts
 from distill.prompting.build import build_prompts
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import IclDistDrafts
-from distill.prompting.knowdist import KnowDistDrafts
+from distill.prompting.icldist import IclDistCandidates
+from distill.prompting.knowdist import KnowDistCandidates
 from distill.prompting.length import Limits, limits, token_counter
 from distill.run.hashing import content_id, id_hash
 from distill.run.records import RecordWriter, Text
@@ -130,13 +130,13 @@ def plain(texts: Path, target: Path, scale: float, workers: int, tokens: bool) -
 
     disable_progress_bars()
     config = Prompts()
-    families = {"knowdist": (KNOWDIST, 2, KnowDistDrafts(config.knowdist, SEED)),
-                "icldist": (ICLDIST, 1, IclDistDrafts(config.icldist, load_demonstrations(config.icldist), SEED))}
+    families = {"knowdist": (KNOWDIST, 2, KnowDistCandidates(config.knowdist, SEED)),
+                "icldist": (ICLDIST, 1, IclDistCandidates(config.icldist, load_demonstrations(config.icldist), SEED))}
     tokenizer = _tokenizer() if tokens else None
 
-    def rendered(batch: dict[str, list[str]], drafts_of: Any, family: str) -> dict[str, list[Any]]:
-        prompts = [draft.render() for key, text in zip(batch["id"], batch["text"], strict=True)
-                   for draft in drafts_of(key, text)]
+    def rendered(batch: dict[str, list[str]], candidates_of: Any, family: str) -> dict[str, list[Any]]:
+        prompts = [candidate.render() for key, text in zip(batch["id"], batch["text"], strict=True)
+                   for candidate in candidates_of(key, text)]
         if tokenizer:
             sizes = [len(ids) for ids in tokenizer([item.prompt for item in prompts])["input_ids"]]
             prompts = [item for item, size in zip(prompts, sizes, strict=True)
@@ -149,12 +149,12 @@ def plain(texts: Path, target: Path, scale: float, workers: int, tokens: bool) -
     begun = time.perf_counter()
     everything = Dataset.from_parquet(str(texts), cache_dir=str(target)).shuffle(seed=SEED)
     at = 0
-    for family, (wanted, per_text, drafts_of) in families.items():
+    for family, (wanted, per_text, candidates_of) in families.items():
         n = int(wanted * scale) // per_text
         chosen = everything.select(range(at, at + n))
         at += n
         made = chosen.map(rendered, batched=True, num_proc=workers, remove_columns=everything.column_names,
-                          fn_kwargs={"drafts_of": drafts_of, "family": family})
+                          fn_kwargs={"candidates_of": candidates_of, "family": family})
         made.sort("key").to_parquet(str(target / f"{family}.parquet"))
     return time.perf_counter() - begun
 

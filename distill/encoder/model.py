@@ -56,7 +56,7 @@ class Classifier(nn.Module):
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled embeddings of tokenised texts."""
         states: torch.Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.pooling == "first":
+        if self.pooling == "cls":
             return states[:, 0]
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled: torch.Tensor = (states * mask).sum(1) / mask.sum(1)

@@ -91,7 +91,7 @@ def training_rows(config: EncoderConfig, sentences: Sequence[Sentence], more: Se
             targets.append(target)
     if not rows:
         raise InputError("The teacher gave no text a label, so that there is nothing to train on. What it said instead "
-                         "is counted in the run's labels/_done.json; try other teacher.words, or another teacher.")
+                         "is counted in the run's labels/_done.json; try another teacher or teacher.verbalizer.")
     counts = Counter(row.label for row in rows)
     missing = [f"{label} ({name})" for label, name in enumerate(config.data.names) if not counts[label]]
     if config.triplet and missing:

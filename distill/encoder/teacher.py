@@ -51,7 +51,7 @@ class Unlabelled:
 
 def words_of(config: TeacherLabels, names: Sequence[str]) -> list[str]:
     """Return what the classes are called in the prompts."""
-    return list(config.words or names)
+    return list(config.verbalizer or names)
 
 
 def demonstration_pool(config: TeacherLabels, sentences: Sequence[Sentence], classes: int) -> list[Sentence]:

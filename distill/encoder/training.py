@@ -197,7 +197,7 @@ class _Phase(Trainer):
         config = self.job.config.triplet
         if config is None:
             return places, []
-        if config.draw == "batch":
+        if config.in_batch_negatives:
             return places, self.triplets.draw_in(places, self.epoch)
         drawn, count = [self.triplets.draw(place, self.epoch) for place in places], len(places)
         texts = [*places, *(positive for positive, _ in drawn), *(negative for _, negative in drawn)]

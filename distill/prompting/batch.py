@@ -1,4 +1,4 @@
-"""Drafts to prompts that fit, a batch at a time: what one process makes of some texts, and what is counted of it."""
+"""Prompt candidates to prompts that fit, a batch at a time: what a process makes of texts, and what it counts."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,29 +18,29 @@ EXCERPT = 200
 
 @dataclass
 class Fitted:
-    """What became of a batch of drafts, in their order.
+    """What became of a batch of candidates, in their order.
 
     ``prompts`` are those that fit (columns of Prompt) and ``keys`` (uint64) the hashes of their ids; for each of them,
-    ``drafts`` has the number of its draft in the batch, ``texts`` that of its text, and ``shortened`` whether it lost
-    demonstrations. ``drops`` are the others, by the numbers of their drafts. ``n_drafts`` and ``n_texts`` are how many
-    there were.
+    ``candidates`` has the number of its candidate in the batch, ``texts`` that of its text, and ``shortened`` whether
+    it lost demonstrations. ``drops`` are the others, by the numbers of their candidates. ``n_candidates`` and
+    ``n_texts`` are how many there were.
     """
 
     prompts: pa.Table
     keys: np.ndarray
-    drafts: np.ndarray
+    candidates: np.ndarray
     texts: np.ndarray
     shortened: np.ndarray
     drops: list[tuple[int, Drop]]
-    n_drafts: int
+    n_candidates: int
     n_texts: int
 
 
 class Fitter:
-    """Renders drafts as long as they may be, and sorts out those that are too long or were built before.
+    """Renders candidates as long as they may be, and sorts out those that are too long or were built before.
 
-    A prompt can only be built twice on one text, whose drafts of a kind come one after another. So for each kind, the
-    ids of one text are remembered.
+    A prompt can only be built twice on one text, whose candidates of a kind come one after another. So for each kind,
+    the ids of one text are remembered.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -48,23 +48,23 @@ class Fitter:
         self._seen: dict[str, tuple[str, set[str]]] = {}
 
     def __call__(self, texts: Iterable[Sequence[PromptCandidate]]) -> Fitted:
-        """Return what becomes of the drafts of some texts."""
+        """Return what becomes of the candidates of some texts."""
         kept: list[Prompt] = []
         numbers: list[tuple[int, int, bool]] = []
         drops: list[tuple[int, Drop]] = []
         number, text = 0, -1
-        for text, drafts in enumerate(texts):
-            for draft in drafts:
-                size, reason, detail = fit(draft, self._limits)
-                prompt = draft.render(size)
+        for text, candidates in enumerate(texts):
+            for candidate in candidates:
+                size, reason, detail = fit(candidate, self._limits)
+                prompt = candidate.render(size)
                 if not reason and self._again(prompt):
                     reason, detail = "duplicate_prompt", f"the same {prompt.kind} prompt was built before"
                 if reason:
-                    drops.append((number, Drop(prompt.id, f"prompts/{draft.family}", reason, detail,
-                                               draft.text[:EXCERPT])))
+                    drops.append((number, Drop(prompt.id, f"prompts/{candidate.family}", reason, detail,
+                                               candidate.text[:EXCERPT])))
                 else:
                     kept.append(prompt)
-                    numbers.append((number, text, size < len(draft.demonstrations)))
+                    numbers.append((number, text, size < len(candidate.demonstrations)))
                 number += 1
         found = np.array(numbers, np.int64).reshape(-1, 3)
         keys = np.array([id_hash(prompt.id) for prompt in kept], np.uint64)
@@ -83,12 +83,12 @@ class Fitter:
 class TextBatches:
     """Builds the prompts of a family from texts that come in Arrow tables (columns ``id`` and ``text``)."""
 
-    def __init__(self, drafts_of: Callable[[str, str], Sequence[PromptCandidate]], limits: Limits) -> None:
-        self._drafts_of, self._fitter = drafts_of, Fitter(limits)
+    def __init__(self, candidates_of: Callable[[str, str], Sequence[PromptCandidate]], limits: Limits) -> None:
+        self._candidates_of, self._fitter = candidates_of, Fitter(limits)
 
     def __call__(self, texts: pa.Table) -> Fitted:
         """Return the prompts of a batch of texts."""
-        return self._fitter(map(self._drafts_of, texts["id"].to_pylist(), texts["text"].to_pylist()))
+        return self._fitter(map(self._candidates_of, texts["id"].to_pylist(), texts["text"].to_pylist()))
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Tally:
         left = self.wanted - self.n_out
         if len(batch.prompts) >= left:
             batch = _first(batch, left)
-        self.n_in += batch.n_drafts
+        self.n_in += batch.n_candidates
         self.n_out += len(batch.prompts)
         self.shortened += int(batch.shortened.sum())
         self.demonstrations += int(batch.prompts["n_demonstrations"].to_numpy().sum())
@@ -128,9 +128,9 @@ class Tally:
 
 def _first(batch: Fitted, n: int) -> Fitted:
     """Return a batch up to its ``n``-th prompt."""
-    n_drafts = int(batch.drafts[n - 1]) + 1 if n else 0
-    return Fitted(batch.prompts.slice(0, n), batch.keys[:n], batch.drafts[:n], batch.texts[:n], batch.shortened[:n],
-                  [item for item in batch.drops if item[0] < n_drafts], n_drafts, batch.n_texts)
+    n_candidates = int(batch.candidates[n - 1]) + 1 if n else 0
+    return Fitted(batch.prompts.slice(0, n), batch.keys[:n], batch.candidates[:n], batch.texts[:n], batch.shortened[:n],
+                  [item for item in batch.drops if item[0] < n_candidates], n_candidates, batch.n_texts)
 
 
 def _table(prompts: Sequence[Prompt]) -> pa.Table:

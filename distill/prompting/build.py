@@ -12,7 +12,7 @@ from distill.prompting.held_out import HeldOut
 from distill.prompting.kept import keep_prompt_files, prompt_files
 from distill.prompting.length import Limits
 from distill.prompting.natural_tasks import task_files
-from distill.prompting.writer import USUAL_SIZES, Making, Sizes, wanted_prompts
+from distill.prompting.writer import USUAL_SIZES, PromptWriter, Sizes, wanted_prompts
 from distill.resources import locate
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.row_counts import RowCounts
@@ -33,7 +33,7 @@ def build_prompts(
     ``texts`` is a Parquet file of Text records. The prompts are sorted by the hash of their ids; they do not depend on
     the order of the texts, the number of processes, or ``sizes``. ``inputs_extra`` names what else decides the result,
     such as the tokenizers behind ``limits``. What of the demonstrations and natural tasks stands in ``held_out`` is
-    not used, and has an account of its own. There is one account a family: drafts looked at, prompts kept, drops by
+    not used, and has an account of its own. There is one account a family: candidates looked at, prompts kept, drops by
     reason. The details say, for each family, how many prompts were asked for and built, how many of each kind, the
     mean number of demonstrations, how many were shortened, and which natural tasks were left out and why.
 
@@ -51,7 +51,7 @@ def build_prompts(
         "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        made = Making(config, texts, seed, limits, folder, sizes, held_out).run()
+        made = PromptWriter(config, texts, seed, limits, folder, sizes, held_out).run()
         for name, digest in _data_digests(config).items():
             if digest != inputs[name]:  # what the marker says must be what was read
                 raise changed_meanwhile({"natural_tasks": config.general.path,

@@ -67,13 +67,13 @@ class Encoder:
         encoded = self._python(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
-    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
-        """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``.
+    def tokens(self, candidate: PromptCandidate, kept: int, enough: int) -> int:
+        """Return the tokens of a candidate with its last ``kept`` demonstrations, or a bound of at most ``enough``.
 
         What surely has no more than that is not tokenised.
         """
-        shared = self._shared(draft, kept)
-        rest = draft.prompt(kept) if shared is None else draft.question
+        shared = self._shared(candidate, kept)
+        rest = candidate.prompt(kept) if shared is None else candidate.question
         known = shared or 0
         if rest != self._last[0]:
             if self._growth is not None:
@@ -83,14 +83,14 @@ class Encoder:
             self._last = (rest, self.count([rest])[0])
         return known + self._last[1]
 
-    def _shared(self, draft: PromptCandidate, kept: int) -> int | None:
+    def _shared(self, candidate: PromptCandidate, kept: int) -> int | None:
         """Return the tokens of all pieces but the question; None where the prompt has to be counted as a whole."""
-        first = draft.question[:1]
+        first = candidate.question[:1]
         if not self._adds_up or not (first.isascii() and first.isalpha()):
             return None
-        pieces = draft.demonstrations[len(draft.demonstrations) - kept:]
+        pieces = candidate.demonstrations[len(candidate.demonstrations) - kept:]
         total = 0
-        for piece in (draft.head, *pieces):
+        for piece in (candidate.head, *pieces):
             size = self._pieces.get(piece, -1)
             if size == -1:
                 if len(self._pieces) >= _MOST_REMEMBERED:
@@ -133,11 +133,11 @@ class TokenCounter:
         counts = [[len(ids) for ids in encode_prompts(tokenizer, prompts, chat)] for chat in forms]
         return [max(sizes) for sizes in zip(*counts, strict=True)]
 
-    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
-        """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``."""
+    def tokens(self, candidate: PromptCandidate, kept: int, enough: int) -> int:
+        """Return the tokens of a candidate with its last ``kept`` demonstrations, or a bound of at most ``enough``."""
         if self._whole is not None:
-            return self([draft.prompt(kept)])[0]
-        return self.encoder.tokens(draft, kept, enough - self._extra) + self._extra
+            return self([candidate.prompt(kept)])[0]
+        return self.encoder.tokens(candidate, kept, enough - self._extra) + self._extra
 
 
 def share_encoder(one: object, other: object) -> None:

@@ -37,7 +37,7 @@ class _Variant:
     min_demonstrations: int
 
 
-class IclDistDrafts:
+class IclDistCandidates:
     """The ICLDist prompts of one text at a time, ``prompts_per_text`` of them.
 
     All prompts of a text are of one task, drawn by the weights of the tasks; their formats (strategies) are drawn by
@@ -66,26 +66,26 @@ class IclDistDrafts:
 
     def __call__(self, text_id: str, text: str) -> list[PromptCandidate]:
         """Return the prompts of a text."""
-        draws = PromptRng(self._seed, text_id, "icldist")
-        ((task, _),) = self._tasks.draw(draws)
+        rng = PromptRng(self._seed, text_id, "icldist")
+        ((task, _),) = self._tasks.draw(rng)
         own_places = self._own_places(text)
-        drafts = []
-        for number, (name, _) in enumerate(self._formats[task].draw(draws)):
+        candidates = []
+        for number, (name, _) in enumerate(self._formats[task].draw(rng)):
             variants = self._variants[task, name]
-            own = draws if number == 0 else PromptRng(self._seed, text_id, f"icldist {number}")
-            drafts.append(self._draft(text_id, text, variants[own.below(len(variants))], own_places, own))
-        return drafts
+            own = rng if number == 0 else PromptRng(self._seed, text_id, f"icldist {number}")
+            candidates.append(self._candidate(text_id, text, variants[own.below(len(variants))], own_places, own))
+        return candidates
 
-    def _draft(self, text_id: str, text: str, variant: _Variant, own_places: set[int], draws: PromptRng
+    def _candidate(self, text_id: str, text: str, variant: _Variant, own_places: set[int], rng: PromptRng
                ) -> PromptCandidate:
         usable = ([place for place in variant.places if place not in own_places] if own_places
                   else variant.places.copy())
         least = variant.min_demonstrations
         most = max(least, self._config.max_demonstrations)
-        count = min(least + draws.below(most - least + 1), len(usable))
-        shuffled = draws.shuffled(usable)
+        count = min(least + rng.below(most - least + 1), len(usable))
+        shuffled = rng.shuffled(usable)
         if variant.strategy == MINIMIZED:
-            shown = list(draws.shuffled(_covering(shuffled, variant, count)))
+            shown = list(rng.shuffled(_covering(shuffled, variant, count)))
         else:
             shown = list(islice(shuffled, count))
         before, after = self._question
@@ -101,12 +101,12 @@ class IclDistDrafts:
         return set()
 
 
-def icldist_drafts(texts: Iterable[Text], pool: Sequence[Demonstration], config: IclDist, seed: int
+def icldist_candidates(texts: Iterable[Text], pool: Sequence[Demonstration], config: IclDist, seed: int
                    ) -> Iterator[PromptCandidate]:
-    """Yield the ICLDist prompts of texts, in their order, as drafts."""
-    drafts_of = IclDistDrafts(config, pool, seed)
+    """Yield the ICLDist prompts of texts, in their order, as candidates."""
+    candidates_of = IclDistCandidates(config, pool, seed)
     for text in texts:
-        yield from drafts_of(text.id, text.text)
+        yield from candidates_of(text.id, text.text)
 
 
 def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: Sequence[Demonstration]) -> _Variant:

@@ -21,7 +21,7 @@ class _Template:
     after: str
 
 
-class KnowDistDrafts:
+class KnowDistCandidates:
     """The KnowDist prompts of one text at a time.
 
     A text has ``prompts_per_text`` of them, and never the same one twice: no more than methods times perspectives.
@@ -41,20 +41,20 @@ class KnowDistDrafts:
 
     def __call__(self, text_id: str, text: str) -> list[PromptCandidate]:
         """Return the prompts of a text."""
-        drafts = []
+        candidates = []
         for method, perspective in self._sampler.draw(PromptRng(self._seed, text_id, "knowdist")):
             template = self._templates[method, perspective]
-            drafts.append(PromptCandidate(
+            candidates.append(PromptCandidate(
                 "knowdist", template.kind, text_id, text, template.before + text + template.after, self._seed,
                 template.head, perspective=perspective, strategy=method))
-        return drafts
+        return candidates
 
 
-def knowdist_drafts(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[PromptCandidate]:
-    """Yield the KnowDist prompts of texts, in their order, as drafts."""
-    drafts_of = KnowDistDrafts(config, seed)
+def knowdist_candidates(texts: Iterable[Text], config: KnowDist, seed: int) -> Iterator[PromptCandidate]:
+    """Yield the KnowDist prompts of texts, in their order, as candidates."""
+    candidates_of = KnowDistCandidates(config, seed)
     for text in texts:
-        yield from drafts_of(text.id, text.text)
+        yield from candidates_of(text.id, text.text)
 
 
 def _template(kind: str, layout: str, entry: Entry) -> _Template:

@@ -21,11 +21,11 @@ class Window:
     count: CountTokens
     extra: int = 0
 
-    def tokens(self, draft: PromptCandidate, kept: int, enough: int) -> int:
-        """Return the tokens of a draft with its last ``kept`` demonstrations, or a bound that is at most ``enough``."""
+    def tokens(self, candidate: PromptCandidate, kept: int, enough: int) -> int:
+        """Return the tokens of a candidate with its last ``kept`` demonstrations, or a bound of at most ``enough``."""
         if isinstance(self.count, TokenCounter):
-            return self.count.tokens(draft, kept, enough)
-        return self.count([draft.prompt(kept)])[0]
+            return self.count.tokens(candidate, kept, enough)
+        return self.count([candidate.prompt(kept)])[0]
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,25 @@ def limits(
                    Window("student", student_max_length, student, extra=1)), max_tokens)
 
 
-def fit(draft: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
-    """Return how many demonstrations of a draft fit every window, with an empty reason and detail.
+def fit(candidate: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
+    """Return how many demonstrations of a candidate fit every window, with an empty reason and detail.
 
     A prompt fits a window when its tokens, the longest answer of its family and ``extra`` are at most
     ``max_length``. One that does not loses demonstrations one at a time from the front, down to the candidate's
     ``min_demonstrations``; where even that does not fit, the reason is ``too_long_teacher`` or ``too_long_student``.
     """
-    kept = len(draft.demonstrations)
-    reason, detail = _problem(draft, kept, limits)
-    while reason and kept > draft.min_demonstrations:
+    kept = len(candidate.demonstrations)
+    reason, detail = _problem(candidate, kept, limits)
+    while reason and kept > candidate.min_demonstrations:
         kept -= 1
-        reason, detail = _problem(draft, kept, limits)
+        reason, detail = _problem(candidate, kept, limits)
     return kept, reason, detail
 
 
-def _problem(draft: PromptCandidate, kept: int, limits: Limits) -> tuple[str, str]:
+def _problem(candidate: PromptCandidate, kept: int, limits: Limits) -> tuple[str, str]:
     for window in limits.windows:
-        room = limits.max_tokens[draft.family] + window.extra
-        tokens = window.tokens(draft, kept, window.max_length - room)
+        room = limits.max_tokens[candidate.family] + window.extra
+        tokens = window.tokens(candidate, kept, window.max_length - room)
         if tokens + room > window.max_length:
             return f"too_long_{window.model}", (
                 f"{tokens} tokens with {kept} demonstrations, and {room} for the answer; the {window.model}'s window "

@@ -150,8 +150,8 @@ def choose_tasks(config: General, seed: int) -> ChosenTasks:
     return chosen
 
 
-def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[PromptCandidate]:
-    """Yield one prompt for every instance of the tasks, as drafts: a first instance of each, a second, and so on.
+def general_candidates(tasks: Sequence[NaturalTask], config: General, seed: int) -> Iterator[PromptCandidate]:
+    """Yield one prompt for every instance of the tasks, as candidates: a first instance of each, a second, and so on.
 
     The instances of a task come in an order by hash, in which equal ones are neighbours, and each has 0 to
     ``max_examples`` of the task's positive examples, drawn for it; never one with the same input.
@@ -160,7 +160,7 @@ def general_drafts(tasks: Sequence[NaturalTask], config: General, seed: int) -> 
     for turn in range(max((len(queue) for queue in queues), default=0)):
         for task, queue in zip(tasks, queues, strict=True):
             if turn < len(queue):
-                yield _draft(task, *queue[turn], config, seed)
+                yield _candidate(task, *queue[turn], config, seed)
 
 
 def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
@@ -168,12 +168,12 @@ def _instances(task: NaturalTask, seed: int) -> list[tuple[str, str]]:
     return sorted(keyed, key=lambda item: (content_rank(seed, item[0], "instances"), item[0]))
 
 
-def _draft(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> PromptCandidate:
+def _candidate(task: NaturalTask, text_id: str, text: str, config: General, seed: int) -> PromptCandidate:
     few_shot = FewShot(general_prompts().layout)
-    draws = PromptRng(seed, text_id, "general")
-    candidates = [number for number, item in enumerate(task.examples) if item[0].strip() != text.strip()]
-    count = draws.below(1 + min(config.max_examples, len(candidates)))
-    examples = [task.examples[number] for number in islice(draws.shuffled(candidates), count)]
+    rng = PromptRng(seed, text_id, "general")
+    others = [number for number, item in enumerate(task.examples) if item[0].strip() != text.strip()]
+    count = rng.below(1 + min(config.max_examples, len(others)))
+    examples = [task.examples[number] for number in islice(rng.shuffled(others), count)]
     return PromptCandidate("general", task.name, text_id, text, question=few_shot.question(Input=text), seed=seed,
                  head=few_shot.head(Definition=task.definition),
                  demonstrations=tuple(few_shot.demonstration(Input=i, Output=o) for i, o in examples),

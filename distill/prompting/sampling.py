@@ -77,14 +77,14 @@ class SystematicSampler:
                          for order in product(*(permutations(group) for group in groups))
                          ] if n_circles <= _MOST_CIRCLES else []
 
-    def draw(self, draws: PromptRng) -> list[tuple[str, str]]:
+    def draw(self, rng: PromptRng) -> list[tuple[str, str]]:
         """Return the (group, item) drawn, in random order."""
         if self._circles:
-            line, ends = self._circles[draws.below(len(self._circles))]
+            line, ends = self._circles[rng.below(len(self._circles))]
         else:
-            groups = [[group[place] for place in draws.shuffled([*range(len(group))])] for group in self._groups]
-            line, ends = _circle(item for place in draws.shuffled([*range(len(groups))]) for item in groups[place])
-        start = draws.below(self._end)
+            groups = [[group[place] for place in rng.shuffled([*range(len(group))])] for group in self._groups]
+            line, ends = _circle(item for place in rng.shuffled([*range(len(groups))]) for item in groups[place])
+        start = rng.below(self._end)
         return [line[bisect_right(ends, (start + point) % self._end)] for point in range(0, self._end, self._unit)]
 
 

@@ -19,10 +19,10 @@ from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, load_demonstrations
 from distill.prompting.files import PromptSorter
 from distill.prompting.held_out import HeldOut, without_benchmark
-from distill.prompting.icldist import IclDistDrafts
-from distill.prompting.knowdist import KnowDistDrafts
+from distill.prompting.icldist import IclDistCandidates
+from distill.prompting.knowdist import KnowDistCandidates
 from distill.prompting.length import Limits
-from distill.prompting.natural_tasks import choose_tasks, general_drafts
+from distill.prompting.natural_tasks import choose_tasks, general_candidates
 from distill.prompting.order import TextOrder
 from distill.run.records import Drop, RecordWriter
 from distill.run.row_counts import RowCounts
@@ -56,9 +56,9 @@ class Builders:
     def __init__(self, config: Prompts, pool: Sequence[Demonstration], seed: int, limits: Limits) -> None:
         self._builders: dict[str, TextBatches] = {}
         if config.knowdist.samples:
-            self._builders["knowdist"] = TextBatches(KnowDistDrafts(config.knowdist, seed), limits)
+            self._builders["knowdist"] = TextBatches(KnowDistCandidates(config.knowdist, seed), limits)
         if config.icldist.samples:
-            self._builders["icldist"] = TextBatches(IclDistDrafts(config.icldist, pool, seed), limits)
+            self._builders["icldist"] = TextBatches(IclDistCandidates(config.icldist, pool, seed), limits)
 
     def __call__(self, family: str, texts: pa.Table) -> Fitted:
         """Return the prompts of a family from some texts."""
@@ -66,7 +66,7 @@ class Builders:
 
 
 @dataclass
-class Making:
+class PromptWriter:
     """One making of the files in ``folder``."""
 
     config: Prompts
@@ -110,8 +110,8 @@ class Making:
                     self._family("icldist", mapped(self._batches("icldist", order.backwards())), sorter,
                                  used["icldist"][::-1])
                 if tasks:
-                    drafts = general_drafts(tasks.tasks, self.config.general, self.seed)
-                    self._family("general", _fitted(drafts, self.limits, self.sizes.texts), sorter)
+                    candidates = general_candidates(tasks.tasks, self.config.general, self.seed)
+                    self._family("general", _fitted(candidates, self.limits, self.sizes.texts), sorter)
                     self.details["general"]["tasks_left_out"] = dict(sorted(tasks.left_out.items()))
         if len(used) == 2:
             self.details["texts_in_both_stages"] = int((used["knowdist"] & used["icldist"]).sum())
@@ -162,10 +162,10 @@ class Making:
             "texts": tally.n_texts, "kinds": dict(sorted(tally.kinds.items()))}
 
 
-def _fitted(drafts: Iterator[PromptCandidate], limits: Limits, size: int) -> Generator[Fitted, None, None]:
+def _fitted(candidates: Iterator[PromptCandidate], limits: Limits, size: int) -> Generator[Fitted, None, None]:
     fitter = Fitter(limits)
-    while some := list(islice(drafts, size)):
-        yield fitter([draft] for draft in some)
+    while some := list(islice(candidates, size)):
+        yield fitter([candidate] for candidate in some)
 
 
 def _refuse_nothing(family: str, tally: Tally) -> None:

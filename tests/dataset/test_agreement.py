@@ -13,7 +13,7 @@ from distill.config.sections.filters import AgreementFilter
 from distill.dataset.agreement import Votes, asks_one_label
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
+from distill.prompting.icldist import icldist_candidates
 from distill.prompting.labels import label_set, meaning
 from distill.run.records import Prompt, Text
 
@@ -90,14 +90,14 @@ def test_several_prompts_on_a_text_are_of_one_task_and_of_different_formats() ->
     config = IclDist(prompts_per_text=3)
     texts = [Text(f"id{n}", f"The tea was hot, number {n}.", "d", "s") for n in range(40)]
     pool = load_demonstrations(config)
-    drafts = list(icldist_drafts(texts, pool, config, 42))
+    drafts = list(icldist_candidates(texts, pool, config, 42))
     assert len(drafts) == 120
     for start in range(0, 120, 3):
         group = drafts[start:start + 3]
         assert len({draft.text_id for draft in group}) == 1
         assert len({draft.kind.split("/")[0] for draft in group}) == 1
         assert len({draft.kind for draft in group}) == 3
-    once = list(icldist_drafts(texts, pool, IclDist(), 42))
+    once = list(icldist_candidates(texts, pool, IclDist(), 42))
     assert drafts[::3] == once
 
 

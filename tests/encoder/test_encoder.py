@@ -91,15 +91,16 @@ def test_head_and_backbone_have_rates_of_their_own_that_shrink_from_the_epoch_na
                                                              for share in (1, 1, 1, 0.5, 0.25)]
 
 
-@pytest.mark.parametrize("draw", ["split", "batch"])
+@pytest.mark.parametrize("in_batch", [False, True])
 def test_the_loss_is_cross_entropy_and_the_weighted_triplet_loss(
-        draw: str, encoders: Path, tmp_path: Path) -> None:
+        in_batch: bool, encoders: Path, tmp_path: Path) -> None:
     import torch
 
     from distill.encoder import training
     from distill.encoder.triplets import Triplets
 
-    config = config_of(encoders, unfreeze={"strategy": "after_n", "epoch": 0}, triplet={"draw": draw, "margin": 9.0})
+    config = config_of(encoders, unfreeze={"strategy": "after_n", "epoch": 0},
+                       triplet={"in_batch_negatives": in_batch, "margin": 9.0})
     job, _ = training._prepare(config, encoders / "tiny", {"seed": 1, "out": str(tmp_path)})
     optimizer = torch.optim.SGD(job.model.parameters(), lr=0.1)
     phase = training._Phase(job, 0, 1, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))
@@ -111,8 +112,8 @@ def test_the_loss_is_cross_entropy_and_the_weighted_triplet_loss(
         return model.embed(**job.texts["train"].padded([place]))[0]
 
     drawn = Triplets(job.sentences["train"], job.seed)
-    triplets = ([(place, *drawn.draw(place, 0)) for place in places] if draw == "split" else
-                [tuple(places[number] for number in one) for one in drawn.draw_in(places, 0)])
+    triplets = ([tuple(places[number] for number in one) for one in drawn.draw_in(places, 0)] if in_batch else
+                [(place, *drawn.draw(place, 0)) for place in places])
     assert triplets
     wrong = [-model(embeddings=embedded(place)[None]).log_softmax(-1)[0, job.sentences["train"][place].label].item()
              for place in places]
@@ -148,7 +149,7 @@ def test_what_is_saved_says_the_same_when_it_is_loaded(
     from distill.encoder.batches import encode
     from distill.encoder.predict import answer_texts, evaluate, load
 
-    result = trained(encoders, tmp_path / "out", triplet={"draw": "batch"})
+    result = trained(encoders, tmp_path / "out", triplet={"in_batch_negatives": True})
     found = evaluate({"model": str(tmp_path / "out"), "data": str(encoders / "data"), "split": "test"})
     assert found["scores"] == result["test"] and found["confusion"] == result["confusion"]
     lines = ["a great film", "great [SEP] film", "an awful plot " * 20]

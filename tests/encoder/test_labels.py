@@ -56,7 +56,7 @@ def _outcome(folder: Path) -> Outcome:
 
 
 def test_a_prompt_is_table_11_with_the_words_for_the_classes(shared_dir: Path) -> None:
-    config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 2, "pool": 5})
+    config = TeacherLabels.model_validate({"model": {"name": "m"}, "verbalizer": WORDS, "demonstrations": 2, "pool": 5})
     pool = demonstration_pool(config, sentences(*range(5)), 5)
     said = prompt_for(config, WORDS, pool, Unlabelled("a", "a {Text} of its own", None))
     head, *shown, question = said.split("\n\n")
@@ -115,7 +115,8 @@ def test_every_text_is_labelled_or_counted(tiny_model: Path, tmp_path: Path, mon
     asked_here(monkeypatch)
     known = sentences(*range(5))
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in known), Unlabelled("long", "word " * 9000, None)]
-    config = TeacherLabels.model_validate({"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
+    config = TeacherLabels.model_validate(
+        {"model": {"name": str(tiny_model)}, "verbalizer": WORDS, "demonstrations": 1})
     done = label_texts(config, WORDS, known, texts, tmp_path / "run")
     (account,) = done.row_counts
     assert (account.n_in, account.n_out, dict(account.dropped)) == (6, 5, {"prompt_too_long": 1})
@@ -151,7 +152,8 @@ def test_what_may_pass_is_asked_again_and_nothing_else_is(tmp_path: Path, monkey
     monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": "m"}))
     known = sentences(*range(5), *range(5))
     texts = [Unlabelled(one.id, one.text, one.label) for one in known]
-    config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 1, "soft": False})
+    config = TeacherLabels.model_validate(
+        {"model": {"name": "m"}, "verbalizer": WORDS, "demonstrations": 1, "soft": False})
     with pytest.raises(ProcessDiedError, match=r"did not label 5 of 10 texts.*5 timeout.*asks only for these"):
         label_texts(config, WORDS, known, texts, tmp_path / "run")
     done = label_texts(config, WORDS, known, texts, tmp_path / "run")
@@ -179,7 +181,8 @@ def test_labels_of_a_teacher_that_names_none_are_not_used(
     asked_here(monkeypatch)
     monkeypatch.setattr(teacher, "weights_of", lambda *_: SimpleNamespace(folder=None, identity={"name": text}))
     texts = [Unlabelled(str(number), f"film {number}", 0) for number in range(20)]
-    config = TeacherLabels.model_validate({"model": {"name": "m"}, "words": WORDS, "demonstrations": 1, "soft": False})
+    config = TeacherLabels.model_validate(
+        {"model": {"name": "m"}, "verbalizer": WORDS, "demonstrations": 1, "soft": False})
     with pytest.raises(RunError, match=rf"20 name no label \(20 {reason}\).*max_unusable.*{text[:5]}"):
         label_texts(config, WORDS, sentences(*range(5)), texts, tmp_path / "run")
     config = config.model_copy(update={"max_unusable": 1.0})
@@ -247,7 +250,7 @@ def test_texts_that_are_tested_on_are_never_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("more", "message"), [
     ({}, "labels is teacher, but no teacher is named"),
     ({"labels": "gold", "data": {"path": "x", "texts": "y"}}, "nothing would be done with them"),
-    ({"teacher": {"model": {"name": "m"}, "words": ["good", "bad"]}}, "2 different words for 5 classes"),
+    ({"teacher": {"model": {"name": "m"}, "verbalizer": ["good", "bad"]}}, "2 different words for 5 classes"),
     ({"teacher": {"model": {"name": "m"}, "format": "mi", "demonstrations": 0}}, "says which labels there are")])
 def test_a_config_that_contradicts_itself_is_refused(tmp_path: Path, more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -264,7 +267,7 @@ def test_a_student_is_trained_on_what_the_teacher_said(
     asked_here(monkeypatch)
     monkeypatch.setattr(DeviceSlot, "call", lambda _self, _target, spec, _log: train(json.loads(json.dumps(spec))))
     config = config_of(tmp_path, data={"path": str(tmp_path / "data"), "texts": str(tmp_path / "texts.txt")},
-                       teacher={"model": {"name": str(tiny_model)}, "words": WORDS, "demonstrations": 1})
+                       teacher={"model": {"name": str(tiny_model)}, "verbalizer": WORDS, "demonstrations": 1})
     monkeypatch.setattr(stage, "call_in_process", lambda _target, spec, _log: refuse_backbone(spec))
     decoder = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name": str(tiny_model)})})
     with pytest.raises(InputError, match="is not an encoder"):

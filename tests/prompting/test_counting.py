@@ -14,10 +14,10 @@ from distill.prompting import bytelevel
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.counting import Encoder, token_counter
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
 from distill.prompting.length import fit, limits
-from distill.prompting.natural_tasks import choose_tasks, general_drafts
+from distill.prompting.natural_tasks import choose_tasks, general_candidates
 from tests.prompting.test_prompting import HOSTILE, make_texts
 
 LLAMA, QWEN = sorted(bytelevel._PATTERNS, key=lambda pattern: "{1,3}" not in pattern)
@@ -84,28 +84,28 @@ def whole(tokenizer, text: str) -> int:
 def test_pieces_add_up_to_the_whole_for_every_tokenizer_and_text(made, head, blocks, question, kept):
     name, encoder, tokenizer = made
     demonstrations = tuple(f"Sentence: {block}\nOutput: {block}\n\n" for block in blocks)
-    draft = PromptCandidate("icldist", "k", "id", question, f"Sentence: {question}\nOutput:", 1, f"Please {head}\n\n",
-                  demonstrations)
+    candidate = PromptCandidate("icldist", "k", "id", question, f"Sentence: {question}\nOutput:", 1,
+                                f"Please {head}\n\n", demonstrations)
     kept = min(kept, len(blocks))
     assert encoder._adds_up == (name in ADDING_UP)
-    assert encoder.tokens(draft, kept, enough=-1) == whole(tokenizer, draft.prompt(kept))
+    assert encoder.tokens(candidate, kept, enough=-1) == whole(tokenizer, candidate.prompt(kept))
 
 
 @given(text=TEXTS)
 def test_a_bound_is_never_below_the_count(made, text):
     _, encoder, tokenizer = made
-    draft = PromptCandidate("knowdist", "k", "id", text, f"Text: {text}", 1)
-    count = whole(tokenizer, draft.question)
-    assert count <= Encoder.tokens(encoder, draft, 0, enough=10**6)
+    candidate = PromptCandidate("knowdist", "k", "id", text, f"Text: {text}", 1)
+    count = whole(tokenizer, candidate.question)
+    assert count <= Encoder.tokens(encoder, candidate, 0, enough=10**6)
     for enough in (count - 1, count, count + 1):
-        assert (encoder.tokens(draft, 0, enough) <= enough) == (count <= enough)
+        assert (encoder.tokens(candidate, 0, enough) <= enough) == (count <= enough)
 
 
 @given(text=TEXTS, head=TEXTS, block=TEXTS)
 def test_pieces_that_may_grow_together_are_counted_as_a_whole(made, text, head, block):
     _, encoder, tokenizer = made
-    draft = PromptCandidate("icldist", "k", "id", text, text, 1, head, (block, "Sentence" + block))
-    assert encoder.tokens(draft, 2, enough=-1) == whole(tokenizer, draft.prompt(2))
+    candidate = PromptCandidate("icldist", "k", "id", text, text, 1, head, (block, "Sentence" + block))
+    assert encoder.tokens(candidate, 2, enough=-1) == whole(tokenizer, candidate.prompt(2))
 
 
 # ---------------------------------------------------------------- the prompts' own tokenizers
@@ -123,45 +123,45 @@ def test_tokens_are_counted_as_the_tokenization_module_encodes(smollm, prompt_fo
 
 
 @pytest.fixture(scope="module")
-def drafts():
+def candidates():
     texts = make_texts(40)
     tasks = choose_tasks(General(), 42).tasks
-    some = list(general_drafts(tasks, General(), 42))[:60]
-    return [*knowdist_drafts(texts, KnowDist(), 42), *some,
-            *icldist_drafts(texts, load_demonstrations(IclDist()), IclDist(), 42)]
+    some = list(general_candidates(tasks, General(), 42))[:60]
+    return [*knowdist_candidates(texts, KnowDist(), 42), *some,
+            *icldist_candidates(texts, load_demonstrations(IclDist()), IclDist(), 42)]
 
 
-def test_every_prompt_that_ships_is_made_of_pieces_that_can_be_counted(smollm, drafts):
+def test_every_prompt_that_ships_is_made_of_pieces_that_can_be_counted(smollm, candidates):
     encoder = Encoder(smollm)
-    assert len(drafts) == 40 * 2 + 60 + 40
-    for draft in drafts:
-        assert encoder._shared(draft, len(draft.demonstrations)) is not None
-        assert (draft.head != "") == (draft.head[-1:] == "\n")
+    assert len(candidates) == 40 * 2 + 60 + 40
+    for candidate in candidates:
+        assert encoder._shared(candidate, len(candidate.demonstrations)) is not None
+        assert (candidate.head != "") == (candidate.head[-1:] == "\n")
 
 
-def test_drafts_are_shortened_as_if_every_prompt_were_tokenised_whole(smollm, drafts):
+def test_candidates_are_shortened_as_if_every_prompt_were_tokenised_whole(smollm, candidates):
     answers = dict.fromkeys(("knowdist", "icldist", "general"), 20)
     in_pieces = limits(answers, token_counter(smollm, "chat"), 420, token_counter(smollm, "raw"), 400)
     as_whole = limits(answers, lambda prompts: [len(encode_prompt(smollm, item, chat=True)) for item in prompts], 420,
                       lambda prompts: [len(encode_prompt(smollm, item, chat=False)) for item in prompts], 400)
-    found = [fit(draft, in_pieces) for draft in drafts]
-    assert found == [fit(draft, as_whole) for draft in drafts]
+    found = [fit(candidate, in_pieces) for candidate in candidates]
+    assert found == [fit(candidate, as_whole) for candidate in candidates]
     assert len({kept for kept, *_ in found}) > 5
-    assert any(kept < len(draft.demonstrations) for draft, (kept, *_) in zip(drafts, found, strict=True))
+    assert any(kept < len(candidate.demonstrations) for candidate, (kept, *_) in zip(candidates, found, strict=True))
 
 
-def test_one_tokenizer_counts_once_for_both_models_and_only_what_may_be_too_long(smollm, drafts, monkeypatch):
+def test_one_tokenizer_counts_once_for_both_models_and_only_what_may_be_too_long(smollm, candidates, monkeypatch):
     teacher, student = token_counter(smollm, "chat"), token_counter(smollm, "raw")
     windows = limits({"knowdist": 0, "icldist": 0, "general": 0}, teacher, 2000, student, 1500)
     assert teacher.encoder is student.encoder
-    for draft in drafts:
-        fit(draft, windows)  # now it knows all heads and demonstrations
+    for candidate in candidates:
+        fit(candidate, windows)  # now it knows all heads and demonstrations
     asked: list[str] = []
     count = Encoder.count
     monkeypatch.setattr(Encoder, "count", lambda self, texts: asked.extend(texts) or count(self, texts))
-    for draft in drafts:
-        fit(draft, windows)
+    for candidate in candidates:
+        fit(candidate, windows)
     assert asked == []  # the texts are short: so many bytes cannot be too many tokens
-    long = drafts[0]._replace(question="Text: " + "bad " * 400)
+    long = candidates[0]._replace(question="Text: " + "bad " * 400)
     assert fit(long, windows)[1] == ""
     assert len(asked) == 1

@@ -16,9 +16,9 @@ from distill.errors import InputError
 from distill.prompting.build import build_prompts
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.files import read_prompts
-from distill.prompting.icldist import icldist_drafts
+from distill.prompting.icldist import icldist_candidates
 from distill.prompting.kept import kept_icldist, kept_knowdist
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.knowdist import knowdist_candidates
 from distill.prompting.labels import meaning
 from distill.run.records import Text, TrainingRow, write_records
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
@@ -86,10 +86,11 @@ def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: P
 
 def test_the_prompts_that_ship_stay_the_same_beside_a_users_own_task(tmp_path: Path) -> None:
     config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY), "weights": {"urgency": 0}})
-    assert list(icldist_drafts(make_texts(50), load_demonstrations(config), config, 42)) == list(
-        icldist_drafts(make_texts(50), load_demonstrations(IclDist()), IclDist(), 42))
+    assert list(icldist_candidates(make_texts(50), load_demonstrations(config), config, 42)) == list(
+        icldist_candidates(make_texts(50), load_demonstrations(IclDist()), IclDist(), 42))
     without = KnowDist.model_validate({"weights": {"aspect": 0}, "file": own(tmp_path / "aspect.yaml", ASPECT)})
-    assert list(knowdist_drafts(make_texts(50), without, 42)) == list(knowdist_drafts(make_texts(50), KnowDist(), 42))
+    assert list(knowdist_candidates(make_texts(50), without, 42)) == list(
+        knowdist_candidates(make_texts(50), KnowDist(), 42))
 
 
 def test_a_task_of_a_users_own_file_is_asked_with_its_labels_and_its_answers_are_read_against_them(

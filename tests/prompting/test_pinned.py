@@ -15,9 +15,9 @@ from distill.config.sections.encoder import SST5, TeacherLabels
 from distill.encoder.data import Sentence
 from distill.encoder.teacher import Unlabelled, demonstration_pool, prompt_for
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
-from distill.prompting.natural_tasks import choose_tasks, general_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
+from distill.prompting.natural_tasks import choose_tasks, general_candidates
 from distill.resources import shipped
 from distill.run.hashing import content_id
 from distill.run.records import Prompt, Text
@@ -54,7 +54,7 @@ def texts() -> list[Text]:
     ({}, "0b3b52c1f081152a"), ({"multi_perspective": False}, "7d393e905990adac"),
     ({"prompts_per_text": 8}, "07f8f33b4c6f1ac1")])
 def test_knowdist_prompts_are_pinned(texts, switches, expected):
-    assert of_records(draft.render() for draft in knowdist_drafts(texts, KnowDist(**switches), 42)) == expected
+    assert of_records(one.render() for one in knowdist_candidates(texts, KnowDist(**switches), 42)) == expected
 
 
 @pytest.mark.parametrize(("switches", "expected"), [
@@ -62,13 +62,13 @@ def test_knowdist_prompts_are_pinned(texts, switches, expected):
     ({"min_demonstrations": 0, "max_demonstrations": 2, "label_words": False}, "bbda563dd087e93c")])
 def test_icldist_prompts_are_pinned(texts, switches, expected):
     config = IclDist.model_validate(switches)
-    drafts = icldist_drafts(texts, load_demonstrations(config), config, 42)
-    assert of_records(draft.render() for draft in drafts) == expected
+    candidates = icldist_candidates(texts, load_demonstrations(config), config, 42)
+    assert of_records(candidate.render() for candidate in candidates) == expected
 
 
 def test_general_prompts_are_pinned():
     config = General()
-    found = of_records(draft.render() for draft in general_drafts(choose_tasks(config, 42).tasks, config, 42))
+    found = of_records(one.render() for one in general_candidates(choose_tasks(config, 42).tasks, config, 42))
     assert found == "cd844b296071b1fd"
 
 
@@ -87,9 +87,9 @@ def test_the_shipped_configs_draw_the_same_prompts(texts, path, monkeypatch):
         monkeypatch.setenv(variable, "/nowhere")
     config = load_config(path)
     pool = load_demonstrations(config.prompts.icldist)
-    drafts = [*knowdist_drafts(texts, config.prompts.knowdist, config.seed),
-              *icldist_drafts(texts, pool, config.prompts.icldist, config.seed)]
-    assert of_records(draft.render() for draft in drafts) == DRAWN[path.stem]
+    candidates = [*knowdist_candidates(texts, config.prompts.knowdist, config.seed),
+              *icldist_candidates(texts, pool, config.prompts.icldist, config.seed)]
+    assert of_records(candidate.render() for candidate in candidates) == DRAWN[path.stem]
 
 
 def test_gold_prompts_are_pinned():

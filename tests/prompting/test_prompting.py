@@ -16,8 +16,8 @@ from distill.config.schema import IclDist, KnowDist
 from distill.errors import InputError
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import load_demonstrations, normalised
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
 from distill.prompting.labels import label_set, python_list, respell
 from distill.prompting.template import fill
 from distill.run.hashing import content_id
@@ -33,8 +33,8 @@ def make_texts(count: int) -> list[Text]:
     return [Text(content_id(text), text, "restaurants", "test") for text in words]
 
 
-def answers_of(draft: PromptCandidate) -> list[str]:
-    return [block.split("\nOutput: ")[1].strip() for block in draft.demonstrations]
+def answers_of(candidate: PromptCandidate) -> list[str]:
+    return [block.split("\nOutput: ")[1].strip() for block in candidate.demonstrations]
 
 
 @pytest.fixture(scope="module")
@@ -109,22 +109,23 @@ def test_every_prompt_holds_the_user_text_unchanged(pool, text):
     record = [Text(content_id(text), text, "any", "any")]
     entries = {f"{method}/{name}": entry.instruction for name, perspective in knowdist_prompts().perspectives.items()
                for method, entry in perspective.methods.items()}
-    first, second = knowdist_drafts(record, KnowDist(), 1)
-    for draft in (first, second):
-        assert draft.render().prompt == entries[draft.kind] + "\n\nText: " + text
-    (draft,) = icldist_drafts(record, pool, IclDist(), 1)
-    assert draft.render().prompt == draft.head + "".join(draft.demonstrations) + "Sentence: " + text + "\nOutput:"
-    assert HOSTILE not in draft.head
+    first, second = knowdist_candidates(record, KnowDist(), 1)
+    for candidate in (first, second):
+        assert candidate.render().prompt == entries[candidate.kind] + "\n\nText: " + text
+    (candidate,) = icldist_candidates(record, pool, IclDist(), 1)
+    shown = candidate.head + "".join(candidate.demonstrations)
+    assert candidate.render().prompt == shown + "Sentence: " + text + "\nOutput:"
+    assert HOSTILE not in candidate.head
 
 
 def test_a_hostile_demonstration_is_copied_as_it_stands(tmp_path):
     entry = {"text": HOSTILE, "sentiment": "neutral", "emotions": ["neutral"], "emotions_goemotions": ["neutral"]}
     (tmp_path / "pool.json").write_text(json.dumps([entry]))
     config = IclDist(demonstrations=str(tmp_path / "pool.json"), max_demonstrations=1)
-    drafts = list(icldist_drafts(make_texts(20), load_demonstrations(config), config, 1))
-    assert len(drafts) == 20
-    for draft in drafts:
-        assert draft.demonstrations[0].startswith("Sentence: " + HOSTILE + "\nOutput: ")
+    candidates = list(icldist_candidates(make_texts(20), load_demonstrations(config), config, 1))
+    assert len(candidates) == 20
+    for candidate in candidates:
+        assert candidate.demonstrations[0].startswith("Sentence: " + HOSTILE + "\nOutput: ")
 
 
 def test_a_template_without_its_slot_is_refused():
@@ -136,12 +137,12 @@ def test_a_template_without_its_slot_is_refused():
 
 
 def test_default_knowdist_prompts_are_one_of_each_method_in_equal_shares_of_perspectives():
-    drafts = list(knowdist_drafts(make_texts(2000), KnowDist(), 42))
-    assert len(drafts) == 4000
-    for first, second in zip(drafts[::2], drafts[1::2], strict=True):
+    candidates = list(knowdist_candidates(make_texts(2000), KnowDist(), 42))
+    assert len(candidates) == 4000
+    for first, second in zip(candidates[::2], candidates[1::2], strict=True):
         assert first.text_id == second.text_id
         assert {first.kind.split("/")[0], second.kind.split("/")[0]} == {"analyze", "rewrite"}
-    shares = Counter(draft.kind for draft in drafts)
+    shares = Counter(candidate.kind for candidate in candidates)
     assert {kind.split("/")[1] for kind in shares} == PERSPECTIVES
     assert all(abs(count - 500) < 100 for count in shares.values())  # 5 standard deviations
 
@@ -153,18 +154,18 @@ def test_default_knowdist_prompts_are_one_of_each_method_in_equal_shares_of_pers
     ({"multi_perspective": False, "rewrite": False}, {"analyze/basic"}),
 ])
 def test_knowdist_switches_leave_out_their_kinds(switches, kinds):
-    assert {draft.kind for draft in knowdist_drafts(make_texts(60), KnowDist(**switches), 42)} == kinds
+    assert {candidate.kind for candidate in knowdist_candidates(make_texts(60), KnowDist(**switches), 42)} == kinds
 
 
 @pytest.mark.parametrize(("asked", "switches", "built"), [
     (1, {}, 1), (3, {}, 3), (8, {}, 8), (8, {"analyze": False}, 4), (8, {"multi_perspective": False}, 2)])
 def test_no_text_gets_the_same_knowdist_prompt_twice(asked, switches, built):
-    drafts = list(knowdist_drafts(make_texts(30), KnowDist(prompts_per_text=asked, **switches), 42))
-    per_text = Counter(draft.text_id for draft in drafts)
+    candidates = list(knowdist_candidates(make_texts(30), KnowDist(prompts_per_text=asked, **switches), 42))
+    per_text = Counter(candidate.text_id for candidate in candidates)
     assert set(per_text.values()) == {built}
-    assert len({(draft.text_id, draft.kind) for draft in drafts}) == len(drafts)
+    assert len({(candidate.text_id, candidate.kind) for candidate in candidates}) == len(candidates)
     if asked == 3:
-        assert {len({d.kind.split("/")[0] for d in drafts if d.text_id == key}) for key in per_text} == {2}
+        assert {len({d.kind.split("/")[0] for d in candidates if d.text_id == key}) for key in per_text} == {2}
 
 
 # ---------------------------------------------------------------- ICLDist
@@ -174,16 +175,16 @@ def test_every_strategy_rewrites_the_answers_into_the_labels_of_its_prompt(pool)
     by_text = {item.text: item for item in pool}
     sets = {one.labels: one for one in LABEL_SETS.values()}
     used = Counter()
-    for draft in icldist_drafts(make_texts(400), pool, IclDist(), 42):
-        labels = sets[draft.labels]
-        used[draft.kind, labels.name] += 1
-        assert (python_list(draft.labels) in draft.head) == (not draft.kind.endswith("/mi"))
-        for block, answer in zip(draft.demonstrations, answers_of(draft), strict=True):
+    for candidate in icldist_candidates(make_texts(400), pool, IclDist(), 42):
+        labels = sets[candidate.labels]
+        used[candidate.kind, labels.name] += 1
+        assert (python_list(candidate.labels) in candidate.head) == (not candidate.kind.endswith("/mi"))
+        for block, answer in zip(candidate.demonstrations, answers_of(candidate), strict=True):
             gold = by_text[block.removeprefix("Sentence: ").split("\nOutput: ")[0]].answers[labels.field]
-            printed = ast.literal_eval(answer) if draft.multi_label else [answer]
+            printed = ast.literal_eval(answer) if candidate.multi_label else [answer]
             known = dict(zip(labels.names, labels.labels, strict=True))
             assert printed == [known[name] for name in gold if name in known]
-            assert draft.multi_label == draft.kind.startswith("emotion")
+            assert candidate.multi_label == candidate.kind.startswith("emotion")
     assert set(used) == {
         ("sentiment/basic", "standard"), ("emotion/basic", "seven_emotions"),
         *(("sentiment/lw", name) for name in ("numbers", "abbreviations", "good_bad")),
@@ -193,7 +194,7 @@ def test_every_strategy_rewrites_the_answers_into_the_labels_of_its_prompt(pool)
 
 
 def test_tasks_and_formats_come_in_equal_shares(pool):
-    kinds = Counter(draft.kind for draft in icldist_drafts(make_texts(1800), pool, IclDist(), 42))
+    kinds = Counter(candidate.kind for candidate in icldist_candidates(make_texts(1800), pool, IclDist(), 42))
     assert len(kinds) == 6
     assert all(abs(count - 300) < 80 for count in kinds.values())  # 5 standard deviations
 
@@ -204,52 +205,52 @@ def test_tasks_and_formats_come_in_equal_shares(pool):
     ("minimized_instructions", {"sentiment/mi", "emotion/mi"}, set()),
 ])
 def test_icldist_switches_leave_out_their_kinds_and_labels(pool, switch, kinds, sets):
-    drafts = list(icldist_drafts(make_texts(200), pool, IclDist(**{switch: False}), 42))
+    candidates = list(icldist_candidates(make_texts(200), pool, IclDist(**{switch: False}), 42))
     every = {"sentiment/basic", "sentiment/lw", "sentiment/mi", "emotion/basic", "emotion/lt", "emotion/mi"}
-    assert {draft.kind for draft in drafts} == every - kinds
-    assert not {draft.labels for draft in drafts} & {LABEL_SETS[name].labels for name in sets}
+    assert {candidate.kind for candidate in candidates} == every - kinds
+    assert not {candidate.labels for candidate in candidates} & {LABEL_SETS[name].labels for name in sets}
 
 
 def test_with_every_format_switch_off_only_basic_prompts_remain(pool):
     config = IclDist(label_words=False, label_taxonomies=False, minimized_instructions=False)
-    drafts = list(icldist_drafts(make_texts(60), pool, config, 42))
-    assert {draft.kind for draft in drafts} == {"sentiment/basic", "emotion/basic"}
+    candidates = list(icldist_candidates(make_texts(60), pool, config, 42))
+    assert {candidate.kind for candidate in candidates} == {"sentiment/basic", "emotion/basic"}
 
 
 def test_prompts_hold_1_to_16_demonstrations_each_count_occurring(pool):
-    counts = Counter(draft.render().n_demonstrations for draft in icldist_drafts(make_texts(600), pool, IclDist(), 42))
+    counts = Counter(one.render().n_demonstrations for one in icldist_candidates(make_texts(600), pool, IclDist(), 42))
     assert set(counts) == set(range(1, 17))
-    for draft in icldist_drafts(make_texts(50), pool, IclDist(), 42):
-        assert draft.render().prompt.count("\nOutput: ") == draft.render().n_demonstrations
-        assert len(set(draft.demonstrations)) == len(draft.demonstrations)
+    for candidate in icldist_candidates(make_texts(50), pool, IclDist(), 42):
+        assert candidate.render().prompt.count("\nOutput: ") == candidate.render().n_demonstrations
+        assert len(set(candidate.demonstrations)) == len(candidate.demonstrations)
 
 
 def test_a_minimised_prompt_has_a_demonstration_even_where_others_may_have_none(pool):
     config = IclDist(min_demonstrations=0, max_demonstrations=0)
-    counts = {(draft.kind.endswith("/mi"), len(draft.demonstrations), draft.min_demonstrations)
-              for draft in icldist_drafts(make_texts(100), pool, config, 42)}
+    counts = {(candidate.kind.endswith("/mi"), len(candidate.demonstrations), candidate.min_demonstrations)
+              for candidate in icldist_candidates(make_texts(100), pool, config, 42)}
     assert counts == {(True, 1, 1), (False, 0, 0)}
 
 
 def test_minimised_prompts_show_every_label_of_a_small_set_where_they_have_room(pool):
     config = IclDist(min_demonstrations=7, max_demonstrations=7)
-    small = [draft for draft in icldist_drafts(make_texts(300), pool, config, 42)
-             if draft.strategy == "mi" and len(draft.labels) <= 7]
-    assert len({draft.labels for draft in small}) == 6  # all but GoEmotions, whose 28 labels have no room
-    for draft in small:
-        shown = [ast.literal_eval(one) if draft.multi_label else [one] for one in answers_of(draft)]
-        assert {label for answer in shown for label in answer} == set(draft.labels)
+    small = [candidate for candidate in icldist_candidates(make_texts(300), pool, config, 42)
+             if candidate.strategy == "mi" and len(candidate.labels) <= 7]
+    assert len({candidate.labels for candidate in small}) == 6  # all but GoEmotions, whose 28 labels have no room
+    for candidate in small:
+        shown = [ast.literal_eval(one) if candidate.multi_label else [one] for one in answers_of(candidate)]
+        assert {label for answer in shown for label in answer} == set(candidate.labels)
 
 
 def test_a_demonstration_never_has_the_text_of_the_question(pool):
     config = IclDist(min_demonstrations=55, max_demonstrations=55)
     texts = [Text(content_id(item.text), "  " + item.text.upper(), "any", "any") for item in pool]
-    drafts = list(icldist_drafts(texts, pool, config, 42))
-    assert len(drafts) == len(pool)
-    for draft in drafts:
-        assert len(draft.demonstrations) == len(pool) - 1
-        assert all(normalised(block.removeprefix("Sentence: ").split("\nOutput:")[0]) != normalised(draft.text)
-                   for block in draft.demonstrations)
+    candidates = list(icldist_candidates(texts, pool, config, 42))
+    assert len(candidates) == len(pool)
+    for candidate in candidates:
+        assert len(candidate.demonstrations) == len(pool) - 1
+        assert all(normalised(block.removeprefix("Sentence: ").split("\nOutput:")[0]) != normalised(candidate.text)
+                   for block in candidate.demonstrations)
 
 
 def test_sad_and_sadness_are_one_label_in_the_spelling_of_the_list():
@@ -263,10 +264,10 @@ def test_sad_and_sadness_are_one_label_in_the_spelling_of_the_list():
 
 def test_no_prompt_mixes_the_two_spellings(pool):
     spelled = set()
-    for draft in [one for one in icldist_drafts(make_texts(400), pool, IclDist(), 42) if one.multi_label]:
-        shown = {label for answer in answers_of(draft) for label in ast.literal_eval(answer)}
-        assert shown <= set(draft.labels)
-        assert len({"sad", "sadness"} & set(draft.labels)) == 1
+    for candidate in [one for one in icldist_candidates(make_texts(400), pool, IclDist(), 42) if one.multi_label]:
+        shown = {label for answer in answers_of(candidate) for label in ast.literal_eval(answer)}
+        assert shown <= set(candidate.labels)
+        assert len({"sad", "sadness"} & set(candidate.labels)) == 1
         spelled |= {"sad", "sadness"} & shown
     assert spelled == {"sad", "sadness"}
 
@@ -277,23 +278,23 @@ def test_no_prompt_mixes_the_two_spellings(pool):
 def test_a_texts_prompts_do_not_depend_on_the_texts_before_it(pool):
     texts = make_texts(80)
     shuffled = random.Random(7).sample(texts, len(texts))
-    for make in (lambda some: knowdist_drafts(some, KnowDist(), 42),
-                 lambda some: icldist_drafts(some, pool, IclDist(), 42)):
+    for make in (lambda some: knowdist_candidates(some, KnowDist(), 42),
+                 lambda some: icldist_candidates(some, pool, IclDist(), 42)):
         alone = {text.id: list(make([text])) for text in texts}
-        assert list(make(shuffled)) == [draft for text in shuffled for draft in alone[text.id]]
+        assert list(make(shuffled)) == [candidate for text in shuffled for candidate in alone[text.id]]
 
 
 def test_another_text_in_the_corpus_changes_no_other_prompt(pool):
     fewer, more = make_texts(40), make_texts(41)
-    for make in (lambda some: knowdist_drafts(some, KnowDist(), 42),
-                 lambda some: icldist_drafts(some, pool, IclDist(), 42)):
-        assert {draft.render().id for draft in make(fewer)} < {draft.render().id for draft in make(more)}
+    for make in (lambda some: knowdist_candidates(some, KnowDist(), 42),
+                 lambda some: icldist_candidates(some, pool, IclDist(), 42)):
+        assert {one.render().id for one in make(fewer)} < {one.render().id for one in make(more)}
 
 
 def test_the_seed_changes_the_draw_and_ids_are_content_hashes(pool):
-    one, other = (list(icldist_drafts(make_texts(40), pool, IclDist(), seed)) for seed in (1, 2))
-    assert {draft.render().id for draft in one} != {draft.render().id for draft in other}
-    for prompt in (draft.render() for draft in one):
+    one, other = (list(icldist_candidates(make_texts(40), pool, IclDist(), seed)) for seed in (1, 2))
+    assert {candidate.render().id for candidate in one} != {candidate.render().id for candidate in other}
+    for prompt in (candidate.render() for candidate in one):
         assert prompt.id == content_id(prompt.family, prompt.kind, prompt.prompt, prompt.text_id)
 
 

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from distill.config.schema import IclDist, KnowDist
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
 from distill.run.records import Prompt, Text
 from flows.cli.main import main
 from flows.cli.prompt_samples import print_samples
@@ -22,8 +22,8 @@ def printed(*prompts: Prompt, width: int = 200) -> str:
 
 
 def test_a_sample_says_all_that_is_known_of_a_prompt():
-    first = next(knowdist_drafts(make_texts(1), KnowDist(), 1)).render()
-    second = next(icldist_drafts(make_texts(1), load_demonstrations(IclDist()), IclDist(), 1)).render()
+    first = next(knowdist_candidates(make_texts(1), KnowDist(), 1)).render()
+    second = next(icldist_candidates(make_texts(1), load_demonstrations(IclDist()), IclDist(), 1)).render()
     shown = printed(first, second)
     for prompt in (first, second):
         assert f"{prompt.family} {prompt.kind}" in shown
@@ -35,7 +35,7 @@ def test_a_sample_says_all_that_is_known_of_a_prompt():
 
 def test_nothing_in_a_prompt_is_markup_and_nothing_steers_the_terminal():
     text = f"[bold]not bold[/bold] [link=x]y[/link] {HOSTILE} :smile: \x1b[31mred\x07"
-    (prompt, *_) = knowdist_drafts([Text("t", text, "film", "test")], KnowDist(), 1)
+    (prompt, *_) = knowdist_candidates([Text("t", text, "film", "test")], KnowDist(), 1)
     shown = printed(prompt.render(), width=400)
     assert text[:-len("\x1b[31mred\x07")] in shown
     assert r"\x1b[31mred\x07" in shown and "\x1b" not in shown and "\x07" not in shown

@@ -36,11 +36,11 @@ def few_shot(text: str, demonstrations: int = 4, min_demonstrations: int = 1,
     return PromptCandidate("icldist", kind, content_id(text), text, text, 42, "head ", blocks, min_demonstrations)
 
 
-def fit(drafts, some_limits, wanted=100, batch=256):
+def fit(candidates, some_limits, wanted=100, batch=256):
     """Return the prompts as a list of dictionaries, the drops, and the account."""
     fitter, tally, prompts, drops = Fitter(some_limits), Tally(wanted), [], []
-    for at in range(0, len(drafts), batch):
-        part, dropped = tally.take(fitter([draft] for draft in drafts[at:at + batch]))
+    for at in range(0, len(candidates), batch):
+        part, dropped = tally.take(fitter([candidate] for candidate in candidates[at:at + batch]))
         assert [id_hash(key) for key in part.prompts["id"].to_pylist()] == part.keys.tolist()
         prompts += part.prompts.to_pylist()
         drops += dropped
@@ -54,10 +54,10 @@ def fit(drafts, some_limits, wanted=100, batch=256):
 
 
 def test_the_window_holds_prompt_answer_and_the_students_end_token_exactly():
-    draft = few_shot("one", demonstrations=0, min_demonstrations=0)  # two words
+    candidate = few_shot("one", demonstrations=0, min_demonstrations=0)  # two words
     for some_limits, reason in [(word_limits(student=8), None), (word_limits(student=7), "too_long_student"),
                                 (word_limits(teacher=7), None), (word_limits(teacher=6), "too_long_teacher")]:
-        prompts, drops, _ = fit([draft], some_limits)
+        prompts, drops, _ = fit([candidate], some_limits)
         assert [drop.reason for drop in drops] == ([reason] if reason else [])
         assert len(prompts) == (0 if reason else 1)
 
@@ -78,8 +78,8 @@ def test_shortening_keeps_the_demonstrations_a_prompt_must_have():
 
 
 def test_dropped_prompts_are_replaced_by_later_ones_until_enough_are_built():
-    drafts = [few_shot("long " * 50 + str(i) if i % 2 else f"short {i}") for i in range(40)]
-    prompts, drops, tally = fit(drafts, word_limits(student=30), wanted=7)
+    candidates = [few_shot("long " * 50 + str(i) if i % 2 else f"short {i}") for i in range(40)]
+    prompts, drops, tally = fit(candidates, word_limits(student=30), wanted=7)
     assert len(prompts) == tally.n_out == 7
     assert tally.n_in == 13 and len(drops) == 6
     assert prompts[-1]["prompt"].endswith("short 12")
@@ -87,16 +87,16 @@ def test_dropped_prompts_are_replaced_by_later_ones_until_enough_are_built():
 
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_the_result_does_not_depend_on_the_batch(batch):
-    drafts = [few_shot("word " * (i % 12) + str(i // 2), kind=f"sentiment/{i % 2}") for i in range(50)]
-    expected = fit(drafts, word_limits(student=20), wanted=15)
-    assert fit(drafts, word_limits(student=20), wanted=15, batch=batch) == expected
-    assert fit(drafts, word_limits(student=20), batch=batch) == fit(drafts, word_limits(student=20))
+    candidates = [few_shot("word " * (i % 12) + str(i // 2), kind=f"sentiment/{i % 2}") for i in range(50)]
+    expected = fit(candidates, word_limits(student=20), wanted=15)
+    assert fit(candidates, word_limits(student=20), wanted=15, batch=batch) == expected
+    assert fit(candidates, word_limits(student=20), batch=batch) == fit(candidates, word_limits(student=20))
 
 
 @pytest.mark.parametrize("batch", [1, 256])
 def test_the_same_prompt_twice_is_counted_as_a_duplicate(batch):
-    drafts = [few_shot("one"), few_shot("one", kind="other"), few_shot("one"), few_shot("two"), few_shot("two")]
-    prompts, drops, tally = fit(drafts, word_limits(), batch=batch)
+    candidates = [few_shot("one"), few_shot("one", kind="other"), few_shot("one"), few_shot("two"), few_shot("two")]
+    prompts, drops, tally = fit(candidates, word_limits(), batch=batch)
     assert len(prompts) == 3 and tally.n_in == 5
     assert [drop.reason for drop in drops] == ["duplicate_prompt"] * 2
 

@@ -83,7 +83,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
     assert same_inputs.reused  # how many processes there are decides nothing
 
 
-def test_every_draft_is_kept_or_dropped_and_every_drop_is_listed(tmp_path):
+def test_every_candidate_is_kept_or_dropped_and_every_drop_is_listed(tmp_path):
     outcome, _ = build(tmp_path, "run", mixed_texts(200), Sizes(texts=9, memory=5000))
     drops = Counter(stage for stage in pq.read_table(tmp_path / "run/prompts/dropped.parquet")["stage"].to_pylist())
     for counts in outcome.row_counts:

@@ -8,7 +8,7 @@ import pytest
 
 from distill.config.schema import General
 from distill.errors import InputError
-from distill.prompting.natural_tasks import choose_tasks, general_drafts, load_task
+from distill.prompting.natural_tasks import choose_tasks, general_candidates, load_task
 from tests.prompting.test_prompting import HOSTILE
 
 
@@ -77,11 +77,11 @@ def test_the_outputs_of_instances_are_never_in_a_prompt(tmp_path):
     task = load_task(write_task(tmp_path / "turn.json"))
     assert "SECRET" not in repr(task)
     counts = set()
-    for draft in general_drafts([task], General(), 42):
-        prompt = draft.render()
+    for candidate in general_candidates([task], General(), 42):
+        prompt = candidate.render()
         counts.add(prompt.n_demonstrations)
         assert prompt.prompt.startswith("Definition: Turn it around.\n\n")
-        assert prompt.prompt.endswith(f"Input: {draft.text}\nOutput:")
+        assert prompt.prompt.endswith(f"Input: {candidate.text}\nOutput:")
         assert prompt.family == "general" and prompt.kind == "turn" and prompt.labels == []
     assert counts == {0, 1, 2, 3, 4}
 
@@ -89,9 +89,9 @@ def test_the_outputs_of_instances_are_never_in_a_prompt(tmp_path):
 def test_general_prompts_are_balanced_over_tasks(tmp_path):
     names = ["one", "two", "three"]
     tasks = [load_task(write_task(tmp_path / f"{name}.json")) for name in names]
-    drafts = list(general_drafts(tasks, General(), 42))
-    assert len(drafts) == 90
-    assert Counter(draft.kind for draft in drafts[:12]) == dict.fromkeys(names, 4)
+    candidates = list(general_candidates(tasks, General(), 42))
+    assert len(candidates) == 90
+    assert Counter(candidate.kind for candidate in candidates[:12]) == dict.fromkeys(names, 4)
 
 
 def test_at_most_max_tasks_are_chosen_whatever_else_is_in_the_folder(tmp_path):
@@ -123,5 +123,5 @@ def test_a_missing_or_useless_task_folder_is_refused(tmp_path):
 
 def test_hostile_definitions_and_inputs_are_copied_as_they_stand(tmp_path):
     path = write_task(tmp_path / "copy.json", Definition=[HOSTILE], Instances=[{"input": HOSTILE}])
-    (draft,) = general_drafts([load_task(path)], General(), 1)
-    assert draft.render().prompt.count(HOSTILE) == 2
+    (candidate,) = general_candidates([load_task(path)], General(), 1)
+    assert candidate.render().prompt.count(HOSTILE) == 2

@@ -12,8 +12,8 @@ from distill.config.load import load_config
 from distill.config.schema import IclDist, KnowDist
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
-from distill.prompting.icldist import icldist_drafts
-from distill.prompting.knowdist import knowdist_drafts
+from distill.prompting.icldist import icldist_candidates
+from distill.prompting.knowdist import knowdist_candidates
 from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.run.records import Prompt
 from tests.prompting.test_prompting import make_texts
@@ -36,12 +36,13 @@ def shares(weights: dict[str, float]) -> dict[str, float]:
 
 
 def knowdist_kinds(n: int = N, **config) -> Counter[str]:
-    return Counter(draft.kind for draft in knowdist_drafts(make_texts(n), KnowDist.model_validate(config), 42))
+    return Counter(one.kind for one in knowdist_candidates(make_texts(n), KnowDist.model_validate(config), 42))
 
 
 def icldist_kinds(n: int = N, **config) -> Counter[str]:
     settings = IclDist.model_validate(config)
-    return Counter(draft.kind for draft in icldist_drafts(make_texts(n), load_demonstrations(settings), settings, 42))
+    pool = load_demonstrations(settings)
+    return Counter(one.kind for one in icldist_candidates(make_texts(n), pool, settings, 42))
 
 
 # ---------------------------------------------------------------- KnowDist
@@ -58,10 +59,10 @@ def test_a_method_and_a_perspective_are_asked_for_in_the_product_of_their_weight
 
 
 def test_a_perspective_of_weight_0_is_never_asked_and_the_methods_stay_balanced():
-    drafts = list(knowdist_drafts(make_texts(N), KnowDist.model_validate({"weights": {"emotion": 0}}), 42))
-    assert_shares(Counter(draft.perspective for draft in drafts), dict.fromkeys(("target", "expression",
+    candidates = list(knowdist_candidates(make_texts(N), KnowDist.model_validate({"weights": {"emotion": 0}}), 42))
+    assert_shares(Counter(candidate.perspective for candidate in candidates), dict.fromkeys(("target", "expression",
                                                                                  "background"), 1 / 3))
-    for first, second in zip(drafts[::2], drafts[1::2], strict=True):
+    for first, second in zip(candidates[::2], candidates[1::2], strict=True):
         assert first.text_id == second.text_id and {first.strategy, second.strategy} == {"analyze", "rewrite"}
 
 
@@ -74,9 +75,9 @@ def test_a_weight_too_large_for_one_prompt_a_text_gets_one_and_the_others_share_
 
 def test_no_text_gets_the_same_prompt_twice_whatever_the_weights():
     for asked in range(1, 9):
-        drafts = list(knowdist_drafts(make_texts(50), KnowDist.model_validate(
+        candidates = list(knowdist_candidates(make_texts(50), KnowDist.model_validate(
             {"prompts_per_text": asked, "weights": {"analyze": 3, "emotion": 0.1, "target": 0}}), 42))
-        assert len({(draft.text_id, draft.kind) for draft in drafts}) == len(drafts) == 50 * min(asked, 6)
+        assert len({(one.text_id, one.kind) for one in candidates}) == len(candidates) == 50 * min(asked, 6)
 
 
 def test_basic_prompts_keep_the_weights_of_the_methods():
@@ -100,9 +101,9 @@ def test_tasks_come_by_their_weights_and_strategies_by_the_weights_of_those_a_ta
 def test_strategies_and_tasks_of_weight_0_are_never_asked():
     assert set(icldist_kinds(n=200, weights={"emotion": 0, "basic": 0})) == {"sentiment/lw", "sentiment/mi"}
     config = IclDist.model_validate({"weights": {"lw": 0, "lt": 0}})
-    drafts = list(icldist_drafts(make_texts(200), load_demonstrations(config), config, 42))
-    assert {draft.strategy for draft in drafts} == {"basic", "mi"}
-    assert {draft.labels[0] for draft in drafts if draft.strategy == "mi"} == {"positive", "happiness"}
+    candidates = list(icldist_candidates(make_texts(200), load_demonstrations(config), config, 42))
+    assert {candidate.strategy for candidate in candidates} == {"basic", "mi"}
+    assert {candidate.labels[0] for candidate in candidates if candidate.strategy == "mi"} == {"positive", "happiness"}
 
 
 def test_the_first_prompt_of_a_text_is_the_same_however_many_it_gets():
@@ -110,7 +111,8 @@ def test_the_first_prompt_of_a_text_is_the_same_however_many_it_gets():
     for asked in (2, 5):
         config = IclDist.model_validate({"prompts_per_text": asked, "weights": {"mi": 2}})
         once = IclDist.model_validate({"weights": {"mi": 2}})
-        assert list(icldist_drafts(texts, pool, config, 42))[::asked] == list(icldist_drafts(texts, pool, once, 42))
+        first = list(icldist_candidates(texts, pool, config, 42))[::asked]
+        assert first == list(icldist_candidates(texts, pool, once, 42))
 
 
 # ---------------------------------------------------------------- what a record says
@@ -118,14 +120,14 @@ def test_the_first_prompt_of_a_text_is_the_same_however_many_it_gets():
 
 def test_a_prompt_names_its_perspective_and_strategy():
     texts, pool = make_texts(60), load_demonstrations(IclDist())
-    for draft in [*knowdist_drafts(texts, KnowDist(), 1), *icldist_drafts(texts, pool, IclDist(), 1)]:
-        prompt: Prompt = draft.render()
+    for candidate in [*knowdist_candidates(texts, KnowDist(), 1), *icldist_candidates(texts, pool, IclDist(), 1)]:
+        prompt: Prompt = candidate.render()
         if prompt.family == "knowdist":
             assert prompt.kind == f"{prompt.strategy}/{prompt.perspective}"
         else:
             assert prompt.perspective == "" and prompt.kind.split("/")[1] == prompt.strategy
         assert 0 <= prompt.seed < 2**31
-    (basic,) = knowdist_drafts(texts[:1], KnowDist(multi_perspective=False, rewrite=False), 1)
+    (basic,) = knowdist_candidates(texts[:1], KnowDist(multi_perspective=False, rewrite=False), 1)
     assert (basic.perspective, basic.strategy) == ("basic", "analyze")
 
 

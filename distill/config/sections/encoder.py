@@ -1,8 +1,8 @@
 """The config of an encoder student: a small classifier (Shishaev, 2025)."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from distill.config.sections.base import LocalPath, Processes, Section, Seed, runtime_field
 from distill.config.sections.engines import TeacherEngine, TransformersEngine
@@ -37,7 +37,7 @@ class TeacherLabels(Section):
     engine: TeacherEngine = TransformersEngine()
     chat_template: bool = False
     format: Literal["basic", "mi"] = Field("basic", description="mi: the instruction names no labels")
-    words: list[str] | None = Field(
+    verbalizer: list[str] | None = Field(
         None, description="what the classes are called in the prompts; default: data.names. Words that differ in their "
                           "first token are scored much faster")
     demonstrations: int = Field(5, ge=0)
@@ -59,10 +59,15 @@ class TeacherLabels(Section):
         return self
 
 
+def _cls(pooling: Any) -> Any:
+    return "cls" if pooling == "first" else pooling  # as models that are saved call it
+
+
 class Head(Section):
     """Two linear layers with dropout before each, over the pooled embedding."""
 
-    pooling: Literal["mean", "first"] = Field("mean", description="ours: of all tokens, or the first token's")
+    pooling: Annotated[Literal["mean", "cls"], BeforeValidator(_cls)] = Field(
+        "mean", description="ours: the mean over all tokens, or the first one ([CLS])")
     hidden: int | None = Field(None, ge=1, description="width between the layers; default: the backbone's")
     dropout: float = Field(0.1, ge=0, lt=1)
 
@@ -86,9 +91,9 @@ class TripletLoss(Section):
     margin: float = Field(1.0, gt=0)
     distance: Literal["squared", "euclidean"] = Field(
         "squared", description="equation (1) says squared; the author's notebook takes plain distances")
-    draw: Literal["split", "batch"] = Field(
-        "split", description="where positives and negatives are drawn from: the train split, or (ours, for a third of "
-                             "the work) the other phrases of the batch")
+    in_batch_negatives: bool = Field(
+        False, description="draw positives and negatives out of the batch (ours, for a third of the work), not out of "
+                           "the train split")
 
 
 class EncoderRates(Section):
@@ -140,9 +145,9 @@ class EncoderConfig(Section):
         if self.labels == "gold" and self.data.texts:
             raise ValueError("data.texts names texts without labels, but labels is gold, so that nothing would be done "
                              "with them. Set labels to teacher or both, or take data.texts out")
-        words = self.teacher.words if self.teacher else None
+        words = self.teacher.verbalizer if self.teacher else None
         if words is not None and (len(words) != len(self.data.names) or len(set(words)) < len(words)):
-            raise ValueError(f"teacher.words names {len(set(words))} different words for {len(self.data.names)} "
+            raise ValueError(f"teacher.verbalizer names {len(set(words))} different words for {len(self.data.names)} "
                              "classes. Name one for each class, in the order of data.names")
         return self
 
