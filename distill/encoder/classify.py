@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.run.folder import error_log
-from distill.runtime.executor import executor
+from distill.runtime.executor import executor, receive, send
 from distill.runtime.leases import leased
 
 BLOCK = 1024
@@ -24,16 +24,10 @@ def classifier(model: Path) -> Iterator[Callable[[Sequence[str]], dict[str, Any]
     """
     log = error_log(model)
     spec = {"model": os.path.abspath(model)}
-    with leased(1), executor().submit("distill.encoder.predict:serve", spec, channel=True) as child:
-        connection = child.connection
-
+    with leased(1), executor().submit("distill.encoder.predict:serve", spec, channel=True) as process:
         def ask(texts: Sequence[str]) -> dict[str, Any]:
-            try:
-                connection.send(list(texts))
-                answer: dict[str, Any] = connection.recv()
-                return answer
-            except (EOFError, OSError):
-                child.result(log)  # raises what ended it
-                raise
+            send(process, list(texts), log)
+            answer: dict[str, Any] = receive(process, log)
+            return answer
 
         yield ask

@@ -5,7 +5,7 @@ for encoders, and the benchmark.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,14 +17,11 @@ from distill import engines
 from distill.config.schema import TeacherEngine
 from distill.engines.base import Done, Engine, LabelScores, Output, Request
 from distill.engines.cached import CachedEngine
-from distill.errors import ProcessDiedError
 from distill.models.weights import Weights
 from distill.run.response_cache import ResponseCache
-from distill.runtime.executor import Handle, executor
+from distill.runtime.executor import Handle, executor, receive, send
 from distill.runtime.leases import leased
 from distill.runtime.process import one_at_a_time
-
-_LONGEST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,8 @@ class EngineProcess:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._open:
             if self._process and kind is None:  # let it end well: an engine has more to give back than its memory
-                process, channel = self._running()
-                self._exchange(process, lambda: channel.send(None))
-                process.result(self._log)
+                send(self._process, None, self._log)
+                self._process.result(self._log)
 
     def generate(self, requests: Sequence[Request], done: Done | None = None) -> list[Output]:
         """Answer every request; see :class:`distill.engines.base.Engine`."""
@@ -98,37 +94,19 @@ class EngineProcess:
         return self._ask("score_labels", (list(requests), list(labels)), done) if requests else []
 
     def _ask(self, what: str, arguments: tuple[Any, ...], done: Done | None) -> list[Any]:
-        process, channel = self._running()
-        self._exchange(process, lambda: channel.send((what, *arguments)))
-        while True:
-            is_last: bool
-            results: list[Any]
-            is_last, results = self._exchange(process, lambda: _received(process, channel))
-            if is_last:
-                return results
-            if done:
-                done(results)
-
-    def _running(self) -> tuple[Handle, Connection]:
         if self._process is None:
             self._open.enter_context(one_at_a_time)
             self._process = self._open.enter_context(executor().submit(
                 "distill.engines.client:serve", self._spec, channel=True))
-        return self._process, self._process.connection
-
-    def _exchange(self, process: Handle, what: Callable[[], Any]) -> Any:
-        try:
-            return what()
-        except (EOFError, OSError) as error:
-            process.result(self._log)  # raises what the process has to say
-            raise ProcessDiedError("The engine's process ended before it had answered.") from error
-
-
-def _received(process: Handle, channel: Connection) -> Any:
-    while not channel.poll(_LONGEST_SECONDS):  # a dead process's channel may be held open by what it started
-        if process.status is not None and not channel.poll():
-            raise EOFError
-    return channel.recv()
+        send(self._process, (what, *arguments), self._log)
+        while True:
+            is_last: bool
+            results: list[Any]
+            is_last, results = receive(self._process, self._log)
+            if is_last:
+                return results
+            if done:
+                done(results)
 
 
 def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:

@@ -8,9 +8,12 @@ returns. Work is named, and told what to do in JSON values; its files lie on a d
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+from distill.errors import ProcessDiedError
 from distill.runtime.process import WorkerProcess
+
+_LOOK_SECONDS = 1.0
 
 
 class Handle(Protocol):
@@ -65,3 +68,32 @@ _executor: Executor = LocalExecutor()
 def executor() -> Executor:
     """Return where work of this process runs."""
     return _executor
+
+
+def send(work: Handle, message: Any, log: Path | None) -> None:
+    """Send a message to work that has a channel. Raises as :func:`receive`."""
+    try:
+        work.connection.send(message)
+    except OSError as error:
+        _raise_end(work, log, error)
+
+
+def receive(work: Handle, log: Path | None) -> Any:
+    """Return the next message of work that has a channel.
+
+    Raises:
+        InputError, RunError: as raised in the work, which has ended without a message; its traceback goes to ``log``.
+        ProcessDiedError: it was killed or crashed.
+    """
+    try:
+        while not work.connection.poll(_LOOK_SECONDS):  # what dead work started may hold its channel open
+            if work.status is not None and not work.connection.poll():
+                raise EOFError
+        return work.connection.recv()
+    except (EOFError, OSError) as error:
+        _raise_end(work, log, error)
+
+
+def _raise_end(work: Handle, log: Path | None, error: Exception) -> NoReturn:
+    work.result(log)  # raises what the work has to say
+    raise ProcessDiedError("The process ended before it had answered. Run the command again.") from error
