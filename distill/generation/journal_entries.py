@@ -64,7 +64,7 @@ def portion_of(value: dict[str, Any] | None) -> JournalEntry:
     read = [_response(item) for item in found]
     seconds, cached = value.get("seconds"), value.get("cached")
     right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
-    return JournalEntry(tuple(item for item in read if item), float(seconds) if right else 0.0,  # type: ignore[arg-type]
+    return JournalEntry(tuple(item for item in read if item), float(seconds or 0) if right else 0.0,
                    cached if is_count(cached) else 0, read.count(None) + (not right) + (not is_count(cached)))
 
 

@@ -97,7 +97,7 @@ class _Work:
         die_with_parent(self.server)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Shared memory is given back with this process: by a tracker of its own, not by the one of who asked for it.
-        resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]
+        resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]  # private
         results, *channel = [Connection(end) for end in forkserver.get_inherited_fds() or ()]
         results.send_bytes(_call(json.loads(self.request), channel).encode())
         # Engines can leave threads and finalisers that hang; the result is out, so leave at once.

@@ -110,7 +110,7 @@ def write_anything() -> None:
     """Have the output streams write characters that their encoding has not as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not a stream of a terminal or file
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it may lack it
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

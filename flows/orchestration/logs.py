@@ -43,7 +43,7 @@ def install() -> None:
                                      str(record.msg)])
         return record
 
-    record_of.says_where = True  # type: ignore[attr-defined]
+    record_of.says_where = True  # type: ignore[attr-defined]  # a mark, by which it is known above
     logging.setLogRecordFactory(record_of)
 
 

@@ -93,7 +93,7 @@ def opened_alone(file: SourceFile) -> Iterator[BinaryIO]:
 
 
 def _tar_members(whole: "_Watched", name: str, stack: contextlib.ExitStack) -> Iterator[Entry]:
-    archive = stack.enter_context(tarfile.open(fileobj=whole, mode="r|"))  # type: ignore[call-overload]  # noqa: SIM115
+    archive = stack.enter_context(tarfile.open(fileobj=whole, mode="r|"))  # type: ignore[call-overload]  # only read  # noqa: SIM115
     for member in archive:
         if member.isfile():
             yield _member(f"{name}/{utf8_name(member.name)}", lambda: archive.extractfile(member), whole)  # noqa: B023

@@ -34,9 +34,10 @@ def draw(history: History) -> Path:
         figure, axes = plt.subplots(figsize=(max(6.0, min(12.0, 1.2 * len(points) + 3)), 3.6))
         places = range(len(points))
         for group, (colour, marker, width) in GROUPS.items():
-            values = [None if (value := point["means"].get(group)) is None else 100 * value for point in points]
+            values: list[Any] = [None if (value := point["means"].get(group)) is None else 100 * value for point in points]
             if any(value is not None for value in values):
-                axes.plot(places, values, color=colour, marker=marker, ms=5, lw=width, label=f"mean {group}")  # type: ignore[arg-type]
+                axes.plot(places, values, color=colour, marker=marker, ms=5, lw=width,  # None is a gap in the line
+                          label=f"mean {group}")
         if baseline:
             means = averages({name: score.value for name, score in load(baseline.folder).scores.items()})
             if means["all"].value is not None:
