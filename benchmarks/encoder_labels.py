@@ -22,8 +22,9 @@ from distill.run.hashing import hash_order
 from distill.run.storage import read_json, write_text
 from flows.encoder_run import find_encoder_config, train_run
 
-KINDS = (("gold", []), ("teacher", []), ("teacher, calibrated", ["teacher.calibrate=true"]),
-         ("both", ["teacher.calibrate=true"]))
+KINDS: tuple[tuple[str, list[str]], ...] = (
+    ("gold", []), ("teacher", []), ("teacher, calibrated", ["teacher.calibrate=true"]),
+    ("both", ["teacher.calibrate=true"]))
 
 
 def main() -> None:

@@ -121,7 +121,7 @@ def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace,
     teacher = Teacher(
         model=Model(name=arguments.model), engine=VllmEngine(kind="vllm"), shard_size=arguments.shard_size,
         max_unusable=1,
-        chat_template=False, sampling=TeacherSampling(  # type: ignore[arg-type]
+        chat_template=False, sampling=TeacherSampling(
             knowdist=SamplingConfig(temperature=0, max_tokens=arguments.max_tokens)))
     weights = Weights(model, model_fingerprint(model))
     begun = time.perf_counter()

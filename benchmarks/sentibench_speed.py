@@ -82,8 +82,8 @@ def main() -> None:
     rate = max(rate, matrix_rate())
     print(f"float32 matrix rate, the better of before and after: {rate:.0f} GFLOP/s")
     for kind, (loop, our, useful, work, _, _) in totals.items():
-        shares = f", {useful / our / 1e9 / rate:.0%} (done: {work / our / 1e9 / rate:.0%}) of the matrix rate"
-        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{shares if kind == 'label' else ''}")
+        part = f", {useful / our / 1e9 / rate:.0%} (done: {work / our / 1e9 / rate:.0%}) of the matrix rate"
+        print(f"{kind}: loop {loop:.1f} s, ours {our:.1f} s, ratio {loop / our:.2f}{part if kind == 'label' else ''}")
     same, asked = (sum(total[place] for total in totals.values()) for place in (4, 5))
     if same < 0.98 * asked:
         raise SystemExit(f"Only {same:.0f} of {asked:.0f} answers are the same.")

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine import describe
 from distill.config.load import load_config
-from distill.config.schema import Gate, StageTraining, Train
+from distill.config.schema import Config, Gate, StageTraining, Train
 from distill.dataset.build import lengths_of
 from distill.models import count_parameters, load_tokenizer, resolve_model
 from distill.run.records import Prompt, TrainingRow, read_records, write_records
@@ -70,7 +70,7 @@ def _pair(arguments: argparse.Namespace, model: Path) -> float:
             share = f", {6 * count_parameters(model) * speeds[one] / arguments.peak_tflops / 1e12:.1%} of the peak"
         print(f"{one:>4}: {speeds[one]:>9,.1f} useful tokens a second ({found['seconds']:.1f} s), peak memory "
               f"{found['peak'] / 2**30:.2f} GiB{share}; loss {found['loss']:.3f}", flush=True)
-    return speeds["ours"] / speeds["trl"]
+    return float(speeds["ours"] / speeds["trl"])
 
 
 def _machine() -> str:
@@ -85,7 +85,7 @@ def _model(arguments: argparse.Namespace) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = arguments.folder / "random-1b"  # the shape of Llama-3.2-1B, with our small tokenizer
+    folder = Path(arguments.folder) / "random-1b"  # the shape of Llama-3.2-1B, with our small tokenizer
     if not folder.exists():
         config = LlamaConfig(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
                              num_key_value_heads=8, head_dim=64, vocab_size=128_256, max_position_embeddings=8192,
@@ -101,7 +101,7 @@ def _write_rows(arguments: argparse.Namespace, model: Path) -> tuple[int, int]:
     from flows.steps import collect, prompts
 
     count = arguments.rows
-    config = load_config(find_config("demo"), [
+    config: Config = load_config(find_config("demo"), [
         f"prompts.knowdist.samples={count}", f"prompts.icldist.samples={3 * count}", "student.model.name=random-tiny",
         "teacher.model.name=random-tiny"])
     run = Run(config, arguments.folder / "run")

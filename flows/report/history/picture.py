@@ -34,7 +34,8 @@ def draw(history: History) -> Path:
         figure, axes = plt.subplots(figsize=(max(6.0, min(12.0, 1.2 * len(points) + 3)), 3.6))
         places = range(len(points))
         for group, (colour, marker, width) in GROUPS.items():
-            values: list[Any] = [None if (value := point["means"].get(group)) is None else 100 * value for point in points]
+            found = [point["means"].get(group) for point in points]
+            values: list[Any] = [None if mean is None else 100 * mean for mean in found]
             if any(value is not None for value in values):
                 axes.plot(places, values, color=colour, marker=marker, ms=5, lw=width,  # None is a gap in the line
                           label=f"mean {group}")
