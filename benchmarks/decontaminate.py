@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks.dedup import real_texts
 from benchmarks.distortions import KINDS
 from benchmarks.machine import describe
-from distill.corpus.arrays import text_array
 from distill.corpus.clean import clean_texts
 from distill.corpus.decontamination.containment import MIN_WORDS, word_counts
 from distill.corpus.decontamination.decontaminate import RULES, BenchmarkIndex
+from distill.corpus.text_arrays import text_array
 from sentibench.data import benchmark_texts, tasks_here
 
 

@@ -124,11 +124,11 @@ def compare_kinds(texts: list[str], n: int = 2000, rounds: int = 7) -> None:
 
     Of each, the least of several rounds, in which all kinds take turns: neighbours on the machine disturb all alike.
     """
-    from distill.corpus.arrays import text_array, utf8
     from distill.corpus.clean import clean_texts
     from distill.corpus.deduplication.simhash import fingerprints
     from distill.corpus.deduplication.sketch import sketch_normalized
     from distill.corpus.normalize import normal_forms
+    from distill.corpus.text_arrays import text_array, utf8
 
     words = [word for text in texts[:3000] for word in text.split()]
     arrays = {kind: text_array(made(kind, words, n)) for kind in KINDS}

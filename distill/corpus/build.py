@@ -5,7 +5,6 @@ Texts go from file to file in batches; in memory are some 200 bytes of each text
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from distill.config.schema import Corpus
-from distill.corpus.arrays import text_array
-from distill.corpus.blocks import Blocks
+from distill.corpus.choice import KnownTexts, choose
 from distill.corpus.clean import clean, masked
 from distill.corpus.collect import FoundSource, check_same, collect_parts, find_sources
 from distill.corpus.decontamination.decontaminate import RULES, BenchmarkIndex
-from distill.corpus.deduplication.dedup import Decision, decide
-from distill.corpus.deduplication.kept import write_sorted
-from distill.corpus.deduplication.sketch import SketchBlocks, Sketches, sketch_normalized
+from distill.corpus.deduplication.sorted_texts import write_sorted
 from distill.corpus.language import check_languages
-from distill.corpus.mix import mix
-from distill.corpus.normalize import normal_forms
-from distill.corpus.parts import BATCH, Part, chosen
 from distill.corpus.personal import excerpt
 from distill.corpus.readers import presets
-from distill.corpus.step import Step
+from distill.corpus.source_parts import Part, chosen
+from distill.corpus.step_counts import Step
+from distill.corpus.text_arrays import text_array
 from distill.errors import InputError
 from distill.run.folder import MARK, remove
 from distill.run.markers import MARKER
@@ -116,17 +111,6 @@ def read_texts(run: Path) -> Iterator[Text]:
     yield from read_records(texts_file(run), Text)
 
 
-@dataclass
-class _Known:
-    """What is known of the texts that are left, in the order of the file they were written to."""
-
-    sketches: SketchBlocks = field(default_factory=SketchBlocks)
-    ids: Blocks = field(default_factory=lambda: Blocks(np.uint8, 10))
-    ranks: Blocks = field(default_factory=lambda: Blocks(np.uint64))
-    domains: Blocks = field(default_factory=lambda: Blocks(np.int32))
-    domain_names: dict[str, int] = field(default_factory=dict)
-
-
 def _work(
     folder: Path, config: Corpus, seed: int, benchmark_texts: BenchmarkTexts, found: list[FoundSource]
 ) -> tuple[list[RowCounts], dict[str, Any]]:
@@ -145,11 +129,11 @@ def _work(
                     drops.write_table(pa.Table.from_batches([batch]))
         names = ["collect", "clean", "decontaminate", "dedup", *(["mix"] if config.weights or config.limit else [])]
         steps = [Step(name, drops.write) for name in names]
-        known = _Known()
+        known = KnownTexts()
         with RecordWriter(folder / _CLEANED, Text) as cleaned:
             for table in _left(_collected(parts, steps[0]), config, seed, benchmark, steps[1:3], known):
                 cleaned.write_table(table)
-        keep = _decide(folder / _CLEANED, config, known, steps[3:])
+        keep = choose(folder / _CLEANED, config, known, steps[3:])
     row_counts = [step.counts.check() for step in steps]
     if benchmark:
         write_json(folder / CONTAMINATION, benchmark.report())
@@ -184,7 +168,7 @@ def _collected(parts: list[Part], step: Step) -> Iterator[tuple[pa.Table, bool]]
 
 
 def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, benchmark: BenchmarkIndex | None,
-          steps: list[Step], known: _Known) -> Iterator[pa.Table]:
+          steps: list[Step], known: KnownTexts) -> Iterator[pa.Table]:
     """Yield what is left after cleaning and decontamination, and note of it what the later steps need to know."""
     from tqdm import tqdm
 
@@ -209,78 +193,8 @@ def _left(batches: Iterable[tuple[pa.Table, bool]], config: Corpus, seed: int, b
                 # Only now: a text of the benchmark must be known by what it says. Duplicates are what they will be.
                 texts = masked(texts)
                 table = table.set_column(table.schema.get_field_index("text"), "text", texts.cast(pa.string()))
-            known.sketches.append(sketch_normalized(texts, normal_forms(texts), seed))
-            known.ids.append(_packed(table["id"]))
-            known.ranks.append(table["rank"].to_numpy())
-            known.domains.append(np.array([known.domain_names.setdefault(name, len(known.domain_names))
-                                           for name in table["domain"].to_pylist()], np.int32))
+            known.append(table, texts, seed)
             yield table.select(arrow_schema(Text).names)
-
-
-def _decide(cleaned: Path, config: Corpus, known: _Known, steps: list[Step]) -> np.ndarray:
-    """Return which of the cleaned texts stay, (n,) bool; drop and count the others."""
-    sketches, ids, ranks = known.sketches.sketches(), known.ids.array(), known.ranks.array()
-    n = len(sketches)
-    sketches = _one_key_for_each_id(sketches, ids, ranks)
-    if config.dedup.enabled:
-        decision = decide(sketches, config.dedup.max_distance, config.dedup.keep, config.dedup.group, ranks)
-    else:
-        decision = _same_id_once(ids, sketches, ranks)
-    steps[0].take(n)
-    steps[0].give(int(decision.kept.sum()))
-    keep, reasons = decision.kept, np.full(n, "", object)
-    if len(steps) > 1:
-        steps[1].take(int(keep.sum()))
-        keep, reasons = mix(keep, known.domains.array(), list(known.domain_names), ranks, config.weights, config.limit)
-        steps[1].give(int(keep.sum()))
-    _drop(cleaned, sketches, ids, decision, reasons, steps)
-    return keep
-
-
-def _drop(cleaned: Path, sketches: Sketches, ids: np.ndarray, decision: Decision, reasons: np.ndarray,
-          steps: list[Step]) -> None:
-    """Write down each text that is dropped, for which one or why."""
-    at = 0
-    with open_parquet(cleaned) as parquet:
-        for batch in parquet.iter_batches(batch_size=BATCH, columns=["id", "text"]):
-            gone = np.flatnonzero(~decision.kept[at:at + len(batch)] | (reasons[at:at + len(batch)] != ""))
-            for place in gone.tolist():
-                record_id, text = batch["id"][place].as_py(), batch["text"][place].as_py()
-                n = at + place
-                if decision.kept[n]:
-                    steps[1].drop(record_id, reasons[n], "", text)
-                    continue
-                by = int(decision.by[n])
-                kept_id = ids[by].tobytes().hex()
-                if decision.exact[n]:
-                    steps[0].drop(record_id, "duplicate_exact", f"same as {kept_id}", text)
-                else:
-                    distance = int(np.bitwise_count(sketches.simhashes[n] ^ sketches.simhashes[by]))
-                    steps[0].drop(record_id, "duplicate_near", f"simhash distance {distance} to {kept_id}", text)
-            at += len(batch)
-
-
-def _one_key_for_each_id(sketches: Sketches, ids: np.ndarray, ranks: np.ndarray) -> Sketches:
-    """Make texts of one id copies of each other: of one text, what is masked in one source may stand in another."""
-    turn = np.argsort(ranks, kind="stable")
-    _, first, group = np.unique(ids[turn].view("V10").reshape(-1), return_index=True, return_inverse=True)
-    chosen = np.empty(len(turn), np.int64)
-    chosen[turn] = turn[first[group.reshape(-1)]]
-    return sketches if np.array_equal(chosen, np.arange(len(turn))) else replace(sketches, keys=sketches.keys[chosen])
-
-
-def _same_id_once(ids: np.ndarray, sketches: Sketches, ranks: np.ndarray) -> Decision:
-    """Decide by id alone, as ids are unique in a corpus."""
-    keys = np.zeros((len(ids), 16), np.uint8)
-    keys[:, :10] = ids
-    no_near = Sketches(keys.view(np.uint64), sketches.simhashes, np.zeros(len(ids), np.bool_), sketches.order,
-                       sketches.lengths)
-    return decide(no_near, 0, tie=ranks)
-
-
-def _packed(ids: pa.ChunkedArray) -> np.ndarray:
-    """Return hexadecimal ids as bytes: (n, 10) uint8."""
-    return np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), np.uint8).reshape(-1, 10)
 
 
 def _largest(counts: Counter[str]) -> dict[str, int]:

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill.config.schema import Clean
-from distill.corpus.arrays import in_pieces, replaced, text_array, utf8
 from distill.corpus.escapes import unescaped
 from distill.corpus.language import language_of
 from distill.corpus.mojibake import repaired
 from distill.corpus.personal import excerpt, mask_personal
-from distill.corpus.step import Step
+from distill.corpus.step_counts import Step
+from distill.corpus.text_arrays import in_pieces, replaced, text_array, utf8
 
 # A raw text this many times longer than the bound is dropped without being cleaned.
 _RAW_LENGTH_FACTOR = 8

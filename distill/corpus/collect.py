@@ -9,9 +9,9 @@ from typing import Any
 
 from distill.config.address import Address
 from distill.config.schema import Corpus, FilesBase, HubSource, Source
-from distill.corpus.parts import Part, make_part, semantic_without_place
 from distill.corpus.readers.files import SourceFile, source_files, versions
 from distill.corpus.readers.source_texts import SHOWN, check_seen
+from distill.corpus.source_parts import Part, make_part, semantic_without_place
 from distill.errors import InputError
 from distill.run.hashing import fingerprint
 from distill.runtime.process_pool import processes

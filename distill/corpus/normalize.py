@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.arrays import text_array, utf8
 from distill.corpus.clean import clean_texts
+from distill.corpus.text_arrays import text_array, utf8
 
 if TYPE_CHECKING:
     from distill.corpus.kernels.normal import Characters

@@ -18,7 +18,7 @@ from distill.corpus.decontamination.contamination import contaminated
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.readers.files import utf8_name
 from distill.corpus.readers.rows import is_unicode
-from distill.corpus.step import printable
+from distill.corpus.step_counts import printable
 from distill.dataset.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
 from distill.dataset.forms import read_pairs, source_files
 from distill.errors import InputError

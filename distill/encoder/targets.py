@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill.config.sections.encoder import EncoderConfig
-from distill.corpus.arrays import text_array
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.normalize import normal_forms
+from distill.corpus.text_arrays import text_array
 from distill.encoder.data import SPLITS, Sentence
 from distill.encoder.teacher import Unlabelled, read_labels
 from distill.errors import InputError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from distill.corpus.decontamination.contamination import contaminated
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
-from distill.corpus.step import printable
+from distill.corpus.step_counts import printable
 from distill.errors import InputError
 from distill.prompting.demonstrations import Demonstration
 from distill.prompting.natural_tasks import ChosenTasks

@@ -103,7 +103,7 @@ def test_urls_that_cannot_be_read_are_bad_input(tmp_path: Path, bucket: str) -> 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 5), st.integers(1, 60))
 def test_a_limit_picks_the_same_texts_however_they_are_spread(tmp_path_factory, random, n_files, limit) -> None:
-    from distill.corpus.parts import chosen
+    from distill.corpus.source_parts import chosen
 
     texts, picked = many(40) + many(10), []
     for spread in range(2):
@@ -159,7 +159,7 @@ def test_domains_stand_to_each_other_as_their_weights(tmp_path: Path) -> None:
 def test_sorting_by_many_files_gives_what_sorting_in_memory_gives(tmp_path: Path, monkeypatch) -> None:
     source = jsonl(tmp_path / "a.jsonl", many(500))
     whole = build(tmp_path, corpus(source))[1]
-    monkeypatch.setattr("distill.corpus.deduplication.kept.write_sorted.__defaults__", (2000,))
+    monkeypatch.setattr("distill.corpus.deduplication.sorted_texts.write_sorted.__defaults__", (2000,))
     build(tmp_path, corpus(source), name="many")
     from distill.run.records import Text, read_records
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.corpus.arrays import text_array
 from distill.corpus.build import build_corpus, read_texts
 from distill.corpus.decontamination.containment import ANCHOR, MIN_WORDS, Contained, word_counts
 from distill.corpus.decontamination.decontaminate import RULES
 from distill.corpus.normalize import normal_forms
+from distill.corpus.text_arrays import text_array
 from distill.run.records import BenchmarkText, Drop, read_records
 from tests.support.corpus import REVIEWS, build, corpus, drops, jsonl, letters
 

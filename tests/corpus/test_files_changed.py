@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.config.schema import Rows, Train
-from distill.corpus import parts
+from distill.corpus import source_parts
 from distill.corpus.build import build_corpus
 from distill.corpus.deduplication.dedup_file import dedup_file
 from distill.corpus.readers import source_texts, tables
@@ -58,7 +58,8 @@ def meddled(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, change: Call
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("where", [(source_texts, "content_id"), (parts, "source_texts"), (parts, "fingerprint")])
+@pytest.mark.parametrize("where", [(source_texts, "content_id"), (source_parts, "source_texts"),
+                                   (source_parts, "fingerprint")])
 def test_a_source_that_changes_while_it_is_read_leaves_no_part_marked_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], where: tuple[Any, str]
 ) -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.distortions import KINDS, natural
-from distill.corpus.arrays import text_array
 from distill.corpus.clean import clean_text, clean_texts
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.deduplication.dedup_file import dedup_file
 from distill.corpus.mojibake import repaired
 from distill.corpus.normalize import normal_form, normal_forms
+from distill.corpus.text_arrays import text_array
 from distill.run.records import BenchmarkText
 from tests.support.corpus import BENCHMARK, REVIEWS, build, corpus, drops, jsonl, letters
 

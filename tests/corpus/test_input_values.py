@@ -23,7 +23,7 @@ from distill.corpus.readers.formats import read_csv, read_jsonl
 from distill.corpus.readers.lines import lines
 from distill.corpus.readers.rows import Columns
 from distill.corpus.readers.source_texts import Seen, source_texts
-from distill.corpus.step import Step
+from distill.corpus.step_counts import Step
 from distill.dataset.forms import read_pairs
 from distill.errors import InputError
 from distill.run.storage import lines_of, read_json

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.arrays import utf8
 from distill.corpus.deduplication.simhash import word_characters
+from distill.corpus.text_arrays import utf8
 
 #: Shorter texts would be found in most long reviews ("it was a great movie"), so they are compared whole only.
 MIN_WORDS = 8

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from distill.corpus.arrays import text_array
 from distill.corpus.decontamination.containment import MIN_WORDS
 from distill.corpus.decontamination.decontaminate import RULES, BenchmarkIndex
+from distill.corpus.text_arrays import text_array
 
 _FEWEST_WORDS = 3
 _MOST_BREAKS = 4 * MIN_WORDS  # that a stretch may go over: rows of marks, and no words between them, tell nothing

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill.corpus.arrays import text_array, utf8
 from distill.corpus.decontamination.containment import MIN_WORDS, Contained, word_counts
 from distill.corpus.decontamination.overlap import Overlapping
 from distill.corpus.deduplication.near_pairs import NearIndex
 from distill.corpus.deduplication.simhash import fingerprints
 from distill.corpus.normalize import MIN_NEAR_CHARS, Normalized, normalized
 from distill.corpus.personal import excerpt
+from distill.corpus.text_arrays import text_array, utf8
 from distill.errors import InputError
 from distill.run.records import BenchmarkText
 

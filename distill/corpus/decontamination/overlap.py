@@ -5,8 +5,8 @@ The fewer stretches are shared, the larger their part of the shorter text must b
 
 import numpy as np
 
-from distill.corpus.arrays import utf8
 from distill.corpus.normalize import Normalized
+from distill.corpus.text_arrays import utf8
 
 #: Bytes of the normal form that are compared from the beginning of each word on: some two and a half English words.
 #: Not words themselves, since treebanks cut them in other ways ("ca n't").

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.arrays import in_pieces, text_array, utf8
+from distill.corpus.text_arrays import in_pieces, text_array, utf8
 
 # Above it no code point of Unicode 16 is a letter or a digit.
 _LAST_WORD_CHARACTER = 0x323AF

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distill.corpus.arrays import PIECE, text_array, utf8
-from distill.corpus.blocks import Blocks
 from distill.corpus.deduplication.simhash import fingerprints
+from distill.corpus.growing_array import Blocks
 from distill.corpus.normalize import MIN_NEAR_CHARS, characters, normal_forms
+from distill.corpus.text_arrays import PIECE, text_array, utf8
 
 MARKED_BYTES = 300
 """Normal forms up to this length are near only if their faces, emoji and signs are the same: in a tweet, ':)' and ':('

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.corpus.readers.damage import Unfit
-from distill.corpus.step import printable
+from distill.corpus.step_counts import printable
 from distill.errors import InputError
 
 _MANY, _SHARE = 20, 0.05

@@ -14,7 +14,7 @@ from distill.corpus.readers.files import SourceFile
 from distill.corpus.readers.formats import format_of
 from distill.corpus.readers.hub import read_hub
 from distill.corpus.readers.rows import Columns, Row, has_control_characters, is_other_encoding, is_unicode
-from distill.corpus.step import Step, printable
+from distill.corpus.step_counts import Step, printable
 from distill.errors import InputError
 from distill.run.hashing import content_id, content_rank
 

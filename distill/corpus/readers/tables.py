@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.corpus.arrays import text_array
 from distill.corpus.readers.compression import COMPRESSIONS, opened_alone
 from distill.corpus.readers.csv import csv_header, csv_records
 from distill.corpus.readers.damage import readable
@@ -25,6 +24,7 @@ from distill.corpus.readers.formats import read_csv, read_jsonl
 from distill.corpus.readers.lines import lines
 from distill.corpus.readers.parquet import batches
 from distill.corpus.readers.rows import Columns, Row, check_columns, check_once, is_unicode
+from distill.corpus.text_arrays import text_array
 from distill.errors import InputError
 from distill.run.records import open_parquet
 from distill.run.storage import atomic_path, file_state, regular_file, unchanged

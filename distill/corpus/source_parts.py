@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from distill.config.schema import Source
 from distill.corpus.readers.files import SourceFile, versions
 from distill.corpus.readers.source_texts import Seen, check_seen, source_texts
-from distill.corpus.step import Step
+from distill.corpus.step_counts import Step
 from distill.run.hashing import fingerprint
 from distill.run.records import Drop, RecordWriter, open_parquet
 from distill.run.row_counts import RowCounts

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from distill.corpus.parts import BATCH
+from distill.corpus.source_parts import BATCH
 from distill.run.external_sort import MOST_BUCKETS, Buckets
 from distill.run.records import RecordWriter, Text, arrow_schema, open_parquet
 
