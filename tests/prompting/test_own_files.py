@@ -25,6 +25,7 @@ from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
 from distill.teacher_eval.judge import choose_analyses, judged_perspectives, score_verdicts
 from distill.teacher_eval.rubric import judge_prompt
 from flows.report.teacher_eval import gold_table, judge_table
+from flows.run import open_run
 from tests.prompting.test_prompting import make_texts
 from tests.prompting.test_stage import word_limits
 from tests.support.teacher_eval import answered, output, verdict_of, verdicts
@@ -150,6 +151,17 @@ def test_a_file_that_is_none_of_prompts_is_refused_with_the_key(
     file = own(tmp_path / "own.yaml", values)
     with pytest.raises(InputError, match=rf"The prompt file .*own\.yaml cannot be used: .*{message}"):
         validate({"samples": 1, "file": file}, "a test", KnowDist if family == "knowdist" else IclDist)
+
+
+def test_a_prompt_file_is_meant_from_the_configs_folder_and_one_that_is_missing_is_told_at_once(
+        tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "flows/configs/ci.yaml").read_text())
+    values["prompts"]["knowdist"]["file"] = "aspect.yaml"
+    config = own(tmp_path / "c.yaml", values)
+    with pytest.raises(InputError, match=r"There is no file .*aspect\.yaml"), open_run(config, str(tmp_path / "run")):
+        pass
+    file = own(tmp_path / "aspect.yaml", ASPECT)
+    assert load_config(Path(config)).prompts.knowdist.file == file
 
 
 def test_a_wrong_weight_names_the_nearest_of_the_users_own(tmp_path: Path) -> None:
