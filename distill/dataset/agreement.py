@@ -6,7 +6,7 @@ says most of the time is right more often than what it says once. Ours; the pape
 
 from collections import Counter, defaultdict
 
-from distill.config.prompt_files import IclDistPrompts
+from distill.config.prompt_schema import IclDistPrompts
 from distill.config.sections.filters import AgreementFilter
 from distill.prompting.labels import meaning
 from distill.run.records import Prompt

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from distill.config.prompt_files import MINIMIZED, IclDistPrompts
+from distill.config.prompt_schema import MINIMIZED, IclDistPrompts
 from distill.prompting.labels import answer_text, python_list
 from distill.prompting.template import fill
 

@@ -6,7 +6,7 @@ from functools import reduce
 from itertools import islice
 from operator import or_
 
-from distill.config.prompt_files import MINIMIZED
+from distill.config.prompt_schema import MINIMIZED
 from distill.config.schema import IclDist
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, normalised, places_of

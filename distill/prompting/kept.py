@@ -3,13 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from distill.config.prompt_files import (
-    IclDistPrompts,
-    KnowDistPrompts,
-    general_prompts,
-    icldist_prompts,
-    knowdist_prompts,
-)
+from distill.config.prompt_files import general_prompts, icldist_prompts, knowdist_prompts
+from distill.config.prompt_schema import IclDistPrompts, KnowDistPrompts
 from distill.config.schema import Prompts
 from distill.prompting.files import FOLDER
 from distill.run.storage import read_object, write_json

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from distill.config.prompt_files import Entry
+from distill.config.prompt_schema import Entry
 from distill.config.schema import KnowDist
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.sampling import PromptRng, SystematicSampler

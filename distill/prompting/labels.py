@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from distill.config.prompt_files import IclDistPrompts, icldist_prompts
+from distill.config.prompt_files import icldist_prompts
+from distill.config.prompt_schema import IclDistPrompts
 
 
 def respell(label: str, labels: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.prompt_files import BASIC
+from distill.config.prompt_schema import BASIC
 from distill.config.schema import IclDist
 from distill.engines.base import Output
 from distill.intervals import draws, percentile_interval, share_interval

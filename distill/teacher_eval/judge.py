@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.prompt_files import KnowDistPrompts
+from distill.config.prompt_schema import KnowDistPrompts
 from distill.engines.base import Output
 from distill.generation.manifests import read_responses
 from distill.intervals import draws, percentile_interval

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.config.prompt_files import METHODS, icldist_prompts, knowdist_prompts
+from distill.config.prompt_files import icldist_prompts, knowdist_prompts
+from distill.config.prompt_schema import METHODS
 from distill.config.schema import IclDist, KnowDist
 from distill.errors import InputError
 from distill.prompting.candidate import PromptCandidate

@@ -7,16 +7,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from distill.config.prompt_files import (
-    BASIC,
-    METHODS,
-    MINIMIZED,
-    IclDistPrompts,
-    KnowDistPrompts,
-    Weight,
-    icldist_prompts,
-    knowdist_prompts,
-)
+from distill.config.prompt_files import icldist_prompts, knowdist_prompts
+from distill.config.prompt_schema import BASIC, METHODS, MINIMIZED, IclDistPrompts, KnowDistPrompts, Weight
 from distill.config.sections.base import LocalPath, Processes, Section, runtime_field
 
 

@@ -1,0 +1,201 @@
+"""What the prompt files hold: those in ``prompts/``, and the user's own that add to them.
+
+They stand below the config, which takes weights for whatever they name. A perspective or a task is one entry of such a
+file, and nothing else names it.
+"""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from distill.config.sections.base import Section
+
+METHODS = ("analyze", "rewrite")
+BASIC, MINIMIZED = "basic", "mi"
+"""The format that every ICLDist task has, and the one whose instruction names no labels."""
+_SLOT = re.compile(r"\{[A-Z][A-Za-z]*\}")
+
+
+def _weighty(weight: float) -> float:
+    if weight and not 1e-6 <= weight <= 1e6:
+        raise ValueError("a weight is 0, or from 0.000001 to 1,000,000")
+    return weight
+
+
+Weight = Annotated[float, Field(ge=0), AfterValidator(_weighty)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+"""What stands in ``Prompt.kind``, whose parts a slash separates."""
+
+
+class Entry(Section):
+    """One instruction; of the paper's, the table and the heading there."""
+
+    table: int | None = None
+    heading: str = ""
+    instruction: str = Field(min_length=1)
+
+
+class Perspective(Section):
+    """One perspective of KnowDist, with an instruction for one method or both.
+
+    ``alone``: asked where ``multi_perspective`` is off, and then only such. ``rubric`` is told to the judge about
+    answers of this perspective, which it marks unless ``judged`` is off.
+    """
+
+    weight: Weight = 1
+    alone: bool = False
+    judged: bool = True
+    rubric: str = ""
+    analyze: Entry | None = None
+    rewrite: Entry | None = None
+
+    @property
+    def methods(self) -> dict[str, Entry]:
+        """The instructions by method."""
+        return {name: entry for name in METHODS if (entry := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _some_method(self) -> Self:
+        if not self.methods:
+            raise ValueError("a perspective needs an instruction for analyze, for rewrite, or for both")
+        return self
+
+
+class KnowDistPrompts(Section):
+    """``prompts/knowdist.yaml`` (Tables 9 and 10)."""
+
+    layout: str
+    methods: dict[str, Weight]
+    perspectives: dict[Name, Perspective]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How often methods and perspectives are asked; perspectives that stand alone have no weight."""
+        return {**self.methods, **{name: one.weight for name, one in self.perspectives.items() if not one.alone}}
+
+    @model_validator(mode="after")
+    def _every_prompt_can_be_taken_apart(self) -> Self:
+        between = self.layout.partition("{Instruction}")[2].partition("{Text}")[0]
+        for name, one in self.perspectives.items():
+            if name in self.methods:
+                raise ValueError(f"the perspective '{name}' is called like a method; give it another name")
+            if any(between in entry.instruction for entry in one.methods.values()):
+                raise ValueError(f"an instruction of '{name}' holds {between!r}, by which the text is found again in "
+                                 "a prompt")
+        return self
+
+
+class Layout(Section):
+    """The three pieces of a few-shot prompt."""
+
+    instruction: str
+    demonstration: str
+    question: str
+
+
+class Format(Entry):
+    """One format of an ICLDist task, and the label sets it may use."""
+
+    label_sets: list[str] = Field([])
+
+
+class OwnDemonstration(Section):
+    """A labelled text that stands with its task; ``answer`` is a label or a list of them."""
+
+    text: str = Field(min_length=1)
+    answer: str | list[str]
+
+
+class Task(Section):
+    """One ICLDist task."""
+
+    title: str = ""
+    weight: Weight = 1
+    multi_label: bool
+    demonstrations: list[OwnDemonstration] = Field([])
+    formats: dict[Name, Format]
+
+    @property
+    def label_sets(self) -> list[str]:
+        """The label sets of all formats, each once."""
+        return list(dict.fromkeys(name for one in self.formats.values() for name in one.label_sets))
+
+    @model_validator(mode="after")
+    def _labels_are_named(self) -> Self:
+        if BASIC not in self.formats:
+            raise ValueError(f"a task needs the format '{BASIC}'")
+        for name, one in self.formats.items():
+            slots = _SLOT.findall(one.instruction)
+            if name == MINIMIZED and one.label_sets:
+                raise ValueError(f"the format '{name}' takes the label_sets of the others, and has none of its own")
+            if name != MINIMIZED and not (one.label_sets and slots == ["{Labels}"]):
+                raise ValueError(f"the format '{name}' needs label_sets, and the slot {{Labels}} once in its "
+                                 "instruction and no other")
+        if len(self.demonstrations) == 1:
+            raise ValueError("demonstrations are two at least, or none: one is never shown to itself")
+        return self
+
+
+class LabelSetEntry(Section):
+    """Printed ``labels`` and the ``names`` of the same labels in column ``field`` of the demonstration pool."""
+
+    source: str = ""
+    field: str = ""
+    names: list[str] = Field([])
+    labels: list[str] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _names_belong_to_labels(self) -> Self:
+        if self.names and len(self.names) != len(self.labels):
+            raise ValueError(f"there are {len(self.names)} names for {len(self.labels)} labels")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("a label stands twice")
+        return self
+
+
+class IclDistPrompts(Section):
+    """``prompts/icldist.yaml`` (Tables 11 and 12)."""
+
+    layout: Layout
+    strategies: dict[Name, Weight]
+    tasks: dict[Name, Task]
+    label_sets: dict[str, LabelSetEntry]
+    spellings: list[list[str]]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How often tasks and strategies are asked."""
+        named = dict.fromkeys((name for task in self.tasks.values() for name in task.formats), 1.0)
+        return {**named, **self.strategies, **{name: task.weight for name, task in self.tasks.items()}}
+
+    @model_validator(mode="after")
+    def _everything_is_there(self) -> Self:
+        for name, task in self.tasks.items():
+            if any(name in other.formats or name in self.strategies for other in self.tasks.values()):
+                raise ValueError(f"the task '{name}' is called like a strategy; give it another name")
+            if missing := set(task.label_sets) - set(self.label_sets):
+                raise ValueError(f"the task '{name}' uses the label set '{min(missing)}', which is not defined")
+        return self
+
+
+class GeneralPrompts(Section):
+    """``prompts/general.yaml``: layout of general tasks, and which tasks count as sentiment tasks."""
+
+    source: str
+    layout: Layout
+    left_out_keywords: list[str]
+
+
+class OwnKnowDist(Section):
+    """A user's own file of perspectives; one that is called like one of ours takes its place."""
+
+    perspectives: dict[Name, Perspective] = Field(min_length=1)
+
+
+class OwnIclDist(Section):
+    """A user's own file of tasks; what is called like one of ours takes its place."""
+
+    strategies: dict[Name, Weight] = Field({})
+    tasks: dict[Name, Task] = Field(min_length=1)
+    label_sets: dict[str, LabelSetEntry] = Field({})
