@@ -26,13 +26,13 @@ class TeacherEvalTable:
     text_columns: int
 
 
-def teacher_eval_tables(quality: Mapping[str, Any], config: Mapping[str, Any]) -> list[TeacherEvalTable]:
-    """Return the tables of what was measured: ``quality`` and ``config`` are those keys of results.json."""
+def teacher_eval_tables(scores: Mapping[str, Any], config: Mapping[str, Any]) -> list[TeacherEvalTable]:
+    """Return the tables of what was measured: ``scores`` and ``config`` are those keys of results.json."""
     tables = []
-    if quality["gold"] is not None:
-        tables.append(gold_table(quality["gold"], config))
-    if quality["judge"] is not None:
-        tables.append(judge_table(quality["judge"], config))
+    if scores["gold"] is not None:
+        tables.append(gold_table(scores["gold"], config))
+    if scores["judge"] is not None:
+        tables.append(judge_table(scores["judge"], config))
     return tables
 
 
