@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import LocalPath, Section, Seed, runtime_field
+from distill.config.sections.base import Format, LocalPath, Section, Seed, runtime_field
 from distill.config.sections.corpus import (
     Clean,
     Corpus,
@@ -38,6 +38,7 @@ from distill.config.sections.training import (
     Student,
     Train,
 )
+from distill.run.folder import FORMAT
 
 __all__ = [
     "Budget",
@@ -92,6 +93,7 @@ class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    format: Format = runtime_field(FORMAT, description="version of run folders; written by us, to be left out")
     seed: Seed = 42
     runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     corpus: Corpus | None = None

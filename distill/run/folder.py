@@ -18,9 +18,15 @@ from distill.errors import InputError
 from distill.run.storage import write_text
 
 MARK = ".sentidistill"
-FORMAT = 1
-"""Version of the layout of our folders; raised when what an earlier version wrote can no longer be gone on with."""
+FORMAT = 2
+"""Version of the layout of our folders; raised when what an earlier version wrote can no longer be gone on with.
+
+2: a run's folders are called dataset, validation and teacher_eval (1: sft, heldout, quality), and its markers and
+config say the format.
+"""
 Kind = Literal["run", "stage", "results", "evaluations", "lm-eval tasks"]
+_OLDEST: dict[Kind, int] = {"run": 2, "stage": 2, "results": 1, "evaluations": 2, "lm-eval tasks": 1}
+"""The oldest format that is read, by kind."""
 LONGEST_NAME = 100  # characters; what is made of a name is longer, and a file system takes 255 bytes
 _LONGEST_PATH = 2048  # bytes; Linux takes 4,096, and inside a run paths grow
 _LONGEST_MARK = 4096
@@ -98,17 +104,26 @@ def check_mark(folder: Path, kind: Kind = "run") -> None:
     """Refuse a folder that does not bear our mark.
 
     Raises:
-        InputError: it bears none, or one of another kind, of a newer version, or one that cannot be read.
+        InputError: it bears none, or one of another kind, of another version's format, or one that cannot be read.
     """
     mark = _read_mark(folder)
     if mark is None:
         there = folder.exists()
         raise InputError(_unmarked(folder, kind) if there else f"There is no folder {folder}. Check the path.")
-    if mark["format"] > FORMAT:
-        raise InputError(f"{folder} was made by a newer version of sentidistill (format {mark['format']}; this one "
-                         f"knows {FORMAT}), and is left as it is. Update sentidistill, or choose another folder.")
+    if not _OLDEST[mark["kind"]] <= mark["format"] <= FORMAT:
+        raise InputError(other_format(folder, mark["format"]))
     if mark["kind"] != kind:
         raise InputError(f"{folder} holds {_WHAT[mark['kind']]}, not {_WHAT[kind]}. Choose another folder.")
+
+
+def other_format(folder: Path, written: int) -> str:
+    """Say in one paragraph that a folder is of another version's ``written`` format, and what to do."""
+    if written > FORMAT:
+        return (f"{folder} was made by a newer version of sentidistill (format {written}; this one knows {FORMAT}), "
+                "and is left as it is. Update sentidistill, or choose another folder.")
+    return (f"{folder} was made by an earlier version of sentidistill (format {written}; this one reads {FORMAT}), and "
+            "is left as it is. Go on with it with that version, or begin a new run; a run's training rows can be "
+            "trained on in a new one ('rows' in the config, kind parquet).")
 
 
 def claim(folder: Path, kind: Kind = "run") -> Path:
@@ -199,7 +214,7 @@ def file_part(text: str) -> str:
 
 
 def adoption(folder: Path, kind: Kind = "run") -> str:
-    """Return the command that marks a folder which an earlier version made."""
+    """Return the command that marks a folder anew which has lost its mark."""
     mark = json.dumps({"kind": kind, "format": FORMAT})
     return f"echo '{mark}' > {shlex.quote(str(folder / MARK))}"
 
@@ -251,8 +266,8 @@ def _run_around(folder: Path) -> Path | None:
 
 def _unmarked(folder: Path, kind: Kind) -> str:
     return (f"{folder} is there, but was not made by sentidistill as {_WHAT[kind]}: it bears no mark ({MARK}), so "
-            "nothing in it is read, written or deleted. Choose another name. If an earlier version of sentidistill "
-            f"made it, and nothing else is in it, mark it: {adoption(folder, kind)}")
+            "nothing in it is read, written or deleted. Choose another name. If it is one of this version's that lost "
+            f"its mark, as in a copy without hidden files, mark it: {adoption(folder, kind)}")
 
 
 def _linked(path: Path) -> str:

@@ -1,19 +1,20 @@
 """The marker of a finished stage: what it says of the stage, and whether the files that it lists are as they were."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.run.folder import MARK
+from distill.run.folder import FORMAT, MARK, other_format
 from distill.run.hashing import file_digest
 from distill.run.storage import read_json
 
 MARKER, ANSWERS = "_done.json", "answers"
 _HASHED_BELOW = 1 << 20  # bytes: of larger files the size alone is compared, so that a look costs nothing
-_KINDS = {"fingerprint": str, "finished_at": (int, float), "seconds": (int, float), "row_counts": list, "details": dict,
-          "inputs": dict}
+_KINDS = {"format": int, "fingerprint": str, "finished_at": (int, float), "seconds": (int, float), "row_counts": list,
+          "details": dict, "inputs": dict}
 _ACCOUNT = {"stage": str, "unit": str, "n_in": int, "n_out": int, "dropped": dict}
 _PASSING = {"checkpoints", ANSWERS}  # folders of what is needed only until a stage is finished
 _WRITTEN_LATER = {MARKER, MARK, "README.md"}
@@ -28,7 +29,8 @@ def read_done(folder: Path) -> dict[str, Any]:
     """Return what the marker of a finished stage says.
 
     Raises:
-        InputError: there is none, or it says something else than our markers do; the message says what to do.
+        InputError: there is none, it is of another version's format, or it says something else than our markers do; the
+            message says what to do.
     """
     path = folder / MARKER
     try:
@@ -38,6 +40,8 @@ def read_done(folder: Path) -> dict[str, Any]:
         if not path.exists():
             raise InputError(f"{folder} is not finished: it has no {MARKER}. Run the command that makes it.") from error
         wrong = str(error).rstrip(".")
+    if not wrong and done["format"] != FORMAT:
+        raise InputError(other_format(folder, done["format"]))
     if wrong:
         raise InputError(f"The marker {path} cannot be used: {wrong}. Something else than sentidistill has changed it. "
                          "Put it back from a copy, or delete this file alone and run the command that makes the stage "
@@ -112,6 +116,10 @@ def _wrong_of(done: Any) -> str:
     """Say what is wrong with a marker's content; nothing where it is right."""
     if wrong := _wrong_keys(done, _KINDS, "it"):
         return wrong
+    try:
+        json.dumps(done, allow_nan=False)
+    except ValueError:
+        return "it holds a number that is none, or is infinite"
     for account in done["row_counts"]:
         if wrong := _wrong_keys(account, _ACCOUNT, "an account in it"):
             return wrong

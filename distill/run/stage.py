@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill.errors import InputError
-from distill.run.folder import claim_stage, remove
+from distill.run.folder import FORMAT, claim_stage, remove
 from distill.run.hashing import fingerprint
 from distill.run.markers import ANSWERS, MARKER, damage, damage_message, files_of, is_finished, read_done
 from distill.run.row_counts import RowCounts
@@ -90,6 +90,7 @@ def run_stage(
     if not resumable:
         remove(folder / ANSWERS)
     write_json(marker, {
+        "format": FORMAT,
         "fingerprint": mark,
         "finished_at": time.time(),
         "seconds": round(seconds, 3),

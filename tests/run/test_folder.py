@@ -21,6 +21,7 @@ from flows.encoder_run import load_encoder_config, train_run
 from flows.nightly import set_baseline
 from flows.report.history.store import History
 from flows.run import CONFIG, find_config, find_run, open_run
+from flows.subjects import newest_run
 from sentibench import cli as sentibench
 from tests.flows.test_history import evaluated
 
@@ -173,12 +174,14 @@ def test_a_part_of_a_files_name_is_one_that_file_systems_take(text: str) -> None
 
 
 @pytest.mark.parametrize(("mark", "said"), [
-    (json.dumps({"kind": "run", "format": FORMAT + 1}), "newer version"), ("", "does not say"), ("[1]", "does not say"),
+    (json.dumps({"kind": "run", "format": FORMAT + 1}), "newer version"),
+    (json.dumps({"kind": "run", "format": FORMAT - 1}), "earlier version"), ("", "does not say"),
+    ("[1]", "does not say"),
     ('{"kind": "run", "format": true}', "does not say"), ('{"kind": "run", "format": -1}', "does not say"),
     ('{"kind": [], "format": 1}', "does not say"), ("[" * 4000, "does not say"), ('{"kind": "results", "format": 1}',
                                                                                  "holds results of SentiBench"),
     ("FOLDER", "does not say"), ("LINK", "cannot be read"), ("FIFO", "does not say")])
-def test_a_mark_that_is_not_ours_or_of_a_newer_version_is_none(tmp_path: Path, mark: str, said: str) -> None:
+def test_a_mark_that_is_not_ours_or_of_another_versions_format_is_none(tmp_path: Path, mark: str, said: str) -> None:
     run = tmp_path / "run"
     run.mkdir()
     save_config(load_config(find_config("ci")), run / CONFIG)
@@ -198,14 +201,33 @@ def test_a_mark_that_is_not_ours_or_of_a_newer_version_is_none(tmp_path: Path, m
     assert sorted(run.iterdir()) == before
 
 
-def test_a_run_of_an_earlier_version_is_adopted_by_the_command_that_is_named(tmp_path: Path) -> None:
-    run = tmp_path / "an old run's"
+def test_a_run_that_lost_its_mark_is_marked_by_the_command_that_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "a copied run's"
     run.mkdir()
     save_config(load_config(find_config("ci")), run / CONFIG)
     with pytest.raises(InputError) as refused:
         find_run(str(run))
     os.system(str(refused.value).partition("mark it: ")[2])
     assert find_run(str(run)) == run
+
+
+def test_a_config_of_a_run_of_another_versions_format_is_refused(tmp_path: Path) -> None:
+    run = claim(tmp_path / "run")
+    save_config(load_config(find_config("ci")), run / CONFIG)
+    text = (run / CONFIG).read_text()
+    assert f"format: {FORMAT}\n" in text
+    (run / CONFIG).write_text(text.replace(f"format: {FORMAT}\n", f"format: {FORMAT - 1}\n"))
+    with pytest.raises(InputError, match="another version"), open_run(run=str(run)):
+        pass
+
+
+def test_a_run_of_another_versions_format_hides_no_other(tmp_path: Path) -> None:
+    for name, written in (("old", FORMAT - 1), ("new", FORMAT), ("newer", FORMAT + 1)):
+        run = claim(tmp_path / name)
+        save_config(load_config(find_config("ci")), run / CONFIG)
+        run_stage(run / "models/final", {}, lambda _: ([], {}))
+        (run / MARK).write_text(json.dumps({"kind": "run", "format": written}))
+    assert newest_run(tmp_path) == tmp_path / "new"
 
 
 def test_nothing_is_reached_through_links_in_a_run(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distill.config.load import load_config, save_config
 from distill.errors import InputError
-from distill.run.folder import claim
+from distill.run.folder import FORMAT, claim
 from distill.run.markers import MARKER, read_done, require_whole
 from distill.run.row_counts import write_row_counts
 from distill.run.stage import MARKER as SAME
@@ -68,7 +68,7 @@ def test_a_stage_that_lost_a_file_is_not_built_upon(tmp_path: Path, name: str, h
     work, folder = Work(), claim(tmp_path) / "dataset"
     run_stage(folder, {}, work)
     for passing in ("error.log", "answers/x", "checkpoints/y"):
-        (folder / passing).unlink()
+        (folder / passing).unlink(missing_ok=True)
     (folder / "README.md").write_text("a card, written later")
     assert run_stage(folder, {}, work).reused and require_whole(folder)
     harm(folder / name)
@@ -143,10 +143,12 @@ def test_a_marker_of_an_earlier_version_lists_no_files_and_is_taken_as_it_is(tmp
     assert run_stage(folder, {}, Work()).reused
 
 
+@example({"": float("inf")}, "details")
+@example({"": float("nan")}, "inputs")
 @given(JSON, st.sampled_from(["", "row_counts", "details", "inputs", "files", "kept", "finished_at", "seconds"]))
 def test_a_marker_of_any_content_is_used_or_explained(value: Any, key: str) -> None:
-    good = {"fingerprint": "f", "finished_at": 1.0, "seconds": 1, "details": {}, "inputs": {}, "row_counts": [
-        {"stage": "s", "unit": "rows", "n_in": 1, "n_out": 1, "dropped": {}}]}
+    good = {"format": FORMAT, "fingerprint": "f", "finished_at": 1.0, "seconds": 1, "details": {}, "inputs": {},
+            "row_counts": [{"stage": "s", "unit": "rows", "n_in": 1, "n_out": 1, "dropped": {}}]}
     with tempfile.TemporaryDirectory() as place:
         folder = claim(Path(place)) / "dataset"
         folder.mkdir()

@@ -27,6 +27,7 @@ from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.run import settings_of
 from distill.generation.slots import slots_for
 from distill.models import Weights
+from distill.run.folder import FORMAT
 from distill.runtime import devices, leases
 from distill.runtime.devices import choose_dtype, named_by
 from distill.runtime.leases import Lease, leased
@@ -376,8 +377,9 @@ def test_finished_work_waits_for_no_device(
 
     folder, inputs = tmp_path / "seed1", {"seed": 1}
     assert not _stands(folder, inputs, "stop")
-    write_json(folder / "_done.json", {"fingerprint": fingerprint(inputs), "finished_at": 1, "seconds": 1,
-                                       "row_counts": [], "details": {}, "inputs": inputs})
+    write_json(folder / "_done.json", {
+        "format": FORMAT, "fingerprint": fingerprint(inputs), "finished_at": 1, "seconds": 1, "row_counts": [],
+        "details": {}, "inputs": inputs})
     assert _stands(folder, inputs, "stop") and _stands(folder, inputs, "discard")
     assert not _stands(folder, {"seed": 2}, "discard") and _stands(folder, {"seed": 2}, "keep")
     with leased(8), contextlib.ExitStack() as held:

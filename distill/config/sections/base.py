@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from distill.config.address import Address
+from distill.run.folder import FORMAT
 from distill.secrets import has_secrets
 
 _UNWRITTEN = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes in names of files
@@ -119,6 +120,17 @@ def default_kind(kind: str) -> BeforeValidator:
 def runtime_field(default: Any, **more: Any) -> Any:
     """A field that decides how the work is done (memory, processes, prices), not what comes out of it."""
     return Field(default, json_schema_extra={_OPERATIONAL: True}, **more)
+
+
+def _of_this_version(value: int) -> int:
+    if value != FORMAT:
+        raise ValueError(f"this is the config of a run of another version of sentidistill: it reads format {FORMAT}. "
+                         "Go on with the run with the version that made it, or leave 'format' out to begin a new one")
+    return value
+
+
+Format = Annotated[int, AfterValidator(_of_this_version)]
+"""The version of a run's folders (:data:`distill.run.folder.FORMAT`), which its config says, too."""
 
 
 def semantic_fields(part: Section) -> dict[str, Any]:

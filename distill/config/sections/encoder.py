@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distill.config.sections.base import LocalPath, Processes, Section, Seed, runtime_field
+from distill.config.sections.base import Format, LocalPath, Processes, Section, Seed, runtime_field
 from distill.config.sections.engines import TeacherEngine, TransformersEngine
 from distill.config.sections.models import Model
+from distill.run.folder import FORMAT
 
 RUN_FILE = "encoder.yaml"
 """Under which name a run keeps its config: not that of the pipeline's, so that neither is taken for the other."""
@@ -110,6 +111,7 @@ class EncoderConfig(Section):
     """A whole run of an encoder student."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    format: Format = runtime_field(FORMAT, description="version of run folders; written by us, to be left out")
     runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     seeds: list[Seed] = Field([42], min_length=1, description="one model each")
     data: EncoderData
