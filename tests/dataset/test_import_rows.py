@@ -17,6 +17,8 @@ from distill.dataset.forms import form_of, one_turn
 from distill.dataset.import_rows import Benchmarks, import_rows
 from distill.errors import InputError
 from distill.run.records import BenchmarkText, Drop, TrainingRow, read_records
+from flows.run import Run
+from flows.steps import teacher_folder
 from sentibench.data import load_split
 from sentibench.registry import get_task
 from sentibench.training_rows import training_rows
@@ -205,3 +207,13 @@ def test_a_config_without_rows_or_with_two_origins_is_refused(more: dict[str, An
 def test_without_a_teacher_none_is_evaluated() -> None:
     found = config(rows={"icldist": [{"kind": "sentibench"}]})
     assert found.evaluate.models == ["base", "distilled"]
+
+
+def test_a_step_that_needs_a_section_which_the_config_has_not_names_it(tmp_path: Path) -> None:
+    run = Run(config(rows={"icldist": [{"kind": "sentibench"}]}), tmp_path)
+    for name in ("corpus", "teacher"):
+        with pytest.raises(InputError, match=f"no '{name}', which this step needs"):
+            getattr(run, name)
+    with pytest.raises(InputError, match="no 'teacher'"):
+        teacher_folder(run)
+    assert run.rows is run.config.rows
