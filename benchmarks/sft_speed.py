@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.machine import describe
 from distill.config.load import load_config
 from distill.config.schema import Config, Gate, StageTraining, Train
-from distill.dataset.build import lengths_of
+from distill.dataset.tokens import encode_rows
 from distill.models import count_parameters, load_tokenizer, resolve_model
-from distill.run.records import Prompt, TrainingRow, read_records, write_records
+from distill.run.records import Prompt, TokenizedRow, TrainingRow, read_records, write_records
 
 _WINDOW = 1024  # TRL's default
 _COMPLETION_WORDS = 110  # of a KnowDist answer, about what the demo's teacher writes
@@ -111,11 +111,11 @@ def _write_rows(arguments: argparse.Namespace, model: Path) -> tuple[int, int]:
     for stage, wanted in (("knowdist", count // 3), ("icldist", count - count // 3)):
         rows = [TrainingRow(item.id, item.family, item.kind, item.prompt, _completion(item))
                 for item in read_records(run.folder / "prompts" / f"{stage}.parquet", Prompt)]
-        lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in rows], "raw")
-        fitting = [(row, length) for row, length in zip(rows, lengths, strict=True) if length[0] < _WINDOW]
-        found += fitting[:wanted]
-    write_records(arguments.folder / "rows.parquet", TrainingRow, [row for row, _ in found])
-    return sum(total for _, (total, _) in found), sum(labelled for _, (_, labelled) in found)
+        encoded = encode_rows(rows, tokenizer, "raw", 42)
+        found += [row for row, length in encoded if length < _WINDOW][:wanted]
+    write_records(arguments.folder / "rows.parquet", TokenizedRow, found)
+    tokens = sum(len(row.input_ids) for row in found)
+    return tokens, tokens - sum(row.n_prompt_tokens for row in found)
 
 
 def _completion(prompt: Prompt) -> str:

@@ -91,6 +91,11 @@ def _imported(name: str, reference: str) -> ModuleType:
         raise InputError(_failed(reference, error)) from error
 
 
+def told(error: Exception) -> str:
+    """Return an error of a user's code as words on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _failed(reference: str, error: Exception) -> str:
-    return (f"'{reference}' cannot be used: importing it fails with {type(error).__name__}: {error}. Mend it, or "
-            "install what it needs beside sentidistill.")
+    return (f"'{reference}' cannot be used: importing it fails with {told(error)}. Mend it, or install what it needs "
+            "beside sentidistill.")

@@ -124,7 +124,7 @@ def dataset(run: Run) -> Outcome:
     # What failed may have been answered now: rows are made again; models say that they were trained on others.
     on_change = "discard" if run.retry_failed else run.on_change
     return build_dataset(
-        run.config.filters, run.config.train, student_base_folder(run), run.folder,
+        run.config.filters, run.config.train, student_base_folder(run), run.folder, run.config.seed,
         parents={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
 
 
@@ -210,8 +210,7 @@ def validate(run: Run) -> Outcome:
         models["distilled" if stage == stages[-1] else "stage1"] = run.folder / MODELS[stage]
     return validate_models(
         run.config.evaluate.validation, _predictor(run), models,
-        {source: run.folder / MODELS[stage] for stage in stages for source in sources_of(stage)}, run.folder,
-        run.config.seed, run.on_change)
+        [source for stage in stages for source in sources_of(stage)], run.folder, run.config.seed, run.on_change)
 
 
 def _predictor(run: Run) -> Predictor:

@@ -8,30 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Filters, Train
+from distill.config.sections.base import semantic_fields
 from distill.dataset import agreement
-from distill.dataset.filters import Filter, completion_of, filters_of, first_finding
+from distill.dataset.filters import Filter, completion_of, filters_of, first_finding, has_closed_labels
 from distill.dataset.join import joined
+from distill.dataset.split import split_inputs, split_rows, unsplit_file
+from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
 from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
-from distill.models import load_tokenizer
-from distill.models.tokenization import encode_pairs
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as READER
 from distill.parsing.labels import parse_answer
 from distill.prompting.kept import kept_icldist
-from distill.run.hashing import file_digest
-from distill.run.records import Drop, Prompt, RecordWriter, Response, TrainingRow
+from distill.run.records import Drop, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 
 STAGES = ("knowdist", "icldist")
 FOLDER = "dataset"
 DROPPED = "dropped.parquet"
-VERSION = 4
+VERSION = 5
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
-TOO_LONG = "too_long_student"
-_CHAT_FORMS = {"raw": (False,), "chat": (True,), "mixed": (False, True)}
-_TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 _EXCERPT = 300
 _CHUNK = 1000
 
@@ -54,46 +51,44 @@ class _Account:
 def build_dataset(
     filters: Filters,
     train: Train,
-    tokenizer_folder: Path,
+    student: Path,
     run: Path,
+    seed: int,
     parents: Mapping[str, str],
     on_change: OnChange = "stop",
 ) -> Outcome:
-    """Filter the teacher's answers and write the training rows of both stages into ``run/dataset``.
+    """Filter the teacher's answers and write the rows of both stages, as token ids too, into ``run/dataset``.
 
-    Of ``train`` only ``max_length`` and ``prompt_format`` matter here: a row longer than ``max_length``
-    tokens of the student (prompt, answer, end token; in ``mixed`` the longer of both forms) is dropped as
-    ``too_long_student``, because the trainer would drop or cut it silently. ``tokenizer_folder`` is the
-    student's; ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
+    Of ``train`` only what decides the rows matters here: ``max_length`` and ``prompt_format``
+    (:class:`distill.dataset.tokens.RowEncoder`); ``eval_fraction``, ``fractions`` and whether it is ``unified``
+    (:func:`distill.dataset.split.split_rows`). ``student`` is the folder of the student, whose tokenizer it is;
+    ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
     decide, too: where failed prompts were asked again, the rows are made anew.
 
-    Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher
-    failed at is dropped as ``teacher_failed:<reason>``. The details tell the rows, and the
-    drops by reason, by kind, from how many answers reasoning was taken off, and the mean number of completion tokens,
-    end token included.
+    Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher failed at is
+    dropped as ``teacher_failed:<reason>``. The details tell the rows, and the drops by reason, by kind, the rows by
+    split, from how many answers reasoning was taken off, and the mean number of completion tokens, end token included.
 
     Raises:
-        InputError: prompts were asked but no answer is left to train on; or the tokenizer does not load, or
-            has no chat template where ``prompt_format`` needs one.
+        InputError: prompts were asked but no answer is left to train on; a filter of the user's own fails; or the
+            tokenizer does not load, or has no chat template where ``prompt_format`` needs one.
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
-        "version": VERSION, "reader": READER, "parents": dict(parents), "filters": filters.model_dump(mode="json"),
+        "version": VERSION, "reader": READER, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
-        "max_length": train.max_length, "prompt_format": train.prompt_format,
-        "tokenizer": _tokenizer_digests(tokenizer_folder),
+        "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        tokenizer = load_tokenizer(tokenizer_folder)
-        if train.prompt_format != "raw" and not tokenizer.chat_template:
-            raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
-                             f"{tokenizer_folder} has no chat template. Set it to 'raw', or choose another student.")
+        encoder = RowEncoder(student, train, seed)
         with RecordWriter(folder / DROPPED, Drop) as drops:
-            accounts = {stage: _sort_answers(run, stage, filters, train, tokenizer, folder, drops) for stage in STAGES}
+            accounts = {stage: _sort_answers(run, stage, filters, encoder, folder, drops) for stage in STAGES}
         for stage, account in accounts.items():
             _refuse_nothing_left(folder, stage, account)
-        return [_row_counts(stage, account) for stage, account in accounts.items()], _details(accounts)
+        splits = split_rows(folder, STAGES, train, seed)
+        counts = [_row_counts(stage, account) for stage, account in accounts.items()]
+        return counts, {**_details(accounts), "split": splits}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -103,32 +98,37 @@ def responses_of(run: Path, stage: str) -> str:
     return responses_digest(read_markers(run / stage / "responses").values())
 
 
-def _sort_answers(run: Path, stage: str, filters: Filters, train: Train, tokenizer: Any, folder: Path,
-                  drops: RecordWriter[Drop]) -> _Account:
+def _sort_answers(run: Path, stage: str, filters: Filters, encoder: RowEncoder, folder: Path, drops: RecordWriter[Drop]
+                  ) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
-    with RecordWriter(folder / f"{stage}.parquet", TrainingRow) as rows:
+    with RecordWriter(unsplit_file(folder, stage), TokenizedRow) as rows:
         for some in _chunks(joined(run, stage)):
             account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
             verdicts |= {prompt_id: (agreement.REASON, objections[prompt_id]) for prompt_id, (reason, _) in
                          verdicts.items() if not reason and prompt_id in objections}
-            good = {prompt.id: (prompt.prompt, completion_of(prompt, response)) for prompt, response in some
-                    if not verdicts[prompt.id][0]}
-            lengths = dict(zip(good, lengths_of(tokenizer, list(good.values()), train.prompt_format), strict=True))
+            good = [_row(prompt, response) for prompt, response in some if not verdicts[prompt.id][0]]
+            encoded = dict(zip((row.id for row in good), encoder.encode(good), strict=True))
             for prompt, response in some:
                 reason, detail = verdicts[prompt.id]
-                if not reason:
-                    n_total, n_completion = lengths[prompt.id]
-                    if n_total <= train.max_length:
-                        rows.write(TrainingRow(prompt.id, prompt.family, prompt.kind, *good[prompt.id]))
-                        account.kept[prompt.kind] += 1
-                        account.completion_tokens += n_completion
-                        continue
-                    reason, detail = TOO_LONG, f"{n_total} tokens of at most {train.max_length}"
+                row = encoded.get(prompt.id)
+                if isinstance(row, TokenizedRow):
+                    rows.write(row)
+                    account.kept[prompt.kind] += 1
+                    account.completion_tokens += len(row.input_ids) - row.n_prompt_tokens
+                    continue
+                if row:
+                    reason, detail = TOO_LONG, row.detail
                 drops.write(Drop(prompt.id, f"dataset/{stage}", reason, detail, response.output[:_EXCERPT]))
                 account.drop(prompt.kind, reason)
     return account
+
+
+def _row(prompt: Prompt, response: Response) -> TrainingRow:
+    closed = has_closed_labels(prompt)
+    return TrainingRow(prompt.id, prompt.family, prompt.kind, prompt.prompt, completion_of(prompt, response),
+                       prompt.labels if closed else [], closed and prompt.multi_label, prompt.text_id)
 
 
 def _chunks(pairs: Iterator[tuple[Prompt, Response]]) -> Iterator[list[tuple[Prompt, Response]]]:
@@ -160,13 +160,6 @@ def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]
     return votes.objections()
 
 
-def lengths_of(tokenizer: Any, pairs: list[tuple[str, str]], prompt_format: str) -> list[tuple[int, int]]:
-    """Return the tokens of each prompt and completion together, and of the completion; the longest of the forms."""
-    forms = [[(len(prompt) + len(completion), len(completion)) for prompt, completion in
-              encode_pairs(tokenizer, pairs, chat)] for chat in _CHAT_FORMS[prompt_format]]
-    return [(max(total for total, _ in one), max(count for _, count in one)) for one in zip(*forms, strict=True)]
-
-
 def _row_counts(stage: str, account: _Account) -> RowCounts:
     n_out = account.kept.total()
     return RowCounts(f"dataset/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out,
@@ -195,8 +188,3 @@ def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
             stage: round(account.completion_tokens / account.kept.total(), 1) if account.kept else 0.0
             for stage, account in accounts.items()},
     }
-
-
-def _tokenizer_digests(folder: Path) -> dict[str, str]:
-    files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
-    return {path.name: file_digest(path) for path in sorted(files)}

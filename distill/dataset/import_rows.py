@@ -19,24 +19,23 @@ from distill.corpus.decontamination.decontaminate import BenchmarkIndex
 from distill.corpus.readers.files import utf8_name
 from distill.corpus.readers.rows import is_unicode
 from distill.corpus.step_counts import printable
-from distill.dataset.build import DROPPED, FOLDER, STAGES, TOO_LONG, lengths_of
-from distill.dataset.forms import read_pairs, source_files
+from distill.dataset.build import DROPPED, FOLDER, STAGES
+from distill.dataset.import_formats import read_pairs, source_files
+from distill.dataset.split import split_inputs, split_rows, unsplit_file
+from distill.dataset.tokens import TOO_LONG, RowEncoder, TooLong, encoding_inputs
 from distill.errors import InputError
-from distill.models import load_tokenizer, model_fingerprint
 from distill.run.digests import digests
 from distill.run.hashing import content_id, content_rank
-from distill.run.records import BenchmarkText, Drop, RecordWriter, TrainingRow
+from distill.run.records import BenchmarkText, Drop, RecordWriter, TokenizedRow, TrainingRow
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
-from distill.run.storage import changed_meanwhile, write_json
+from distill.run.storage import changed_meanwhile
 
-VERSION = 4
+VERSION = 5
 """Raised when rows are read or dropped in another way."""
 _CHUNK = 2000
 SentiBench = Callable[[SentiBenchRows], Iterator[tuple[str, str, str]]]
 """Returns (task, prompt, completion) of a benchmark's train splits."""
-LABELS = "labels.json"
-"""Beside the rows: by kind, the closed list of labels that their prompts allow, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Benchmarks:
     id: str
 
 
-def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, seed: int, benchmarks: Benchmarks,
+def import_rows(config: Rows, train: Train, student: Path, run: Path, seed: int, benchmarks: Benchmarks,
                 on_change: OnChange = "stop") -> Outcome:
     """Read the rows of both stages into ``run/dataset``. The counts are of rows.
 
@@ -67,19 +66,19 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
         InputError: a source cannot be read, its columns say nothing, or no row is left of one stage.
     """
     inputs: dict[str, Any] = {
-        "version": VERSION, "rows": semantic_fields(config), "files": _digests(config),
-        "max_length": train.max_length, "prompt_format": train.prompt_format, "seed": seed,
-        "student": model_fingerprint(tokenizer_folder), "benchmark": benchmarks.id}
+        "version": VERSION, "rows": semantic_fields(config), "files": _digests(config), "seed": seed,
+        "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
+        "benchmark": benchmarks.id}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        tokenizer, accounts, by_source = load_tokenizer(tokenizer_folder), [], {}
+        encoder, accounts, by_source = RowEncoder(student, train, seed), [], {}
         with RecordWriter(folder / DROPPED, Drop) as drops:
             for stage in STAGES:
                 sources = getattr(config, stage)
                 counts = RowCounts(f"{FOLDER}/{stage}", "rows")
                 kept: Counter[str] = Counter()
-                with RecordWriter(folder / f"{stage}.parquet", TrainingRow) as rows:
-                    for row in _left(sources, stage, config, train, tokenizer, seed, benchmarks, counts, drops):
+                with RecordWriter(unsplit_file(folder, stage), TokenizedRow) as rows:
+                    for row in _left(sources, stage, config, encoder, seed, benchmarks, counts, drops):
                         rows.write(row)
                         kept[row.kind] += 1
                 if sources and not kept:
@@ -89,8 +88,8 @@ def import_rows(config: Rows, train: Train, tokenizer_folder: Path, run: Path, s
         for path, digest in _digests(config).items():
             if digest != inputs["files"].get(path):
                 raise changed_meanwhile(path)
-        write_json(folder / LABELS, {f"sentibench/{task}": list(labels) for task, labels in benchmarks.labels.items()})
-        return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {}}
+        return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {},
+                          "split": split_rows(folder, STAGES, train, seed)}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -107,8 +106,8 @@ def _none_left(counts: RowCounts, folder: Path) -> InputError:
                       f"on ({dict(counts.dropped)}). They are listed in {folder / DROPPED}. {advice}")
 
 
-def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokenizer: Any, seed: int,
-          benchmarks: Benchmarks, counts: RowCounts, drops: RecordWriter[Drop]) -> Iterator[TrainingRow]:
+def _left(sources: Sequence[Any], stage: str, config: Rows, encoder: RowEncoder, seed: int,
+          benchmarks: Benchmarks, counts: RowCounts, drops: RecordWriter[Drop]) -> Iterator[TokenizedRow]:
     seen: set[str] = set()
 
     def drop(row: TrainingRow, reason: str, detail: str = "") -> None:
@@ -137,15 +136,14 @@ def _left(sources: Sequence[Any], stage: str, config: Rows, train: Train, tokeni
                     seen.add(row.id)
                     left.append(row)
             held = contaminated([(row.prompt, row.completion) for row in left], index)
-            lengths = lengths_of(tokenizer, [(row.prompt, row.completion) for row in left], train.prompt_format)
-            for row, leak, (total, _) in zip(left, held, lengths, strict=True):
+            for row, leak, encoded in zip(left, held, encoder.encode(left), strict=True):
                 if leak:
                     drop(row, *leak)
-                elif total > train.max_length:
-                    drop(row, TOO_LONG, f"{total} tokens of at most {train.max_length}")
+                elif isinstance(encoded, TooLong):
+                    drop(row, TOO_LONG, encoded.detail)
                 else:
                     counts.n_out += 1
-                    yield row
+                    yield encoded
 
 
 def _within_limit(source: Any, stage: str, seed: int, benchmarks: Benchmarks) -> set[str] | None:
@@ -163,7 +161,7 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Tra
     """Yield a source's rows, each with the problem for which it cannot be used, or an empty string."""
     if isinstance(source, SentiBenchRows):
         for task, prompt, completion in benchmarks.rows(source):
-            yield _row(stage, stage, f"sentibench/{task}", prompt, completion)
+            yield _row(stage, stage, f"sentibench/{task}", prompt, completion, benchmarks.labels.get(task, ()))
         return
     family = "knowdist" if stage == "knowdist" else "general"
     for form, record, pair in read_pairs(source):
@@ -175,9 +173,10 @@ def _rows(source: Any, stage: str, benchmarks: Benchmarks) -> Iterator[tuple[Tra
             yield _row(stage, family, form, *(text or "" for text in pair))
 
 
-def _row(stage: str, family: str, kind: str, prompt: str, completion: str) -> tuple[TrainingRow, str]:
+def _row(stage: str, family: str, kind: str, prompt: str, completion: str, labels: Sequence[str] = ()
+         ) -> tuple[TrainingRow, str]:
     prompt, completion = prompt.strip(), completion.strip()  # rows that differ in blanks around them are the same
-    row = TrainingRow(content_id(stage, prompt, completion), family, kind, prompt, completion)
+    row = TrainingRow(content_id(stage, prompt, completion), family, kind, prompt, completion, list(labels))
     if not is_unicode(prompt + completion):
         return row, "lone_surrogate"
     return row, "" if prompt and completion else "empty"

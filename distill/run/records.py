@@ -18,6 +18,8 @@ from distill.run.storage import atomic_path
 
 Family = Literal["knowdist", "icldist", "general"]
 FAMILIES: tuple[Family, ...] = ("knowdist", "icldist", "general")
+TRAIN, VALIDATION, OUTSIDE = SPLITS = ("train", "validation", "outside_fraction")
+"""What a training row is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,33 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One training row: the prompt as asked, and the teacher's answer that is learned."""
+    """One row of the training data: the prompt as asked, and the teacher's answer that is learned.
+
+    ``labels`` and ``multi_label`` are those of the prompt, where its answer must be of a closed list (else empty);
+    ``text_id`` is the text of the corpus that was asked about (empty for rows made elsewhere); ``split`` says what the
+    row is for (of ``SPLITS``).
+    """
 
     id: str
     family: str
     kind: str
     prompt: str
     completion: str
+    labels: list[str] = field(default_factory=list)
+    multi_label: bool = False
+    text_id: str = ""
+    split: str = TRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedRow(TrainingRow):
+    """A training row with its token ids: prompt, answer and end token; the first ``n_prompt_tokens`` carry no loss.
+
+    Whoever does not need the ids reads the same file as :class:`TrainingRow`.
+    """
+
+    input_ids: list[int] = field(default_factory=list)
+    n_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +132,9 @@ class _Dataclass(Protocol):
 
 Record = TypeVar("Record", bound=_Dataclass)
 _READ_AHEAD = 1 << 20
-_ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
+_ARROW: dict[Any, pa.DataType] = {
+    str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string()),
+    list[int]: pa.list_(pa.int32())}
 
 
 def arrow_schema(record_type: type[_Dataclass]) -> pa.Schema:
@@ -208,6 +232,23 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         raise RunError(f"{path} has no column '{min(missing)}'. Delete the stage's folder and run the same command "
                        "again to rebuild it.")
     return table
+
+
+def read_tables(path: Path, columns: Sequence[str], rows: int = 4096) -> Iterator[pa.Table]:
+    """Yield some columns of a Parquet file, ``rows`` at a time.
+
+    Raises:
+        RunError: the file is missing or damaged, or has no such column.
+    """
+    try:
+        with open_parquet(path) as parquet:
+            if missing := set(columns) - set(parquet.schema_arrow.names):
+                raise KeyError(f"no column '{min(missing)}'")
+            for batch in parquet.iter_batches(rows, columns=list(columns)):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({_first_line(error)}). Delete the stage's folder and run the same "
+                       "command again to rebuild it.") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 CURVE_POINTS = 40  # losses in the training curve, about
-EVALUATIONS = 5  # held-out losses after the one at step 0, about
+EVALUATIONS = 5  # validation losses after the one at step 0, about
 CHECKPOINTS_KEPT = 2
 
 
@@ -147,5 +147,5 @@ def attention_of(config: Train, bfloat16: bool) -> str:
 
 
 def evaluation_steps(total_steps: int) -> list[int]:
-    """Return after which steps the held-out loss is measured: evenly spaced, the last step among them."""
+    """Return after which steps the validation loss is measured: evenly spaced, the last step among them."""
     return sorted({max(1, round(total_steps * i / EVALUATIONS)) for i in range(1, EVALUATIONS + 1)})

@@ -1,4 +1,4 @@
-"""What happens beside the training steps: a progress bar, a forecast, held-out losses, checkpoints by time."""
+"""What happens beside the training steps: a progress bar, a forecast, validation losses, checkpoints by time."""
 
 import sys
 import time
@@ -37,7 +37,7 @@ class Progress(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Show the newest losses."""
-        for key, name in (("loss", "loss"), ("eval_loss", "held_out")):
+        for key, name in (("loss", "loss"), ("eval_loss", "validation")):
             if logs and key in logs:
                 self._shown[name] = f"{logs[key]:.3f}"
         if self._bar is not None:
@@ -50,7 +50,7 @@ class Progress(TrainerCallback):
 
 
 class Evaluations(TrainerCallback):
-    """Asks for the held-out loss at :func:`evaluation_steps`."""
+    """Asks for the validation loss at :func:`evaluation_steps`."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the Trainer's flag where a point of the curve is due."""

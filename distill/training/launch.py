@@ -12,95 +12,23 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Train
-from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError, ProcessDiedError, RunError
-from distill.run.storage import read_json, read_text, write_json
-from distill.runtime import devices, leases
+from distill.run.storage import read_json, write_json
+from distill.runtime import leases
 from distill.runtime.distributed_job import child_environment
 from distill.runtime.parent_death import die_with_parent
-from distill.training.arguments import batch_plan
 from distill.training.checkpoints import FOLDER
+from distill.training.cluster import Cluster, check, cluster_of, refuse_too_few_gpus
 
 MACHINE_RANK = "SENTIDISTILL_MACHINE_RANK"
 MAIN_ADDRESS = "SENTIDISTILL_MAIN_ADDRESS"
 _ORDER = "launch.json"
 _LOG = "launch.log"
-_KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", "DEEPSPEED")
 _POLL, _SIGN_OF_LIFE, _STALE, _GRACE = 2.0, 10.0, 120.0, 20.0  # seconds
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What an accelerate config says of processes and machines."""
-
-    path: Path
-    processes: int
-    machines: int
-    on_cpu: bool
-    zero_stage: int
-
-    @property
-    def processes_here(self) -> int:
-        """Processes on each machine."""
-        return self.processes // self.machines
-
-    @property
-    def gpus_here(self) -> int:
-        """GPUs that they take on each machine."""
-        return 0 if self.on_cpu else self.processes_here
-
-
-def cluster_of(name: str) -> Cluster:
-    """Return what the accelerate config called ``name`` says: one that ships, or a file.
-
-    Raises:
-        InputError: there is none, or it is not one.
-    """
-    shipped = {path.stem: path for path in sorted((Path(str(files("distill.training"))) / "accelerate").glob("*.yaml"))}
-    path = shipped.get(name, Path(name))
-    if not os.path.exists(path):  # as a path, it may be too long
-        raise InputError(f"train.launch names '{name}', but there is no such accelerate config. Give the path of one, "
-                         f"or the name of one that ships: {', '.join(shipped)}.")
-    said = parse_yaml(read_text(path, MOST_BYTES, "train.launch names an accelerate config."),
-                      f"The accelerate config {path}")
-    try:
-        processes, machines = int(said["num_processes"]), int(said.get("num_machines", 1))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise InputError(f"train.launch names {path}, which is no accelerate config: it needs num_processes, and "
-                         "distributed_type. 'accelerate config' writes one.") from error
-    kind = str(said.get("distributed_type") or "NO")  # YAML reads a bare NO as false
-    if kind not in _KINDS:
-        raise InputError(f"{path} is for distributed_type {kind}, with which sentidistill does not train. It can be "
-                         f"one of {', '.join(_KINDS)}; what does not fit on one GPU is shared out by DEEPSPEED with "
-                         "zero_stage 2 or 3.")
-    if processes < 1 or machines < 1 or processes % machines:
-        raise InputError(f"{path} asks for {processes} processes on {machines} machines, which cannot be shared out "
-                         "equally. Make num_processes a multiple of num_machines.")
-    try:
-        zero_stage = int((said.get("deepspeed_config") or {}).get("zero_stage", 0))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path} says of DeepSpeed what cannot be read: deepspeed_config must be settings with names, "
-                         "zero_stage among them: 0, 1, 2 or 3.") from error
-    return Cluster(path, processes, machines, bool(said.get("use_cpu")), zero_stage)
-
-
-def refuse_too_few_gpus(cluster: Cluster) -> None:
-    """Refuse a config with more processes on GPUs than there are here.
-
-    Raises:
-        InputError: it has.
-    """
-    gpus = len(devices.visible())
-    if gpus < cluster.gpus_here:
-        raise InputError(f"train.launch is {cluster.path.stem}, which starts {cluster.processes_here} processes on "
-                         f"this machine, one a GPU, but {gpus} GPUs are visible here. Name another config, or write "
-                         "one with 'accelerate config' and give its path.")
 
 
 def launch(spec: dict[str, Any]) -> dict[str, Any]:
@@ -112,12 +40,12 @@ def launch(spec: dict[str, Any]) -> dict[str, Any]:
         InputError, RunError: as raised in a process, or the machines' addresses are missing.
         ProcessDiedError: a process was killed or crashed.
     """
-    from distill.training.worker import tokenized
+    from distill.training.worker import token_files
 
     config = Train.model_validate(spec["train"])
     cluster = cluster_of(str(config.launch))
     check(cluster, config, spec["stage"])
-    tokenized(spec)  # once, before there are several to do it
+    token_files(spec)  # once, before there are several to do it
     folder = Path(spec["out"]) / FOLDER
     order = {"spec": spec, "attempt": uuid.uuid4().hex, "said": str(folder / f"said-{uuid.uuid4().hex[:8]}")}
     write_json(folder / _ORDER, order)
@@ -173,19 +101,6 @@ def _take_part(order: dict[str, Any], folder: Path, machine: int) -> None:
         kind = "input" if isinstance(error, InputError) else "run"
         write_json(Path(order["said"]) / f"error-machine-{machine}.json", {
             "kind": kind, "error": str(error), "rank": f"machine {machine}", "at": time.time()})
-
-
-def check(cluster: Cluster, config: Train, stage: str) -> None:
-    """Refuse what could not work, before anything starts.
-
-    Raises:
-        InputError: batches cannot be shared out, adapters not be merged, or there are too few GPUs.
-    """
-    batch_plan(getattr(config, stage).global_batch_size, config.device_batch_size, cluster.processes)
-    if config.method != "full" and cluster.zero_stage == 3:
-        raise InputError(f"train.method is {config.method}, whose adapters cannot be merged out of ZeRO-3's parts. Use "
-                         "a config with ZeRO-2, such as 8gpu-zero2: adapters need little memory.")
-    refuse_too_few_gpus(cluster)
 
 
 def _run(cluster: Cluster, order: dict[str, Any], folder: Path, machine: int) -> dict[str, Any]:

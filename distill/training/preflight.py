@@ -11,9 +11,9 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.runtime import devices
 from distill.training.arguments import BatchPlan
-from distill.training.dataset import Tokenized
 from distill.training.memory import Memory, Sharing, estimate
 from distill.training.sampling import Arrangement, EpochSampler, padding_share
+from distill.training.token_files import TokenFiles
 
 _GB = 1e9
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -23,7 +23,7 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 class Preflight:
     """The numbers of one stage's training; ``padding`` by way of batching, as shares of what is computed."""
 
-    rows: Tokenized
+    rows: TokenFiles
     plan: BatchPlan
     steps: int
     padding: dict[str, float]
@@ -43,12 +43,12 @@ class Preflight:
     def lines(self, stage: str) -> list[str]:
         """Return the numbers as lines to be read."""
         rows, plan, told = self.rows, self.plan, self.memory
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rows.dropped.items()))
+        others_for = ", ".join(f"{count:,} {split}" for split, count in rows.not_trained_on.items())
         others = ", ".join(f"{name} {share:.1%}" for name, share in self.padding.items() if name != self.chosen)
         fits = "" if told.total <= self.device_bytes else (
             " - MORE THAN THERE IS: lower train.device_batch_size or set train.gradient_checkpointing")
         table = [
-            ("rows", f"{rows.n_train:,} of {rows.n_in:,}" + (f" (not trained on: {dropped})" if dropped else "")),
+            ("rows", f"{rows.n_train:,} of {rows.n_in:,}" + (f" (not trained on: {others_for})" if others_for else "")),
             ("tokens", f"{rows.n_tokens:,}, {rows.n_completion_tokens:,} with loss; longest row {rows.longest:,}"),
             ("steps", f"{self.steps:,} of {plan.global_batch_size} rows = {plan.device_batch_size} a device batch x "
                       f"{plan.accumulation} batches x {plan.world_size} "
@@ -60,7 +60,7 @@ class Preflight:
         return [f"before training {stage}:", *(f"  {name:<8} {text}" for name, text in table)]
 
 
-def preflight(config: Train, rows: Tokenized, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
+def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
               seed: int, bfloat16: bool, sharing: Sharing) -> Preflight:
     """Work the numbers out; ``lengths`` are the training rows' tokens.
 

@@ -1,12 +1,11 @@
 """One stage of training as a stage of the run: done once, resumable, with its lineage. Needs no torch itself."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.schema import Train
-from distill.models.tokenization import VERSION as TOKENIZATION
+from distill.config.sections.base import semantic_fields
 from distill.run.folder import remove
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
@@ -15,9 +14,9 @@ from distill.runtime.distributed_job import refuse_foreign_job
 from distill.runtime.leases import leased
 from distill.runtime.process import call_in_process
 from distill.training.checkpoints import FOLDER, claim
-from distill.training.dataset import rows_of
-from distill.training.launch import check, cluster_of
+from distill.training.cluster import check, cluster_of
 from distill.training.lineage import checked_ancestors, write_lineage
+from distill.training.token_files import rows_digest
 
 Stage = Literal["knowdist", "icldist", "unified"]
 Source = Literal["knowdist", "icldist"]
@@ -34,13 +33,16 @@ def sources_of(stage: str) -> tuple[str, ...]:
 
 def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,
                 parents: str = "", on_change: OnChange = "stop") -> Outcome:
-    """Fine-tune ``start_model`` on the training rows in the files ``rows`` and leave the model in ``out``.
+    """Fine-tune ``start_model`` on the rows in the files ``rows`` and leave the model in ``out``.
+
+    The rows say which of them are to be trained on, and hold their token ids (:mod:`distill.dataset`).
 
     ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``parents`` is the
     fingerprint of the stage that made the rows. Where ``out``'s neighbour ``knowdist`` holds a finished stage 1,
     stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
 
-    In ``out``: the model, ``lineage.json``, ``training.json`` (loss curves, speed), ``dropped.parquet``.
+    In ``out``: the model, ``lineage.json`` and ``training.json`` (loss curves, speed). The account counts rows; those
+    that are not trained on, under what they are for (``validation``, ``outside_fraction``).
     The outcome's details are those of ``training.json`` and the model's fingerprint.
 
     Raises:
@@ -49,8 +51,7 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     """
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
     inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "parents": parents,
-              "start_model": ancestors[-1]["fingerprint"], "seed": seed,
-              "tokenization": TOKENIZATION}
+              "start_model": ancestors[-1]["fingerprint"], "seed": seed}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
@@ -80,24 +81,11 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     return outcome
 
 
-def rows_digest(rows: Sequence[Path]) -> str:
-    """Return a digest of the training rows by content, in their order.
-
-    Raises:
-        RunError: the file is missing or damaged.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for row in rows_of(rows):
-        for part in (row.id, row.prompt, row.completion):
-            data = part.encode()
-            digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
-
-
 def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:
     """Return the settings that decide the model; how the work is cut up for the device is not among them."""
     names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", "group_by_length", stage}
     fractions = config.fractions.model_dump()
     return {**config.model_dump(mode="json", include=names),
             "fractions": fractions if stage == "unified" else {stage: fractions[stage]},
+            "objective": semantic_fields(config.objective),
             "lora": None if config.method == "full" else config.lora.model_dump(mode="json")}

@@ -1,12 +1,12 @@
 """TRL's trainer, told what we know: which rows are in a batch, in what order, and what must not go unnoticed.
 
-It computes the head only where there is loss, keeps the held-out loss exact (a mean over tokens, not over batches),
+It computes the head only where there is loss, keeps the validation loss exact (a mean over tokens, not over batches),
 stops at a loss that is no number, counts every row it was given, and marks checkpoints that are whole.
 """
 
 import errno
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from trl import SFTTrainer
 
 from distill.errors import RunError
 from distill.training import checkpoints
-from distill.training.dataset import Tokenized
-from distill.training.loss import IGNORED, completion_loss
+from distill.training.objectives import Objective
+from distill.training.objectives.completion import IGNORED, CompletionCrossEntropy
 from distill.training.sampling import Arrangement, EpochSampler, InOrder
+from distill.training.token_files import TokenFiles
 
 _FULL = ("No space left", "os error 28", "enforce fail", "file write failed")
 """What tokenizers, safetensors and torch say of a disk that is full."""
@@ -28,21 +29,23 @@ _NAMED = 8  # rows of a bad batch that an error names
 
 
 class CompletionTrainer(SFTTrainer):
-    """TRL's trainer with :func:`completion_loss` over tokenised rows, each of which it knows by its number.
+    """TRL's trainer with an objective of ours over tokenised rows, each of which it knows by its number.
 
-    ``rows`` says what was tokenised, ``arrangement`` how rows become batches, ``counted`` what a resumed training had
-    been given before, ``made_by`` what checkpoints say of the processes that wrote them.
+    ``rows`` says which rows there are, ``objective`` what is made small, ``arrangement`` how rows become batches,
+    ``counted`` what a resumed training had been given before, ``made_by`` what checkpoints say of the processes that
+    wrote them.
     """
 
-    def __init__(self, *args: Any, stage: str, rows: Tokenized, arrangement: Arrangement,
+    def __init__(self, *args: Any, stage: str, rows: TokenFiles, objective: Objective, arrangement: Arrangement,
                  made_by: Mapping[str, int | str], counted: dict[str, int] | None = None, **kwargs: Any) -> None:
-        self._stage, self._rows, self._arrangement, self._made_by = stage, rows, arrangement, made_by
+        self._stage, self._rows, self._objective = stage, rows, objective
+        self._arrangement, self._made_by = arrangement, made_by
         self._counted_before = {name: (counted or {}).get(name, 0) for name in _COUNTED}
         self._counted_here = dict.fromkeys(_COUNTED, 0)
         super().__init__(*args, **kwargs)
         self.add_callback(_Epochs(self))
         self._data = self.train_dataset  # with the column of ids, which Trainer hides from its loaders
-        self.data_collator: Any = _KnowsRows(self.data_collator)
+        self.data_collator: Any = _KnowsRows(self.data_collator, objective.columns)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -80,22 +83,18 @@ class CompletionTrainer(SFTTrainer):
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:
         """Return the loss of one device batch, scaled as the Trainer expects for accumulation and data parallelism.
 
-        On a GPU it is TRL's own: its kernel there computes the head only where there is loss. So it is for a
-        model without an output head as a module, and for mixtures of experts, whose routers have a loss too.
-
         Raises:
             RunError: the loss is not a finite number.
         """
         inputs = dict(inputs)  # TRL adds to them
         numbers = inputs.pop("row").flatten().tolist()
-        n_labelled = int((inputs["labels"][:, 1:] != IGNORED).sum())
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        result: Any
-        if return_outputs or head is None or self.aux_loss_enabled or inputs["input_ids"].is_cuda:
+        n_learned = (inputs["labels"][:, 1:] != IGNORED).sum()
+        if return_outputs or self._trl_computes_the_same(model, inputs):
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             loss = result[0] if return_outputs else result
         else:
-            loss = completion_loss(model, head, inputs, num_items_in_batch)
+            loss = self._objective.loss(model, inputs)
+            loss = loss / (n_learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
             result = loss
@@ -107,9 +106,20 @@ class CompletionTrainer(SFTTrainer):
             self._counted_here["sum"] = (self._counted_here["sum"] + sum_of_rows(real)) % _MODULUS
             self._counted_here["tokens"] += sum(lengths[number].as_py() for number in real)
         else:
-            self._held_out_loss += loss.item() * n_labelled
-            self._held_out_tokens += n_labelled
+            self._validation_loss += loss.item() * int(n_learned)
+            self._validation_tokens += int(n_learned)
         return result
+
+    def _trl_computes_the_same(self, model: Any, inputs: dict[str, Any]) -> bool:
+        """Say whether TRL's own loss is taken for the objective that ships.
+
+        On a GPU its kernel computes the head only where there is loss; and so it is for a model without an output head
+        as a module, and for mixtures of experts, whose routers have a loss too.
+        """
+        if not isinstance(self._objective, CompletionCrossEntropy):
+            return False
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        return head is None or self.aux_loss_enabled or inputs["input_ids"].is_cuda
 
     def _refuse_no_number(self, loss: torch.Tensor, rows: list[int]) -> None:
         if torch.isfinite(loss):
@@ -129,13 +139,13 @@ class CompletionTrainer(SFTTrainer):
         Raises:
             RunError: the loss is not a finite number.
         """
-        self._held_out_loss, self._held_out_tokens = 0.0, 0
+        self._validation_loss, self._validation_tokens = 0.0, 0
         output = super().evaluation_loop(*args, **kwargs)
-        sums = torch.tensor([self._held_out_loss, self._held_out_tokens], dtype=torch.float64)
+        sums = torch.tensor([self._validation_loss, self._validation_tokens], dtype=torch.float64)
         loss, tokens = self.accelerator.reduce(sums.to(self.args.device), "sum").tolist()
         if not math.isfinite(loss):
             raise RunError(
-                f"The loss on held-out rows was {loss} at step {self.state.global_step} of {self.state.max_steps}: "
+                f"The loss on validation rows was {loss} at step {self.state.global_step} of {self.state.max_steps}: "
                 f"training stopped there. Lower train.{self._stage}.learning_rate or raise warmup_ratio, and train "
                 "anew (--discard). Checkpoints are kept until then.")
         output.metrics["eval_loss"] = loss / max(tokens, 1)
@@ -143,8 +153,8 @@ class CompletionTrainer(SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "row" not in self._signature_columns:
-            self._signature_columns.append("row")
+        self._signature_columns += [name for name in ("row", *self._objective.columns)
+                                    if name not in self._signature_columns]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         lengths = self._data.data.column("length").to_pylist()[:self._rows.n_train]
@@ -152,7 +162,7 @@ class CompletionTrainer(SFTTrainer):
         return self.sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> InOrder:
-        return InOrder(self._rows.n_held_out, self._arrangement)
+        return InOrder(self._rows.n_validation, self._arrangement)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # What a checkpoint lacks would stay as training began, and transformers says so in a log only.
@@ -221,12 +231,14 @@ class _Epochs(TrainerCallback):
 
 
 class _KnowsRows:
-    """A collator whose batches also say which rows they hold (``row``)."""
+    """A collator whose batches also say which rows they hold (``row``), and what ``columns`` says of each (lists)."""
 
-    def __init__(self, collator: Any) -> None:
-        self._collator = collator
+    def __init__(self, collator: Any, columns: Sequence[str]) -> None:
+        self._collator, self._columns = collator, columns
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        numbers = torch.tensor([example["row"] for example in examples])
-        return {**self._collator([{key: value for key, value in example.items() if key != "row"}
-                                  for example in examples]), "row": numbers}
+        aside = ("row", *self._columns)
+        batch = self._collator([{key: value for key, value in example.items() if key not in aside}
+                                for example in examples])
+        return {**batch, "row": torch.tensor([example["row"] for example in examples]),
+                **{name: [example[name] for example in examples] for name in self._columns}}

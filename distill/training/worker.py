@@ -3,10 +3,8 @@
 import contextlib
 import ctypes
 import os
-import shutil
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +14,9 @@ from distill.run.storage import read_json
 from distill.runtime import devices
 from distill.runtime.offline import go_offline
 from distill.training import checkpoints as saved
-from distill.training.dataset import Tokenized
 from distill.training.memory import Sharing
+from distill.training.objectives import objective_of
+from distill.training.token_files import TokenFiles, write_token_files
 
 if TYPE_CHECKING:
     from distill.training.preflight import Preflight
@@ -38,7 +37,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     """
     started = time.monotonic()
     prepare_environment()
-    rows = tokenized(spec)
+    rows = token_files(spec)
     import torch
 
     from distill.models import load_tokenizer
@@ -66,14 +65,13 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = _whole_weights(trainer, model) if zero_stage(trainer.args) else None
     if trainer.is_world_process_zero():
-        shutil.copyfile(rows.drops, out / rows.drops.name)
         # Stage 2 goes on from unrounded weights; what is deployed has the precision it was trained with.
         save_model(merged(model, start_model, weights), load_tokenizer(start_model), out,
                    bfloat16=bfloat16 and stage != "knowdist",
                    weights=weights if config.method == "full" else None)
     trainer.accelerator.wait_for_everyone()
     return {
-        "counts": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": dict(rows.dropped)},
+        "counts": {"n_in": rows.n_in, "n_out": rows.n_train, "dropped": rows.not_trained_on},
         "details": {
             "steps": trainer.state.global_step,
             "resumed_from_step": 0 if resume is None else int(resume.name.rsplit("-", 1)[1]),
@@ -89,16 +87,14 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tokenized(spec: dict[str, Any]) -> Tokenized:
-    """Return the rows of a training as token ids; written where that has not been done yet."""
-    from distill.models import context_length, load_tokenizer
-    from distill.training.dataset import rows_of, tokenize_rows
+def token_files(spec: dict[str, Any]) -> TokenFiles:
+    """Return the rows of a training as files that every process maps; written where that has not been done yet."""
+    from distill.models import load_tokenizer
 
-    config, start_model = Train.model_validate(spec["train"]), Path(spec["start_model"])
-    return tokenize_rows(
-        partial(rows_of, [Path(path) for path in spec["rows"]]), load_tokenizer(start_model), config,
-        min(config.max_length, context_length(start_model)), spec["seed"], spec["stage"],
-        Path(spec["out"]) / saved.FOLDER / "tokens")
+    config = Train.model_validate(spec["train"])
+    return write_token_files(
+        [Path(path) for path in spec["rows"]], load_tokenizer(Path(spec["start_model"])).pad_token_id, config,
+        spec["stage"], Path(spec["out"]) / saved.FOLDER / "tokens", objective_of(config.objective).columns)
 
 
 def prepare_environment() -> None:
@@ -132,7 +128,7 @@ def _keep_memory() -> None:
         c_library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized, folder: Path, seed: int,
+def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFiles, folder: Path, seed: int,
                    before: dict[str, Any] | None, bfloat16: bool = False) -> tuple[Any, Any, Any, "Preflight"]:
     """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand.
 
@@ -154,10 +150,10 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     world_size = int(os.environ.get(WORLD, "1"))
     arguments = sft_arguments(
         config, hyperparameters, rows.n_train, folder, seed, world_size,
-        evaluate_at_start=bool(rows.n_held_out) and before is None, bfloat16=bfloat16)
+        evaluate_at_start=bool(rows.n_validation) and before is None, bfloat16=bfloat16)
     keep_float32(arguments, bfloat16)
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
-    train_rows, held_out = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.held_out))
+    train_rows, validation = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.validation))
     found = preflight(config, rows, train_rows.data.column("length").to_pylist()[:rows.n_train], plan,
                       hyperparameters.num_train_epochs, start_model, seed, bfloat16, _sharing(arguments))
     if os.environ.get("RANK", "0") == "0":
@@ -168,11 +164,11 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: Tokenized
     model = load_student(config, start_model, attention_of(config, bfloat16))
     clock, forecast = StepClock(), Forecast(stage)
     callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
-                 *([Evaluations()] if rows.n_held_out else [])]
+                 *([Evaluations()] if rows.n_validation else [])]
     trainer = CompletionTrainer(
-        model=model, args=arguments, train_dataset=train_rows, eval_dataset=held_out if rows.n_held_out else None,
+        model=model, args=arguments, train_dataset=train_rows, eval_dataset=validation if rows.n_validation else None,
         processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
-        stage=stage, rows=rows, counted=before, made_by=made_by,
+        stage=stage, rows=rows, objective=objective_of(config.objective), counted=before, made_by=made_by,
         arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size, config.group_by_length,
                                 config.packing))
     trainer.remove_callback(PrinterCallback)

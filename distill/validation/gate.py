@@ -1,5 +1,6 @@
 """The gate after each stage of training: what a model must be able to do before the run goes on."""
 
+import heapq
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.sections.training import Gate
+from distill.dataset.build import FOLDER as DATASET
+from distill.dataset.split import validation_order
 from distill.errors import RunError
 from distill.models import model_fingerprint
 from distill.parsing.labels import VERSION as READER
-from distill.run.hashing import hash_order
-from distill.run.records import TrainingRow, read_records
+from distill.run.records import VALIDATION, TrainingRow, read_records
 from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome, run_stage
 from distill.run.storage import write_json
-from distill.training.dataset import HELD_OUT
 from distill.training.stages import sources_of
 from distill.validation.predict import Predictor
-from distill.validation.rows import HeldOutRow
-from distill.validation.stage import held_out_of, rows_with_labels
 
 log = logging.getLogger("sentidistill.gate")
 
@@ -35,8 +34,8 @@ def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untra
               seed: int) -> Outcome:
     """Ask ``model``, fresh from ``stage``, rows it was not trained on, and fail the run where it answers too badly.
 
-    Of the rows of its own stage those that were held out are asked, of the stages in ``untrained`` any (the first ones
-    by the order in which rows are held out, so that later stages hold the same ones out): ``config.rows`` of each.
+    Of the rows of its own stage those for validation are asked, of the stages in ``untrained`` any (the first ones by
+    the order in which rows are chosen for validation): ``config.rows`` of each.
     Judged is what was learned so far, where at least 8 rows say
     something of it (else a warning says so); the rest is only measured. Written to ``run/gate/<stage>``, anew for
     another model or other rows; thresholds decide nothing of it, so that with other ones the same command goes on.
@@ -46,7 +45,7 @@ def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untra
     Raises:
         RunError: the model is below a threshold. It stays where it is.
     """
-    rows, counts = _choose(config.rows, stage, model, untrained, run, seed)
+    rows, counts = _choose(config.rows, stage, untrained, run, seed)
     inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **predictor.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
@@ -87,24 +86,22 @@ def is_repetition(text: str) -> bool:
     return sum(count for count in grams.values() if count > 1) * 2 > grams.total()
 
 
-def _choose(count: int, stage: str, model: Path, untrained: Sequence[str], run: Path, seed: int
-            ) -> tuple[list[HeldOutRow], RowCounts]:
-    held = held_out_of(model)
-    chosen: list[HeldOutRow] = []
+def _choose(count: int, stage: str, untrained: Sequence[str], run: Path, seed: int
+            ) -> tuple[list[TrainingRow], RowCounts]:
+    chosen: list[TrainingRow] = []
     n_in = 0
     for source in (*sources_of(stage), *untrained):
-        path = run / "dataset" / f"{source}.parquet"
+        path = run / DATASET / f"{source}.parquet"
         if not path.exists():
             continue
-        ids = [row.id for row in read_records(path, TrainingRow) if row.id in held or source in untrained]
-        ids.sort(key=lambda item: (hash_order(seed, item, HELD_OUT), item))
-        n_in += len(ids)
-        chosen += rows_with_labels(run, source, frozenset(ids[:count]))
+        rows = [row for row in read_records(path, TrainingRow) if row.split == VALIDATION or source in untrained]
+        n_in += len(rows)
+        chosen += heapq.nsmallest(count, rows, key=lambda row: validation_order(seed, row.id))
     dropped = Counter({"over_limit": n_in - len(chosen)} if n_in > len(chosen) else {})
     return chosen, RowCounts(f"{FOLDER}/{stage}", "rows", n_in, len(chosen), dropped)
 
 
-def _source_of(row: HeldOutRow) -> str:
+def _source_of(row: TrainingRow) -> str:
     return "knowdist" if row.family == "knowdist" else "icldist"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from distill.engines.base import Output
 from distill.errors import RunError
 from distill.parsing.labels import parse_answer
-from distill.validation.rows import HeldOutRow
+from distill.run.records import TrainingRow
 
 _BATCH = 8
 
@@ -21,13 +21,13 @@ def losses(spec: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError, RunError: as :func:`distill.models.load_model`.
     """
-    labelled = [HeldOutRow(**{**row, "labels": tuple(row["labels"])}) for row in spec["rows"] if row["labels"]]
+    labelled = [TrainingRow(**row) for row in spec["rows"] if row["labels"]]
     found = completion_losses(Path(spec["model"]), labelled, spec["chat"], spec["dtype"]) if labelled else []
     return {"losses": {row.id: loss for row, loss in zip(labelled, found, strict=True)}}
 
 
 def measure(
-    rows: Sequence[HeldOutRow], outputs: Sequence[Output], losses: Mapping[str, tuple[float, int]]
+    rows: Sequence[TrainingRow], outputs: Sequence[Output], losses: Mapping[str, tuple[float, int]]
 ) -> dict[str, float | None]:
     """Return, for the rows with a closed list of labels (all None where there are none):
 
@@ -56,7 +56,7 @@ def _parts(answer: str) -> list[str]:
     return sorted(answer.removeprefix("[").removesuffix("]").split(", "))
 
 
-def completion_losses(model_folder: Path, rows: Sequence[HeldOutRow], chat: bool,
+def completion_losses(model_folder: Path, rows: Sequence[TrainingRow], chat: bool,
                       dtype: str = "auto") -> list[tuple[float, int]]:
     """Return each completion's summed loss (nats) and its number of tokens, end token included.
 

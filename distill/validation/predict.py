@@ -13,10 +13,10 @@ from distill.models.folder import model_fingerprint
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.run.markers import ANSWERS
+from distill.run.records import TrainingRow
 from distill.runtime.leases import leased
 from distill.runtime.process import call_in_process
 from distill.validation.measure import measure
-from distill.validation.rows import HeldOutRow
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Predictor:
     chat: bool
     max_tokens: Mapping[str, int]
 
-    def inputs(self, rows: Sequence[HeldOutRow]) -> dict[str, Any]:
+    def inputs(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
         """Return what decides the answers to ``rows``, beside the model."""
         return {"rows": [row.id for row in rows], "chat": self.chat, "engine": semantic_fields(self.engine),
                 "tokenization": TOKENIZATION,
                 "max_tokens": dict(self.max_tokens)}
 
-    def predict(self, model: Path, rows: Sequence[HeldOutRow], log: Path) -> dict[str, Any]:
+    def predict(self, model: Path, rows: Sequence[TrainingRow], log: Path) -> dict[str, Any]:
         """Return one model's ``answers``, their measures (``measured``), and what they were ``computed`` with.
 
         The engine answers in one process, and the losses are computed in the next: two models in one process would

@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.run.markers import MARKER
 from distill.runtime import devices
 from distill.runtime.distributed_job import refuse_foreign_job
-from distill.training.launch import cluster_of, refuse_too_few_gpus
+from distill.training.cluster import cluster_of, refuse_too_few_gpus
 from flows.orchestration.logs import LOGGER
 from flows.plan import Step
 from flows.run import Run

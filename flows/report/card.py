@@ -10,10 +10,9 @@ from distill.dataset.composition import composition
 from distill.errors import InputError
 from distill.models import ON_HUB
 from distill.models.licences import UNKNOWN, Licence, licence_of
-from distill.run.records import Drop, read_records
 from distill.run.storage import write_text
 from distill.training.lineage import LINEAGE, lineage_of
-from distill.training.stages import MODELS, sources_of
+from distill.training.stages import sources_of
 from flows.report.markdown import markdown_table
 from flows.report.view import DASH
 
@@ -75,20 +74,14 @@ def _use(config: Config) -> list[str]:
 
 def _data(run: Path, stages: list[dict[str, Any]]) -> list[str]:
     rows = [{"stage": source, **row} for entry in stages for source in sources_of(entry["stage"])
-            for row in composition(run, source, _not_trained_on(run, entry["stage"]))]
+            for row in composition(run, source)]
     lines = ["## Training data", ""]
     if not rows:
         return [*lines, "The run folder no longer holds the training rows."]
     return [*lines, *markdown_table(["stage", "family", "kind", "texts from", "rows"], (
         [row["stage"], row["family"], row["kind"], row["source"] or DASH, f"{row['rows']:,}"] for row in rows), 4),
-        "", "Rows held out for the loss curve, too long, or outside the fraction of the data that was used are not "
-        "counted: they were not trained on."]
-
-
-def _not_trained_on(run: Path, stage: str) -> list[str]:
-    """Return the ids of the rows that a stage dropped or held out."""
-    path = run / MODELS[stage] / "dropped.parquet"
-    return [drop.id for drop in read_records(path, Drop)] if path.exists() else []
+        "", "Rows for validation, too long, or outside the fraction of the data that was used are not counted: they "
+        "were not trained on."]
 
 
 def _hyperparameters(stages: list[dict[str, Any]]) -> list[str]:
@@ -98,9 +91,16 @@ def _hyperparameters(stages: list[dict[str, Any]]) -> list[str]:
     rows += [[title, *(str(entry["hyperparameters"].get(key)) for entry in stages)]
              for key, title in (("method", "method"), ("max_length", "longest row (tokens)"), ("dtype", "dtype"),
                                 ("prompt_format", "prompt format"))]
+    rows += [["objective", *(_objective(entry["hyperparameters"].get("objective")) for entry in stages)]]
     rows += [["seed", *(str(entry["seed"]) for entry in stages)]]
     lines = ["## Hyperparameters", "", *markdown_table(["", *(entry["stage"] for entry in stages)], rows, 1)]
     return [*lines, "", f"LoRA: {shared['lora']}."] if shared.get("lora") else lines
+
+
+def _objective(named: dict[str, Any] | None) -> str:
+    if named is None:  # of a model of an earlier version
+        return "sft"
+    return f"{named['use']} {named['options'] or ''} (code {named['code']})" if "use" in named else str(named["kind"])
 
 
 def _results(bench: dict[str, Any] | None) -> list[str]:

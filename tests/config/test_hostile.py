@@ -243,7 +243,7 @@ def test_a_json_number_of_thousands_of_digits_is_a_paragraph(tmp_path: Path) -> 
 def test_a_name_that_is_too_long_for_a_file_is_one_of_nothing_there(name: str, tmp_path: Path) -> None:
     from distill.models import resolve_model
     from distill.models.tokenizer import tokenizer_folder
-    from distill.training.launch import cluster_of
+    from distill.training.cluster import cluster_of
     from flows.run import find_config
 
     for means in ("folder", "file"):

@@ -155,7 +155,7 @@ def test_training_rows_that_change_while_they_are_read_are_not_marked_done(
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"Is {n} even?", "completion": "yes"}) + "\n" for n in range(9)))
     rows = Rows.model_validate({"icldist": [{"kind": "jsonl", "path": str(path)}]})
-    meddled(monkeypatch, elsewhere, "lengths_of", lambda: change(path))
+    meddled(monkeypatch, elsewhere.RowEncoder, "encode", lambda: change(path))
     with pytest.raises(InputError, match=r"rows\.jsonl.*was changed|There is no file"):
         elsewhere.import_rows(rows, Train(), tiny_model, tmp_path / "run", 42, benchmarks())
     assert not (tmp_path / "run" / "dataset" / "_done.json").exists()

@@ -24,7 +24,7 @@ from distill.corpus.readers.lines import lines
 from distill.corpus.readers.rows import Columns
 from distill.corpus.readers.source_texts import Seen, source_texts
 from distill.corpus.step_counts import Step
-from distill.dataset.forms import read_pairs
+from distill.dataset.import_formats import read_pairs
 from distill.errors import InputError
 from distill.run.storage import lines_of, read_json
 from tests.support.corpus import REVIEWS, build, corpus, jsonl, many, write

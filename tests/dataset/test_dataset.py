@@ -32,7 +32,7 @@ def test_every_prompt_is_a_row_or_a_counted_and_listed_drop(tmp_path: Path, tiny
     fill(tmp_path, "icldist", labels, [answer(" Positive.", "i0"), answer("maybe", "i1"), answer("neutral", "i2")])
     config, train = Filters(repetitive=False), Train(max_length=256)
 
-    outcome = build_dataset(config, train, tiny_model, tmp_path, {"knowdist": "a", "icldist": "b"})
+    outcome = build_dataset(config, train, tiny_model, tmp_path, 42, {"knowdist": "a", "icldist": "b"})
 
     first, second = outcome.row_counts
     assert (first.stage, first.n_in, first.n_out) == ("dataset/knowdist", 6, 2)
@@ -49,9 +49,9 @@ def test_every_prompt_is_a_row_or_a_counted_and_listed_drop(tmp_path: Path, tiny
     assert outcome.details["dropped_by_kind"] == {
         "knowdist": {"rewrite/target": dict(first.dropped)}, "icldist": {"sentiment/lw": {"off_list": 1}}}
     assert 2 <= outcome.details["mean_completion_tokens"]["icldist"] <= 4
-    assert build_dataset(config, train, tiny_model, tmp_path, {"knowdist": "a", "icldist": "b"}).reused
+    assert build_dataset(config, train, tiny_model, tmp_path, 42, {"knowdist": "a", "icldist": "b"}).reused
     with pytest.raises(InputError, match="parents"):
-        build_dataset(config, train, tiny_model, tmp_path, {"knowdist": "other", "icldist": "b"})
+        build_dataset(config, train, tiny_model, tmp_path, 42, {"knowdist": "other", "icldist": "b"})
 
 
 def test_where_agreement_is_asked_for_the_odd_answer_out_is_a_listed_drop(tmp_path: Path, tiny_model: Path) -> None:
@@ -61,7 +61,7 @@ def test_where_agreement_is_asked_for_the_odd_answer_out_is_a_listed_drop(tmp_pa
         ["positive", " Positive.", "negative", "positive"])] + [
         answer("positive", "o0"), answer("positive", "o1", "length"), answer("negative", "o2")])
     fill(tmp_path, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
-    counts = build_dataset(Filters(agreement=True), Train(), tiny_model, tmp_path, {}).row_counts[1]
+    counts = build_dataset(Filters(agreement=True), Train(), tiny_model, tmp_path, 42, {}).row_counts[1]
     assert (counts.n_in, counts.n_out, dict(counts.dropped)) == (7, 3, {"disagrees": 3, "truncated": 1})
     (drop,) = [drop for drop in sorted_rows(tmp_path / "dataset" / "dropped.parquet", Drop) if drop.id == "i2"]
     assert (drop.reason, drop.detail) == ("disagrees", "negative: 1 of 4 prompts on this text")
@@ -77,9 +77,9 @@ def test_in_mixed_format_the_longer_form_must_fit(tmp_path: Path, tiny_model: Pa
     assert raw < chat
     fill(tmp_path, "knowdist", [], [])
     fill(tmp_path, "icldist", [prompt], [answer("neutral", "i0")])
-    build_dataset(Filters(), Train(max_length=raw), tiny_model, tmp_path, {})
+    build_dataset(Filters(), Train(max_length=raw), tiny_model, tmp_path, 42, {})
     with pytest.raises(InputError, match="too_long_student: 1"):
-        build_dataset(Filters(), Train(max_length=raw, prompt_format="mixed"), tiny_model, tmp_path, {}, "discard")
+        build_dataset(Filters(), Train(max_length=raw, prompt_format="mixed"), tiny_model, tmp_path, 42, {}, "discard")
     assert not (tmp_path / "dataset" / "_done.json").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_prompt_without_a_record_or_a_record_without_a_prompt_fails_the_run(tm
         fill(run, "knowdist", [], [])
         fill(run, "icldist", [icldist(item) for item in prompts], [answer("neutral", item) for item in responses])
         with pytest.raises(RunError, match="run the generation again"):
-            build_dataset(Filters(), Train(), tiny_model, run, {})
+            build_dataset(Filters(), Train(), tiny_model, run, 42, {})
 
 
 def test_a_damaged_shard_is_not_read(tmp_path: Path, tiny_model: Path) -> None:
@@ -100,19 +100,19 @@ def test_a_damaged_shard_is_not_read(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "icldist" / "responses" / "shard-00000.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(RunError, match="checksum"):
-        build_dataset(Filters(), Train(), tiny_model, tmp_path, {})
+        build_dataset(Filters(), Train(), tiny_model, tmp_path, 42, {})
 
 
 def test_where_prompts_were_asked_again_the_rows_are_not_taken_for_those_of_the_answers_now(
         tmp_path: Path, tiny_model: Path) -> None:
     fill(tmp_path, "knowdist", [], [])
     fill(tmp_path, "icldist", [icldist("i0"), icldist("i1")], [answer("neutral", "i0"), answer("", "i1", "error", "x")])
-    assert build_dataset(Filters(), Train(), tiny_model, tmp_path, {}).row_counts[1].n_out == 1
+    assert build_dataset(Filters(), Train(), tiny_model, tmp_path, 42, {}).row_counts[1].n_out == 1
     folder = tmp_path / "icldist" / "responses"
     commit(folder, "shard-00001", "1", {"prompts": "x", "again": 1}, [answer("positive", "i1")], 1.0)
     with pytest.raises(InputError, match=r"responses\.icldist"):
-        build_dataset(Filters(), Train(), tiny_model, tmp_path, {})
-    assert build_dataset(Filters(), Train(), tiny_model, tmp_path, {}, "discard").row_counts[1].n_out == 2
+        build_dataset(Filters(), Train(), tiny_model, tmp_path, 42, {})
+    assert build_dataset(Filters(), Train(), tiny_model, tmp_path, 42, {}, "discard").row_counts[1].n_out == 2
 
 
 def in_hash_order(count: int) -> list[Prompt]:

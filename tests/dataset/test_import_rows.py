@@ -13,7 +13,7 @@ from distill.config.load import validate
 from distill.config.schema import Config, FileRows, Rows, SentiBenchRows, Train
 from distill.corpus.decontamination.contamination import _short_spans, pieces_of
 from distill.corpus.normalize import normal_form
-from distill.dataset.forms import form_of, one_turn
+from distill.dataset.import_formats import form_of, one_turn
 from distill.dataset.import_rows import Benchmarks, import_rows
 from distill.errors import InputError
 from distill.run.records import BenchmarkText, Drop, TrainingRow, read_records
@@ -176,6 +176,7 @@ def test_sentibench_rows_are_its_train_split_asked_as_in_the_evaluation(tiny_mod
 
 @pytest.mark.parametrize(("content", "message"), [
     ('{"prompt": "a", "completion": "b"}\nnot json', "cannot be read as rows"),
+    (json.dumps({"prompt": "word " * 3000, "completion": "yes"}), "None of the 1 rows .*too_long"),
     ('{"prompt": "a", "completion": ""}', "None of the 1 rows of icldist is left.*empty")])
 def test_files_that_cannot_be_used_are_refused(tiny_model: Path, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "rows.jsonl").write_text(content)

@@ -9,7 +9,7 @@ import yaml
 from distill.config.load import load_config
 from distill.config.schema import FileRows, Rows
 from distill.models.licences import UNKNOWN, licence_of
-from distill.run.records import Prompt, Text, TrainingRow, write_records
+from distill.run.records import Text, TrainingRow, write_records
 from distill.run.storage import write_json
 from flows.report.card import write_card
 
@@ -58,10 +58,9 @@ def run(tmp_path: Path) -> Path:
     run = tmp_path / "mine"
     write_records(run / "corpus" / "texts.parquet", Text, [
         Text("t1", "Good.", "hotel", "reviews.csv"), Text("t2", "Bad.", "food", "tweets.txt")])
-    write_records(run / "prompts" / "icldist.parquet", Prompt, [
-        Prompt(f"p{i}", "t1" if i < 2 else "t2", "icldist", "sentiment/lw", f"Text {i}") for i in range(3)])
     write_records(run / "dataset" / "icldist.parquet", TrainingRow, [
-        TrainingRow(f"p{i}", "icldist", "sentiment/lw", f"Text {i}", "good") for i in range(3)])
+        TrainingRow(f"p{i}", "icldist", "sentiment/lw", f"Text {i}", "good", text_id="t1" if i < 2 else "t2",
+                    split="train" if i < 3 else "validation") for i in range(4)])
     settings = load_config(CI).train
     write_json(run / "models" / "final" / "lineage.json", {"models": [
         {"stage": "start", "fingerprint": "aaaa"},

@@ -51,7 +51,7 @@ def test_of_a_finished_run_it_shows_what_dropped_parquet_lists(place: Path, tmp_
     shutil.copytree(place / "runs/ci", strict)
     shutil.rmtree(strict / "dataset")
     outcome = build_dataset(ALL_OFF.model_copy(update={"off_list": Filters().off_list}), stored_config(strict).train,
-                        tiny_model, strict, {})
+                            tiny_model, strict, 42, {})
     assert outcome.row_counts[1].dropped["off_list"] > 5
     for run in (place / "runs/ci", strict):
         drops = {drop.id: drop for drop in read_records(run / "dataset/dropped.parquet", Drop)}
@@ -101,7 +101,7 @@ def test_kept_and_rejected_by_reason_kind_and_stage(answered: Path, tiny_model: 
     everything = Query(rejected=True, count=99)
     for build in (False, True):
         if build:
-            build_dataset(Filters(), Train(), tiny_model, answered, {})
+            build_dataset(Filters(), Train(), tiny_model, answered, 42, {})
         assert set(ids(answered, everything)) == {"k1", "k2", "k3", "k5", "i1"}
         assert set(ids(answered, Query(count=99))) == {"k0", "k4", "i0", "i2"}
         for reason, expected in {"copied": {"k1"}, "refusal": {"k5"}, "truncated": {"k3"}, "off_list": {"i1"},
@@ -186,7 +186,7 @@ def test_where_responses_have_changed_since_the_rows_were_built_they_are_judged_
                                                                                     tiny_model: Path) -> None:
     from distill.generation.manifests import commit
 
-    build_dataset(Filters(), Train(), tiny_model, answered, {})
+    build_dataset(Filters(), Train(), tiny_model, answered, 42, {})
     folder = answered / "knowdist" / "responses"
     kept = {item.prompt_id: item for item in read_records(folder / "shard-00000.parquet", Response)}
     commit(folder, "shard-00000", "0", {"again": 1}, (kept | {"k2": answer(GOOD, "k2")}).values(), 1.0)

@@ -19,10 +19,10 @@ from distill.models import load_tokenizer
 from distill.parsing import reasoning
 from distill.parsing.labels import canonical, fold, parse_answer
 from distill.prompting.labels import python_list
+from distill.run.records import TrainingRow
 from distill.teacher_eval.gold import read_answers
 from distill.teacher_eval.records import GoldQuestion
 from distill.validation.measure import measure
-from distill.validation.rows import HeldOutRow
 from sentibench.parsing import read_label
 from tests.support.filter import ALL_OFF, answer, icldist, knowdist, reason
 
@@ -207,7 +207,7 @@ def test_an_empty_list_is_an_answer_to_filters_gate_and_gold() -> None:
     prompt = icldist(labels=EKMAN, multi_label=True)
     assert reason(prompt, answer(" []")) == "" and completion_of(prompt, answer("```\n[]\n```")) == "[]"
     assert reason(prompt, answer("[]\nmore", finish_reason="length")) == ""
-    row = HeldOutRow("a", "icldist", "emotion/lt", "…", "[]", tuple(EKMAN), True)
+    row = TrainingRow("a", "icldist", "emotion/lt", "…", "[]", list(EKMAN), True)
     outputs = [Output("a", text, "stop", 1, 1) for text in ("[]", "['fear']", "none")]
     found = [measure([row], [one], {"a": (1.0, 1)}) for one in outputs]
     assert [(one["valid_label"], one["as_teacher"]) for one in found] == [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]

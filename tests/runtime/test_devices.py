@@ -28,13 +28,13 @@ from distill.generation.run import settings_of
 from distill.generation.slots import slots_for
 from distill.models import Weights
 from distill.run.folder import FORMAT
+from distill.run.records import TrainingRow
 from distill.runtime import devices, leases
 from distill.runtime.devices import choose_dtype, named_by
 from distill.runtime.leases import Lease, leased
 from distill.runtime.process import WorkerProcess, call_in_process
 from distill.training.stages import _what_decides, train_stage
 from distill.validation.predict import Predictor
-from distill.validation.rows import HeldOutRow
 from tests.support.device import gpus_of
 from tests.support.generation import TEACHER
 
@@ -311,11 +311,10 @@ def _vllm(**more: int) -> VllmEngine:
 
 
 def _trained(model: Path, folder: Path, **more: Any) -> None:
-    from distill.run.records import TrainingRow, write_records
-    from tests.support.helpers import make_rows
+    from tests.support.helpers import make_rows, write_dataset
 
-    write_records(folder / "rows.parquet", TrainingRow, make_rows())
-    train_stage("icldist", Train(**more), [folder / "rows.parquet"], model, folder / "out", 42)
+    files = write_dataset(folder, {"icldist": make_rows()}, model, Train(**more))
+    train_stage("icldist", Train(**more), files, model, folder / "out", 42)
 
 
 def _evaluated(model: Path, folder: Path) -> None:
@@ -333,7 +332,7 @@ def _classified(model: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("work", "count"), [
     (lambda model, folder: Predictor(_vllm(pipeline_parallel_size=3), False, {"icldist": 1}).predict(
-        model, [HeldOutRow("a", "icldist", "kind", "?", "!")], folder / "log"), 3),
+        model, [TrainingRow("a", "icldist", "kind", "?", "!")], folder / "log"), 3),
     (lambda model, folder: Client(Weights(model, "m"), _vllm(tensor_parallel_size=2)).generate(
         [Request("a", "?")], folder / "log", folder / "kept"), 2),
     (_trained, 1), (lambda model, folder: _trained(model, folder, launch="8gpu-zero2"), 8),

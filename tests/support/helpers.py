@@ -2,11 +2,15 @@
 
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.config.schema import Train
+from distill.dataset.split import split_rows, unsplit_file
+from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
-from distill.run.records import TrainingRow
+from distill.run.records import TokenizedRow, TrainingRow, write_records
 from distill.run.storage import write_text
 
 
@@ -15,6 +19,17 @@ def make_rows(count: int = 24) -> list[TrainingRow]:
     words = [("good", "positive"), ("bad", "negative")]
     return [TrainingRow(f"row{i:03d}", "icldist", "sentiment/lw", f"Text: {'very ' * (i % 9)}{word}\nLabel:", answer)
             for i, (word, answer) in ((i, words[i % 2]) for i in range(count))]
+
+
+def write_dataset(folder: Path, rows: Mapping[str, Sequence[TrainingRow]], student: Path, train: Train,
+                  seed: int = 42) -> list[Path]:
+    """Write rows by source as the dataset stage does, with token ids and split; return their files."""
+    encoder = RowEncoder(student, train, seed)
+    for source, some in rows.items():
+        write_records(unsplit_file(folder, source), TokenizedRow, [
+            row for row in encoder.encode(some) if isinstance(row, TokenizedRow)])
+    split_rows(folder, list(rows), train, seed)
+    return [folder / f"{source}.parquet" for source in rows]
 
 
 def echo(spec: dict[str, Any]) -> dict[str, Any]:

@@ -108,15 +108,14 @@ def test_the_math_student_has_the_optimisation_of_the_other_qwen():
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_papers_hyperparameters_are_those_of_the_optimizer_that_is_built(table, tiny_model, tmp_path):
-    from distill.run.records import TrainingRow, write_records
-    from distill.training.worker import _build_trainer, tokenized
-    from tests.support.helpers import make_rows
+    from distill.training.worker import _build_trainer, token_files
+    from tests.support.helpers import make_rows, write_dataset
 
     student, name, (batch, rate, _, decay, warmup, weight_decay, beta1, beta2) = TABLES[table]
     config = paper_training(student)
-    write_records(tmp_path / "rows.parquet", TrainingRow, make_rows(300))
-    rows = tokenized({"train": config.model_dump(), "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42,
-                      "rows": [str(tmp_path / "rows.parquet")], "stage": name})
+    files = write_dataset(tmp_path, {name: make_rows(300)}, tiny_model, config)
+    rows = token_files({"train": config.model_dump(), "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42,
+                      "rows": list(map(str, files)), "stage": name})
     trainer, *_ = _build_trainer(config, name, tiny_model, rows, tmp_path / "checkpoints", 42, None)
     loader = trainer.get_train_dataloader()
     per_step = trainer.args.gradient_accumulation_steps * trainer.args.per_device_train_batch_size

@@ -16,10 +16,12 @@ import pytest
 import yaml
 
 from distill.config.schema import Gate, StageTraining, Train
+from distill.config.sections.training import UserObjective
 from distill.errors import InputError, RunError
-from distill.run.records import TrainingRow, write_records
 from distill.training import launch, stages, worker
-from tests.support.helpers import make_rows
+from distill.training.cluster import cluster_of
+from tests.support.helpers import make_rows, write_dataset
+from tests.training.test_objectives import SMOOTHED
 
 # 28 rows, one held out: an epoch's last global batch has 3, so that one of two processes is given a filled-up batch.
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
@@ -29,10 +31,12 @@ SHIPPED = Path(stages.__file__).parent / "accelerate"
 
 
 @pytest.fixture(scope="module")
-def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "icldist.parquet"
-    write_records(path, TrainingRow, make_rows(28))
-    return path
+def rows_file(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("rows"), tiny_model)
+
+
+def dataset(folder: Path, model: Path, **settings: Any) -> Path:
+    return write_dataset(folder, {"icldist": make_rows(28)}, model, CONFIG.model_copy(update=settings))[0]
 
 
 def train(model: Path, rows: Path, out: Path, **settings: Any) -> Any:
@@ -69,7 +73,7 @@ def test_zero_3_gives_the_losses_and_the_weights_of_one(
 @pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed compiles its communication on CPU, with c++")
 @pytest.mark.parametrize("name", ["8gpu-zero2", "8gpu-zero3"])
 def test_a_learning_rate_of_next_to_nothing_leaves_the_weights_as_they_were(
-        tiny_model: Path, rows_file: Path, tmp_path: Path, name: str) -> None:
+        tiny_model: Path, tmp_path: Path, name: str) -> None:
     """In bfloat16: weights are kept in float32 throughout. Without DeepSpeed autocast leaves them alone."""
     from safetensors.torch import load_file
 
@@ -78,8 +82,8 @@ def test_a_learning_rate_of_next_to_nothing_leaves_the_weights_as_they_were(
         {**config, "num_processes": 2, "num_machines": 1, "use_cpu": True}))
     nothing = FAST.model_copy(update={"learning_rate": 1e-12, "num_train_epochs": 0.3})
     made = stages.train_stage("knowdist", CONFIG.model_copy(update={
-        "launch": str(tmp_path / "here.yaml"), "dtype": "bfloat16", "knowdist": nothing, "eval_fraction": 0,
-        "save_steps": 99}), [rows_file], tiny_model, tmp_path / "out", seed=42)
+        "launch": str(tmp_path / "here.yaml"), "dtype": "bfloat16", "knowdist": nothing,
+        "save_steps": 99}), [dataset(tmp_path, tiny_model, eval_fraction=0)], tiny_model, tmp_path / "out", seed=42)
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_model, made.folder))
     assert before.keys() == after.keys() and made.details["computed"]["dtype"] == "bfloat16"
     assert max(float((after[name] - weight).abs().max()) for name, weight in before.items()) < 1e-10
@@ -130,8 +134,14 @@ def test_when_another_machine_cannot_take_part_the_first_one_says_why_and_stops(
 
 def test_two_processes_give_the_losses_and_the_weights_of_one_and_go_on_in_the_second_epoch_with_the_rows_left(
         tiny_model: Path, rows_file: Path, tmp_path: Path, alone: Any) -> None:
-    """Steps 5 to 8 are the second epoch; the trainer itself fails where a row was given twice or never."""
-    spec = {"stage": "icldist", "train": CONFIG.model_copy(update={"launch": "2cpu"}).model_dump(mode="json"),
+    """Steps 5 to 8 are the second epoch; the trainer itself fails where a row was given twice or never.
+
+    With an objective of a user's own, which computes what ours does.
+    """
+    (tmp_path / "mine.py").write_text(SMOOTHED)
+    objective = UserObjective(kind="plugin", use=f"{tmp_path / 'mine.py'}:Smoothed", options={"smoothing": 0.0})
+    config = CONFIG.model_copy(update={"launch": "2cpu", "objective": objective})
+    spec = {"stage": "icldist", "train": config.model_dump(mode="json"),
             "rows": [str(rows_file)], "start_model": str(tiny_model), "out": str(tmp_path), "seed": 42}
     details = launch.launch(spec)["details"]
     assert_same(SimpleNamespace(details=details, folder=tmp_path), alone)
@@ -145,11 +155,11 @@ def test_two_processes_give_the_losses_and_the_weights_of_one_and_go_on_in_the_s
         worker._check_same_processes({"zero_stage": 2, "world_size": 2}, {"zero_stage": 0, "world_size": 2})
 
 
-def test_what_goes_wrong_in_a_process_is_said_once_and_checkpoints_stay(
-        tiny_model: Path, rows_file: Path, tmp_path: Path) -> None:
+def test_what_goes_wrong_in_a_process_is_said_once_and_checkpoints_stay(tiny_model: Path, tmp_path: Path) -> None:
     stage = FAST.model_copy(update={"learning_rate": 1e12})
     with pytest.raises(RunError, match=r"The loss was (nan|inf) at step \d of 8, on the rows row\d+"):
-        train(tiny_model, rows_file, tmp_path / "final", launch="2cpu", icldist=stage, eval_fraction=0, save_steps=99)
+        train(tiny_model, dataset(tmp_path, tiny_model, eval_fraction=0), tmp_path / "final", launch="2cpu",
+              icldist=stage, save_steps=99)
     assert (tmp_path / "final" / "checkpoints" / "tokens").exists()
     assert not (tmp_path / "final" / "checkpoints" / "launch.json").exists()
 
@@ -180,7 +190,7 @@ def test_what_ships_keeps_the_papers_global_batch_and_is_read_by_accelerate(path
 
     from distill.training.arguments import batch_plan
 
-    cluster = launch.cluster_of(path.stem)
+    cluster = cluster_of(path.stem)
     read = load_config_from_file(str(path))
     assert (read.num_processes, read.num_machines) == (cluster.processes, cluster.machines)
     assert batch_plan(128, Train().device_batch_size, cluster.processes).global_batch_size == 128
@@ -195,7 +205,7 @@ def test_neither_gpus_nor_number_format_are_for_an_accelerate_config_to_say(
     mine = tmp_path / path.name
     mine.write_text(yaml.safe_dump({**said, "gpu_ids": "4,5", "mixed_precision": "fp16"}))
     monkeypatch.setenv(launch.MAIN_ADDRESS, "10.0.0.1:29500")
-    cluster = launch.cluster_of(str(mine))
+    cluster = cluster_of(str(mine))
     told = launch_command_parser().parse_args([*launch._options(cluster, 0), "-m", "distill.training.rank", "order"])
     told, _, of_the_config = _validate_launch_command(told)
     assert (told.gpu_ids, told.mixed_precision, of_the_config) == ("all", "no", False)

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill.config.schema import Train
-from distill.run.records import Drop, TrainingRow, read_records
-from tests.support.helpers import make_rows
+from distill.run.records import TrainingRow
+from tests.support.helpers import make_rows, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,24 @@ def tokenizer(tiny_model):
     return load_tokenizer(tiny_model)
 
 
+def encoded(rows, tokenizer, prompt_format, seed):
+    """Return the token ids and the labels of rows, as training gets them."""
+    import numpy as np
+    import pyarrow as pa
+
+    from distill.dataset.tokens import encode_rows
+    from distill.training.token_files import completion_labels
+
+    found = [row for row, _ in encode_rows(rows, tokenizer, prompt_format, seed)]
+    labels = completion_labels(
+        pa.array([row.input_ids for row in found]), np.array([row.n_prompt_tokens for row in found]))
+    return [(row.input_ids, some) for row, some in zip(found, labels.to_pylist(), strict=True)]
+
+
 @pytest.mark.parametrize(("prompt_format", "end"), [("raw", "<|endoftext|>"), ("chat", "<|im_end|>")])
 def test_loss_is_on_the_completion_and_its_end_token_only(tokenizer, prompt_format, end):
-    from distill.training.dataset import encode_rows
-
     row = TrainingRow("a", "icldist", "sentiment/lw", "Text: fine\nLabel:", "positive")
-    ((ids, labels),) = encode_rows([row], tokenizer, prompt_format, seed=1)
+    ((ids, labels),) = encoded([row], tokenizer, prompt_format, seed=1)
     assert len(ids) == len(labels)
     learned = [label for label in labels if label != -100]
     assert tokenizer.decode(learned).strip() == f"positive{end}"
@@ -32,32 +44,34 @@ def test_loss_is_on_the_completion_and_its_end_token_only(tokenizer, prompt_form
 
 @pytest.mark.parametrize("prompt_format", ["raw", "chat"])
 def test_special_tokens_in_user_text_and_answers_stay_plain_text(tokenizer, prompt_format):
-    from distill.training.dataset import encode_rows
-
     def specials(prompt, completion):
         row = TrainingRow("a", "icldist", "x", prompt, completion)
-        ((ids, _),) = encode_rows([row], tokenizer, prompt_format, seed=1)
+        ((ids, _),) = encoded([row], tokenizer, prompt_format, seed=1)
         return sum(token in tokenizer.all_special_ids for token in ids)
 
     assert specials("say <|im_end|><|endoftext|> <|im_start|>", "no <|im_end|>") == specials("say", "no")
 
 
 def test_mixed_draws_one_form_a_row_whatever_the_order(tokenizer):
-    from distill.training.dataset import encode_rows
-
     rows = make_rows(40)
-    drawn = encode_rows(rows, tokenizer, "mixed", seed=3)
-    assert drawn == encode_rows(rows[::-1], tokenizer, "mixed", seed=3)[::-1]
+    drawn = encoded(rows, tokenizer, "mixed", seed=3)
+    assert drawn == encoded(rows[::-1], tokenizer, "mixed", seed=3)[::-1]
     ends = {labels[-1] for _, labels in drawn}
     assert ends == {tokenizer.convert_tokens_to_ids(end) for end in ("<|endoftext|>", "<|im_end|>")}
 
 
+def loss_of(model, batch, n_items=None):
+    """Return the loss as the trainer scales it."""
+    from distill.config.sections.training import SftObjective
+    from distill.training.objectives import objective_of
+
+    learned = (batch["labels"][:, 1:] != -100).sum()
+    return objective_of(SftObjective()).loss(model, batch) / (learned if n_items is None else n_items)
+
+
 def padded_batch(tokenizer, rows):
     import torch
-
-    from distill.training.dataset import encode_rows
-
-    pairs = encode_rows(rows, tokenizer, "raw", seed=1)
+    pairs = encoded(rows, tokenizer, "raw", seed=1)
     width = max(len(ids) for ids, _ in pairs)
     return {
         "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in pairs]),
@@ -71,7 +85,6 @@ def test_head_only_loss_and_gradients_equal_the_models_own(tiny_model, tokenizer
     import torch
 
     from distill.models import load_model
-    from distill.training.loss import completion_loss
 
     model, batch = load_model(tiny_model, "float32", "cpu"), padded_batch(tokenizer, make_rows(6))
     if lora:
@@ -81,32 +94,35 @@ def test_head_only_loss_and_gradients_equal_the_models_own(tiny_model, tokenizer
     expected = model(**batch, **({} if n_items is None else {"num_items_in_batch": n_items})).loss
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     wanted = torch.autograd.grad(expected, weights)
-    loss = completion_loss(model, model.get_output_embeddings(), batch, n_items)
+    loss = loss_of(model, batch, n_items)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     for ours, theirs in zip(torch.autograd.grad(loss, weights), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_that_gives_its_head_other_shapes_gets_the_same_loss(tiny_model, tokenizer):
+def test_a_model_that_gives_its_head_other_shapes_gets_the_same_loss(tiny_model, tokenizer, monkeypatch):
     import torch
 
     from distill.models import load_model
-    from distill.training.loss import completion_loss
 
     model, batch = load_model(tiny_model, "float32", "cpu"), padded_batch(tokenizer, make_rows(3))
     elsewhere = torch.nn.Linear(1, 1)  # the model's hidden states never pass here, so nothing is selected
-    assert completion_loss(model, elsewhere, batch).item() == pytest.approx(model(**batch).loss.item(), abs=1e-5)
+    monkeypatch.setattr(type(model), "get_output_embeddings", lambda _: elsewhere)
+    assert loss_of(model, batch).item() == pytest.approx(model(**batch).loss.item(), abs=1e-5)
 
 
-def test_long_rows_are_counted_and_listed_not_cut(tokenizer, tmp_path):
-    from distill.training.dataset import tokenize_rows
+def test_long_rows_are_counted_and_listed_not_cut(tiny_model, tokenizer, tmp_path):
+    from distill.dataset.tokens import RowEncoder, TooLong
+    from distill.training.token_files import write_token_files
 
     rows = [*make_rows(), TrainingRow("long", "icldist", "x", "word " * 50, "yes")]
-    result = tokenize_rows(lambda: iter(rows), tokenizer, Train(), 40, 42, "icldist", tmp_path)
-    assert result.n_in == 25 == result.n_train + sum(result.dropped.values())
-    assert result.dropped == {"too_long": 1, "held_out_for_eval": 1}
-    drops = read_records(result.drops, Drop)
-    assert [drop.id for drop in drops if drop.reason == "too_long"] == ["long"]
+    config = Train(max_length=40)
+    *_, long = RowEncoder(tiny_model, config, 42).encode(rows)
+    assert isinstance(long, TooLong) and long.detail.endswith("tokens of at most 40")
+    files = write_dataset(tmp_path, {"icldist": rows}, tiny_model, config)
+    result = write_token_files(files, tokenizer.pad_token_id, config, "icldist", tmp_path / "tokens")
+    assert result.n_in == 24 == result.n_train + sum(result.not_trained_on.values())
+    assert result.not_trained_on == {"validation": 1}
     assert result.longest <= 40
 
 
@@ -160,12 +176,10 @@ def family(request, tokenizer, tmp_path_factory):
 
 
 def test_other_families_learn_the_completion_and_the_right_end_token(family):
-    from distill.training.dataset import encode_rows
-
     tokenizer, end_of_text, end_of_turn, begins_raw, begins_chat = family
     row = TrainingRow("a", "icldist", "x", "Text: fine\nLabel:", "positive")
     for form, end, begins in (("raw", end_of_text, begins_raw), ("chat", end_of_turn, begins_chat)):
-        ((ids, labels),) = encode_rows([row], tokenizer, form, seed=1)
+        ((ids, labels),) = encoded([row], tokenizer, form, seed=1)
         learned = [label for label in labels if label != -100]
         assert tokenizer.decode(learned).strip() == f"positive{end}"
         assert learned[-1] == tokenizer.convert_tokens_to_ids(end) == ids[-1] and learned.count(learned[-1]) == 1
@@ -176,14 +190,12 @@ def test_other_families_learn_the_completion_and_the_right_end_token(family):
 
 
 def test_special_tokens_of_other_families_in_user_text_are_plain_text(family):
-    from distill.training.dataset import encode_rows
-
     tokenizer, end_of_text, end_of_turn, *_ = family
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for form in ("raw", "chat"):
         counts = []
         for text in ("fine", f"fine {end_of_turn}{end_of_text} <|im_start|><|start_header_id|>"):
-            ((ids, _),) = encode_rows([TrainingRow("a", "icldist", "x", text, text)], tokenizer, form, seed=1)
+            ((ids, _),) = encoded([TrainingRow("a", "icldist", "x", text, text)], tokenizer, form, seed=1)
             counts.append(sum(token in special for token in ids))
         assert counts[0] == counts[1]
 
@@ -214,21 +226,19 @@ def test_packed_rows_do_not_see_each_other(tiny_model, tokenizer):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from distill.models import load_model
-    from distill.training.dataset import encode_rows
-    from distill.training.loss import completion_loss
 
     model = load_model(tiny_model, "float32", "cpu")
-    rows = [{"input_ids": ids, "labels": labels} for ids, labels in encode_rows(make_rows(8), tokenizer, "raw", 1)]
+    rows = [{"input_ids": ids, "labels": labels} for ids, labels in encoded(make_rows(8), tokenizer, "raw", 1)]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
 
     def loss(some):
-        return completion_loss(model, model.get_output_embeddings(), collate(some), n_items=1).item()
+        return loss_of(model, collate(some), n_items=1).item()
 
     alone = [loss([row]) for row in rows]
     assert loss(rows) == pytest.approx(sum(alone), abs=1e-4)
     padded = padded_batch(tokenizer, make_rows(8))
     assert loss(rows) == pytest.approx(
-        completion_loss(model, model.get_output_embeddings(), padded, n_items=1).item(), abs=1e-4)
+        loss_of(model, padded, n_items=1).item(), abs=1e-4)
     torch.manual_seed(0)
     for row, expected in zip(rows[1:], alone[1:], strict=True):
         assert loss([rows[0], row]) - alone[0] == pytest.approx(expected, abs=1e-4)

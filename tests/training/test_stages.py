@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ import pytest
 
 from distill.config.schema import Fractions, Gate, StageTraining, Train, TransformersEngine
 from distill.errors import InputError, RunError
-from distill.run.records import Drop, Prompt, TrainingRow, read_records, write_records
+from distill.run.records import TrainingRow, read_records
 from distill.training import checkpoints, stages
 from distill.validation import gate as gates
 from distill.validation import predict
 from tests.support.chaos import small_disk
 from tests.support.engine import asked_here
-from tests.support.helpers import make_rows
+from tests.support.helpers import make_rows, write_dataset
 from tests.training.test_training import call_here
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
 CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST, unified=FAST,
                gate=Gate(enabled=False))
 PREDICTOR = predict.Predictor(TransformersEngine(dtype="float32"), False, {"knowdist": 8, "icldist": 8, "general": 8})
+
+
+LABELLED = [replace(row, labels=["positive", "negative"]) for row in make_rows()]
 
 
 def knowdist_rows(count: int = 16) -> list[TrainingRow]:
@@ -35,8 +39,6 @@ def knowdist_rows(count: int = 16) -> list[TrainingRow]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_records(tmp_path / "run" / "dataset" / "icldist.parquet", TrainingRow, make_rows())
-    write_records(tmp_path / "run" / "dataset" / "knowdist.parquet", TrainingRow, knowdist_rows())
     return tmp_path / "run"
 
 
@@ -46,9 +48,14 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(model: Path, run: Path, stage: Any = "icldist", name: str = "final", **settings: Any) -> Any:
-    sources = ("knowdist", "icldist") if stage == "unified" else (stage,)
-    return stages.train_stage(stage, CONFIG.model_copy(update=settings), [
-        run / "dataset" / f"{source}.parquet" for source in sources], model, run / "models" / name, seed=42)
+    config = CONFIG.model_copy(update={**settings, **({"stages": ["unified"]} if stage == "unified" else {})})
+    return stages.train_stage(stage, config, dataset(run, model, stage, config), model, run / "models" / name, seed=42)
+
+
+def dataset(run: Path, model: Path, stage: str = "icldist", config: Train = CONFIG) -> list[Path]:
+    """Write the rows of both stages, and return the files of those that a stage is trained on."""
+    write_dataset(run / "dataset", {"knowdist": knowdist_rows(), "icldist": LABELLED}, model, config)
+    return [run / "dataset" / f"{source}.parquet" for source in stages.sources_of(stage)]
 
 
 # ---------------------------------------------------------------- settings of the analyses
@@ -80,8 +87,8 @@ def test_a_smaller_fraction_is_part_of_a_larger_and_what_it_leaves_is_listed(
         outcome = train(tiny_model, run, name=f"{share}", fractions=Fractions(icldist=share), eval_fraction=0)
         (counts,) = outcome.row_counts
         assert counts.n_out == round(24 * share) == 24 - counts.dropped["outside_fraction"]
-        drops = read_records(outcome.folder / "dropped.parquet", Drop)
-        left[share] = {row.id for row in make_rows()} - {drop.id for drop in drops}
+        rows = read_records(run / "dataset" / "icldist.parquet", TrainingRow)
+        left[share] = {row.id for row in rows if row.split != "outside_fraction"}
     assert left[0.25] < left[0.5] < left[1]
 
 
@@ -92,7 +99,7 @@ def test_what_is_going_to_happen_is_said_before_and_kept(
         tiny_model: Path, run: Path, in_this_process: None, capfd: pytest.CaptureFixture[str]) -> None:
     details = train(tiny_model, run, gradient_checkpointing=True).details
     said = capfd.readouterr().err
-    assert "23 of 24 (not trained on: 1 held_out_for_eval)" in said
+    assert "23 of 24 (not trained on: 1 validation)" in said
     assert "6 of 8 rows = 4 a device batch x 2 batches x 1 device" in said
     told = details["preflight"]
     assert told["steps"] == details["steps"] == 6
@@ -151,8 +158,9 @@ def test_killed_at_any_moment_training_joins_the_curve_of_one_that_was_not(
         tiny_model: Path, run: Path, in_this_process: None) -> None:
     """SIGKILL three times: while it starts, after a checkpoint, while one is being written or soon after."""
     whole = train(tiny_model, run, name="whole").details
+    (rows,) = dataset(run, tiny_model)
     spec = json.dumps({"stage": "icldist", "train": CONFIG.model_dump(mode="json"), "seed": 42,
-                       "rows": [str(run / "dataset" / "icldist.parquet")], "start_model": str(tiny_model),
+                       "rows": [str(rows)], "start_model": str(tiny_model),
                        "out": str(run / "models" / "killed")})
     folder = run / "models" / "killed" / checkpoints.FOLDER
 
@@ -184,8 +192,7 @@ def test_a_disk_that_runs_full_while_saving_leaves_the_checkpoint_before_good(
         out = tmp_path / "disk" / "models" / "final"
 
         def again() -> Any:
-            rows = [run / "dataset" / "icldist.parquet"]
-            return stages.train_stage("icldist", CONFIG, rows, tiny_model, out, seed=42)
+            return stages.train_stage("icldist", CONFIG, dataset(run, tiny_model), tiny_model, out, seed=42)
 
         ballast = tmp_path / "disk" / "ballast"
         ballast.write_bytes(b"x" * (22 << 20))  # room for one checkpoint, not for two
@@ -218,13 +225,16 @@ def test_checkpoints_are_written_by_time_too(
 
 @pytest.fixture
 def trained(tiny_model: Path, run: Path, in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose stage 2 is trained, with the prompts that its rows were made of."""
-    write_records(run / "prompts" / "icldist.parquet", Prompt, [
-        Prompt(row.id, "t", row.family, row.kind, row.prompt, ["positive", "negative"]) for row in make_rows()])
+    """A run whose stage 2 is trained."""
     train(tiny_model, run, eval_fraction=0.4)
     monkeypatch.setattr(predict, "call_in_process", call_here)
     asked_here(monkeypatch)
     return run
+
+
+def held_out(run: Path, *sources: str) -> set[str]:
+    return {row.id for source in sources for row in read_records(run / "dataset" / f"{source}.parquet", TrainingRow)
+            if row.split == "validation"}
 
 
 def judged(run: Path, **thresholds: Any) -> Any:
@@ -237,7 +247,7 @@ def test_the_gate_stops_a_model_below_a_threshold_and_keeps_it(trained: Path) ->
         judged(trained, min_ended=1.0, min_valid_labels=0)
     assert (trained / "models" / "final" / "model.safetensors").exists()
     answers = json.loads((trained / "gate" / "icldist" / "answers.json").read_text())
-    held = gates.held_out_of(trained / "models" / "final")
+    held = held_out(trained, "icldist")
     assert {one["id"] for one in answers} == held and len(held) == 10
     passed = judged(trained, min_ended=0, max_repeated=1, min_valid_labels=0)
     assert passed.reused, "with other thresholds the same answers are judged"
@@ -256,7 +266,7 @@ def test_after_stage_one_the_rows_of_stage_two_are_asked_that_it_will_hold_out(
     assert "does not judge min_ended (6 rows), max_repeated (6 rows)" in caplog.text
     assert found.details["label_prompts"] == 8 and found.details["valid_label"] is not None, "measured, not judged"
     asked = {one["id"] for one in json.loads((found.folder / "answers.json").read_text())}
-    held = gates.held_out_of(trained / "models" / "final") | gates.held_out_of(trained / "models" / "knowdist")
+    held = held_out(trained, "icldist", "knowdist")
     assert asked <= held
     (counts,) = found.row_counts
     assert counts.n_in == 24 + 6 == counts.n_out + counts.dropped["over_limit"]
@@ -301,8 +311,8 @@ def test_checkpoints_of_another_base_model_or_settings_are_kept_and_not_gone_on_
     with pytest.raises(InputError, match="start_model"):
         train(other, run)
     with pytest.raises(InputError, match=r"half done, with other settings.*max_length.*--discard"):
-        stages.train_stage("icldist", CONFIG.model_copy(update={"max_length": 100}), [
-            run / "dataset" / "icldist.parquet"], tiny_model, run / "models" / "final", seed=42, on_change="keep")
+        stages.train_stage("icldist", CONFIG.model_copy(update={"max_length": 100}), dataset(run, tiny_model),
+                           tiny_model, run / "models" / "final", seed=42, on_change="keep")
     assert checkpoints.newest_whole(folder, delete=False).name == "checkpoint-6"
     assert train(tiny_model, run).details["resumed_from_step"] == 6
 

@@ -9,10 +9,10 @@ import pytest
 
 from distill.config.schema import DepthPrunedStudent, Gate, Lora, Model, PretrainedStudent, StageTraining, Train
 from distill.errors import InputError, RunError
-from distill.run.records import Drop, TrainingRow, read_records, write_records
+from distill.run.records import TrainingRow, read_records
 from distill.run.row_counts import RowCounts
 from distill.training import stages
-from tests.support.helpers import make_rows
+from tests.support.helpers import make_rows, write_dataset
 
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8, warmup_ratio=0)
 CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST, icldist=FAST,
@@ -21,9 +21,7 @@ CONFIG = Train(dtype="float32", device_batch_size=4, save_steps=2, knowdist=FAST
 
 @pytest.fixture
 def rows_file(tmp_path):
-    path = tmp_path / "run" / "dataset" / "icldist.parquet"
-    write_records(path, TrainingRow, make_rows())
-    return path
+    return tmp_path / "run" / "dataset" / "icldist.parquet"
 
 
 def call_here(target, spec, log):
@@ -37,7 +35,9 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(stages, "call_in_process", call_here)
 
 
-def train(start, rows, out, stage="icldist", config=CONFIG, **more):
+def train(start, rows, out, stage="icldist", config=CONFIG, some=None, **more):
+    """Train on ``some`` rows (default: :func:`make_rows`), of which a dataset is made first."""
+    write_dataset(rows.parent, {rows.stem: make_rows() if some is None else some}, start, config)
     return stages.train_stage(stage, config, [rows], start, out, seed=42, **more)
 
 
@@ -85,7 +85,8 @@ def test_a_tiny_model_learns_and_its_folder_is_a_plain_model(tiny_model, rows_fi
     assert details["useful_tokens_per_second"] > 0
     assert json.loads((out / "training.json").read_text())["train_loss"] == details["train_loss"]
     assert outcome.row_counts == (RowCounts("train/icldist", "rows", 24, 23, outcome.row_counts[0].dropped),)
-    assert [drop.reason for drop in read_records(out / "dropped.parquet", Drop)] == ["held_out_for_eval"]
+    assert outcome.row_counts[0].dropped == {"validation": 1}
+    assert [row.split for row in read_records(rows_file, TrainingRow)].count("validation") == 1
     model = AutoModelForCausalLM.from_pretrained(out)
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert sorted(model.generation_config.eos_token_id) == sorted(
@@ -177,13 +178,10 @@ def test_a_lora_target_that_does_not_exist_is_named(tiny_model, rows_file, tmp_p
 
 @pytest.mark.parametrize(("rows", "message"), [
     ([], "no rows to train"),
-    ([*make_rows(3), TrainingRow("empty", "general", "task001", "Q?", " \n")], "Row 4 .*id empty.*no completion"),
-    ([TrainingRow("long", "icldist", "x", "word " * 3000, "yes")], "None of the 1 rows .*too_long")])
+    ([*make_rows(3), TrainingRow("empty", "general", "task001", "Q?", " \n")], "Row 4 .*id empty.*no completion")])
 def test_rows_that_cannot_be_trained_on_are_refused(tiny_model, tmp_path, in_this_process, rows, message):
-    path = tmp_path / "rows.parquet"
-    write_records(path, TrainingRow, rows)
     with pytest.raises(InputError, match=message):
-        train(tiny_model, path, tmp_path / "final")
+        train(tiny_model, tmp_path / "icldist.parquet", tmp_path / "final", some=rows)
 
 
 def test_a_chat_format_without_a_template_is_refused(tiny_model, rows_file, tmp_path, in_this_process):

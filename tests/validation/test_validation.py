@@ -6,18 +6,18 @@ import pytest
 
 from distill.config.schema import TransformersEngine, Validation
 from distill.engines.base import Output
-from distill.run.records import Drop, Prompt, TrainingRow, write_records
+from distill.run.records import TrainingRow, write_records
 from distill.validation.measure import completion_losses, measure
 from distill.validation.predict import Predictor
-from distill.validation.rows import HeldOutRow
 from distill.validation.stage import choose_rows, read_answers, validate_models
 
 POLARITY = ("positive", "negative")
 PREDICTOR = Predictor(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
 
 
-def row(key: str, completion: str = "positive", labels: tuple[str, ...] = POLARITY) -> HeldOutRow:
-    return HeldOutRow(key, "icldist" if labels else "knowdist", "kind", f"Sentence: {key}\nOutput:", completion, labels)
+def row(key: str, completion: str = "positive", labels: tuple[str, ...] = POLARITY) -> TrainingRow:
+    family = "icldist" if labels else "knowdist"
+    return TrainingRow(key, family, "kind", f"Sentence: {key}\nOutput:", completion, list(labels))
 
 
 def output(text: str, reason: str = "stop") -> Output:
@@ -34,7 +34,7 @@ def test_a_label_alone_a_label_with_more_and_no_label_are_told_apart() -> None:
 
 
 def test_a_list_of_labels_is_the_teachers_in_any_order() -> None:
-    one = HeldOutRow("a", "icldist", "emotion/lt", "…", "['joy', 'anger']", ("anger", "joy", "fear"), True)
+    one = TrainingRow("a", "icldist", "emotion/lt", "…", "['joy', 'anger']", ["anger", "joy", "fear"], True)
     said = ["['anger', 'joy']", "['joy']", "['anger', 'joy'] and more"]
     found = [measure([one], [output(text)], {"a": (1.0, 1)}) for text in said]
     assert [item["as_teacher"] for item in found] == [1.0, 0.0, 0.0]
@@ -64,26 +64,20 @@ def test_losses_are_those_of_each_row_alone(tiny_model: Path) -> None:
 
 
 @pytest.fixture
-def trained(tmp_path: Path) -> dict[str, Path]:
-    """A run folder in which 6 label rows, 2 general rows and 3 analyses were held out of 20 and 10 rows."""
-    folders = {"knowdist": tmp_path / "models/knowdist", "icldist": tmp_path / "models/final"}
-    for stage, folder in folders.items():
-        family = stage
-        rows = [(f"{stage}{n}", family if n < 15 else "general") for n in range(20 if stage == "icldist" else 10)]
-        write_records(tmp_path / "dataset" / f"{stage}.parquet", TrainingRow,
-                      [TrainingRow(key, of, "kind", f"Question {key}", "positive") for key, of in rows])
-        write_records(tmp_path / "prompts" / f"{stage}.parquet", Prompt,
-                      [Prompt(key, key, of, "kind", f"Question {key}", list(POLARITY) if of == "icldist" else [])
-                       for key, of in rows])
-        held = [*range(6), 15, 16] if stage == "icldist" else range(3)
-        write_records(folder / "dropped.parquet", Drop, [
-            *(Drop(f"{stage}{n}", f"train/{stage}", "held_out_for_eval", "", "") for n in held),
-            Drop(f"{stage}9", f"train/{stage}", "too_long", "", "")])
-    return folders
+def sources(tmp_path: Path) -> list[str]:
+    """A run folder in which 6 label rows, 2 general rows and 3 analyses are for validation, of 20 and 10 rows."""
+    for source, validation in (("knowdist", range(3)), ("icldist", [*range(6), 15, 16])):
+        families = [source if n < 15 else "general" for n in range(20 if source == "icldist" else 10)]
+        write_records(tmp_path / "dataset" / f"{source}.parquet", TrainingRow, [
+            TrainingRow(f"{source}{n}", family, "kind", f"Question {n}", "positive",
+                        list(POLARITY) if family == "icldist" else [],
+                        split="validation" if n in validation else "train")
+            for n, family in enumerate(families)])
+    return ["knowdist", "icldist"]
 
 
-def test_only_held_out_rows_are_asked_and_the_others_are_counted(trained: dict[str, Path], tmp_path: Path) -> None:
-    rows, counts = choose_rows(Validation(labels=4, cases=2), trained, tmp_path, 42)
+def test_only_held_out_rows_are_asked_and_the_others_are_counted(sources: list[str], tmp_path: Path) -> None:
+    rows, counts = choose_rows(Validation(labels=4, cases=2), sources, tmp_path, 42)
     assert [one.family for one in rows] == ["knowdist"] * 2 + ["icldist"] * 4
     assert {one.id for one in rows} <= {f"icldist{n}" for n in range(6)} | {f"knowdist{n}" for n in range(3)}
     assert counts.check().to_json() == {"stage": "validation", "unit": "rows", "n_in": 11, "n_out": 6,
@@ -91,11 +85,11 @@ def test_only_held_out_rows_are_asked_and_the_others_are_counted(trained: dict[s
 
 
 def test_the_stage_asks_every_model_once_and_is_reused(
-    trained: dict[str, Path], tmp_path: Path, tiny_model: Path
+    sources: list[str], tmp_path: Path, tiny_model: Path
 ) -> None:
     def check(labels: int = 4) -> object:
         models = {"base": tiny_model, "distilled": tiny_model}
-        return validate_models(Validation(labels=labels, cases=1), PREDICTOR, models, trained, tmp_path, 42)
+        return validate_models(Validation(labels=labels, cases=1), PREDICTOR, models, sources, tmp_path, 42)
 
     outcome = check()
     answers = read_answers(tmp_path)
@@ -105,8 +99,8 @@ def test_the_stage_asks_every_model_once_and_is_reused(
     assert check().reused
 
 
-def test_with_nothing_held_out_no_model_is_loaded(trained: dict[str, Path], tmp_path: Path, tiny_model: Path) -> None:
-    outcome = validate_models(Validation(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, trained,
+def test_with_nothing_held_out_no_model_is_loaded(sources: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    outcome = validate_models(Validation(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, sources,
                            tmp_path, 42)
     assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
     assert read_answers(tmp_path) == {}

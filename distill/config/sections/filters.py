@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Section
+from distill.config.sections.plugin import Plugin
 
 
 class Switch(Section):
@@ -89,3 +90,4 @@ class Filters(Section):
     repetitive: RepetitiveFilter = RepetitiveFilter()
     wrong_language: WrongLanguageFilter = WrongLanguageFilter()
     agreement: AgreementFilter = AgreementFilter(enabled=False)
+    plugins: list[Plugin] = Field([], description="filters of your own, asked last: distill/dataset/README.md")

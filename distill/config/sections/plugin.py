@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from distill.config.sections.base import PathMark, Section
-from distill.plugins import code_digest, load
+from distill.errors import InputError
+from distill.plugins import code_digest, load, told
 
 
 class Plugin(Section):
@@ -21,6 +22,22 @@ class Plugin(Section):
     def load(self) -> Any:
         """Return the class or function. Raises as :func:`distill.plugins.load`."""
         return load(self.use)
+
+    def make(self, key: str, method: str) -> Any:
+        """Return what the class makes of the options; ``key`` of the config names it.
+
+        Raises:
+            InputError: as :meth:`load`; the class does not take the options; or what it makes has no ``method``.
+        """
+        made_by = self.load()
+        try:
+            made = made_by(**self.options)
+        except Exception as error:
+            raise InputError(f"{self.use} ({key}) cannot be made with the options {self.options} ({told(error)}). Mend "
+                             "the options, or the code.") from error
+        if not callable(getattr(made, method, None)):
+            raise InputError(f"{self.use} ({key}) has no method '{method}', which is what it is asked for.")
+        return made
 
     def semantic(self) -> dict[str, Any]:
         """Return what decides its work: its name, its code and its options, wherever the file stands."""

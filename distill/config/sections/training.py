@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from distill.config.sections.base import FileName, Seconds, Section, default_kind, runtime_field
 from distill.config.sections.models import Model
+from distill.config.sections.plugin import Plugin
 
 
 class PretrainedStudent(Section):
@@ -74,6 +75,25 @@ class Gate(Section):
         0.25, ge=0, le=1, description="share of answers that are a label of their prompt, once ICLDist was trained")
 
 
+class SftObjective(Section):
+    """Cross-entropy of the answers, as in the paper."""
+
+    kind: Literal["sft"] = "sft"
+
+
+class UserObjective(Plugin):
+    """An objective of your own: distill/training/README.md."""
+
+    kind: Literal["plugin"]
+
+
+def _kind_alone(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Objective = Annotated[SftObjective | UserObjective, Field(discriminator="kind"), BeforeValidator(_kind_alone)]
+
+
 class Train(Section):
     """Two-stage supervised fine-tuning (Sections 2, 4.1)."""
 
@@ -83,6 +103,7 @@ class Train(Section):
     fractions: Fractions = Fractions()
     method: Literal["full", "lora", "qlora"] = "full"
     lora: Lora = Lora()
+    objective: Objective = Field(SftObjective(), description="sft, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
@@ -100,7 +121,8 @@ class Train(Section):
     launch: FileName | None = runtime_field(
         None, description="several processes: the name of an accelerate config that ships (8gpu-zero2, ...), or the "
                           "path of one; default: one process, one device")
-    eval_fraction: float = Field(0.05, ge=0, lt=0.5, description="ours: rows held out for the loss curve, by hash")
+    eval_fraction: float = Field(
+        0.05, ge=0, lt=0.5, description="ours: share of the rows for validation, by hash; the dataset is split by it")
     save_steps: int = runtime_field(500, ge=1, description="optimiser steps between checkpoints, at most")
     save_minutes: Seconds | None = runtime_field(30, gt=0, description="minutes between checkpoints, at most")
     gate: Gate = runtime_field(Gate(), description="decides whether a run goes on, nothing of its models")

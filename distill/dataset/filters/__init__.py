@@ -3,6 +3,9 @@
 The paper filters nothing and names that as its first limitation; the checks and their thresholds are ours.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from distill.config.schema import Filters
 from distill.dataset.filters.base import Filter, completion_of, has_closed_labels
 from distill.dataset.filters.copied import Copied
@@ -11,33 +14,36 @@ from distill.dataset.filters.language import WrongLanguage
 from distill.dataset.filters.refusal import Refusal
 from distill.dataset.filters.repetitive import Repetitive
 from distill.dataset.filters.rewriting import CopiedRewriting
+from distill.dataset.filters.user import UserFilter
 from distill.run.records import Prompt, Response
 
-__all__ = ["Filter", "completion_of", "filters_of", "first_finding", "has_closed_labels"]
+__all__ = ["FILTERS", "Filter", "completion_of", "filters_of", "first_finding", "has_closed_labels"]
+
+FILTERS: tuple[tuple[str, Callable[[Any], Filter]], ...] = (
+    ("refusal", Refusal),
+    ("truncated", Truncated),
+    ("off_list", OffList),
+    ("copied", Copied),
+    ("copied", CopiedRewriting),
+    ("repetitive", Repetitive),
+    ("wrong_language", WrongLanguage),
+)
+"""The filters that ship, each with the key of its settings, in the order in which they are asked.
+
+The more telling reason comes first: a refusal is no label either, and a loop is in no language.
+"""
 
 
 def filters_of(config: Filters) -> list[Filter]:
-    """Return the filters that are switched on, in the order in which they are asked; ``empty`` always is.
-
-    The more telling reason comes first: a refusal is no label either, and a loop is in no language.
+    """Return the filters to ask, in order: ``empty``, those that are switched on, those of the user's own.
 
     Raises:
-        InputError: ``wrong_language.languages`` names a language that cannot be told.
+        InputError: ``wrong_language.languages`` names a language that cannot be told, or code of the user's own is no
+            filter.
     """
-    found: list[Filter] = [Empty()]
-    if config.refusal.enabled:
-        found.append(Refusal(config.refusal))
-    if config.truncated.enabled:
-        found.append(Truncated())
-    if config.off_list.enabled:
-        found.append(OffList())
-    if config.copied.enabled:
-        found += [Copied(config.copied), CopiedRewriting(config.copied)]
-    if config.repetitive.enabled:
-        found.append(Repetitive(config.repetitive))
-    if config.wrong_language.enabled:
-        found.append(WrongLanguage(config.wrong_language))
-    return found
+    ours: list[Filter] = [Empty(), *(make(settings) for key, make in FILTERS
+                                     if (settings := getattr(config, key)).enabled)]
+    return [*ours, *map(UserFilter, config.plugins)]
 
 
 def first_finding(filters: list[Filter], prompt: Prompt, response: Response) -> tuple[str, str] | None:

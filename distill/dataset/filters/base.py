@@ -8,7 +8,7 @@ from distill.run.records import Prompt, Response
 
 
 class Filter(Protocol):
-    """One reason for which an answer is not trained on."""
+    """One reason for which an answer is not trained on: a word such as ``too_short``, under which it is counted."""
 
     reason: str
 

@@ -1,5 +1,6 @@
 """Whether there is a whole answer at all, and of the form that was asked for."""
 
+from distill.config.sections.filters import OffListFilter, TruncatedFilter
 from distill.dataset.filters.base import has_closed_labels
 from distill.parsing.labels import answer_is_closed, parse_answer
 from distill.run.records import Prompt, Response
@@ -20,6 +21,9 @@ class Truncated:
 
     reason = "truncated"
 
+    def __init__(self, config: TruncatedFilter) -> None:
+        """There is nothing to set."""
+
     def finding(self, prompt: Prompt, response: Response) -> str | None:
         """See :class:`distill.dataset.filters.base.Filter`."""
         if response.finish_reason != "length":
@@ -33,6 +37,9 @@ class OffList:
     """ICLDist answers that are no label, or no list of labels, of their prompt."""
 
     reason = "off_list"
+
+    def __init__(self, config: OffListFilter) -> None:
+        """There is nothing to set."""
 
     def finding(self, prompt: Prompt, response: Response) -> str | None:
         """See :class:`distill.dataset.filters.base.Filter`."""

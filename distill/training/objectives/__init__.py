@@ -1,0 +1,24 @@
+"""What a student is trained for: the objective that ships, and a user's own by reference."""
+
+from distill.config.sections.training import SftObjective, UserObjective
+from distill.plugins import load
+from distill.training.objectives.base import Objective
+
+__all__ = ["OBJECTIVES", "Objective", "objective_of"]
+
+OBJECTIVES = {"sft": "distill.training.objectives.completion:CompletionCrossEntropy"}
+"""The objectives that ship, by their kind in ``train.objective``; by reference, because they import torch."""
+
+
+def objective_of(config: SftObjective | UserObjective) -> Objective:
+    """Return the objective that ``train.objective`` names.
+
+    Raises:
+        InputError: a user's own cannot be loaded or made with its options, or is no :class:`Objective`.
+    """
+    if isinstance(config, UserObjective):
+        from distill.training.objectives.user import UserLoss
+
+        return UserLoss(config)
+    made: Objective = load(OBJECTIVES[config.kind])(config)
+    return made
