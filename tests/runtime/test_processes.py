@@ -1,5 +1,6 @@
 """How processes that do heavy work begin and end."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,15 @@ def test_variables_read_at_import_count_in_forks_and_calls_outlive_the_thread_of
 def fork_server() -> psutil.Process:
     assert forkserver._server
     return psutil.Process(forkserver._server.pid)
+
+
+def test_what_is_preloaded_is_there() -> None:
+    """A module that has another name now would be missed by nobody: forks import what they lack."""
+    program = ast.parse(Path(forkserver.__file__).with_name("preload.py").read_text(encoding="utf-8"))
+    (names,) = (ast.literal_eval(one.value) for one in program.body
+                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "_MODULES")
+    ours = [name for name in names if name.startswith("distill.")]
+    assert len(ours) == 4 and all(map(find_spec, ours))
 
 
 def test_an_interruption_while_a_call_is_asked_for_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
