@@ -1,4 +1,4 @@
-"""The page docs/config.md: every key of a config, made from the schema. ``python -m distill.config.reference`` prints it."""
+"""The page docs/config.md: every key of a config, made from the schema. As a program, it prints the page."""
 
 import textwrap
 import types
@@ -18,10 +18,11 @@ _WIDTH = 125
 _HEAD = """\
 # Every key of a config
 
-Made from the schema (`python -m distill.config.reference > docs/config.md`). A key that is not here is an error that names the
-nearest one. `distill config CONFIG` prints a config with all defaults filled in; `--set a.b.0.c=VALUE` replaces one value.
-Relative paths are meant from the config's folder, `${NAME}` is an environment variable, `shipped:` our own data. *Runtime*
-keys decide how the work is done, not what comes out: changing one makes no finished work stale.
+Made from the schema (`python -m distill.config.reference > docs/config.md`). A key that is not here is an error that
+names the nearest one. `distill config CONFIG` prints a config with all defaults filled in; `--set a.b.0.c=VALUE`
+replaces one value. Relative paths are meant from the config's folder, `${NAME}` is an environment variable,
+`shipped:` our own data. *Runtime* keys decide how the work is done, not what comes out: changing one makes no
+finished work stale.
 """
 
 

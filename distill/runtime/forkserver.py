@@ -24,6 +24,7 @@ from distill.run.storage import json_text
 from distill.runtime.parent_death import die_with_parent
 
 PRELOAD = ["distill.runtime.preload"]
+_SAFE_PATH = "PYTHONSAFEPATH"
 _AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "TORCH", "PYTORCH_", "USE_TORCH",
               "KMP_", "MKL_", "GOMP_", "OPENBLAS_", "NPY_", "LD_", "XDG_CACHE_HOME", "HOME")
 """How the environment variables begin that torch, transformers and what they use read while they are imported."""
@@ -72,7 +73,18 @@ class _Server(forkserver.ForkServer):
 
     def ensure_running(self) -> None:
         """Start it, unless it runs: in a thread that lives as long as this process, because it dies with that."""
-        _starter.submit(super().ensure_running).result()
+        _starter.submit(self._start).result()
+
+    def _start(self) -> None:
+        before = os.environ.get(_SAFE_PATH)
+        os.environ[_SAFE_PATH] = "1"  # a random.py where the user stands is not the one that is meant
+        try:
+            super().ensure_running()
+        finally:
+            if before is None:
+                del os.environ[_SAFE_PATH]
+            else:
+                os.environ[_SAFE_PATH] = before
 
 
 def _current() -> _Server:

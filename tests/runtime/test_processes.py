@@ -66,6 +66,15 @@ def test_variables_read_at_import_count_in_forks_and_calls_outlive_the_thread_of
     assert found[0]["server"] == fork_server().pid
 
 
+def test_a_file_where_the_user_stands_is_not_taken_for_a_module(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("random", "socket", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the one that is meant')\n")
+    monkeypatch.chdir(tmp_path)
+    assert call_in_process("tests.support.helpers:echo", {"a": 1}, tmp_path / "log") == {"a": 1}
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 def fork_server() -> psutil.Process:
     assert forkserver._server
     return psutil.Process(forkserver._server.pid)
@@ -100,6 +109,8 @@ def test_an_interruption_while_a_call_is_asked_for_leaves_nothing_to_wait_for(tm
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         server.kill()
+    while server.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     closing = threading.Thread(target=worker.close, daemon=True)
     closing.start()
     closing.join(30)
