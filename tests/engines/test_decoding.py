@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from distill.engines.base import Sampling
@@ -213,6 +213,7 @@ def test_a_first_line_ends_at_the_newline_after_something(text: str, end: int | 
 
 
 @given(st.lists(st.sampled_from(["a", "b", " ", "\n", "<think>", "</think>", "[('x', 'positive')]"]), max_size=12))
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 def test_stopping_at_the_end_of_the_first_line_changes_no_answer(pieces: list[str]) -> None:
     text = "".join(pieces)
     end = first_line_end(text)
