@@ -1,5 +1,6 @@
 """The page docs/config.md: every key of a config, made from the schema. As a program, it prints the page."""
 
+import re
 import textwrap
 import types
 import typing
@@ -65,12 +66,17 @@ def _section(model: type[BaseModel], places: list[str]) -> str:
         kind = model.model_fields.get("kind")
         kinds = [f"`kind: {' | '.join(map(str, typing.get_args(kind.annotation)))}`"] if kind else []
         lines += [f"### {', '.join([f'`{place}`' for place in dict.fromkeys(places)] + kinds)}", ""]
-    lines += [*textwrap.wrap(" ".join(str(model.__doc__).replace("``", "`").split()), _WIDTH), ""]
+    lines += [*textwrap.wrap(_plain(str(model.__doc__)), _WIDTH), ""]
     rows = [(f"`{name}`", _type(field.annotation), _default(field), _meaning(name, field))
             for name, field in model.model_fields.items() if name != "kind" or not places]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([*lines, ""])
+
+
+def _plain(text: str) -> str:
+    """Return a docstring as Markdown in one line."""
+    return " ".join(re.sub(r":\w+:(?=`)", "", text).replace("``", "`").split())
 
 
 def _meaning(name: str, field: FieldInfo) -> str:

@@ -92,9 +92,10 @@ __all__ = [
 class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name, and its folder's below runs_dir")
     format: Format = runtime_field(FORMAT, description="version of run folders; written by us, to be left out")
-    seed: Seed = 42
+    seed: Seed = Field(42, description="of everything that is drawn")
     runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     corpus: Corpus | None = None
     prompts: Prompts = Prompts()

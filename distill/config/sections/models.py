@@ -1,5 +1,7 @@
 """Models, wherever a part of the config names one."""
 
+from pydantic import Field
+
 from distill.config.sections.base import ModelName, Section
 
 
@@ -10,5 +12,5 @@ class Model(Section):
     random-weight Llama of under 1M parameters with SmolLM2's tokenizer, for tests of the machinery).
     """
 
-    name: ModelName
-    revision: str | None = None
+    name: ModelName = Field(description="local folder, Hub name or built-in name")
+    revision: str | None = Field(None, description="of a Hub name: commit, tag or branch")

@@ -42,9 +42,9 @@ class KnowDist(_Family):
     """
 
     samples: int = Field(1_000_000, ge=0, description="prompts to ask (Section 4.1)")
-    analyze: bool = True
-    rewrite: bool = True
-    multi_perspective: bool = True
+    analyze: bool = Field(True, description="ask for analyses")
+    rewrite: bool = Field(True, description="ask for rewritings")
+    multi_perspective: bool = Field(True, description="draw among all perspectives; else one for all")
     prompts_per_text: int = Field(2, ge=1, le=8, description="ours: one of each method")
 
     def prompts(self) -> KnowDistPrompts:
@@ -90,11 +90,11 @@ class IclDist(_Family):
 
     samples: int = Field(400_000, ge=0, description="prompts to ask (Section 4.1)")
     prompts_per_text: int = Field(1, ge=1, le=9, description="ours; several are of one task in different formats")
-    label_words: bool = True
-    label_taxonomies: bool = True
-    minimized_instructions: bool = True
-    min_demonstrations: int = Field(1, ge=0, le=55)
-    max_demonstrations: int = Field(16, ge=0, le=55)
+    label_words: bool = Field(True, description="draw among the labels' spellings")
+    label_taxonomies: bool = Field(True, description="draw among sets of labels")
+    minimized_instructions: bool = Field(True, description="draw among short instructions, too")
+    min_demonstrations: int = Field(1, ge=0, le=55, description="demonstrations of a prompt, at least")
+    max_demonstrations: int = Field(16, ge=0, le=55, description="demonstrations of a prompt, at most")
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
 
     def prompts(self) -> IclDistPrompts:
@@ -158,7 +158,7 @@ class General(Section):
     A file that does not say its languages or categories is not left out for them.
     """
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="whether general tasks are asked and trained on")
     samples: int = Field(100_000, ge=0, description="prompts to ask (Section 4.1)")
     path: LocalPath = Field("shipped:data/natural_tasks", description="folder of Super-NaturalInstructions task files")
     max_tasks: int = Field(100, ge=1, description="tasks to use, about 100 (Section 2.2)")

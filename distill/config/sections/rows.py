@@ -14,8 +14,9 @@ class RowsForm(Section):
     form: Literal["auto", "alpaca", "lamini", "messages", "columns"] = Field(
         "auto", description="alpaca: instruction, input, output; lamini: instruction, response; messages: one turn of "
                             "a chat; columns: the two named below; auto: by the names of the columns")
-    prompt_column: str | None = None
-    completion_column: str | None = None
+    prompt_column: str | None = Field(None, description="column of the prompt; default: what well-known data call it")
+    completion_column: str | None = Field(
+        None, description="column of the completion; default: what well-known data call it")
     limit: int | None = Field(None, ge=1, description="at most this many rows, chosen by hash; default: all")
 
     @model_validator(mode="after")
@@ -31,7 +32,7 @@ class FileRows(RowsForm):
     """Files: ``path`` is a file or a glob pattern; ``json`` is a file that holds one list (as Alpaca's)."""
 
     kind: Literal["json", "jsonl", "csv", "parquet"]
-    path: LocalPath
+    path: LocalPath = Field(description="file, pattern or URL")
 
 
 class HubRows(RowsForm, HubDataset):
@@ -45,7 +46,8 @@ class SentiBenchRows(Section):
 
     kind: Literal["sentibench"]
     tasks: list[TaskName] = Field([], description="tasks by name; default: those of 'categories'")
-    categories: list[Literal["BSA", "MSA", "FSA"]] = Field(["BSA", "MSA", "FSA"])
+    categories: list[Literal["BSA", "MSA", "FSA"]] = Field(
+        ["BSA", "MSA", "FSA"], description="all tasks of these categories")
     demonstrations: int = Field(4, ge=0, description="other train examples shown; the evaluation shows 4")
     limit: int | None = Field(None, ge=1, description="at most this many rows of each task, chosen by hash")
 

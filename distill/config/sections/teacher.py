@@ -15,10 +15,10 @@ class SamplingConfig(Section):
     One that begins with a stop string is empty, and is dropped and counted as such.
     """
 
-    temperature: float = Field(ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(ge=1)
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    temperature: float = Field(ge=0, description="0: greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability that is drawn from")
+    max_tokens: int = Field(ge=1, description="of an answer")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="strings that end an answer")
 
 
 class TeacherSampling(Section):
@@ -32,9 +32,9 @@ class TeacherSampling(Section):
 class ChatTemplate(Section):
     """Which families of prompts the teacher gets as a turn of a chat; ``true`` or ``false`` alone means all."""
 
-    knowdist: bool = True
-    icldist: bool = True
-    general: bool = True
+    knowdist: bool = Field(True, description="whether its prompts are asked in a turn of a chat")
+    icldist: bool = Field(True, description="whether its prompts are asked in a turn of a chat")
+    general: bool = Field(True, description="whether its prompts are asked in a turn of a chat")
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +48,8 @@ class Budget(Section):
     A GPU hour is an hour of one GPU that the teacher holds, loading included; where there is no GPU, of the machine.
     """
 
-    max_gpu_hours: float | None = Field(None, gt=0)
+    max_gpu_hours: float | None = Field(
+        None, gt=0, description="generation stops there, to be resumed; default: no cap")
     max_cost: float | None = Field(None, gt=0, description="in the currency of the prices")
     approve: bool = Field(
         False, description="stop after the pilot, until somebody who has seen the forecast says go on")
@@ -73,9 +74,10 @@ class Teacher(Section):
     max_unusable: float = runtime_field(
         0.5, ge=0, le=1, description="share of a stage's answers that may be empty, cut off, off their list of labels "
                                      "or failed: above it the stage warns, and stops after the pilot. Ours")
-    price_per_gpu_hour: float | None = runtime_field(None, ge=0)
-    price_per_million_prompt_tokens: float | None = runtime_field(None, ge=0)
-    price_per_million_output_tokens: float | None = runtime_field(None, ge=0)
+    price_per_gpu_hour: float | None = runtime_field(
+        None, ge=0, description="for forecasts and budgets, in any currency")
+    price_per_million_prompt_tokens: float | None = runtime_field(None, ge=0, description="of an endpoint")
+    price_per_million_output_tokens: float | None = runtime_field(None, ge=0, description="of an endpoint")
     budget: Budget = runtime_field(Budget())
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class DepthPrunedStudent(Section):
 
     kind: Literal["depth_pruned"]
     model: Model
-    layers: int = Field(ge=2)
+    layers: int = Field(ge=2, description="that are kept")
 
 
 Student = Annotated[
@@ -31,23 +31,24 @@ Student = Annotated[
 class Lora(Section):
     """LoRA and QLoRA through peft (ours; the paper trains all weights)."""
 
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
+    r: int = Field(16, ge=1, description="rank")
+    alpha: int = Field(32, ge=1, description="scale of the adapter")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapter's input")
+    target_modules: Annotated[list[str], Field(
+        min_length=1)] | Literal["all-linear"] = Field("all-linear", description="names of the layers that get one")
 
 
 class StageTraining(Section):
     """Optimisation of one stage (Tables 16 to 21). The defaults are Table 16's, for Llama-3.2-1B KnowDist."""
 
-    learning_rate: float = Field(5e-6, gt=0)
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "cosine"
-    warmup_ratio: float = Field(0.01, ge=0, lt=1)
-    weight_decay: float = Field(0.1, ge=0)
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.95, ge=0, lt=1)
-    num_train_epochs: float = Field(4, gt=0)
-    global_batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(5e-6, gt=0, description="the highest")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field("cosine", description="how it falls")
+    warmup_ratio: float = Field(0.01, ge=0, lt=1, description="share of the steps in which it rises")
+    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="of AdamW")
+    num_train_epochs: float = Field(4, gt=0, description="times that each row is seen")
+    global_batch_size: int = Field(128, ge=1, description="rows of an optimiser step, over all devices")
 
 
 _TABLE_17: dict[str, Any] = {
@@ -58,14 +59,14 @@ _TABLE_17: dict[str, Any] = {
 class Fractions(Section):
     """Shares of the stages' training rows, chosen by hash: a smaller one is part of a larger one (Figure 3)."""
 
-    knowdist: float = Field(1, gt=0, le=1)
-    icldist: float = Field(1, gt=0, le=1)
+    knowdist: float = Field(1, gt=0, le=1, description="share of its rows")
+    icldist: float = Field(1, gt=0, le=1, description="share of its rows, general tasks among them")
 
 
 class Gate(Section):
     """What a model must be able to do after each stage, on held-out rows, or the run stops there. Ours."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="whether a student must pass it")
     rows: int = Field(
         32, ge=8, description="held-out rows of each stage that are asked, at most; fewer than 8 judge nothing")
     min_ended: float = Field(0.5, ge=0, le=1, description="share of answers that the model ends by itself")
@@ -101,7 +102,8 @@ class Train(Section):
         ["knowdist", "icldist"], min_length=1,
         description="[knowdist] or [icldist]: one stage alone; [unified]: the rows of both, mixed, in one (Table 4)")
     fractions: Fractions = Fractions()
-    method: Literal["full", "lora", "qlora"] = "full"
+    method: Literal["full", "lora", "qlora"] = Field(
+        "full", description="full: all weights; lora, qlora: adapters, merged at the end")
     lora: Lora = Lora()
     objective: Objective = Field(SftObjective(), description="sft, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
@@ -117,7 +119,7 @@ class Train(Section):
                            "other. Pays with flash attention on a GPU")
     attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention"] = runtime_field(
         "auto", description="auto: flash_attention_2 where it is installed and a GPU is there, else sdpa")
-    gradient_checkpointing: bool = runtime_field(False)
+    gradient_checkpointing: bool = runtime_field(False, description="compute activations twice instead of keeping them")
     launch: FileName | None = runtime_field(
         None, description="several processes: the name of an accelerate config that ships (8gpu-zero2, ...), or the "
                           "path of one; default: one process, one device")
