@@ -15,7 +15,7 @@ from flows.nightly import set_baseline
 from flows.run import CONFIG, find_config
 from flows.subjects import newest_run, subject_of
 from sentibench.metrics import macro_f1
-from tests.support.stack import Stack
+from tests.support.stack import Stack, wait_until
 
 SETTINGS = {"models": ["whole"], "overrides": ["evaluate.tasks=[sst2,irony18]", "evaluate.limit=10"]}
 
@@ -51,6 +51,18 @@ def test_a_fall_behind_the_accepted_result_fails_the_run_and_says_where(stack: S
     assert [(row["task"], row["change"]) for row in rows] == [("sst2", "fell"), ("irony18", "even")]
     assert "history.svg" in shown["history"].data
     assert [one["flow"] for one in told[1] if one["state"] == "Failed" and "sst2" in one["message"]] == ["evaluate"]
+
+
+def test_the_server_schedules_the_nightly_runs_of_the_next_days(stack: Stack) -> None:
+    from prefect.client.orchestration import get_client
+
+    def scheduled() -> Any:
+        with stack.client_settings(), get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name("evaluate/nightly")
+            return [run for run in client.read_flow_runs(limit=200)
+                    if run.deployment_id == deployment.id and run.auto_scheduled]
+
+    assert len(wait_until("the nightly runs are scheduled", scheduled)) >= 1
 
 
 def test_a_run_shows_its_progress_rows_losses_scores_and_report(stack: Stack) -> None:
