@@ -23,7 +23,7 @@ class Votes:
     """What the prompts about each text say of one task. Of a prompt, only its id and its label are held."""
 
     def __init__(self, config: AgreementFilter, prompts: IclDistPrompts) -> None:
-        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``fewest`` of them.
+        """Count by ``config``: a label needs more than ``share`` of the prompts, and ``min_prompts`` of them.
 
         ``prompts`` are those that were asked.
         """
@@ -50,4 +50,4 @@ class Votes:
         return found
 
     def _enough(self, votes: int, prompts: int) -> bool:
-        return votes >= self._config.fewest and (votes > self._config.share * prompts or votes == prompts)
+        return votes >= self._config.min_prompts and (votes > self._config.share * prompts or votes == prompts)

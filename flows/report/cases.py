@@ -7,7 +7,7 @@ from typing import Any
 from distill.errors import RunError
 from distill.generation.manifests import read_responses
 from distill.parsing import reasoning
-from distill.run.records import Prompt, TrainingRow, read_records
+from distill.run.records import TRAIN, Prompt, TrainingRow, read_records
 from distill.run.storage import read_object
 from distill.validation.stage import read_answers
 
@@ -20,7 +20,8 @@ def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
     for stage in ("knowdist", "icldist"):
         if not (run / "prompts" / f"{stage}.parquet").exists():  # rows that were made elsewhere
             continue
-        trained = {row.id for row in read_records(run / "dataset" / f"{stage}.parquet", TrainingRow)}
+        trained = {row.id for row in read_records(run / "dataset" / f"{stage}.parquet", TrainingRow)
+                   if row.split == TRAIN}
         answers = {response.prompt_id: response for response in read_responses(run / stage / "responses")}
         shown: dict[str, int] = {}
         prompts = [prompt for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt)

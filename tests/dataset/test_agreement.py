@@ -68,9 +68,9 @@ def test_the_share_and_the_number_that_must_agree_are_thresholds_of_the_config()
     said = dict.fromkeys("abcd", "positive") | {"e": "negative"}
     assert set(disagreements(prompts, said)) == set(disagreements(prompts, said, share=0.79)) == {"e"}
     assert set(disagreements(prompts, said, share=0.8)) == set("abcde")
-    assert set(disagreements(prompts, said, fewest=5)) == set("abcde")
+    assert set(disagreements(prompts, said, min_prompts=5)) == set("abcde")
     assert disagreements(prompts, dict.fromkeys("abcde", "positive"), share=1) == {}
-    assert set(disagreements(prompts[:3], {"a": "positive", "b": "positive"}, share=0.2, fewest=3)) == {"a", "b"}
+    assert set(disagreements(prompts[:3], {"a": "positive", "b": "positive"}, share=0.2, min_prompts=3)) == {"a", "b"}
     assert not Filters().agreement.enabled and Filters(agreement={"share": 0.6}).agreement.enabled
 
 

@@ -77,7 +77,7 @@ class AgreementFilter(Switch):
     """
 
     share: float = Field(0.5, ge=0, le=1, description="more than this share of the prompts must give it; 1: all")
-    fewest: int = Field(2, ge=2, description="so many prompts must give it at least")
+    min_prompts: int = Field(2, ge=2, description="so many prompts must give it at least")
 
 
 class Filters(Section):
