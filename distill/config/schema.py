@@ -25,6 +25,7 @@ from distill.config.sections.evaluation import Evaluate, Validation
 from distill.config.sections.filters import Filters
 from distill.config.sections.models import Model
 from distill.config.sections.prompts import General, IclDist, KnowDist, Prompts
+from distill.config.sections.report import Report
 from distill.config.sections.rows import FileRows, HubRows, Rows, SentiBenchRows
 from distill.config.sections.teacher import Budget, ChatTemplate, SamplingConfig, Teacher, TeacherSampling
 from distill.config.sections.teacher_eval import Gold, Judge, TeacherEval
@@ -106,6 +107,7 @@ class Config(Section):
     student: Student
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _rows_from_somewhere(self) -> Self:

