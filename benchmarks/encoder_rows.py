@@ -4,8 +4,8 @@
 
 FOLDER holds SST-5. The rows are the configs that ship, with another backbone, at most ``--epochs`` epochs with a
 patience of 2, the backbone unfrozen after ``--unfreeze`` epochs, and learning rates for that backbone; prompt, triplet
-loss and strategy are theirs, but for triplets being drawn in the batch (``--draw split``: as in the paper, three times
-the work). What is finished is not run again. Prints a line a row, as it ends.
+loss and strategy are theirs, but for triplets being drawn in the batch (``--in-batch false``: as in the paper, three
+times the work). What is finished is not run again. Prints a line a row, as it ends.
 """
 
 import argparse

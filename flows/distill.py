@@ -22,7 +22,7 @@ from flows.orchestration.approval import wait_for_approval
 from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few
 from flows.orchestration.notify import tell
 from flows.orchestration.progress import shown
-from flows.orchestration.step_runner import watched
+from flows.orchestration.step_runner import run_logged
 from flows.plan import STAGES, find_step, gated_stages, steps_of, teacher_eval_parts, trained_stages
 from flows.run import Run, open_run
 
@@ -41,13 +41,13 @@ def step(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one step of the pipeline and return its manifest."""
     progress = shown(run, stage) if name == "generate" and stage else contextlib.nullcontext()
     with wrap_errors(run.folder / "logs"), gpu_slots(gpus_needed(name, run, stage)), progress:
-        done = watched(name, run, stage)
+        done = run_logged(name, run, stage)
     if name == "train":
         artifacts.show_losses(run, MODELS[str(stage)])
     return done
 
 
-def do(name: str, run: Run, part: str | None = None) -> dict[str, Any]:
+def run_step(name: str, run: Run, part: str | None = None) -> dict[str, Any]:
     """Run a step as a task of Prefect under its title."""
     return step.with_options(name=find_step(name, part).full_title)(name, run, part)
 
@@ -75,20 +75,20 @@ def distill(
         refuse_too_few(opened, steps_of(opened))
         warm_up()
         if not opened.config.rows:
-            do("collect", opened)
-            do("prompts", opened)
+            run_step("collect", opened)
+            run_step("prompts", opened)
             teacher_answers(opened)
         for part in teacher_eval_parts(opened):
-            do("teacher_eval", opened, part)
-        do("dataset", opened)
+            run_step("teacher_eval", opened, part)
+        run_step("dataset", opened)
         for stage in trained_stages(opened):
-            do("train", opened, stage)
+            run_step("train", opened, stage)
             if stage in gated_stages(opened):
-                do("gate", opened, stage)
-        do("validate", opened)
-        do("evaluate", opened)
+                run_step("gate", opened, stage)
+        run_step("validate", opened)
+        run_step("evaluate", opened)
         artifacts.show_row_counts(opened.folder, write_row_counts(opened.folder))  # fails where rows are missing
-        report = do("report", opened)
+        report = run_step("report", opened)
         artifacts.show_report(opened, report)
         return report
 
@@ -98,10 +98,10 @@ def teacher_answers(run: Run) -> list[dict[str, Any]]:
     done = []
     for stage in STAGES:
         try:
-            done.append(do("generate", run, stage))
+            done.append(run_step("generate", run, stage))
         except ApprovalNeeded as waiting:
             wait_for_approval(run, stage, waiting)
-            done.append(do("generate", run, stage))
+            done.append(run_step("generate", run, stage))
     return done
 
 

@@ -1,6 +1,6 @@
 """The steps of the pipeline in one table, and which of them a run's config asks for.
 
-To add a step: a row here, a function of its name in :mod:`flows.steps`, and a line in :mod:`flows.distill`.
+To add a step: docs/architecture.md.
 """
 
 from dataclasses import dataclass

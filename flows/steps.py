@@ -61,7 +61,7 @@ def prompts(run: Run) -> Outcome:
     from distill.corpus.build import texts_file
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
-    from distill.prompting.held_out import HeldOut
+    from distill.prompting.decontaminate import Benchmark
     from distill.prompting.length import limits, token_counter
 
     _needs(run, "corpus", "distill collect")
@@ -73,12 +73,12 @@ def prompts(run: Run) -> Outcome:
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
     texts, benchmark_id = _benchmark(run)
-    held_out = HeldOut(texts, benchmark_id, run.corpus.decontaminate.max_distance) if benchmark_id else None
+    benchmark = Benchmark(texts, benchmark_id, run.corpus.decontaminate.max_distance) if benchmark_id else None
     return build_prompts(
         config.prompts, texts_file(run.folder), config.seed, run.folder, windows,
         {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
          "student": model_fingerprint(student), "chat_template": run.teacher.chat_template.model_dump(),
-         "prompt_format": config.train.prompt_format}, run.on_change, held_out=held_out)
+         "prompt_format": config.train.prompt_format}, run.on_change, benchmark=benchmark)
 
 
 def generate(run: Run, stage: Source) -> Outcome:

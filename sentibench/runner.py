@@ -101,8 +101,8 @@ def run_jobs(engine: BatchEngine, name: str, jobs: Sequence[Job], computed: Mapp
              ) -> None:
     """Run jobs of one model, which come task by task, writing each result file when it is whole.
 
-    ``computed`` is :func:`distill.engines.computed`: it is kept in the results, and answers of another number format
-    are not taken for these.
+    ``computed`` is :func:`distill.engines.dtype_and_device`: it is kept in the results, and answers of another number
+    format are not taken for these.
 
     All seeds of a task are asked together, and each answer is kept as it comes (:mod:`distill.run.response_cache`), in
     the folder ``answers`` beside the results. Progress goes to the error stream.

@@ -64,7 +64,7 @@ class Client:
 class EngineProcess:
     """An engine (:class:`distill.engines.base.Engine`) in a process, which begins when it is asked for the first time.
 
-    ``computed``: the number format and the device, kept beside what it answers (:func:`distill.engines.computed`).
+    ``computed``: the number format and the device, kept beside what it answers.
     """
 
     def __init__(self, config: TeacherEngine, client: Client, computed: dict[str, str], log: Path) -> None:

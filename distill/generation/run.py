@@ -25,6 +25,8 @@ from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 from distill.runtime.leases import leased
 
+VERSION = 1  # raised when the same prompts and settings would be answered otherwise
+
 
 def generate(
     stage: Stage,
@@ -95,6 +97,7 @@ def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dic
     """Return everything but the prompts that determines a stage's responses and their shards, as JSON values."""
     sampling = teacher.sampling.model_dump(mode="json")
     return {
+        "version": VERSION,
         "model": identity,
         "engine": semantic_fields(teacher.engine),  # its number format as asked for: see distill.generation.computed
         "tokenization": TOKENIZATION,

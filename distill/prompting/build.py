@@ -7,8 +7,8 @@ from typing import Any
 from distill.config.schema import Prompts
 from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
+from distill.prompting.decontaminate import Benchmark
 from distill.prompting.files import FOLDER
-from distill.prompting.held_out import HeldOut
 from distill.prompting.kept import keep_prompt_files, prompt_files
 from distill.prompting.length import Limits
 from distill.prompting.natural_tasks import task_files
@@ -26,13 +26,13 @@ VERSION = 4
 def build_prompts(
     config: Prompts, texts: Path, seed: int, run: Path, limits: Limits,
     inputs_extra: Mapping[str, Any], on_change: OnChange = "stop", sizes: Sizes = USUAL_SIZES,
-    held_out: HeldOut | None = None,
+    benchmark: Benchmark | None = None,
 ) -> Outcome:
     """Write ``run/prompts``: knowdist.parquet, icldist.parquet (ICLDist and general tasks) and dropped.parquet.
 
     ``texts`` is a Parquet file of Text records. The prompts are sorted by the hash of their ids; they do not depend on
     the order of the texts, the number of processes, or ``sizes``. ``inputs_extra`` names what else decides the result,
-    such as the tokenizers behind ``limits``. What of the demonstrations and natural tasks stands in ``held_out`` is
+    such as the tokenizers behind ``limits``. What of the demonstrations and natural tasks stands in ``benchmark`` is
     not used, and has an account of its own. There is one account a family: candidates looked at, prompts kept, drops by
     reason. The details say, for each family, how many prompts were asked for and built, how many of each kind, the
     mean number of demonstrations, how many were shortened, and which natural tasks were left out and why.
@@ -48,10 +48,10 @@ def build_prompts(
         "version": VERSION, "prompts": semantic_fields(config), "seed": seed, "limits": limits.to_json(),
         "texts": file_digest(texts) if texts.is_file() else "missing",
         **_data_digests(config),
-        "held_out": [held_out.id, held_out.max_distance] if held_out else None, **inputs_extra}
+        "benchmark": [benchmark.id, benchmark.max_distance] if benchmark else None, **inputs_extra}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        made = PromptWriter(config, texts, seed, limits, folder, sizes, held_out).run()
+        made = PromptWriter(config, texts, seed, limits, folder, sizes, benchmark).run()
         for name, digest in _data_digests(config).items():
             if digest != inputs[name]:  # what the marker says must be what was read
                 raise changed_meanwhile({"natural_tasks": config.general.path,

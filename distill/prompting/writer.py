@@ -16,9 +16,9 @@ from distill.config.schema import Prompts
 from distill.errors import InputError
 from distill.prompting.batch import Fitted, Fitter, Tally, TextBatches
 from distill.prompting.candidate import PromptCandidate
+from distill.prompting.decontaminate import Benchmark, without_benchmark
 from distill.prompting.demonstrations import Demonstration, load_demonstrations
 from distill.prompting.files import PromptSorter
-from distill.prompting.held_out import HeldOut, without_benchmark
 from distill.prompting.icldist import IclDistCandidates
 from distill.prompting.knowdist import KnowDistCandidates
 from distill.prompting.length import Limits
@@ -75,7 +75,7 @@ class PromptWriter:
     limits: Limits
     folder: Path
     sizes: Sizes
-    held_out: HeldOut | None = None
+    benchmark: Benchmark | None = None
     tallies: dict[str, Tally] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -86,9 +86,9 @@ class PromptWriter:
         pool = load_demonstrations(self.config.icldist) if "icldist" in wanted else []
         tasks = choose_tasks(self.config.general, self.seed) if "general" in wanted else None
         accounts = []
-        if self.held_out and (pool or tasks):
+        if self.benchmark and (pool or tasks):
             needed_of_pool = max(1, self.config.icldist.max_demonstrations)
-            pool, tasks, account = without_benchmark(pool, tasks, self.held_out, needed_of_pool, held.append)
+            pool, tasks, account = without_benchmark(pool, tasks, self.benchmark, needed_of_pool, held.append)
             accounts.append(account.check())
         per_text = {"knowdist": self.config.knowdist.prompts_per_text, "icldist": self.config.icldist.prompts_per_text}
         needed = {family: -(-wanted.get(family, 0) // n) for family, n in per_text.items()}

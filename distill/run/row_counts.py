@@ -32,7 +32,7 @@ class RowCounts:
         """
         if self.n_in != self.n_out + sum(self.dropped.values()):
             raise RunError(
-                f"The counts of stage '{self.stage}' does not add up: {self.n_in} {self.unit} in, {self.n_out} out, "
+                f"The counts of stage '{self.stage}' do not add up: {self.n_in} {self.unit} in, {self.n_out} out, "
                 f"{sum(self.dropped.values())} dropped {dict(self.dropped)}. This is a defect of sentidistill or a "
                 "damaged run folder; nothing after this stage was run.")
         return self

@@ -22,6 +22,7 @@ Stage = Literal["knowdist", "icldist", "unified"]
 Source = Literal["knowdist", "icldist"]
 SOURCES: tuple[Source, ...] = ("knowdist", "icldist")
 """What training rows are of, in the order in which a student is taught them."""
+VERSION = 1  # raised when the same rows and settings would give another model
 MODELS = {"knowdist": "models/knowdist", "icldist": "models/final", "unified": "models/final"}
 """Where each stage leaves its model in the run folder."""
 
@@ -50,8 +51,8 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         RunError: training failed, or rows are not accounted for.
     """
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
-    inputs = {"stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows), "parents": parents,
-              "start_model": ancestors[-1]["fingerprint"], "seed": seed}
+    inputs = {"version": VERSION, "stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows),
+              "parents": parents, "start_model": ancestors[-1]["fingerprint"], "seed": seed}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)

@@ -96,7 +96,7 @@ def stage_command(arguments: argparse.Namespace) -> None:
     """Run one stage of the pipeline (or the two of one kind), as its command names it."""
     from distill.errors import InputError
     from distill.run.row_counts import write_row_counts
-    from flows.orchestration.step_runner import watched
+    from flows.orchestration.step_runner import run_logged
     from flows.plan import STAGES, gated_stages, trained_stages
     from flows.run import Run, open_run
 
@@ -111,26 +111,26 @@ def stage_command(arguments: argparse.Namespace) -> None:
                              f"{arguments.command}. Its run begins with 'distill train'.")
         if arguments.command in ("generate", "train"):
             if arguments.command == "train":
-                watched("dataset", run)
+                run_logged("dataset", run)
             if arguments.stage and arguments.stage not in wanted(run):
                 raise InputError(f"The config does not {arguments.command} '{arguments.stage}', only: "
                                  f"{', '.join(wanted(run))}. Set train.stages, or the samples of prompts.")
             for stage in [arguments.stage] if arguments.stage else wanted(run):
-                watched(arguments.command, run, stage)
+                run_logged(arguments.command, run, stage)
                 if arguments.command == "train" and stage in gated_stages(run):
-                    watched("gate", run, stage)
+                    run_logged("gate", run, stage)
         elif arguments.command == "teacher-eval":
             from flows.cli import teacher_eval
 
             parts = teacher_eval.asked_parts(run)
             for part in parts:
-                watched("teacher_eval", run, part)
+                run_logged("teacher_eval", run, part)
             teacher_eval.show(run, parts)
         elif arguments.command == "evaluate":
-            watched("validate", run)
-            watched("evaluate", run)
+            run_logged("validate", run)
+            run_logged("evaluate", run)
         else:
-            result = watched(arguments.command, run)
+            result = run_logged(arguments.command, run)
             if arguments.command == "report":
                 _finish(result)
             if arguments.command == "prompts" and arguments.show:

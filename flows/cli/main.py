@@ -17,7 +17,7 @@ STAGE_COMMANDS = {
     "generate": "have the teacher answer them, shard by shard",
     "teacher-eval": "ask the teacher texts with known labels, and have a judge mark its analyses",
     "train": "filter the answers and train the student in two stages",
-    "evaluate": "put held-out rows to the student; evaluate it, its base and the teacher on SentiBench",
+    "evaluate": "run the student on validation rows; evaluate it, its base and the teacher on SentiBench",
     "report": "write report.html, report.md and results.json",
 }
 
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distill", description="Distil a large language model into a small sentiment model.")
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="show what Prefect says, too")
+    parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_stages, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
         add(commands)
@@ -107,7 +107,7 @@ def _add_dedup(commands: Any) -> None:
     """Add what cleans a file of texts."""
     dedup = commands.add_parser("dedup", help="copy a file of texts without its duplicates and near-duplicates")
     dedup.add_argument("source", metavar="IN", type=Path,
-                       help=".jsonl, .csv or .parquet; the first two may be compressed (.gz, .bz2, .zst)")
+                       help=".jsonl, .csv or .parquet; the first two may be compressed (.gz, .bz2, .xz, .zst)")
     dedup.add_argument("target", metavar="OUT", type=Path, help="of the same form; rows, order and other columns stay")
     dedup.add_argument("--field", default="text", metavar="NAME", help="the column that holds the texts; default: text")
     dedup.add_argument("--k", type=int, default=3, choices=range(9), metavar="BITS",

@@ -93,7 +93,7 @@ class _Watcher:
 def progress_of(now: dict[str, Any], stage: str, answered_before: int, seconds: float) -> tuple[float, str]:
     """Return the share of a stage's prompts that are answered, in percent, and a line that says what is left.
 
-    ``now``: of :func:`distill.generation.run.status`. The rate that the time left is reckoned from is that since
+    ``now``: of :func:`distill.generation.status.status`. The rate that the time left is reckoned from is that since
     this process began, which took ``seconds``: what was answered before a restart says nothing of it.
     """
     prompts, answered = now["prompts"] or 0, _answered(now)

@@ -20,13 +20,13 @@ _FORKED = ("prompts", "dataset")
 """Steps that load tokenizers. In a fork they find transformers imported, which takes longer than they do."""
 
 
-def watched(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
+def run_logged(name: str, run: Run, stage: str | None = None) -> dict[str, Any]:
     """Run one of :mod:`flows.steps` by name and return a manifest small enough for Prefect's database."""
     with within(run.folder.name, find_step(name, stage).full_title):
-        return _watched(name, run, stage)
+        return _run_logged(name, run, stage)
 
 
-def _watched(name: str, run: Run, stage: str | None) -> dict[str, Any]:
+def _run_logged(name: str, run: Run, stage: str | None) -> dict[str, Any]:
     log.info("begins")
     if name in _FORKED:
         spec = {"step": name, "config": run.config.to_json(), "folder": str(run.folder), "on_change": run.on_change,

@@ -6,20 +6,22 @@ from typing import Any
 
 import yaml
 
+from flows.report import pictures as run_pictures
 from flows.report.markdown import markdown_table
+from flows.report.own_pictures import OwnPicture
 from flows.report.view import RULES, WAY, View
 from sentibench import pictures
 
 
-def render_html(results: dict[str, Any], view: View, own: Iterable[tuple[str, str]] = ()) -> str:
-    """Return the page. What users and models wrote is escaped; ``own`` pictures (title and SVG) are not."""
+def render_html(results: dict[str, Any], view: View, own: Iterable[OwnPicture] = ()) -> str:
+    """Return the page. What users and models wrote is escaped; ``own`` pictures are not."""
     from jinja2 import Environment
 
     source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
     style = files("flows.report").joinpath("style.css").read_text(encoding="utf-8")
     drawn = {
-        "funnel": pictures.funnel(results["row_counts"]),
-        "losses": pictures.losses(results["training"]) if results["training"] else "",
+        "funnel": run_pictures.funnel(results["row_counts"]),
+        "losses": run_pictures.losses(results["training"]) if results["training"] else "",
         "scores": pictures.scores(view.tasks, view.models),
         "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
     }

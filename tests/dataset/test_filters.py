@@ -1,4 +1,4 @@
-"""Invariants of the quality filter: what a label is, what is copied, what goes in circles, and what is switched off."""
+"""Invariants of the filters: what a label is, what is copied, what goes in circles, and what is switched off."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from distill.parsing.labels import canonical, normalise, parse_answer
 from distill.prompting.labels import python_list
 from distill.run.records import Prompt
 from tests.support.filter import ALL_OFF, EMOTIONS, POLARITY, TEXT, answer, asked, icldist, knowdist, reason
+from tests.support.flow import ROOT
 
 
 @pytest.mark.parametrize(("output", "labels", "expected"), [
@@ -201,3 +202,11 @@ def test_filters_never_raise(output: str, text: str, kind: str) -> None:
     for item in filters_of(Filters()):  # each, whatever those before it say
         item.finding(prompt, answer(output))
     assert completion_of(prompt, answer(output)).strip() == completion_of(prompt, answer(output))
+
+
+def test_false_switches_every_filter_off_and_the_papers_configs_do_so() -> None:
+    switches = [name for name in Filters.model_fields if name != "plugins"]
+    off = Filters.model_validate(False)
+    assert len(switches) > 5 and not any(getattr(off, name).enabled for name in switches)
+    papers = sorted((ROOT / "flows/configs").glob("paper-*.yaml"))
+    assert len(papers) > 2 and all(load_config(path).filters == off for path in papers)

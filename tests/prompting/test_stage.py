@@ -10,9 +10,9 @@ from distill.errors import InputError, RunError
 from distill.prompting.batch import Fitter, Tally
 from distill.prompting.build import build_prompts
 from distill.prompting.candidate import PromptCandidate
+from distill.prompting.decontaminate import Benchmark
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.files import read_prompts
-from distill.prompting.held_out import HeldOut
 from distill.prompting.length import limits
 from distill.run.hashing import content_id, id_hash
 from distill.run.records import BenchmarkText, Drop, Prompt, Text, read_records, write_records
@@ -248,11 +248,11 @@ def test_demonstrations_and_natural_tasks_that_stand_in_the_benchmark_are_not_us
     write_task(tasks / "one.json", Instances=[{"input": text, "output": ["x"]} for text in (
         f"Turn this around: {leak.upper()}", "a text of its own", "another text of its own")])
     texts = [BenchmarkText(demonstration.replace(" ", "  ") + "!", "one", "test"), BenchmarkText(leak, "one", "test")]
-    outcome = build(tmp_path / "run", settings(tasks, 20, 400, 40), 400, held_out=HeldOut(lambda: texts, "one", 3))
+    outcome = build(tmp_path / "run", settings(tasks, 20, 400, 40), 400, benchmark=Benchmark(lambda: texts, "one", 3))
     prompts = [prompt.prompt for prompt in stored(tmp_path / "run", "icldist")]
     assert not [prompt for prompt in prompts if demonstration in prompt or leak.upper() in prompt]
-    (books,) = [counts for counts in outcome.row_counts if counts.stage == "prompts/held_out"]
+    (books,) = [counts for counts in outcome.row_counts if counts.stage == "prompts/decontaminate"]
     assert books.n_in - books.n_out == sum(books.dropped.values()) == 2
     listed = [drop for drop in read_records(tmp_path / "run" / "prompts" / "dropped.parquet", Drop)
-              if drop.stage == "prompts/held_out"]
+              if drop.stage == "prompts/decontaminate"]
     assert len(listed) == 2 and any(leak.upper() in drop.excerpt for drop in listed)

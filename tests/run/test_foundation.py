@@ -78,7 +78,7 @@ def account(n_in: int = 3, n_out: int = 2, dropped: int = 1) -> RowCounts:
 
 def test_an_account_that_does_not_add_up_fails() -> None:
     account().check()
-    with pytest.raises(RunError, match="does not add up"):
+    with pytest.raises(RunError, match="do not add up"):
         account(n_out=3).check()
 
 

@@ -212,7 +212,7 @@ def test_a_step_of_a_flow_fails_with_a_paragraph_and_the_file_of_its_traceback(
     from distill.config.load import load_config
     from flows.run import Run, find_config
 
-    monkeypatch.setattr(pipeline, "watched", lambda *_: raising(IndexError("a defect"))())
+    monkeypatch.setattr(pipeline, "run_logged", lambda *_: raising(IndexError("a defect"))())
     with pytest.raises(RunError, match=rf"a defect.*{tmp_path / 'logs'}"):
         pipeline.step.fn("collect", Run(load_config(find_config("ci")), tmp_path))
     for flow in (pipeline.distill, pipeline.generate):

@@ -81,7 +81,7 @@ class AgreementFilter(Switch):
 
 
 class Filters(Section):
-    """Which answers are not trained on. Empty ones never are."""
+    """Which answers are not trained on. Empty ones never are. ``filters: false`` switches all others off."""
 
     refusal: RefusalFilter = RefusalFilter()
     truncated: TruncatedFilter = TruncatedFilter()
@@ -91,3 +91,8 @@ class Filters(Section):
     wrong_language: WrongLanguageFilter = WrongLanguageFilter()
     agreement: AgreementFilter = AgreementFilter(enabled=False)
     plugins: list[Plugin] = Field([], description="filters of your own, asked last: distill/dataset/README.md")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _false_alone(cls, value: Any) -> Any:
+        return {name: False for name in cls.model_fields if name != "plugins"} if value is False else value

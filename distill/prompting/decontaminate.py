@@ -14,11 +14,11 @@ from distill.run.hashing import content_id
 from distill.run.records import BenchmarkText, Drop
 from distill.run.row_counts import RowCounts
 
-STEP = "prompts/held_out"
+STEP = "prompts/decontaminate"
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class Benchmark:
     """The benchmark whose texts prompts must not hold: ``texts`` returns them, ``id`` stands for their content.
 
     ``max_distance`` is in simhash bits.
@@ -30,7 +30,7 @@ class HeldOut:
 
 
 def without_benchmark(
-    pool: Sequence[Demonstration], tasks: ChosenTasks | None, held_out: HeldOut, min_demonstrations: int,
+    pool: Sequence[Demonstration], tasks: ChosenTasks | None, benchmark: Benchmark, min_demonstrations: int,
     drop: Callable[[Drop], None],
 ) -> tuple[list[Demonstration], ChosenTasks | None, RowCounts]:
     """Return the demonstrations and natural tasks without what stands in the benchmark, and the account of it.
@@ -41,7 +41,7 @@ def without_benchmark(
     Raises:
         InputError: fewer than ``min_demonstrations`` are left of a pool, none of a task that has its own, or no task.
     """
-    index = BenchmarkIndex(held_out.texts(), held_out.max_distance)
+    index = BenchmarkIndex(benchmark.texts(), benchmark.max_distance)
     account = RowCounts(STEP, "texts")
 
     def left(items: list[Sequence[str]], where: str) -> list[bool]:

@@ -1,0 +1,50 @@
+"""The report's pictures of a run, as SVG; those of scores are in :mod:`sentibench.pictures`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentibench.pictures import STYLE, svg_of
+
+_STAGE_COLOURS = ("#0072B2", "#D55E00")
+
+
+def funnel(row_counts: Sequence[Mapping[str, Any]]) -> str:
+    """Draw rows kept and dropped by every stage, as horizontal bars on a logarithmic scale."""
+    import matplotlib.pyplot as plt
+
+    rows = [counts for counts in row_counts if counts["unit"] != "examples" and counts["n_in"]]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(rows) + 0.9))
+        for position, row in enumerate(rows):
+            dropped = row["n_in"] - row["n_out"]
+            axes.barh(position, row["n_in"], color="#f0d9b5", edgecolor="#8a6d3b", linewidth=0.5, hatch="///")
+            axes.barh(position, row["n_out"], color="#0072B2")
+            text = f"{row['n_out']:,} {row['unit']}" + (f"  (−{dropped:,})" if dropped else "")
+            axes.text(row["n_in"] * 1.05, position, text, va="center")
+        axes.set_yticks(range(len(rows)), [row["stage"] for row in rows])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlim(1, max(row["n_in"] for row in rows) * 8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
+        axes.grid(axis="y", visible=False)
+        return svg_of(figure)
+
+
+def losses(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the training loss and the held-out loss of every stage, side by side."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(trainings), figsize=(7.5, 2.6), squeeze=False)
+        for axes, training, colour in zip(panels[0], trainings, _STAGE_COLOURS, strict=False):
+            if training["train_loss"]:
+                axes.plot(*zip(*training["train_loss"], strict=True), color=colour, alpha=0.55, label="training")
+            if training["eval_loss"]:
+                axes.plot(*zip(*training["eval_loss"], strict=True), "o-", color="#000000", ms=4, label="held out")
+            axes.set_title(f"stage: {training['stage']}")
+            axes.set_xlabel("step")
+            axes.legend(frameon=False)
+        panels[0][0].set_ylabel("loss (nats a token)")
+        return svg_of(figure)
