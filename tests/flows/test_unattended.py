@@ -19,7 +19,7 @@ from flows.orchestration import gpus
 from flows.orchestration.gpus import gpu_slots, gpus_needed, refuse_too_few, with_retries
 from flows.orchestration.logs import install, within
 from flows.orchestration.progress import progress_of
-from flows.plan import steps_of
+from flows.plan import find_step, steps_of
 from flows.report.history.evaluate import Subject
 from flows.run import Run, find_config
 from tests.support.device import gpus_of
@@ -91,7 +91,7 @@ def test_one_of_several_processes_is_refused_before_the_first_step(
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.setenv("RANK", rank)
     paper.config.train.launch = launch
-    steps = [("train", "icldist", "models/final")]
+    steps = [find_step("train", "icldist")]
     with pytest.raises(InputError, match=message) if message else contextlib.nullcontext():
         refuse_too_few(paper, steps)
 
