@@ -204,7 +204,8 @@ def test_filters_never_raise(output: str, text: str, kind: str) -> None:
     assert completion_of(prompt, answer(output)).strip() == completion_of(prompt, answer(output))
 
 
-def test_false_switches_every_filter_off_and_the_papers_configs_do_so() -> None:
+def test_false_switches_every_filter_off_and_the_papers_configs_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTIDISTILL_DATA", "/somewhere")
     switches = [name for name in Filters.model_fields if name != "plugins"]
     off = Filters.model_validate(False)
     assert len(switches) > 5 and not any(getattr(off, name).enabled for name in switches)
