@@ -169,7 +169,8 @@ def test_any_text_is_yaml_or_a_paragraph(text: str) -> None:
 
 
 REQUIRED = {"temperature": 0, "max_tokens": 8, "base_urls": ["http://h/v1"], "layers": 2, "model": {"name": "x"},
-            "path": "x", "use": "x.py:X", "title": "x", "dataset": "x", "name": "x", "sources": [{"kind": "csv", "path": "x"}],
+            "path": "x", "use": "x.py:X", "title": "x", "dataset": "x", "name": "x",
+            "sources": [{"kind": "csv", "path": "x"}],
             "student": {"model": {"name": "x"}}, "backbone": {"name": "x"}, "data": {"path": "x"}}
 
 
