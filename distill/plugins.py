@@ -3,15 +3,41 @@
 Nothing is registered: the name goes to every process that needs the code, which loads it there.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from distill.errors import InputError
+
+_may_be_gone = ContextVar("_may_be_gone", default=False)
+
+
+@contextlib.contextmanager
+def code_may_be_gone() -> Iterator[None]:
+    """While a run's own config is read: it outlives the files that it names (:func:`is_gone`)."""
+    token = _may_be_gone.set(True)
+    try:
+        yield
+    finally:
+        _may_be_gone.reset(token)
+
+
+def is_gone(reference: str) -> bool:
+    """Say whether code cannot be loaded, and need not be now (:func:`code_may_be_gone`)."""
+    if not _may_be_gone.get():
+        return False
+    try:
+        load(reference)
+    except InputError:
+        return True
+    return False
 
 
 def load(reference: str) -> Any:

@@ -13,6 +13,7 @@ from distill.config.schema import Config, Corpus, Rows, Teacher
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import RUN_FILE, EncoderConfig
 from distill.errors import InputError
+from distill.plugins import code_may_be_gone
 from distill.run.folder import check_mark, check_path, claim, folder_named, refuse_links
 from distill.run.markers import MARKER
 from distill.run.stage import OnChange, changed_message
@@ -112,7 +113,8 @@ def refuse_encoder_run(folder: Path) -> None:
 
 def stored_config(folder: Path) -> Config:
     """Return the config a run was made with."""
-    return validate(read_yaml(folder / CONFIG), str(folder / CONFIG))
+    with code_may_be_gone():
+        return validate(read_yaml(folder / CONFIG), str(folder / CONFIG))
 
 
 def find_config(config: str, kind: str = "config", ours: str = "configs") -> Path:
@@ -180,7 +182,9 @@ def _remember(config: Config, folder: Path, on_change: OnChange) -> None:
         stored = stored_config(folder)
         if stored == config:
             return
-        before, now = semantic_fields(stored), semantic_fields(config)
-        if before != now and on_change == "stop" and any(_finished_work(folder)):
-            raise InputError(changed_message(folder, before, now))
+        if on_change == "stop" and any(_finished_work(folder)):
+            with code_may_be_gone():
+                before = semantic_fields(stored)
+            if before != (now := semantic_fields(config)):
+                raise InputError(changed_message(folder, before, now))
     save_config(config, path)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from distill import engines
 from distill.config.schema import TeacherEngine
+from distill.config.sections.base import semantic_fields
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
@@ -45,7 +46,10 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     """
     if spec["cpus"]:
         _use_only(spec["cpus"])
-    config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
+    config: TeacherEngine = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
+    if (code := semantic_fields(config).get("code")) and code != spec["settings"]["engine"]["code"]:
+        raise InputError("The code of teacher.engine has changed since generation began, so what it answers now would "
+                         "stand among answers of the code before. Run the same command again: it says what to do.")
     with engines.open_engine(config, Path(spec["model"])) as engine, \
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         if spec.get("counts_decide"):

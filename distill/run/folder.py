@@ -25,7 +25,7 @@ FORMAT = 2
 config say the format.
 """
 Kind = Literal["run", "stage", "results", "evaluations", "lm-eval tasks"]
-_OLDEST: dict[Kind, int] = {"run": 2, "stage": 2, "results": 1, "evaluations": 2, "lm-eval tasks": 1}
+_OLDEST: dict[Kind, int] = {"run": 2, "stage": 2, "results": 1, "evaluations": 1, "lm-eval tasks": 1}
 """The oldest format that is read, by kind."""
 LONGEST_NAME = 100  # characters; what is made of a name is longer, and a file system takes 255 bytes
 _LONGEST_PATH = 2048  # bytes; Linux takes 4,096, and inside a run paths grow

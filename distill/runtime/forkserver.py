@@ -9,24 +9,27 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, process, resource_tracker, util
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from distill.errors import InputError, RunError, may_pass
 from distill.run.storage import json_text
+from distill.runtime import temporary
 from distill.runtime.parent_death import die_with_parent
 
 PRELOAD = ["distill.runtime.preload"]
-_SAFE_PATH = "PYTHONSAFEPATH"
+_LONGEST_FOLDER = 78  # bytes, without what mkdtemp and multiprocessing add
 _AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "TORCH", "PYTORCH_", "USE_TORCH",
-              "KMP_", "MKL_", "GOMP_", "OPENBLAS_", "NPY_", "LD_", "XDG_CACHE_HOME", "HOME")
+              "KMP_", "MKL_", "OMP_", "GOMP_", "OPENBLAS_", "NPY_", "LD_", "XDG_CACHE_HOME", "HOME")
 """How the environment variables begin that torch, transformers and what they use read while they are imported."""
 
 
@@ -49,9 +52,13 @@ def fork(preparation: Mapping[str, Any], request: str, ends: Sequence[Connection
     with _choosing:
         server = _current()
         statuses, data = server.connect_to_new_process([end.fileno() for end in ends])
-    with open(data, "wb") as stream:  # what multiprocessing.spawn reads in the fork
-        pickle.dump(preparation, stream)
-        pickle.dump(_Work(request, server.pid), stream)
+    try:
+        with open(data, "wb") as stream:  # what multiprocessing.spawn reads in the fork
+            pickle.dump(preparation, stream)
+            pickle.dump(_Work(request, server.pid), stream)
+    except OSError:
+        os.close(statuses)
+        raise
     return statuses
 
 
@@ -76,15 +83,25 @@ class _Server(forkserver.ForkServer):
         _starter.submit(self._start).result()
 
     def _start(self) -> None:
-        before = os.environ.get(_SAFE_PATH)
-        os.environ[_SAFE_PATH] = "1"  # a random.py where the user stands is not the one that is meant
+        # Where its socket lies: an address takes no more than 107 bytes, and what the dead have left is removed.
+        config = process.current_process()._config  # type: ignore[attr-defined]  # private
+        if "tempdir" not in config:
+            config["tempdir"] = _short_folder()
+        flags = util._args_from_interpreter_flags  # type: ignore[attr-defined]  # private
+        # A random.py where the user stands is not the one that is meant.
+        util._args_from_interpreter_flags = lambda: [*flags(), "-P"]  # type: ignore[attr-defined]  # private
         try:
             super().ensure_running()
         finally:
-            if before is None:
-                del os.environ[_SAFE_PATH]
-            else:
-                os.environ[_SAFE_PATH] = before
+            util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]  # private
+
+
+def _short_folder() -> str:
+    name = temporary.prefix()
+    long = len(os.fsencode(tempfile.gettempdir())) + len(name) > _LONGEST_FOLDER
+    folder = tempfile.mkdtemp(prefix=name, dir="/tmp" if long else None)
+    util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=-100)
+    return folder
 
 
 def _current() -> _Server:

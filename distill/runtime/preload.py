@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import signal
 import warnings
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ _MODULES = ("torch", "transformers.models.auto.modeling_auto", "transformers.mod
             "distill.generation.worker", "distill.validation.measure")
 """What nearly every fork needs: each would import the last six itself, which takes half a second of CPU time."""
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked decides what ends
 die_with_parent(os.getppid())
 # What forks leave behind is reaped here, so that it is gone; multiprocessing would warn of each.
 ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

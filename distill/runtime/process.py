@@ -65,6 +65,7 @@ class WorkerProcess:
         self.status: int | None = None
         self._begun, self._ended = threading.Event(), threading.Event()
         self._result: bytes | None = None
+        self._problem = ""
         self._connection: Connection | None = None
         self._begin({"target": target, "spec": spec, "environment": child_environment(
             {**leases.current().environment, **(environment or {})})}, channel)
@@ -87,6 +88,9 @@ class WorkerProcess:
         """Wait for the end and return what the function did. Raises as :func:`call_in_process`."""
         self._ended.wait()
         if self._result is None:
+            if self._problem:
+                raise ProcessDiedError(f"No process could be started to run {self.target} ({self._problem}). Finished "
+                                       "work is kept: run the same command again to go on.")
             status = self.status or 0
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             raise ProcessDiedError(
@@ -151,6 +155,9 @@ class WorkerProcess:
             with results, contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as statuses:
                 try:
                     read = forkserver.fork(preparation, request, theirs)
+                except OSError as error:
+                    self._problem = str(error)
+                    raise
                     statuses.callback(os.close, read)
                 finally:
                     for end in theirs:

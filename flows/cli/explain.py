@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.config.load import load_config
 from distill.config.sections.base import semantic_fields
+from distill.plugins import code_may_be_gone
 from distill.run.markers import MARKER, read_done
 from distill.run.stage import differences, kept_changes
 from flows.plan import STAGES
@@ -29,7 +30,8 @@ def explain(folder: Path, config: str | None, overrides: Sequence[str]) -> list[
     stored = stored_config(folder)
     asked = load_config(find_config(config), overrides) if config else (
         load_config(folder / CONFIG, overrides, resolved=True) if overrides else stored)
-    decides = {key for key, *_ in differences(semantic_fields(stored), semantic_fields(asked))}
+    with code_may_be_gone():
+        decides = {key for key, *_ in differences(semantic_fields(stored), semantic_fields(asked))}
     rows = [{"where": "config", "key": key, "then": then, "now": now,
              "what": "decides results" if key in decides else "decides nothing that is made"}
             for key, then, now in differences(stored.to_json(), asked.to_json())]

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from distill.config.load import load_config
 from distill.config.schema import Filters
+from distill.config.sections.base import semantic_fields
 from distill.dataset.filters import completion_of, filters_of
 from distill.errors import InputError
 from distill.parsing.labels import canonical, normalise, parse_answer
@@ -170,7 +171,7 @@ def test_the_thresholds_of_the_config_decide() -> None:
 
 
 def test_every_filter_may_be_given_as_true_or_false_alone_and_thresholds_switch_it_on() -> None:
-    names = Filters.model_fields.keys() - {"plugins"}
+    names = Filters.model_fields.keys() - {"all", "plugins"}
     for name in names:
         assert getattr(Filters(**{name: False}), name).enabled is False
         assert getattr(Filters(**{name: True}), name).enabled is getattr(Filters(**{name: {}}), name).enabled is True
@@ -204,10 +205,14 @@ def test_filters_never_raise(output: str, text: str, kind: str) -> None:
     assert completion_of(prompt, answer(output)).strip() == completion_of(prompt, answer(output))
 
 
-def test_false_switches_every_filter_off_and_the_papers_configs_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_false_switches_every_filter_off_that_is_not_named_and_the_papers_configs_do_so(
+        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTIDISTILL_DATA", "/somewhere")
-    switches = [name for name in Filters.model_fields if name != "plugins"]
-    off = Filters.model_validate(False)
+    switches = [name for name in Filters.model_fields if name not in ("all", "plugins")]
+    off = Filters.model_validate({"all": False})
+    assert Filters.model_validate({"all": False, "copied": True}).copied.enabled
+    assert Filters.model_validate(off.model_dump()) == off and semantic_fields(off) == semantic_fields(
+        Filters.model_validate(dict.fromkeys(switches, False)))
     assert len(switches) > 5 and not any(getattr(off, name).enabled for name in switches)
     papers = sorted((ROOT / "flows/configs").glob("paper-*.yaml"))
     assert len(papers) > 2 and all(load_config(path).filters == off for path in papers)

@@ -83,5 +83,5 @@ def test_real_reviews_and_tweets_are_no_refusals(shared_dir: Path) -> None:
     lines = (shared_dir / "corpus/amazon.jsonl").read_text().splitlines()[:1500]
     texts = [json.loads(line)["reviewText"] for line in lines]
     texts += (shared_dir / "corpus/tweets.txt").read_text().splitlines()[:1500]
-    config = Filters(**dict.fromkeys(Filters.model_fields.keys() - {"refusal", "plugins"}, False))
+    config = Filters(**dict.fromkeys(Filters.model_fields.keys() - {"refusal", "all", "plugins"}, False))
     assert [text for text in texts if reason(knowdist(), answer(text), config) == "refusal"] == []

@@ -15,7 +15,7 @@ from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import answer_text
 from distill.engines.first_line import first_line_end
 from distill.engines.transformers.rows import Row
-from distill.engines.transformers.sampling import choose
+from distill.engines.transformers.sampling import next_tokens
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_prompt
@@ -258,10 +258,10 @@ def test_nucleus_draws_stay_within_the_likeliest_tokens_and_follow_their_weights
     counts = [0] * 4
     row = Row([1], Sampling(temperature=1.0, top_p=0.8), seed=3)
     for _ in range(2000):
-        counts[choose(logits, [row])[0]] += 1
+        counts[next_tokens(logits, [row])[0]] += 1
     assert counts[0] == counts[2] == 0
     assert counts[1] / 2000 == pytest.approx(0.625, abs=0.05)
-    assert choose(logits, [Row([1], Sampling(temperature=0), seed=3)]) == [1]
+    assert next_tokens(logits, [Row([1], Sampling(temperature=0), seed=3)]) == [1]
 
 
 def test_a_character_cut_in_the_middle_is_left_out(tiny_model: Path) -> None:

@@ -17,10 +17,11 @@ from distill.run.stage import run_stage
 from flows import distill as flow
 from flows import encoder as encoder_flow
 from flows.cli import main as cli
+from flows.cli.status import stage_rows
 from flows.encoder_run import load_encoder_config, train_run
 from flows.nightly import set_baseline
 from flows.report.history.store import History
-from flows.run import CONFIG, find_config, find_run, open_run
+from flows.run import CONFIG, find_config, find_run, open_run, stored_config
 from flows.subjects import newest_run
 from sentibench import cli as sentibench
 from tests.flows.test_history import evaluated
@@ -228,6 +229,26 @@ def test_a_run_of_another_versions_format_hides_no_other(tmp_path: Path) -> None
         run_stage(run / "models/final", {}, lambda _: ([], {}))
         (run / MARK).write_text(json.dumps({"kind": "run", "format": written}))
     assert newest_run(tmp_path) == tmp_path / "new"
+
+
+def test_a_run_whose_own_code_is_gone_can_be_looked_at_and_given_another(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from distill.engines.base import Engine\n"
+                                     "from distill.config.sections.engines import Capabilities\n\n"
+                                     "class Mine(Engine):\n    capabilities = Capabilities(label_scores=True)\n")
+    engine, use = {"kind": "plugin", "use": f"{tmp_path}/own.py:Mine"}, f"{tmp_path}/own.py:Mine"
+    sets = [f"teacher.engine={json.dumps(engine)}", f"filters.plugins={json.dumps([{'use': use}])}"]
+    run = claim(tmp_path / "run")
+    save_config(load_config(find_config("ci"), sets), run / CONFIG)
+    run_stage(run / "corpus", {}, lambda _: ([], {}))
+    (tmp_path / "own.py").unlink()
+    assert stored_config(run).filters.plugins[0].use == use
+    assert {row["stage"]: row["state"] for row in stage_rows(run)}["corpus"] == "done"
+    with pytest.raises(InputError, match="missing"), open_run("ci", str(run)):
+        pass
+    with open_run("ci", str(run), on_change="discard") as opened:
+        assert not opened.config.filters.plugins
+    with pytest.raises(InputError, match=r"own\.py.* cannot be read"):
+        load_config(find_config("ci"), sets)
 
 
 def test_nothing_is_reached_through_links_in_a_run(tmp_path: Path) -> None:

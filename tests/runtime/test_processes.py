@@ -1,10 +1,12 @@
 """How processes that do heavy work begin and end."""
 
 import ast
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +80,24 @@ def test_a_file_where_the_user_stands_is_not_taken_for_a_module(
 def fork_server() -> psutil.Process:
     assert forkserver._server
     return psutil.Process(forkserver._server.pid)
+
+
+def test_a_long_name_of_the_temporary_folder_hinders_no_process(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.delitem(multiprocessing.process.current_process()._config, "tempdir", raising=False)
+    assert call_in_process("tests.support.helpers:echo", {"a": 1}, tmp_path / "log") == {"a": 1}
+
+
+def test_that_no_process_can_be_started_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork(*_: object) -> int:
+        raise OSError("no such thing")
+
+    monkeypatch.setattr(forkserver, "fork", fork)
+    with pytest.raises(ProcessDiedError, match=r"could be started .*no such thing"):
+        call_in_process("tests.support.helpers:echo", {}, tmp_path / "log")
 
 
 def test_what_is_preloaded_is_there() -> None:

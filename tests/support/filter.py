@@ -13,7 +13,7 @@ POLARITY = ["positive", "negative", "neutral"]
 EMOTIONS = ["happiness", "sad", "fear", "anger", "neutral"]
 TEXT = "The battery died after two days and nobody at the shop wanted to hear about it, so I sent it back."
 
-ALL_OFF = Filters(**dict.fromkeys(Filters.model_fields.keys() - {"plugins"}, False))
+ALL_OFF = Filters(**dict.fromkeys(Filters.model_fields.keys() - {"all", "plugins"}, False))
 
 
 def knowdist(prompt_id: str = "k", text: str = TEXT) -> Prompt:

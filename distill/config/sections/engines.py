@@ -11,6 +11,7 @@ from distill.config.sections.base import PathMark, Processes, Seconds, Section, 
 from distill.config.sections.models import Model
 from distill.config.sections.plugin import Plugin
 from distill.errors import InputError
+from distill.plugins import is_gone
 
 
 def _listed(value: Any) -> Any:
@@ -226,6 +227,8 @@ class PluginEngine(Plugin, _NamedModel):
         Raises:
             InputError: it does not say so, or there is no such class.
         """
+        if is_gone(self.use):  # whoever opens the engine is told
+            return Capabilities(label_scores=True, structured_output=True)
         found = getattr(self.load(), "capabilities", None)
         if not isinstance(found, Capabilities):
             raise InputError(f"'{self.use}' cannot be used as an engine: it does not say what it can do. Derive it "

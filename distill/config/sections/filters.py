@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import Section, runtime_field
 from distill.config.sections.plugin import Plugin
 
 
@@ -81,7 +81,9 @@ class AgreementFilter(Switch):
 
 
 class Filters(Section):
-    """Which answers are not trained on. Empty ones never are. ``filters: false`` switches all others off."""
+    """Which answers are not trained on. Empty ones never are."""
+
+    all: bool = runtime_field(True, description="false: filters that are not named are off")
 
     refusal: RefusalFilter = RefusalFilter()
     truncated: TruncatedFilter = TruncatedFilter()
@@ -94,5 +96,7 @@ class Filters(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _false_alone(cls, value: Any) -> Any:
-        return {name: False for name in cls.model_fields if name != "plugins"} if value is False else value
+    def _others_off(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("all") is False:
+            return {**{name: False for name in cls.model_fields if name not in ("all", "plugins")}, **value}
+        return value

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from distill.config.sections.base import PathMark, Section
 from distill.errors import InputError
-from distill.plugins import code_digest, load, told
+from distill.plugins import code_digest, is_gone, load, told
 
 
 class Plugin(Section):
@@ -42,4 +42,5 @@ class Plugin(Section):
     def semantic(self) -> dict[str, Any]:
         """Return what decides its work: its name, its code and its options, wherever the file stands."""
         fields = super().semantic()
-        return {**fields, "use": self.use.rpartition("/")[2], "code": code_digest(self.use)}
+        code = "missing" if is_gone(self.use) else code_digest(self.use)
+        return {**fields, "use": self.use.rpartition("/")[2], "code": code}

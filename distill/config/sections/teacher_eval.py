@@ -1,4 +1,4 @@
-"""The part ``quality``: what the teacher's answers are worth (Appendix D.1, Tables 22 and 24)."""
+"""The part ``teacher_eval``: what the teacher's answers are worth (Appendix D.1, Tables 22 and 24)."""
 
 from typing import Self
 

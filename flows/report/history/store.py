@@ -117,12 +117,14 @@ class History:
 
     def baseline(self) -> Baseline | None:
         """Return the baseline, or None where none was chosen yet."""
-        path = self.folder / "baseline.json"
-        if not path.exists():
+        path = next((path for name in ("baseline.json", "accepted.json")  # the latter: of format 1
+                     if (path := self.folder / name).exists()), None)
+        if path is None:
             return None
         found = read_json(path)
         try:
-            return Baseline(found["model"], found["source"], self.folder / found["folder"], found["set_at"])
+            return Baseline(found["model"], found["source"], self.folder / found["folder"],
+                            found["set_at" if path.name == "baseline.json" else "accepted_at"])
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} does not say which result is the baseline. Set one again ('distill set-baseline "
                              f"RUN'); earlier baselines are in {self.folder / 'baselines'}.") from error
