@@ -1,5 +1,6 @@
 """YAML from unknown hands: one value for each key; no aliases without end, no depth, no number that costs minutes."""
 
+import importlib.util
 from typing import Any
 
 import yaml
@@ -12,11 +13,20 @@ _DEEPEST = 64
 _LONGEST_NUMBER = 400
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with what it knows now: some libraries take dates out of it, for all who use it."""
+def as_pyyaml_ships() -> dict[str, list[Any]]:
+    """Return what PyYAML takes for a number, a date, ... by first character, whatever was changed in it since."""
+    spec = importlib.util.find_spec("yaml.resolver")
+    assert spec and spec.loader
+    anew = importlib.util.module_from_spec(spec)  # beside the one that others have imported, and may have changed
+    spec.loader.exec_module(anew)
+    known: dict[str, list[Any]] = anew.Resolver.yaml_implicit_resolvers
+    return known
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: list(known) for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader as it ships: some libraries take dates out of it, for all who use it."""
+
+    yaml_implicit_resolvers = as_pyyaml_ships()
 
 
 class _RefusedError(Exception):

@@ -20,7 +20,7 @@ from distill.config.paths import marks_of, models_of, resolve_paths
 from distill.config.schema import Config
 from distill.config.sections.base import PathMark
 from distill.config.sections.encoder import EncoderConfig
-from distill.config.yaml_text import parse_yaml
+from distill.config.yaml_text import as_pyyaml_ships, parse_yaml
 from distill.errors import InputError
 from distill.run.storage import lines_of, read_json, regular_file
 
@@ -151,8 +151,12 @@ def test_yaml_from_unknown_hands_is_refused_in_a_paragraph(text: str, said: str,
 
 
 def test_what_other_libraries_take_out_of_yaml_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they were imported before us or after."""
+    known = as_pyyaml_ships()
     monkeypatch.setattr(yaml.SafeLoader, "yaml_implicit_resolvers", {})
+    monkeypatch.setattr(yaml.resolver.Resolver, "yaml_implicit_resolvers", {})
     assert parse_yaml("a: 2024-11-05\nb: 1", "it") == {"a": datetime.date(2024, 11, 5), "b": 1}
+    assert as_pyyaml_ships().keys() == known.keys() and "tag:yaml.org,2002:timestamp" in dict(known["2"])
 
 
 def test_anchors_that_unfold_to_little_are_fine() -> None:
