@@ -122,8 +122,7 @@ def other_format(folder: Path, written: int) -> str:
         return (f"{folder} was made by a newer version of sentidistill (format {written}; this one knows {FORMAT}), "
                 "and is left as it is. Update sentidistill, or choose another folder.")
     return (f"{folder} was made by an earlier version of sentidistill (format {written}; this one reads {FORMAT}), and "
-            "is left as it is. Go on with it with that version, or begin a new run; a run's training rows can be "
-            "trained on in a new one ('rows' in the config, kind parquet).")
+            "is left as it is. Go on with it with that version, or choose another folder.")
 
 
 def claim(folder: Path, kind: Kind = "run") -> Path:

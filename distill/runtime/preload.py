@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
 os.dup2(2, 1)  # what libraries print is for the error stream
 # scipy and scikit-learn, with which transformers does object detection and assisted generation, are a fifth of the
 # time; a fork that needs them (an encoder's scores) imports them.
-without: dict[str, Any] = {"is_scipy_available": bool, "is_sklearn_available": bool}
+without: dict[str, Any] = dict.fromkeys(("is_scipy_available", "is_sklearn_available"), lambda: False)
 with contextlib.suppress(Exception), mock.patch.multiple(importlib.import_module("transformers.utils"), **without):
     for name in _MODULES:
         with contextlib.suppress(Exception):  # the fork that needs it will say what is wrong
