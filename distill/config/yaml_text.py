@@ -13,20 +13,28 @@ _DEEPEST = 64
 _LONGEST_NUMBER = 400
 
 
-def as_pyyaml_ships() -> dict[str, list[Any]]:
-    """Return what PyYAML takes for a number, a date, ... by first character, whatever was changed in it since."""
-    spec = importlib.util.find_spec("yaml.resolver")
+def as_pyyaml_ships() -> tuple[dict[str, list[Any]], dict[Any, Any]]:
+    """Return what PyYAML takes for a number, a date, ... by first character, and how it makes them by tag.
+
+    Both are tables that all loaders of a process share: some libraries take dates out of one or the other.
+    """
+    resolver, constructor = (_anew(f"yaml.{name}") for name in ("resolver", "constructor"))
+    return resolver.Resolver.yaml_implicit_resolvers, constructor.SafeConstructor.yaml_constructors
+
+
+def _anew(module: str) -> Any:
+    """Return a module beside the one that others have imported, and may have changed."""
+    spec = importlib.util.find_spec(module)
     assert spec and spec.loader
-    anew = importlib.util.module_from_spec(spec)  # beside the one that others have imported, and may have changed
+    anew = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(anew)
-    known: dict[str, list[Any]] = anew.Resolver.yaml_implicit_resolvers
-    return known
+    return anew
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader as it ships: some libraries take dates out of it, for all who use it."""
+    """SafeLoader as it ships, whatever was changed in it since."""
 
-    yaml_implicit_resolvers = as_pyyaml_ships()
+    yaml_implicit_resolvers, yaml_constructors = as_pyyaml_ships()
 
 
 class _RefusedError(Exception):

@@ -1,8 +1,9 @@
 """Configs from unknown hands: paths wherever they stand, YAML that unfolds, numbers and files without end."""
 
-import datetime
 import os
 import socket
+import subprocess
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -10,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from distill.config import yaml_text
 from distill.config.load import load_config, read_yaml, validate
 from distill.config.paths import marks_of, models_of, resolve_paths
 from distill.config.schema import Config
 from distill.config.sections.base import PathMark
 from distill.config.sections.encoder import EncoderConfig
-from distill.config.yaml_text import as_pyyaml_ships, parse_yaml
+from distill.config.yaml_text import parse_yaml
 from distill.errors import InputError
 from distill.run.storage import lines_of, read_json, regular_file
 
@@ -150,13 +151,24 @@ def test_yaml_from_unknown_hands_is_refused_in_a_paragraph(text: str, said: str,
         read_yaml(tmp_path / "c.yaml")
 
 
-def test_what_other_libraries_take_out_of_yaml_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether they were imported before us or after."""
-    known = as_pyyaml_ships()
-    monkeypatch.setattr(yaml.SafeLoader, "yaml_implicit_resolvers", {})
-    monkeypatch.setattr(yaml.resolver.Resolver, "yaml_implicit_resolvers", {})
-    assert parse_yaml("a: 2024-11-05\nb: 1", "it") == {"a": datetime.date(2024, 11, 5), "b": 1}
-    assert as_pyyaml_ships().keys() == known.keys() and "tag:yaml.org,2002:timestamp" in dict(known["2"])
+def test_what_other_libraries_take_out_of_yaml_is_still_read() -> None:
+    """Whether they were imported before us or after, from the table of what is a date or of how one is made."""
+    there = Path(yaml_text.__file__)
+    before, after = "as_text(); import {0} as it", "import {0} as it; as_text()"
+    for order in (before, after):
+        script = f"""
+import yaml
+def as_text():
+    yaml.SafeLoader.yaml_constructors["tag:yaml.org,2002:timestamp"] = yaml.SafeLoader.yaml_constructors[
+        "tag:yaml.org,2002:str"]
+    for table in (yaml.SafeLoader.yaml_implicit_resolvers, yaml.resolver.Resolver.yaml_implicit_resolvers):
+        table.clear()
+{order.format("distill.config.yaml_text")}
+assert yaml.safe_load("2024-11-05") == "2024-11-05"
+print(repr(it.parse_yaml("[2024-11-05, 1, true, 1.5]", "it")))
+"""
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=there.parents[2])
+        assert run.stdout.strip() == "[datetime.date(2024, 11, 5), 1, True, 1.5]", run.stderr
 
 
 def test_anchors_that_unfold_to_little_are_fine() -> None:
