@@ -9,7 +9,7 @@ from distill.config.schema import Evaluate, TeacherEngine
 from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.models import count_parameters, model_fingerprint
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
@@ -46,7 +46,7 @@ def evaluate_models(
     engines = {name: semantic_fields(_engine(config, name)) for name in models}
     inputs = {
         "models": identities, "data": data_id(config.data_dir, [task.ref for task in selected]), "tasks": tasks,
-        "texts": texts_id(selected), "scorer": SCORER, "reader": READER,
+        "texts": texts_id(selected), "scorer": SCORER, "reader": PARSER_VERSION,
         "engines": engines, **config.model_dump(mode="json", include=SETTINGS)}
 
     refuse_other_models(run / "sentibench", identities, on_change)

@@ -19,6 +19,7 @@ from distill.run.markers import is_finished, require_whole
 from distill.run.storage import run_lock
 from distill.runtime.terminal import wrap_errors
 from flows.distill import RETRY_SECONDS, try_again
+from flows.evaluated_models import final_model, newest, require_final_model, settings_for, subject_of
 from flows.orchestration import artifacts
 from flows.orchestration.gpus import gpu_slots
 from flows.orchestration.logs import LOGGER, within
@@ -28,7 +29,6 @@ from flows.report.history.picture import draw
 from flows.report.history.regression import ALPHA, TaskComparison, compare_with_baseline
 from flows.report.history.store import Baseline, History
 from flows.run import look_for_run
-from flows.subjects import final_model, newest, require_final_model, settings_for, subject_of
 
 HISTORY = "evaluations"
 log = logging.getLogger(LOGGER)

@@ -10,9 +10,9 @@ import numpy as np
 from distill.errors import InputError
 from distill.intervals import RESAMPLES, draws, percentile_interval
 from distill.run.storage import read_object
-from sentibench.made import making, of_the_models, unlike
 from sentibench.metrics import VALUES
 from sentibench.paper import row_name, table2
+from sentibench.provenance import differing, of_the_models, provenance
 from sentibench.registry import ORDER, all_tasks
 from sentibench.runner import as_read
 from sentibench.scoring import Reading
@@ -115,7 +115,7 @@ def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> V
 
 
 def made_differently(first: Evaluated, second: Evaluated, task: str) -> dict[str, tuple[Any, Any]]:
-    """Return in what the results of two models on a task were made differently (:func:`sentibench.made.unlike`).
+    """Return how the making of two models' results on a task differs (:func:`sentibench.provenance.differing`).
 
     What is the models' own (:func:`models_own`) is left out.
     """
@@ -132,7 +132,7 @@ def models_own(first: Evaluated, second: Evaluated, task: str) -> dict[str, tupl
 def _unlike(first: Evaluated, second: Evaluated, task: str) -> tuple[dict[str, tuple[Any, Any]], ...]:
     one, other = (next(iter(model.scores[task].by_seed.values())) for model in (first, second))
     decoding = [{"decoding": result.get("decoding")} for result in (one, other)]
-    return unlike(making(one), making(other)), unlike(*decoding)
+    return differing(provenance(one), provenance(other)), differing(*decoding)
 
 
 def _but(found: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]:

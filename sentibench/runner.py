@@ -16,7 +16,7 @@ import distill
 from distill.engines.base import BatchEngine
 from distill.engines.cached import CachedEngine
 from distill.errors import InputError
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.run.hashing import fingerprint
 from distill.run.response_cache import ResponseCache
 from distill.run.storage import read_json, write_json
@@ -24,9 +24,9 @@ from sentibench.answering import Method, Trace, ask, read, reading_for
 from sentibench.data import Item
 from sentibench.details import details
 from sentibench.gold import Graph
-from sentibench.made import making, told, unlike
 from sentibench.parsing import first_line
 from sentibench.protocols import Example, Protocol, build_examples, load_task_data, prompts_sha256
+from sentibench.provenance import differing, in_words, provenance
 from sentibench.registry import select_tasks
 from sentibench.scoring import Answer, Reading, is_correct, summary
 from sentibench.task import Task
@@ -86,8 +86,9 @@ def plan(
             depends_on = {
                 "model": model_id, "protocol": protocol, "prompts_sha256": prompts_sha256(examples),
                 "gold": fingerprint([[example.item.id, _plain(example.item.graphs)] for example in examples]),
-                "decoding": method.decoding(task), "engine": engine_identity, "scorer": SCORER, "reader": READER,
-                "reading": reading_for(task, method, method.reading or protocol), "cleaned": method.cleaned}
+                "decoding": method.decoding(task), "engine": engine_identity, "scorer": SCORER,
+                "reader": PARSER_VERSION, "reading": reading_for(task, method, method.reading or protocol),
+                "cleaned": method.cleaned}
             jobs.append(Job(task, seed, protocol, limit, method, examples, data.pool_source, depends_on,
                             out_dir / result_name(task.name, seed)))
     return jobs
@@ -224,12 +225,12 @@ def check_folder(out_dir: Path, jobs: Sequence[Job]) -> None:
             there = manifest(path)
         except InputError:
             continue  # torn or of an older version: made anew, or complained about by whoever reads it
-        found = unlike({"model": there["model"]["fingerprint"], **making(there)}, ours)
+        found = differing({"model": there["model"]["fingerprint"], **provenance(there)}, ours)
         other = sorted((what for what in found if path not in written or what != "limit"),
                        key=lambda what: list(ours).index(what.partition(".")[0]))
         if other:
             raise InputError(f"{out_dir} holds results with another {' and '.join(other)} (such as {path.name}; "
-                             f"{told(found)}), which must be neither overwritten nor averaged with these. Choose "
+                             f"{in_words(found)}), which must be neither overwritten nor averaged with these. Choose "
                              "another folder.")
 
 

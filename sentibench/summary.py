@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from sentibench.made import refuse_mixture
+from sentibench.provenance import refuse_mixture
 from sentibench.registry import all_tasks
 from sentibench.runner import as_read, manifest, reading_in
 from sentibench.scoring import Reading

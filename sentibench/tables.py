@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from sentibench.compare import Difference, Evaluated, Versus, columns_of, made_differently, models_own
-from sentibench.made import told
+from sentibench.provenance import in_words
 from sentibench.registry import ORDER, all_tasks, known_tasks
 from sentibench.task import CATEGORIES
 
@@ -115,10 +115,10 @@ def _unlike(first: Evaluated, other: Evaluated) -> list[str]:
         made |= made_differently(first, other, task)
         own |= models_own(first, other, task)
     if made:
-        said.append(f"{first.name} and {other.name} were evaluated in different ways (in this order: {told(made)}): a "
-                    "difference need not be the models'.")
+        said.append(f"{first.name} and {other.name} were evaluated in different ways (in this order: {in_words(made)}):"
+                    " a difference need not be the models'.")
     if own:
-        said.append(f"{first.name} and {other.name} differ by themselves, in this order: {told(own)}.")
+        said.append(f"{first.name} and {other.name} differ by themselves, in this order: {in_words(own)}.")
     return said
 
 

@@ -17,7 +17,7 @@ from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
 from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.parsing.labels import parse_answer
 from distill.prompting.kept import kept_icldist
 from distill.run.records import Drop, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
@@ -75,7 +75,7 @@ def build_dataset(
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
-        "version": VERSION, "reader": READER, "parents": dict(parents), "filters": semantic_fields(filters),
+        "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
     }

@@ -25,7 +25,7 @@ from distill.generation.validity import too_many
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import weights_of
 from distill.parsing.labels import UNREADABLE
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.parsing.reasoning import TRUNCATED
 from distill.prompting.few_shot import LabelPrompt
 from distill.resources import default_cache
@@ -101,7 +101,8 @@ def label_texts(
         _refuse_unreadable(config, account, answers)
         return [*before, account], details
 
-    inputs = {"teacher": semantic_fields(config), "reader": READER, "decides": decides, "prompts": fingerprint(prompts),
+    inputs = {"teacher": semantic_fields(config), "reader": PARSER_VERSION, "decides": decides,
+              "prompts": fingerprint(prompts),
               "gold": fingerprint([[text.id, text.gold] for text in texts])}  # how often it agrees depends on them
     return run_stage(run / FOLDER, inputs, work, on_change, resumable=True, explained=False)
 

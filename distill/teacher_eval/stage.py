@@ -15,7 +15,7 @@ from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.kept import kept_knowdist
 from distill.resources import shipped
@@ -62,7 +62,7 @@ def check_gold(
     questions = gold_questions(load_demonstrations(prompts), prompts, config.examples, seed)
     client, sampling, chat = Client(weights, teacher.engine), teacher.sampling.icldist, teacher.chat_template.icldist
     inputs = {"version": VERSION, "questions": fingerprint([asdict(item) for item in questions]), "seed": seed,
-              "structured": teacher.structured, "reader": READER, **_decides(client, sampling, chat)}
+              "structured": teacher.structured, "reader": PARSER_VERSION, **_decides(client, sampling, chat)}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         requests = [_request(item.prompt, teacher) for item in questions]

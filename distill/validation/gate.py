@@ -12,7 +12,7 @@ from distill.dataset.build import FOLDER as DATASET
 from distill.dataset.split import validation_order
 from distill.errors import RunError
 from distill.models import model_fingerprint
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.run.records import VALIDATION, TrainingRow, read_records
 from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome, run_stage
@@ -46,7 +46,7 @@ def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untra
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, counts = _choose(config.rows, stage, untrained, run, seed)
-    inputs = {"version": VERSION, "reader": READER, "model": model_fingerprint(model), **predictor.inputs(rows)}
+    inputs = {"version": VERSION, "reader": PARSER_VERSION, "model": model_fingerprint(model), **predictor.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         if not rows:

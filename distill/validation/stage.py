@@ -8,7 +8,7 @@ from typing import Any
 from distill.config.schema import Validation
 from distill.dataset.build import FOLDER as DATASET
 from distill.models import model_fingerprint
-from distill.parsing.labels import VERSION as READER
+from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.run.hashing import hash_order
 from distill.run.records import VALIDATION, TrainingRow, read_records
 from distill.run.row_counts import RowCounts
@@ -39,7 +39,7 @@ def validate_models(
     """
     rows, counts = choose_rows(config, sources, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
-    inputs = {"version": VERSION, "reader": READER, "models": identities, **predictor.inputs(rows)}
+    inputs = {"version": VERSION, "reader": PARSER_VERSION, "models": identities, **predictor.inputs(rows)}
     refuse_other_models(run / "validation", identities, on_change)
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:

@@ -114,7 +114,7 @@ PATIENCE = {
 def work(pool: str, health_port: int | None = None) -> NoReturn:
     """Become a worker of a pool, until it is stopped.
 
-    It is ``prefect worker start`` with patience: with Prefect's own settings a worker ends, and ends its runs, where
+    It is ``prefect worker start`` that waits: with Prefect's own settings a worker ends, and ends its runs, where
     the server's database is away for a moment. Told to stop, it ends within seconds where the server is away
     (:mod:`flows.orchestration.worker`). At ``health_port`` of this machine, /health says whether it is well.
 

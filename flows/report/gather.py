@@ -18,7 +18,7 @@ from distill.runtime import devices
 from distill.teacher_eval.stage import read_scores, wanted_parts
 from flows.plan import FOLDERS
 from flows.report.cases import case_study, contrasts, prompt_examples
-from sentibench.made import making
+from sentibench.provenance import provenance
 from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
@@ -87,7 +87,7 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
                     for reading in ("released", "paper")} for model, scores in results.items()},
         "read_as": sorted({reading for scores in results.values() for s in scores.values() for reading in s.readings}),
         "tasks": list(tasks.values()),
-        "made": {model: {task: making(next(iter(score.by_seed.values()))) for task, score in scores.items()}
+        "made": {model: {task: provenance(next(iter(score.by_seed.values()))) for task, score in scores.items()}
                  for model, scores in results.items()},
         "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
                              for group, average in averages({name: s.value for name, s in scores.items()}).items()}

@@ -7,8 +7,8 @@ from typing import Any
 
 from distill.resources import PREFIX
 from flows.report.teacher_eval import TeacherEvalTable, teacher_eval_tables
-from sentibench.made import different_ways
 from sentibench.paper import table2
+from sentibench.provenance import different_ways
 
 AVERAGES = {
     "BSA": "Basic sentiment analysis", "MSA": "Multifaceted sentiment analysis", "FSA": "Fine-grained sentiment "

@@ -97,7 +97,7 @@ def test_a_stream_is_read_as_there_is_room_and_told_in_the_thread_that_asks(open
 
 def test_an_endpoint_that_takes_its_time_leaves_signs_of_life(opened: Any, server: Server) -> None:
     told: list[list[Output]] = []
-    engine = opened(server, patience=60.0)
+    engine = opened(server, outage_timeout=60.0)
     server.hangs = True
     threading.Timer(1.5, lambda: setattr(server, "hangs", False)).start()
     engine.answer(asked("say one"), told.append)
@@ -199,7 +199,7 @@ def test_an_endpoint_that_answers_for_its_health_only_is_put_aside(
 def test_work_ends_when_no_endpoint_is_there_for_too_long_and_what_was_answered_was_told(
     opened: Any, server: Server, status: int | None
 ) -> None:
-    engine, told = opened(server, concurrency=1, patience=0.3), list[Output]()
+    engine, told = opened(server, concurrency=1, outage_timeout=0.3), list[Output]()
     first = engine.generate(asked("say one"), told.extend)
     if status is None:
         server.die()

@@ -267,7 +267,7 @@ def test_where_a_redirect_leads_is_said_and_not_followed(opened: Any, server: Se
 
 def _problem(url: str, **more: Any) -> str:
     with pytest.raises(ProcessDiedError, match="No endpoint answers") as error:
-        OpenAIEngine(config(**{"base_urls": [url], "patience": 0.05, **more}), backoff=PACE)
+        OpenAIEngine(config(**{"base_urls": [url], "outage_timeout": 0.05, **more}), backoff=PACE)
     return str(error.value)
 
 

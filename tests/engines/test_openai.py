@@ -18,9 +18,9 @@ from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.errors import InputError
 from distill.run.records import Prompt, Response, read_records
+from flows.evaluated_models import subject_of
 from flows.run import find_config, open_run
 from flows.steps import collect, evaluate, generate, prompts
-from flows.subjects import subject_of
 from tests.support.endpoint import KEY, Server
 from tests.support.flow import distill
 from tests.support.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers

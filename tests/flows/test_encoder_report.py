@@ -16,9 +16,9 @@ from distill.run.stage import MARKER
 from distill.run.storage import write_json
 from distill.runtime.parallel import DeviceSlot
 from flows.encoder_run import find_encoder_config, train_run
+from flows.evaluated_models import newest_run, subject_of
 from flows.nightly import set_baseline
 from flows.run import CONFIG, find_config, find_run, open_run
-from flows.subjects import newest_run, subject_of
 from tests.support.encoder import config_of
 
 NAMES = {"very negative", "negative", "neutral", "positive", "very positive"}

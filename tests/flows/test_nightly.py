@@ -11,9 +11,9 @@ from distill.errors import InputError
 from distill.run.folder import claim
 from distill.run.stage import MARKER
 from distill.run.storage import write_json
+from flows.evaluated_models import newest_run, subject_of
 from flows.nightly import set_baseline
 from flows.run import CONFIG, find_config
-from flows.subjects import newest_run, subject_of
 from sentibench.metrics import macro_f1
 from tests.support.stack import Stack, wait_until
 

@@ -19,10 +19,10 @@ from flows import encoder as encoder_flow
 from flows.cli import main as cli
 from flows.cli.status import stage_rows
 from flows.encoder_run import load_encoder_config, train_run
+from flows.evaluated_models import newest_run
 from flows.nightly import set_baseline
 from flows.report.history.store import History
 from flows.run import CONFIG, find_config, find_run, open_run, stored_config
-from flows.subjects import newest_run
 from sentibench import cli as sentibench
 from tests.flows.test_history import evaluated
 

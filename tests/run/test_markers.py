@@ -21,10 +21,10 @@ from distill.run.stage import refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
 from flows import steps
 from flows.cli.status import stage_rows
+from flows.evaluated_models import newest_run
 from flows.plan import planned
 from flows.report.gather import gather
 from flows.run import CONFIG, Run, find_config
-from flows.subjects import newest_run
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))

@@ -143,7 +143,7 @@ class Server:
 
 
 def config(*servers: Server, **more: Any) -> Config:
-    return Config(**{"base_urls": [server.url for server in servers], "model": "tiny", "patience": 5.0, **more})
+    return Config(**{"base_urls": [server.url for server in servers], "model": "tiny", "outage_timeout": 5.0, **more})
 
 
 def asked(*prompts: str) -> list[Request]:

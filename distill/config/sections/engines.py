@@ -191,7 +191,7 @@ class OpenAIEngine(_NamedModel):
     concurrency: Annotated[int, Field(ge=1, le=65_536)] = runtime_field(
         64, description="requests at once, at each endpoint")
     timeout: Seconds = runtime_field(600.0, gt=0, description="seconds that one answer may take")
-    patience: Seconds = runtime_field(
+    outage_timeout: Seconds = runtime_field(
         600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
 
     @model_validator(mode="after")

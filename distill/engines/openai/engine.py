@@ -55,7 +55,7 @@ class OpenAIEngine(Engine):
         self._tokenizer, end_ids = _tokenizer(config)
         self._sends_tokens = config.send_tokens and self._tokenizer is not None
         self._pool = Pool([Endpoint(Client(url, self._key, config.timeout, config.concurrency), self._model,
-                                    config.concurrency) for url in config.base_urls], config.patience, backoff)
+                                    config.concurrency) for url in config.base_urls], config.outage_timeout, backoff)
         raise_file_limit(self._pool.capacity)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
@@ -78,7 +78,7 @@ class OpenAIEngine(Engine):
 
         Raises:
             InputError: no prompt is answered with these settings; or the address, the key or the model is wrong.
-            ProcessDiedError: no endpoint could be asked for longer than the patience.
+            ProcessDiedError: no endpoint could be asked for longer than the outage timeout.
         """
         stream, more = iter(requests), True
         ended: queue.SimpleQueue[Future[Output]] = queue.SimpleQueue()

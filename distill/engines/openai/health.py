@@ -18,13 +18,13 @@ log = logging.getLogger("sentidistill.engines")
 class HealthMonitor:
     """A circuit breaker for each endpoint: one that fails again and again is asked nothing until its health is good.
 
-    ``end`` is what ended the work for good: no endpoint for longer than the patience, or a key that was taken back.
+    ``end`` is what ended the work for good: no endpoint for longer than the timeout, or a key that was taken back.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, backoff: Backoff,
+    def __init__(self, endpoints: Sequence[Endpoint], outage_timeout: float, backoff: Backoff,
                  wake: Callable[[], Awaitable[None]]) -> None:
-        """``patience``: seconds without any endpoint to ask; ``wake`` is called when something is worth a look."""
-        self._endpoints, self._patience, self._backoff, self._wake = endpoints, patience, backoff, wake
+        """``outage_timeout``: seconds without any endpoint to ask; ``wake`` is called when something happened."""
+        self._endpoints, self._outage_timeout, self._backoff, self._wake = endpoints, outage_timeout, backoff, wake
         self._tasks: set[asyncio.Task[None]] = set()
         self._without_since: float | None = None
         self._last = "nothing was said"
@@ -40,7 +40,7 @@ class HealthMonitor:
             ProcessDiedError: none answers.
         """
         loop = asyncio.get_running_loop()
-        limit, failures = loop.time() + min(self._backoff.start, self._patience), 0
+        limit, failures = loop.time() + min(self._backoff.start, self._outage_timeout), 0
         while True:
             answers = await asyncio.gather(*(endpoint.problem() for endpoint in self._endpoints))
             problems = dict(zip(self._endpoints, answers, strict=True))
@@ -137,10 +137,10 @@ class HealthMonitor:
                 await self._wake()
             elif self._without_since is None:
                 self._without_since = now
-            elif now - self._without_since > self._patience:
+            elif now - self._without_since > self._outage_timeout:
                 await self._stop(ProcessDiedError(
-                    f"No endpoint could be asked for {self._patience:.0f} seconds (the last failure was {self._last}). "
-                    "What was answered is kept: see to the servers, and run the same command again to go on."))
+                    f"No endpoint could be asked for {self._outage_timeout:.0f} seconds (the last failure was "
+                    f"{self._last}). What was answered is kept: see to the servers, and run the same command again."))
 
     async def _check_silent(self, endpoint: Endpoint) -> None:
         """Give an endpoint up that does not even answer for its health, as of a machine that is gone."""

@@ -20,11 +20,11 @@ _COUNTS = {"unreachable": 0.0, "busy": 0.1}  # what failures count that tell lit
 class Pool:
     """Endpoints that stand in for each other. It has an event loop of its own."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], patience: float, backoff: Backoff) -> None:
-        """``patience``: seconds without any endpoint to ask after which the work ends."""
+    def __init__(self, endpoints: Sequence[Endpoint], outage_timeout: float, backoff: Backoff) -> None:
+        """``outage_timeout``: seconds without any endpoint to ask after which the work ends."""
         self.endpoints, self._backoff = endpoints, backoff
         self._room = asyncio.Condition()
-        self._health = HealthMonitor(endpoints, patience, backoff, self._wake)
+        self._health = HealthMonitor(endpoints, outage_timeout, backoff, self._wake)
 
     @property
     def capacity(self) -> int:
@@ -56,7 +56,7 @@ class Pool:
             RejectedError: the endpoint does not want this request.
             TransientError: the request fails again and again, though the endpoints are well.
             InputError: an address, the key or the model is wrong.
-            ProcessDiedError: no endpoint was there for longer than the patience.
+            ProcessDiedError: no endpoint was there for longer than the outage timeout.
         """
         failures, failed = 0.0, None
         self._health.n_waiting += 1

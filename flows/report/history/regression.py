@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.errors import InputError
 from sentibench.compare import load, made_differently, models_own, versus
-from sentibench.made import told
+from sentibench.provenance import in_words
 
 log = logging.getLogger("sentidistill.evaluate")
 ALPHA = 0.05
@@ -56,10 +56,10 @@ def compare_with_baseline(baseline: Path, results: Path, alpha: float = ALPHA) -
                          f"{', '.join(after.scores)}.")
     for task in tasks:
         if found := made_differently(before, after, task):
-            raise InputError(f"Their answers on {task} were made in different ways ({told(found)}), so a difference "
-                             "would not be the model's.")
+            raise InputError(f"Their answers on {task} were made in different ways ({in_words(found)}), so a "
+                             "difference would not be the model's.")
         if own := models_own(before, after, task):
-            log.info("On %s, the baseline's model and the new one differ by themselves (%s).", task, told(own))
+            log.info("On %s, the baseline's model and the new one differ by themselves (%s).", task, in_words(own))
     differ = versus(before, after, RESAMPLES).by_column
     corrected = holm({task: differ[task].p_value for task in tasks})
     return [TaskComparison(task, before.scores[task].value, after.scores[task].value, differ[task].value,

@@ -12,7 +12,7 @@ from distill.run.storage import read_json, write_json
 from flows.report.history.regression import compare_with_baseline
 from sentibench.cli import main
 from sentibench.compare import load
-from sentibench.made import different_ways, making, unlike
+from sentibench.provenance import different_ways, differing, provenance
 from sentibench.runner import manifest
 from sentibench.tables import notes
 from tests.support.result import first_right, write
@@ -66,7 +66,7 @@ def test_what_the_models_themselves_are_is_compared_and_noted(
     assert task.change == "fell"
     (note,) = [line for line in notes([load(tmp_path / "a"), load(tmp_path / "b")]) if " differ" in line]
     assert said in note and "by themselves" in note
-    made = [{"sst2": making(manifest(tmp_path / name / "sst2.seed42.json"))} for name in "ab"]
+    made = [{"sst2": provenance(manifest(tmp_path / name / "sst2.seed42.json"))} for name in "ab"]
     assert not list(different_ways({"models": ["a", "b"], "made": dict(zip("ab", made, strict=True))}))
     write(tmp_path / "b", "sst2", first_right(20), **{**WAY, **other, "limit": 10})
     with pytest.raises(InputError, match=r"different ways \(limit"):
@@ -115,6 +115,6 @@ WAYS = st.dictionaries(st.sampled_from("abc"),
 
 @given(WAYS, WAYS)
 def test_what_is_unlike_is_so_either_way_round(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert unlike(one, one) == {}
-    assert {key: pair[::-1] for key, pair in unlike(one, other).items()} == unlike(other, one)
-    assert bool(unlike(one, other)) == any(one[key] != other[key] for key in one.keys() & other.keys())
+    assert differing(one, one) == {}
+    assert {key: pair[::-1] for key, pair in differing(one, other).items()} == differing(other, one)
+    assert bool(differing(one, other)) == any(one[key] != other[key] for key in one.keys() & other.keys())

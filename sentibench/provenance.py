@@ -13,7 +13,7 @@ _OF_THE_MODEL = ("engine.model", "engine.tokenizer", "decoding.first_tokens_afte
 """Which model is served, with its tokenizer, and the repetition penalty that it ships: what is compared, no way."""
 
 
-def making(result: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decided a result beside model, task and seed: protocol, limit, scorer, engine, how labels are told.
 
     The engine's version is left out: it is named in the result, and changes with every update.
@@ -28,8 +28,8 @@ def making(result: Mapping[str, Any]) -> dict[str, Any]:
             **({"dtype": dtype} if dtype else {})}
 
 
-def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what differs in the makings of two results: the value of one and of the other, by key with dots.
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what differs in the provenance of two results: the value of one and of the other, by key with dots.
 
     What is not known of one of them (it has no such key) does not differ.
     """
@@ -39,12 +39,12 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def of_the_models(found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Return what of :func:`unlike` is the models' own: which one is served, and what it ships."""
+    """Return what of :func:`differing` is the models' own: which one is served, and what it ships."""
     return {key: pair for key, pair in found.items() if f"{key}.".startswith(tuple(f"{own}." for own in _OF_THE_MODEL))}
 
 
-def told(found: Mapping[str, tuple[Any, Any]]) -> str:
-    """Say in words what :func:`unlike` found."""
+def in_words(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say in words what :func:`differing` found."""
     return "; ".join(f"{key} {_shown(key, before)} and {_shown(key, after)}" for key, (before, after) in found.items())
 
 
@@ -54,10 +54,10 @@ def different_ways(bench: Mapping[str, Any]) -> Iterator[str]:
     for other in others:
         found: dict[str, tuple[Any, Any]] = {}
         for task, made in bench["made"][other].items():
-            found |= unlike(bench["made"][first][task], made)
+            found |= differing(bench["made"][first][task], made)
         found = {key: pair for key, pair in found.items() if key not in of_the_models(found)}
         if found:
-            yield (f"'{first}' and '{other}' were evaluated in different ways (in this order: {told(found)}): a "
+            yield (f"'{first}' and '{other}' were evaluated in different ways (in this order: {in_words(found)}): a "
                    "difference between them need not be the models'.")
 
 
@@ -71,8 +71,8 @@ def refuse_mixture(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
     first: dict[str, str] = {}
     for result in results:
         name = f"{result['task']}.seed{result['seed']}"
-        made = {"model": result["model"]["fingerprint"], **making(result)}
-        if found := unlike(known, made):
+        made = {"model": result["model"]["fingerprint"], **provenance(result)}
+        if found := differing(known, made):
             key, values = next(iter(found.items()))
             both = " and ".join(sorted(_shown(key, value) for value in values))
             raise InputError(f"{folder} mixes results of the {key}s {both} (in "

@@ -1,0 +1,89 @@
+"""The transformers engine's faster ways, each left out in turn: what does it bring?
+
+    python -m benchmarks.acceleration [--model smollm2-135m-instruct] [--examples 6] [--rounds 2]
+
+Three kinds of work: SentiBench's label tasks, its tuple tasks, and free answers of 128 tokens to short prompts, as a
+teacher gives them. The ways take turns in every round, in one process; the table gives the best round's processor time
+and what leaving a way out costs beside all of them together.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from benchmarks.machine import describe
+
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "nothing": (), "packing": ("pack",), "attention": ("use_grouped",), "slots": ("can_use_slots",),
+    "all three": ("pack", "use_grouped", "can_use_slots")}
+
+
+def main() -> None:
+    """Measure every way and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--examples", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+
+    from distill.config.schema import TransformersEngine
+    from distill.engines import open_engine
+    from distill.models import resolve_model
+
+    folder, best = resolve_model(arguments.model), dict[tuple[str, str], float]()
+    print(f"{arguments.model}, float32, {arguments.examples} examples a task, best of {arguments.rounds}\n{describe()}")
+    work = {"labels": _asked("label", arguments.examples), "tuples": _asked("tuples", arguments.examples),
+            "free": _free(8 * arguments.examples)}
+    for _ in range(arguments.rounds):
+        for name, parts in LEFT_OUT.items():
+            with _without(parts), open_engine(TransformersEngine(dtype="float32"), folder) as engine:
+                for kind, do in work.items():
+                    started = time.process_time()
+                    do(engine)
+                    took = time.process_time() - started
+                    best[name, kind] = min(took, best.get((name, kind), took))
+    print(f"{'left out':10}" + "".join(f"{kind:>18}" for kind in work))
+    for name in LEFT_OUT:
+        cells = (f"{best[name, kind]:8.1f} s {best[name, kind] / best['nothing', kind] - 1:+7.0%}" for kind in work)
+        print(f"{name:10}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+@contextmanager
+def _without(parts: tuple[str, ...]) -> Iterator[None]:
+    where = "distill.engines.transformers.acceleration"
+    patches = [mock.patch(f"{where}.{part}", return_value=False) for part in parts]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def _asked(answer: str, examples: int) -> Any:
+    from sentibench.answering import Method, ask
+    from sentibench.protocols import build_examples, load_task_data
+    from sentibench.registry import select_tasks
+
+    asked = []
+    for task in select_tasks("all"):
+        if task.answer == answer:
+            data = load_task_data(task, "shipped:data/sentibench", "released")
+            asked.append((task, [one.prompt for one in build_examples(task, data, "released", 42, examples)]))
+    return lambda engine: [ask(engine, task, prompts, Method(), lambda *_: None) for task, prompts in asked]
+
+
+def _free(count: int) -> Any:
+    from distill.engines.base import Request, Sampling
+
+    requests = [Request(str(at), f"Write a review of the number {at} that a guest of a hotel could have written.",
+                        sampling=Sampling(temperature=0.7, max_tokens=128), seed=at) for at in range(count)]
+    return lambda engine: engine.generate(requests)
+
+
+if __name__ == "__main__":
+    main()
