@@ -18,11 +18,16 @@ _ROOM = 4
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of texts; ``cut`` counts those that were longer than the model takes, or than was asked for."""
+    """Token ids of texts; ``places_cut`` are of those that were longer than the model takes, or than was asked for."""
 
     ids: list[list[int]]
     pad: int
-    cut: int
+    places_cut: Sequence[int] = ()
+
+    @property
+    def cut(self) -> int:
+        """How many were cut."""
+        return len(self.places_cut)
 
     def padded(self, places: Sequence[int], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
         """Return ``input_ids`` and ``attention_mask`` of some texts (texts × longest)."""
@@ -54,7 +59,7 @@ def encode(tokenizer: Any, texts: list[str], prompt: str, limit: int) -> Encoded
     cut = [place for place, ids in enumerate(whole) if len(ids) > limit]
     for place in cut:
         whole[place] = tokenizer(asked[place], truncation=True, max_length=limit, **options)["input_ids"]
-    return Encoded(whole, tokenizer.pad_token_id, len(cut))
+    return Encoded(whole, tokenizer.pad_token_id, cut)
 
 
 def batches_of(texts: Encoded, device: torch.device) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:

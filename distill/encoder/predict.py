@@ -40,6 +40,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
 def answer_texts(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     """Return ``labels`` and ``probabilities`` of texts, the ``names`` of the classes, and how many texts were ``cut``.
 
+    ``places_cut`` says which.
+
     As in training, blanks around a text are no part of it.
 
     Raises:
@@ -51,8 +53,8 @@ def answer_texts(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     encoded = encode(tokenizer, [text.strip() for text in texts], settings["prompt"], settings["max_length"])
     shares = torch.softmax(finite(ask(encoded)), -1)
     return {"labels": [settings["names"][label] for label in classes_of(shares)], "cut": encoded.cut,
-            "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()],
-            "names": settings["names"]}
+            "places_cut": list(encoded.places_cut), "names": settings["names"],
+            "probabilities": [[round(share, 4) for share in row] for row in shares.tolist()]}
 
 
 def finite(logits: Any) -> Any:

@@ -101,11 +101,15 @@ def parse_answer(output: str, labels: Sequence[str], multi_label: bool) -> str |
     One label is returned as ``labels`` spells it; several as Table 12 writes lists, ``['joy', 'anger']`` or ``[]``.
     The rule stands at the head of this module.
     """
-    answer = reasoning.split(output).answer.strip()
     if not multi_label:
-        return _one(answer, labels)
-    found = _several(answer, labels)
+        return _one(reasoning.split(output).answer.strip(), labels)
+    found = labels_of(output, labels)
     return None if found is None else python_list(found)
+
+
+def labels_of(output: str, labels: Sequence[str]) -> list[str] | None:
+    """Return the ``labels`` that the list in an answer holds, or None where it is no such list."""
+    return _several(reasoning.split(output).answer.strip(), labels)
 
 
 def answer_is_closed(output: str, multi_label: bool) -> bool:

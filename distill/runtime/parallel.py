@@ -31,11 +31,17 @@ class DeviceSlot:
 
     def call(self, target: str, spec: dict[str, Any], log: Path) -> dict[str, Any]:
         """Call ``module:function`` in a new process, as :func:`distill.runtime.process.call_in_process` does."""
-        with executor().submit(target, spec, environment=self.environment) as child:
+        with self.begun(target, spec) as child:
+            return child.result(log)
+
+    @contextlib.contextmanager
+    def begun(self, target: str, spec: dict[str, Any], channel: bool = False) -> Iterator[Handle]:
+        """Yield ``module:function`` as it runs in a new process; see :class:`distill.runtime.executor.Executor`."""
+        with executor().submit(target, spec, channel=channel, environment=self.environment) as child:
             self._child = child
             if self._closed:
                 raise RunError("Not begun, because other work beside it ended with an error.")
-            return child.result(log)
+            yield child
 
     def clear(self) -> None:
         """Kill what runs here, and let nothing more begin."""

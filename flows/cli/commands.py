@@ -47,6 +47,14 @@ def encoder_command(arguments: argparse.Namespace) -> None:
     getattr(encoder, f"{arguments.part}_command")(arguments)
 
 
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Label texts with a student."""
+    from flows.cli import predict
+
+    warm_up()
+    predict.predict_command(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
+    for add in (_add_stages, _add_predict, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -71,6 +71,35 @@ def _add_stages(commands: Any) -> None:
         if name == "prompts":
             command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
                                  help="then print N of them (5 where N is left out), spread over families and kinds")
+
+
+def _add_predict(commands: Any) -> None:
+    """Add what answers texts with a student."""
+    predict = commands.add_parser("predict", help="label the texts of a file with a distilled student")
+    predict.add_argument("model", metavar="MODEL", type=_filled,
+                         help="a run, a model's folder, a name on the Hub, or an encoder's folder")
+    predict.add_argument("input", metavar="INPUT", type=Path, nargs="?", default=Path("-"),
+                         help=".txt (a text a line), .jsonl, .csv (these may be compressed) or .parquet; default: "
+                              "lines of the input stream")
+    predict.add_argument("--task", metavar="NAME", type=_filled,
+                         help="a task that the student was trained on; default: sentiment")
+    predict.add_argument("--column", default="text", metavar="NAME", help="the column of the texts; default: text")
+    predict.add_argument("--out", metavar="OUT", type=Path,
+                         help="of the form of INPUT (of .txt: .jsonl), with all its columns; default: JSON lines on "
+                              "the output stream. What is done is kept in OUT.parts until all is")
+    predict.add_argument("--overwrite", action="store_true", help="replace OUT where it is there already")
+    predict.add_argument("--shots", type=int, default=0, metavar="N",
+                         help="show the student N of the task's demonstrations; default: none")
+    predict.add_argument("--probabilities", action="store_true", help="add the probabilities of all labels")
+    predict.add_argument("--prefix", default="", metavar="TEXT", help="begin the names of the new columns with this")
+    predict.add_argument("--prompt-format", choices=["raw", "chat"], help="default: as the student was trained")
+    predict.add_argument("--encoding", choices=["utf-8", "windows-1252", "utf-16"], default="utf-8",
+                         help="of text, JSON lines and CSV; default: utf-8")
+    predict.add_argument("--engine", choices=["transformers", "vllm"], default="transformers",
+                         help="default: transformers")
+    predict.add_argument("--processes", type=int, metavar="N",
+                         help="how many answer at once; default: one a GPU, or one")
+    predict.set_defaults(action="predict")
 
 
 def _add_encoder(commands: Any) -> None:

@@ -1,10 +1,12 @@
 """Tables of texts in Parquet files."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,10 @@ from distill.run.storage import atomic_path, file_state, unchanged
 BYTES_AT_ONCE = 16 << 20
 ROWS_AT_ONCE = 1 << 16
 ADVICE = "Name it with --field"
+UNREADABLE = ("blank_line", "malformed_line", "invalid_utf8", "line_too_long")
+"""Why a row has no columns of its own that could be read."""
+Added = tuple[Sequence[Any], str]
+"""The values of the columns that a row gets, and why it has no text, or nothing."""
 _PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
@@ -32,16 +38,27 @@ class Batch:
     without: list[tuple[int, str, str]]
 
 
+def refuse_taken(place: str, names: Sequence[str], there: Container[str]) -> None:
+    """Refuse names of columns to add that are ``there`` already.
+
+    Raises:
+        InputError: one is.
+    """
+    if taken := [name for name in names if name in there]:
+        raise InputError(f"{place} has a column '{taken[0]}' already, and none is replaced. Give the new columns names "
+                         "of their own, for example with --prefix predicted_.")
+
+
 class ParquetTable:
     """Parquet. Schema, metadata and compression stay as they are."""
 
-    def __init__(self, path: Path, field: str) -> None:
-        self._path, self._field = path, field
+    def __init__(self, path: Path, field: str, advice: str = ADVICE) -> None:
+        self._path, self._field, self._advice = path, field, advice
         self._still_the_same = partial(unchanged, path, file_state(path))
 
     def batches(self) -> Iterator[Batch]:
         with self._opened() as parquet:
-            check_columns(str(self._path), Columns(self._field, advice=ADVICE), parquet.schema_arrow.names)
+            check_columns(str(self._path), Columns(self._field, advice=self._advice), parquet.schema_arrow.names)
             check_once(str(self._path), self._field, parquet.schema_arrow.names)
             kind = parquet.schema_arrow.field(self._field).type
             if not _is_text(kind):
@@ -51,14 +68,30 @@ class ParquetTable:
                 yield _texts_of(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
 
     def copy(self, keep: np.ndarray, target: Path) -> None:
+        with atomic_path(target) as temporary, self._still_the_same(), self._opened() as parquet, pq.ParquetWriter(
+                temporary, parquet.schema_arrow, compression=_codec(parquet)) as writer:
+            at = 0
+            for batch in batches(parquet, self._path, None, self._rows_at_once(parquet)):
+                writer.write_batch(_filtered(batch, keep[at:at + len(batch)]))
+                at += len(batch)
+
+    def extend(self, names: Sequence[str], added: Iterator[Added], target: Path) -> None:
+        """Write all rows with more columns: numbers as doubles, texts as they are, and all else as JSON."""
         with atomic_path(target) as temporary, self._still_the_same(), self._opened() as parquet:
-            codec = parquet.metadata.row_group(0).column(0).compression if parquet.metadata.num_row_groups else "snappy"
-            codec = "none" if codec == "UNCOMPRESSED" else codec
-            with pq.ParquetWriter(temporary, parquet.schema_arrow, compression=codec) as writer:
-                at = 0
+            schema = parquet.schema_arrow
+            for name in names:
+                schema = schema.append(pa.field(name, pa.float64() if name.endswith("probability") else pa.string()))
+            with pq.ParquetWriter(temporary, schema, compression=_codec(parquet)) as writer:
                 for batch in batches(parquet, self._path, None, self._rows_at_once(parquet)):
-                    writer.write_batch(_filtered(batch, keep[at:at + len(batch)]))
-                    at += len(batch)
+                    rows = [next(added)[0] for _ in range(len(batch))]
+                    more = [pa.array([_plain(row[place]) for row in rows], schema.field(len(batch.schema) + place).type)
+                            for place in range(len(names))]
+                    writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *more], schema=schema))
+
+    def refuse_taken(self, names: Sequence[str]) -> None:
+        """Refuse names that columns have already. Raises InputError."""
+        with self._opened() as parquet:
+            refuse_taken(str(self._path), names, parquet.schema_arrow.names)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
@@ -75,6 +108,15 @@ class ParquetTable:
         groups = [parquet.metadata.row_group(n) for n in range(parquet.metadata.num_row_groups)]
         size = sum(group.total_byte_size for group in groups) / max(parquet.metadata.num_rows, 1)
         return int(min(max(BYTES_AT_ONCE / max(size, 1), 16), ROWS_AT_ONCE))
+
+
+def _codec(parquet: pq.ParquetFile) -> str:
+    codec = parquet.metadata.row_group(0).column(0).compression if parquet.metadata.num_row_groups else "snappy"
+    return "none" if codec == "UNCOMPRESSED" else str(codec)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | float) else json.dumps(value, ensure_ascii=False)
 
 
 def _filtered(batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:

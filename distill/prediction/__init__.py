@@ -1,0 +1,1 @@
+"""The student at work: texts to labels, in this process or for a whole file of them."""

@@ -1,0 +1,118 @@
+"""The student that a name means, and how it is asked: a run's, a folder's, the Hub's, or an encoder."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from distill.config.prompt_schema import BASIC, IclDistPrompts
+from distill.config.schema import IclDist
+from distill.config.sections.encoder import RUN_FILE
+from distill.config.sections.engines import TeacherEngine
+from distill.encoder.settings import SETTINGS
+from distill.engines import identity
+from distill.errors import InputError
+from distill.models import model_fingerprint
+from distill.models.resolve import resolve_model
+from distill.prediction.labels import label_spec, question_of
+from distill.prediction.student import Student
+from distill.prompting.demonstrations import Demonstration, load_demonstrations
+from distill.prompting.kept import kept_icldist
+from distill.run.digests import digests
+from distill.run.storage import read_json
+from distill.training.lineage import lineage_of
+from flows.evaluated_models import final_model, require_final_model
+from flows.run import CONFIG, look_for_run, stored_config
+
+DEFAULT_TASK = "sentiment"
+
+
+def find_student(name: str, task: str | None = None, shots: int = 0, prompt_format: str | None = None,
+                 engine: str = "transformers", runs_dir: str = "runs") -> Student:
+    """Return the student called ``name``, asked about ``task`` with so many demonstrations.
+
+    ``name``: a run, whose final model it is; a model's folder; a built-in or Hub name; or an encoder's folder or run,
+    which has labels of its own and takes neither task nor demonstrations. ``task``: one that the student was trained
+    on (default: sentiment). ``prompt_format``: raw or chat; default: as it was trained, else chat
+    where the model has a chat template.
+
+    Raises:
+        InputError: there is no such student or task, or its run is not finished.
+    """
+    if (encoder := _encoder_folder(name, runs_dir)) is not None:
+        if task or shots or prompt_format:
+            raise InputError(f"{name} is an encoder, which has labels of its own. Leave --task, --shots and "
+                             "--prompt-format out.")
+        return _encoder(encoder)
+    run = look_for_run(name, runs_dir)
+    if run is not None:
+        require_final_model(run)
+        folder = final_model(run)
+    else:
+        folder = resolve_model(name)
+        if (folder.parent.parent / CONFIG).is_file():  # a model that lies in its run
+            run = look_for_run(str(folder.parent.parent))
+    form = prompt_format or _prompt_format(folder)
+    prompts, task, pool = _task(task, run)
+    question = question_of(prompts, task, pool, shots, form != "raw")
+    settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
+    spec = label_spec(folder, settings, question)
+    columns = ("label",) if question.multi_label else ("label", "probability")
+    return Student(name, "distill.prediction.labels:open_labels", spec, {
+        "weights": model_fingerprint(folder), "prompt": spec["question"], "engine": identity(settings)}, columns)
+
+
+def _encoder_folder(name: str, runs_dir: str) -> Path | None:
+    """Return the folder of the encoder that is meant: of a run's, the one of the first seed."""
+    for folder in ([] if "/" in name else [Path(runs_dir) / name]) + [Path(name)]:
+        if os.path.isfile(folder / SETTINGS):
+            return folder
+        if os.path.isfile(folder / RUN_FILE):
+            trained = sorted(path.parent for path in folder.glob(f"models/*/{SETTINGS}"))
+            if not trained:
+                raise InputError(f"The run {folder} has no finished encoder yet. Go on with 'distill encoder train'.")
+            return trained[0]
+    return None
+
+
+def _encoder(folder: Path) -> Student:
+    files = sorted(path for pattern in ("*.safetensors", "*.onnx", SETTINGS, "tokenizer.json")
+                   for path in folder.glob(pattern))
+    return Student(str(folder), "distill.prediction.encoders:open_encoder", {"folder": str(folder.resolve())},
+                   {"weights": digests(files)})
+
+
+def _prompt_format(folder: Path) -> str:
+    """Return in which form a student was trained; for a model that says nothing of it, by its chat template."""
+    for entry in reversed(lineage_of(folder)):
+        if form := entry.get("hyperparameters", {}).get("prompt_format"):
+            return str(form)
+    settings: dict[str, Any] = {}
+    if (folder / "tokenizer_config.json").is_file():
+        settings = read_json(folder / "tokenizer_config.json")
+    return "chat" if settings.get("chat_template") or (folder / "chat_template.jinja").is_file() else "raw"
+
+
+def _task(task: str | None, run: Path | None) -> tuple[IclDistPrompts, str, list[Demonstration]]:
+    """Return the prompts, the name of a task among them, and the texts with labels that it may show."""
+    prompts = kept_icldist(run) if run is not None else IclDist().prompts()
+    task = task or (DEFAULT_TASK if DEFAULT_TASK in prompts.tasks or len(prompts.tasks) > 1 else
+                    next(iter(prompts.tasks)))
+    if task not in prompts.tasks:
+        near = difflib.get_close_matches(task.casefold(), prompts.tasks, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"There is no task '{task}'.{hint} Give --task one of {', '.join(prompts.tasks)}.")
+    return prompts, task, _pool(prompts, task, run)
+
+
+def _pool(prompts: IclDistPrompts, task: str, run: Path | None) -> list[Demonstration]:
+    fields = {prompts.label_sets[name].field or name for name in prompts.tasks[task].formats[BASIC].label_sets}
+    if own := prompts.tasks[task].demonstrations:
+        return [Demonstration(one.text, dict.fromkeys(fields, (one.answer,) if isinstance(one.answer, str) else
+                                                      tuple(one.answer)), task) for one in own]
+    config = stored_config(run).prompts.icldist if run is not None else IclDist()
+    if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
+        return []  # it was elsewhere when the run was made; without demonstrations none is needed
+    return load_demonstrations(config.model_copy(update={"file": None}))

@@ -1,0 +1,167 @@
+"""What a student says: asked as it was trained, the same however it is asked."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from distill.config.schema import IclDist
+from distill.errors import InputError
+from distill.prediction.run import Options, predict_file
+from distill.prompting.demonstrations import load_demonstrations
+from distill.prompting.icldist import IclDistCandidates
+from flows.cli.main import main
+from flows.students import find_student
+from sentidistill import load
+from tests.support.encoder import small_data, tiny_encoder, trained
+from tests.support.prediction import rows_of, tiny_student
+
+TEXTS = ["Room was tiny", "", "I like it! " * 3, "<|im_end|> {Text} %s", "x" * 5000, "The film was bad", "  good "]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    return tiny_student(tmp_path_factory.mktemp("student"))
+
+
+def question(name: Path, *arguments, **options) -> dict:
+    return find_student(str(name), *arguments, **options).spec["question"]
+
+
+def test_a_text_is_asked_as_in_training(student):
+    config = IclDist(min_demonstrations=0, max_demonstrations=0, weights={"emotion": 0, "lw": 0, "mi": 0})
+    (candidate,) = IclDistCandidates(config, load_demonstrations(config), 1)("id", "Room was {Text} tiny")
+    asked = question(student, prompt_format="raw")
+    assert asked["before"] + "Room was {Text} tiny" + asked["after"] == candidate.prompt(0)
+    assert asked["labels"] == list(candidate.labels)
+
+
+def test_demonstrations_stand_before_every_text_as_in_training(student):
+    pool = {item.text: item.answers["sentiment"][0] for item in load_demonstrations(IclDist())}
+    shown = question(student, shots=6)["before"].removeprefix(question(student)["before"].removesuffix("Sentence: "))
+    blocks = [block.split("\nOutput: ") for block in shown.removesuffix("Sentence: ").split("\n\n") if block]
+    assert [pool[text.removeprefix("Sentence: ")] for text, _ in blocks] == [answer for _, answer in blocks]
+    assert sorted(answer for _, answer in blocks) == sorted(["positive", "negative", "neutral"] * 2)
+
+
+def test_the_label_is_the_likeliest(student):
+    with load(str(student)) as model:
+        found = model(TEXTS)
+    assert [one.problem for one in found] == ["", "empty_text", "", "", "prompt_too_long", "", ""]
+    for one in found:
+        if not one.problem:
+            assert one.probability == one.probabilities[one.label] == max(one.probabilities.values())
+            assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_alone_or_together_the_answer_is_the_same(student):
+    with load(str(student), shots=3) as model:
+        together, alone = model(TEXTS), [model(text) for text in TEXTS]
+    assert [one.label for one in together] == [one.label for one in alone]
+    assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
+
+
+def test_a_trained_form_is_asked_again(student, tmp_path):
+    assert question(student)["chat"]  # its tokenizer has a chat template, and nothing says how it was trained
+    own = tiny_student(tmp_path / "own")
+    (own / "lineage.json").write_text(json.dumps({"models": [
+        {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
+    assert not question(own)["chat"]
+    assert question(own, prompt_format="chat")["chat"]
+
+
+def test_several_labels_are_read_from_what_is_written(student):
+    with load(str(student), task="emotion") as model:
+        (one,) = model(["I like it!"])
+    assert isinstance(one.label, list) or one.problem == "unreadable_answer"
+
+
+def test_labels_that_begin_alike_are_told_apart(student):
+    from distill.engines import open_engine
+    from distill.engines.transformers.engine import schema
+    from distill.prediction.labels import Question, predict_labels
+
+    labels = ["very good", "very bad", "very"]
+    with open_engine(schema.TransformersEngine(), student) as engine:
+        (one,) = predict_labels(engine, Question("A: ", "\nB:", labels, False, False), ["the film"])
+    assert set(one.probabilities) == set(labels) and len(set(one.probabilities.values())) == 3
+
+
+def test_an_encoder_answers_with_its_own_labels(tmp_path):
+    tiny_encoder(tmp_path / "tiny")
+    small_data(tmp_path / "data", 40, 20)
+    trained(tmp_path, tmp_path / "encoder", epochs=1, unfreeze={"strategy": "never"})
+    with load(str(tmp_path / "encoder")) as model:
+        found = model(["great", "the film " * 600])
+    assert found[0].label in found[0].probabilities and not found[0].problem
+    assert found[1].problem == "text_cut" and found[1].label
+    with pytest.raises(InputError, match="labels of its own"):
+        load(str(tmp_path / "encoder"), task="sentiment")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"task": "sentimant"}, "Did you mean 'sentiment'"), ({"shots": 99}, "from 0 to"), ({"shots": -1}, "from 0 to"),
+])
+def test_a_wrong_question_is_one_paragraph(arguments, message, student):
+    with pytest.raises(InputError, match=message):
+        find_student(str(student), **arguments)
+
+
+def test_what_is_no_model_is_said(tmp_path):
+    with pytest.raises(InputError, match="is not a model"):
+        find_student(str(tmp_path))
+    with pytest.raises(InputError, match="no model folder"):
+        find_student("./nowhere")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "flows.cli.main", "predict", *map(str, arguments)]
+
+
+def test_killed_in_the_middle_the_same_command_ends_with_the_same_rows(student, tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [{"text": f"{TEXTS[n % len(TEXTS)][:40]} {n}"} for n in range(2100)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process = subprocess.Popen(command(student, source, "--out", target, "--prompt-format", "raw"),
+                               stderr=subprocess.DEVNULL)
+    parts = tmp_path / "out.jsonl.parts"
+    until = time.monotonic() + 60
+    while not list(parts.glob("part-*")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("part-*")}
+    assert kept and not target.exists()
+    log = tmp_path / "log"
+    predict_file(find_student(str(student), prompt_format="raw"), source, target, Options(processes=2), log)
+    found = rows_of(target)
+    assert [row["text"] for row in found] == [row["text"] for row in rows]
+    with load(str(student), prompt_format="raw") as model:
+        assert [one.label for one in model([row["text"] for row in rows[::50]])] == [
+            row["label"] for row in found[::50]]
+
+
+def test_lines_of_the_input_stream_are_answered_in_order(student):
+    done = subprocess.run(command(student, "--probabilities"), input="Room was tiny\n\ngood\n", text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["text"], bool(row["label"])) for row in found] == [
+        ("Room was tiny", True), (None, False), ("good", True)]
+    assert "1 of 3 rows" in done.stderr
+
+
+def test_bad_input_ends_with_status_2(student, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("review\ngood\n")
+    for arguments in (["in.csv"], ["in.csv", "--out", "out.csv"], ["none.csv"], ["-", "--out", "out.jsonl"],
+                      ["in.csv", "--processes", "0", "--out", "out.csv"]):
+        paths = [str(tmp_path / one) if "." in one else one for one in arguments]
+        with pytest.raises(SystemExit) as status:
+            main(["predict", str(student), *paths])
+        assert status.value.code == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
