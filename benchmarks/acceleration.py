@@ -2,8 +2,8 @@
 
     python -m benchmarks.acceleration [--model smollm2-135m-instruct] [--examples 6] [--rounds 2]
 
-Three kinds of work: SentiBench's label tasks, its tuple tasks, and free answers of 128 tokens to short prompts, as a
-teacher gives them. The ways take turns in every round, in one process; the table gives the best round's processor time
+Four kinds of work: SentiBench's label tasks, its tuple tasks, and free answers of up to 128 tokens, as a teacher gives
+them, to short prompts and to prompts of some 450 tokens. The ways take turns in every round, in one process; the table gives the best round's processor time
 and what leaving a way out costs beside all of them together.
 """
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--examples", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--work", default="labels,tuples,short,long")
     arguments = parser.parse_args()
 
     from distill.config.schema import TransformersEngine
@@ -36,7 +37,8 @@ def main() -> None:
     folder, best = resolve_model(arguments.model), dict[tuple[str, str], float]()
     print(f"{arguments.model}, float32, {arguments.examples} examples a task, best of {arguments.rounds}\n{describe()}")
     work = {"labels": _asked("label", arguments.examples), "tuples": _asked("tuples", arguments.examples),
-            "free": _free(8 * arguments.examples)}
+            "short": _free(8 * arguments.examples, 1), "long": _free(8 * arguments.examples, 24)}
+    work = {kind: do for kind, do in work.items() if kind in arguments.work.split(",")}
     for _ in range(arguments.rounds):
         for name, parts in LEFT_OUT.items():
             with _without(parts), open_engine(TransformersEngine(dtype="float32"), folder) as engine:
@@ -77,11 +79,13 @@ def _asked(answer: str, examples: int) -> Any:
     return lambda engine: [ask(engine, task, prompts, Method(), lambda *_: None) for task, prompts in asked]
 
 
-def _free(count: int) -> Any:
+def _free(count: int, repeated: int) -> Any:
     from distill.engines.base import Request, Sampling
 
-    requests = [Request(str(at), f"Write a review of the number {at} that a guest of a hotel could have written.",
-                        sampling=Sampling(temperature=0.7, max_tokens=128), seed=at) for at in range(count)]
+    prompts = [f"{at}. " + "The room was small, but the staff were kind and it was quiet. " * repeated +
+               f"Write a review of hotel {at} that another guest could have written.\n" for at in range(count)]
+    requests = [Request(str(at), prompt, sampling=Sampling(temperature=0.7, max_tokens=128, stop=("\n\n",)), seed=at)
+                for at, prompt in enumerate(prompts)]
     return lambda engine: engine.generate(requests)
 
 
