@@ -3,8 +3,8 @@
     python -m benchmarks.acceleration [--model smollm2-135m-instruct] [--examples 6] [--rounds 2]
 
 Four kinds of work: SentiBench's label tasks, its tuple tasks, and free answers of up to 128 tokens, as a teacher gives
-them, to short prompts and to prompts of some 450 tokens. The ways take turns in every round, in one process; the table gives the best round's processor time
-and what leaving a way out costs beside all of them together.
+them, to short prompts and to prompts of some 450 tokens. The ways take turns in every round, in one process; the table
+gives the best round's processor time, and what leaving a way out costs beside all of them together.
 """
 
 import argparse
