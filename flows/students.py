@@ -11,6 +11,7 @@ from distill.config.prompt_schema import BASIC, IclDistPrompts
 from distill.config.schema import IclDist
 from distill.config.sections.encoder import RUN_FILE
 from distill.config.sections.engines import TeacherEngine
+from distill.config.task_file import load_task, with_tasks
 from distill.encoder.settings import SETTINGS
 from distill.engines import identity
 from distill.errors import InputError
@@ -98,6 +99,9 @@ def _prompt_format(folder: Path) -> str:
 def _task(task: str | None, run: Path | None) -> tuple[IclDistPrompts, str, list[Demonstration]]:
     """Return the prompts, the name of a task among them, and the texts with labels that it may show."""
     prompts = kept_icldist(run) if run is not None else IclDist().prompts()
+    if task and task.endswith((".yaml", ".yml")):
+        own = load_task(Path(task))
+        prompts, task = with_tasks(prompts, [own]), own.described.name
     task = task or (DEFAULT_TASK if DEFAULT_TASK in prompts.tasks or len(prompts.tasks) > 1 else
                     next(iter(prompts.tasks)))
     if task not in prompts.tasks:
@@ -115,4 +119,4 @@ def _pool(prompts: IclDistPrompts, task: str, run: Path | None) -> list[Demonstr
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
     if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
         return []  # it was elsewhere when the run was made; without demonstrations none is needed
-    return load_demonstrations(config.model_copy(update={"file": None}))
+    return load_demonstrations(config.model_copy(update={"file": None, "tasks": []}))

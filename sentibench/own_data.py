@@ -14,7 +14,12 @@ MOST_BYTES = 1 << 30
 
 
 def own_rows(task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the lines of a user's own data with their numbers, from 1."""
+    """Yield the lines of a user's own data with their numbers, from 1.
+
+    Of a task that is distilled as well, these are test examples; the demonstrations stand in another file.
+    """
+    for number, (shown, label) in enumerate(task.shown, 1):
+        yield number, {"split": "train", "sentence": shown, "label": label}
     try:
         text = read_text(Path(task.file), MOST_BYTES)
     except InputError as error:
@@ -28,7 +33,7 @@ def own_rows(task: Task) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise InputError(f"{task.file}, line {number}, is not JSON ({error}).") from error
             if not isinstance(row, dict):
                 raise InputError(f"{task.file}, line {number}, is not a JSON object.")
-            yield number, row
+            yield number, {"split": "test", "sentence": row.get("text"), **row} if task.shown else row
 
 
 def own_tuples(task: Task, row: dict[str, Any]) -> Tuples:

@@ -5,8 +5,12 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from distill.config.prompt_files import icldist_prompts
+from distill.config.task_file import load_task
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
+from distill.prompting.labels import python_list
+from distill.prompting.template import fill
 from distill.run.storage import read_text
 from sentibench.task import Closed, PromptTexts, Task
 
@@ -37,12 +41,15 @@ class OwnTask(Closed):
 
 
 def load_task_file(path: Path) -> Task:
-    """Return the task that a user's YAML file describes.
+    """Return the task that a user's YAML file describes: one with ``label_sets`` (:mod:`distill.config.task_file`),
+    which is distilled as well, or one that is evaluated alone.
 
     Raises:
         InputError: there is no such file, or it does not describe a task; the message names the key.
     """
     values = parse_yaml(read_text(path, MOST_BYTES, "A task that cannot be read is not run."), f"The task file {path}")
+    if isinstance(values, dict) and "label_sets" in values:
+        return _for_both_ends(path)
     try:
         own = OwnTask.model_validate(values)
     except ValidationError as error:
@@ -57,3 +64,25 @@ def load_task_file(path: Path) -> Task:
         metric="macro_f1" if own.labels else "micro_f1", own=str(path.resolve()),
         file=str((path.parent / Path(own.data).expanduser()).resolve()), texts=PromptTexts(
             source=str(path), instruction=own.instruction, demonstration=own.demonstration, question=own.question))
+
+
+def _for_both_ends(path: Path) -> Task:
+    """Return a task that is distilled as well: asked in the words in which the student was trained on it."""
+    task = load_task(path)
+    own = task.described
+    if own.answer != "label":
+        raise InputError(f"The task '{own.name}' of {path} has any number of labels a text, which SentiBench cannot "
+                         "score yet. It can be distilled and predicted; leave it out of evaluate.tasks.")
+    if task.test is None:
+        raise InputError(f"The task '{own.name}' of {path} names no 'test' examples to evaluate on. Add the key "
+                         "'test' with a JSON Lines file of texts and labels, or leave it out of evaluate.tasks.")
+    layout = icldist_prompts().layout
+    return Task(
+        name=own.name, title=own.title or own.name, dataset=own.name, category="own", seen=True, folder="", prompt="",
+        splits=("train", "test"), gold="label", labels=tuple(own.labels), answer="label", metric="macro_f1",
+        own=str(path.resolve()), file=str(task.test.resolve()), shown=tuple(
+            (one.text, one.answer) for one in task.demonstrations if isinstance(one.answer, str)),
+        texts=PromptTexts(
+            source=str(path), instruction=fill(own.instruction[0], Labels=python_list(own.labels)),
+            demonstration=fill(layout.demonstration, Text="{Sentence}", Answer="{Label}").removesuffix("\n"),
+            question=fill(layout.question, Text="{Sentence}")))

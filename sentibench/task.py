@@ -41,8 +41,8 @@ class Task(Closed):
     ``labels`` are the classes, in the order in which ties are broken, or the polarities of the tuples;
     ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
     tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer. ``own``,
-    ``file`` and ``texts`` are for tasks of a user's own: where it is described, where its examples are, and the
-    wording of its prompt in both protocols.
+    ``file``, ``shown`` and ``texts`` are for tasks of a user's own: where it is described, where its examples are, how
+    its prompt is worded in both protocols.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Task(Closed):
     table2: str | None = Field(None, description="column of Table 2")
     own: str = ""
     file: str = ""
+    shown: tuple[tuple[str, str], ...] = Field((), description="texts with labels of a task that is distilled as well")
     texts: PromptTexts | None = None
 
     @property

@@ -17,6 +17,11 @@ BASIC, MINIMIZED = "basic", "mi"
 _SLOT = re.compile(r"\{[A-Z][A-Za-z]*\}")
 
 
+def slots_of(template: str) -> list[str]:
+    """Return what a template has to be filled in, such as ``{Labels}``, as often as it stands there."""
+    return _SLOT.findall(template)
+
+
 def _weighty(weight: float) -> float:
     if weight and not 1e-6 <= weight <= 1e6:
         raise ValueError("a weight is 0, or from 0.000001 to 1,000,000")
@@ -126,7 +131,7 @@ class Task(Section):
         if BASIC not in self.formats:
             raise ValueError(f"a task needs the format '{BASIC}'")
         for name, one in self.formats.items():
-            slots = _SLOT.findall(one.instruction)
+            slots = slots_of(one.instruction)
             if name == MINIMIZED and one.label_sets:
                 raise ValueError(f"the format '{name}' takes the label_sets of the others, and has none of its own")
             if name != MINIMIZED and not (one.label_sets and slots == ["{Labels}"]):

@@ -56,7 +56,7 @@ def build_prompts(
             if digest != inputs[name]:  # what the marker says must be what was read
                 raise changed_meanwhile({"natural_tasks": config.general.path,
                                          "demonstrations": config.icldist.demonstrations,
-                                         "prompt_files": config.knowdist.file or config.icldist.file}[name])
+                                         "prompt_files": "a file of prompts or tasks of your own"}[name])
         keep_prompt_files(folder, config)
         return made
 

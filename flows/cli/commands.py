@@ -47,6 +47,13 @@ def encoder_command(arguments: argparse.Namespace) -> None:
     getattr(encoder, f"{arguments.part}_command")(arguments)
 
 
+def task_command(arguments: argparse.Namespace) -> None:
+    """Begin or check a task of a user's own."""
+    from flows.cli import task
+
+    task.task_command(arguments)
+
+
 def predict_command(arguments: argparse.Namespace) -> None:
     """Label texts with a student."""
     from flows.cli import predict

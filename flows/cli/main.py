@@ -50,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_predict, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history, _add_prefect):
+    for add in (_add_stages, _add_task, _add_predict, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history,
+                _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -73,6 +74,18 @@ def _add_stages(commands: Any) -> None:
                                  help="then print N of them (5 where N is left out), spread over families and kinds")
 
 
+def _add_task(commands: Any) -> None:
+    """Add what helps to describe a task of one's own."""
+    parts = commands.add_parser("task", help="begin a task of your own, and check its files"
+                                ).add_subparsers(required=True, metavar="COMMAND")
+    new = parts.add_parser("new", help="write a commented task file with examples into this folder")
+    new.add_argument("name", metavar="NAME", type=_filled, help="letters, digits, - and _")
+    new.set_defaults(action="task", part="new")
+    check = parts.add_parser("check", help="say what is wrong with a task's files; or show its labels and a prompt")
+    check.add_argument("file", metavar="FILE", type=Path, help="the task's YAML file")
+    check.set_defaults(action="task", part="check")
+
+
 def _add_predict(commands: Any) -> None:
     """Add what answers texts with a student."""
     predict = commands.add_parser("predict", help="label the texts of a file with a distilled student")
@@ -82,7 +95,7 @@ def _add_predict(commands: Any) -> None:
                          help=".txt (a text a line), .jsonl, .csv (these may be compressed) or .parquet; default: "
                               "lines of the input stream")
     predict.add_argument("--task", metavar="NAME", type=_filled,
-                         help="a task that the student was trained on; default: sentiment")
+                         help="a task that the student was trained on, or a task file; default: sentiment")
     predict.add_argument("--column", default="text", metavar="NAME", help="the column of the texts; default: text")
     predict.add_argument("--out", metavar="OUT", type=Path,
                          help="of the form of INPUT (of .txt: .jsonl), with all its columns; default: JSON lines on "

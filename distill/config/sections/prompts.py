@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from distill.config.prompt_files import icldist_prompts, knowdist_prompts
 from distill.config.prompt_schema import BASIC, METHODS, MINIMIZED, IclDistPrompts, KnowDistPrompts, Weight
 from distill.config.sections.base import LocalPath, Processes, Section, runtime_field
+from distill.config.task_file import load_task, with_tasks
+from distill.resources import locate
 
 
 class _Family(Section):
@@ -23,8 +25,12 @@ class _Family(Section):
 
     def _says_something_of_the_files(self) -> bool:
         """Say whether weights can be held against the files: a run's own config outlives a file that it names."""
-        return bool(self.weights or self.file) and (
-            not self.file or self.file.startswith("shipped:") or os.path.isfile(self.file))
+        files = self._files()
+        return bool(self.weights or files) and all(
+            file.startswith("shipped:") or os.path.isfile(file) for file in files)
+
+    def _files(self) -> list[str]:
+        return [self.file] if self.file else []
 
     def _refuse_unknown_weights(self, known: Mapping[str, float], what: str) -> None:
         for name in self.weights:
@@ -95,11 +101,20 @@ class IclDist(_Family):
     minimized_instructions: bool = Field(True, description="draw among short instructions, too")
     min_demonstrations: int = Field(1, ge=0, le=55, description="demonstrations of a prompt, at least")
     max_demonstrations: int = Field(16, ge=0, le=55, description="demonstrations of a prompt, at most")
+    tasks: list[LocalPath] = runtime_field([], description="task files of your own, asked beside the tasks that ship: "
+                                                           "docs/own-task.md")
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
 
     def prompts(self) -> IclDistPrompts:
-        """Return the prompts that ship, and those of ``file``. Raises as :func:`icldist_prompts`."""
-        return icldist_prompts(self.file)
+        """Return the prompts that ship, those of ``file``, and ``tasks``.
+
+        Raises as :func:`icldist_prompts` and :func:`distill.config.task_file.load_task`.
+        """
+        prompts = icldist_prompts(self.file)
+        return with_tasks(prompts, [load_task(locate(path)) for path in self.tasks]) if self.tasks else prompts
+
+    def _files(self) -> list[str]:
+        return [*super()._files(), *self.tasks]
 
     def formats(self, task: str) -> dict[str, list[str]]:
         """Return the formats (strategies) of a task that are on and have a weight, with the label sets each draws from.
