@@ -36,7 +36,7 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
 
     ``name``: a run, whose final model it is; a model's folder; a built-in or Hub name; or an encoder's folder or run,
     which has labels of its own and takes neither task nor demonstrations. ``task``: one that the student was trained
-    on (default: sentiment). ``prompt_format``: raw or chat; default: as it was trained, else chat
+    on (default: sentiment), or a task file. ``prompt_format``: raw or chat; default: as it was trained, else chat
     where the model has a chat template.
 
     Raises:
@@ -99,16 +99,23 @@ def _prompt_format(folder: Path) -> str:
 def _task(task: str | None, run: Path | None) -> tuple[IclDistPrompts, str, list[Demonstration]]:
     """Return the prompts, the name of a task among them, and the texts with labels that it may show."""
     prompts = kept_icldist(run) if run is not None else IclDist().prompts()
-    if task and task.endswith((".yaml", ".yml")):
+    if task and (os.path.isfile(task) or task.endswith((".yaml", ".yml"))):
         own = load_task(Path(task))
         prompts, task = with_tasks(prompts, [own]), own.described.name
-    task = task or (DEFAULT_TASK if DEFAULT_TASK in prompts.tasks or len(prompts.tasks) > 1 else
-                    next(iter(prompts.tasks)))
+    task = task or _default_task(prompts, run)
     if task not in prompts.tasks:
         near = difflib.get_close_matches(task.casefold(), prompts.tasks, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"There is no task '{task}'.{hint} Give --task one of {', '.join(prompts.tasks)}.")
+        raise InputError(f"There is no task '{task}'.{hint} Give --task one of {', '.join(prompts.tasks)}, or a task "
+                         "file.")
     return prompts, task, _pool(prompts, task, run)
+
+
+def _default_task(prompts: IclDistPrompts, run: Path | None) -> str:
+    """Return the sentiment task, or the first of those that a run was taught where that is not among them."""
+    weights = {**prompts.weights, **(stored_config(run).prompts.icldist.weights if run is not None else {})}
+    taught = [name for name in prompts.tasks if weights[name]]
+    return DEFAULT_TASK if DEFAULT_TASK in taught or not taught else taught[0]
 
 
 def _pool(prompts: IclDistPrompts, task: str, run: Path | None) -> list[Demonstration]:

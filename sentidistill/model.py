@@ -52,7 +52,7 @@ def load(model: str, task: str | None = None, shots: int = 0, prompt_format: str
          engine: str = "transformers") -> Model:
     """Load a student: a run, a model's folder, an encoder's folder, or a Hub name.
 
-    ``task``: one that it was trained on (default: sentiment); ``shots``: how many of the task's
+    ``task``: one that it was trained on (default: sentiment), or a task file; ``shots``: how many of the task's
     demonstrations it is shown; ``prompt_format``: raw or chat (default: as it was trained); ``engine``: transformers,
     or vllm where that is installed.
 

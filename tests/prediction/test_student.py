@@ -66,6 +66,21 @@ def test_alone_or_together_the_answer_is_the_same(student):
     assert [one.probability for one in together] == pytest.approx([one.probability for one in alone], abs=1e-4)
 
 
+def test_a_task_file_is_asked_as_in_a_run_that_is_taught_it(student, tmp_path):
+    (tmp_path / "hotel.jsonl").write_text("".join(
+        json.dumps({"text": f"Room {n}", "label": label}) + "\n" for n, label in enumerate(["fine", "dire", "fine"])))
+    (tmp_path / "hotel.yaml").write_text("name: hotel\ninstruction: 'How was it? {Labels}'\n"
+                                         "label_sets: {standard: [fine, dire]}\ndemonstrations: hotel.jsonl\n")
+    config = IclDist(tasks=[str(tmp_path / "hotel.yaml")], min_demonstrations=0, max_demonstrations=0,
+                     weights={"sentiment": 0, "emotion": 0, "mi": 0})
+    (candidate,) = IclDistCandidates(config, load_demonstrations(config), 1)("id", "Small")
+    asked = question(student, str(tmp_path / "hotel.yaml"), prompt_format="raw")
+    assert asked["before"] + "Small" + asked["after"] == candidate.prompt(0)
+    assert asked["labels"] == ["fine", "dire"]
+    shown = question(student, str(tmp_path / "hotel.yaml"), shots=2, prompt_format="raw")["before"]
+    assert shown.endswith("Sentence: Room 0\nOutput: fine\n\nSentence: Room 1\nOutput: dire\n\nSentence: ")
+
+
 def test_a_trained_form_is_asked_again(student, tmp_path):
     assert question(student)["chat"]  # its tokenizer has a chat template, and nothing says how it was trained
     own = tiny_student(tmp_path / "own")
