@@ -1,6 +1,7 @@
 """The command ``distill predict``: texts to labels."""
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -43,8 +44,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
         labels = ", ".join(f"{count:,} {label}" for label, count in summary.labels.most_common())
         print(f"{summary.n_rows:,} rows: {labels or 'no labels'}; written: {arguments.out}", file=sys.stderr)
     elif here:
-        if table_form(arguments.input, lines=True) not in (".txt", ".jsonl"):
-            raise InputError(f"{arguments.input.name} goes to a file of the same form. Name it with --out.")
+        if table_form(arguments.input, lines=True) != ".txt":
+            raise InputError(f"The rows of {arguments.input.name} go to a file of the same form. "
+                             "Name it with --out.")
         with unchanged(arguments.input):
             summary = _printed(student, open_source(arguments.input, options), options, log)
     else:
@@ -64,7 +66,10 @@ def _printed(student: Student, table: Batches, options: Options, log: Path) -> S
                                                                  strict=True))}) + "\n")
         sys.stdout.flush()
 
-    answer_blocks(student, blocks_of(table, _LINES_AT_ONCE), keep, 1, log)
+    blocks = blocks_of(table, _LINES_AT_ONCE)
+    if (first := next(blocks, None)) is None:
+        raise InputError("There is no text in the input. Give one on each line.")
+    answer_blocks(student, itertools.chain([first], blocks), keep, 1, log)
     return summary
 
 

@@ -1,6 +1,8 @@
 """A file of texts to the same file with predictions."""
 
 import csv
+import errno
+import fcntl
 import gzip
 import json
 import os
@@ -207,6 +209,26 @@ def test_bad_input_is_one_paragraph_and_changes_nothing(name, content, out, opti
         predicted(tmp_path / name, tmp_path / out, **options)
     assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / name).read_text() == content and (tmp_path / "there.jsonl").read_text() == "mine"
+
+
+def test_a_full_disk_keeps_what_was_done(tmp_path, monkeypatch):
+    source, target = begun(tmp_path, monkeypatch)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="repeat the command"):
+        patch.setattr("distill.prediction.parts.write_text", full)
+        predicted(source, target, block=1)
+    predicted(source, target, block=1)
+    assert [row["label"] for row in rows_of(target)] == ["n1"] * 3
+
+
+def test_two_at_once_are_refused(tmp_path, monkeypatch):
+    source, target = begun(tmp_path, monkeypatch)
+    with (tmp_path / "out.jsonl.parts" / ".lock").open("a") as held, pytest.raises(InputError, match="Another process"):
+        fcntl.flock(held, fcntl.LOCK_EX)
+        predicted(source, target, block=1)
 
 
 def test_overwrite_replaces(tmp_path, monkeypatch):

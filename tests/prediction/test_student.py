@@ -10,18 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from distill.config.load import load_config, save_config
 from distill.config.schema import IclDist
 from distill.errors import InputError
 from distill.prediction.run import Options, predict_file
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import IclDistCandidates
+from distill.prompting.kept import prompt_files
+from distill.run.folder import claim
+from distill.run.stage import run_stage
+from distill.run.storage import write_json
 from flows.cli.main import main
+from flows.run import find_config
 from flows.students import find_student
 from sentidistill import load
 from tests.support.encoder import small_data, tiny_encoder, trained
 from tests.support.prediction import rows_of, tiny_student
 
-TEXTS = ["Room was tiny", "", "I like it! " * 3, "<|im_end|> {Text} %s", "x" * 5000, "The film was bad", "  good "]
+TEXTS = ["Room was tiny", "", "I like it! " * 3, "<|im_end|> {Text} %s", "x" * 1_000_000, "The film was bad", "  good "]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +123,30 @@ def test_an_encoder_answers_with_its_own_labels(tmp_path):
     assert found[1].problem == "text_cut" and found[1].label
     with pytest.raises(InputError, match="labels of its own"):
         load(str(tmp_path / "encoder"), task="sentiment")
+
+
+def test_a_run_is_its_finished_final_model_and_its_own_prompts(tmp_path):
+    run = claim(tmp_path / "mine")
+    config = load_config(find_config("demo"), ["prompts.icldist.weights={sentiment: 0}"])
+    save_config(config, run / "config.yaml")
+    with pytest.raises(InputError, match="no finished model yet"):
+        find_student("mine", runs_dir=str(tmp_path))
+
+    def work(folder: Path):
+        tiny_student(folder)
+        (folder / "lineage.json").write_text(json.dumps({"models": [
+            {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
+        return [], {}
+
+    run_stage(run / "models" / "final", {}, work)
+    kept = prompt_files(config.prompts)
+    kept["icldist"]["tasks"]["emotion"]["formats"]["basic"]["instruction"] = "As the run had it: {Labels}"
+    write_json(run / "prompts" / "prompt_files.json", kept)
+    found = find_student("mine", runs_dir=str(tmp_path))
+    assert found.spec["folder"] == str((run / "models/final").resolve())
+    assert found.spec["question"]["before"].startswith("As the run had it: ['happiness', ")
+    assert found.spec["question"]["multi_label"] and not found.spec["question"]["chat"]
+    assert find_student(str(run / "models/final")).identity == find_student(str(run)).identity == found.identity
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
