@@ -29,6 +29,11 @@ def code_may_be_gone() -> Iterator[None]:
         _may_be_gone.reset(token)
 
 
+def may_be_gone() -> bool:
+    """Say whether what a config names need not be there now (:func:`code_may_be_gone`)."""
+    return _may_be_gone.get()
+
+
 def is_gone(reference: str) -> bool:
     """Say whether code cannot be loaded, and need not be now (:func:`code_may_be_gone`)."""
     if not _may_be_gone.get():

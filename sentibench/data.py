@@ -186,14 +186,15 @@ def benchmark_texts(
 ) -> Iterator[BenchmarkText]:
     """Yield every text an evaluation can use, test examples and demonstration pools: what a corpus must not hold.
 
-    A ``val.json`` that is not there is passed over, as it is in the evaluation.
+    A ``val.json`` that is not there is passed over, as it is in the evaluation; and so are the demonstrations of a task
+    that is distilled: teacher and student are shown these on purpose.
 
     Raises:
         InputError: as :func:`load_split`.
     """
     for task in select_tasks(tasks):
         for split in splits:
-            if split != "val" or has_split(task, data_dir, split):
+            if not (task.shown and split == "train") and (split != "val" or has_split(task, data_dir, split)):
                 for item in load_split(task, data_dir, split):
                     yield BenchmarkText(item.sentence, task.name, split)
 

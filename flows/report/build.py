@@ -13,6 +13,7 @@ from flows.report.gather import gather
 from flows.report.own_pictures import own_pictures
 from flows.report.page import render_html, render_markdown
 from flows.report.view import WAY, View, build_view
+from sentibench.summary import group_members
 
 
 def build_report(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[str, Any]:
@@ -57,7 +58,9 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
                      f"({' → '.join(WAY[role].partition(', ')[2] for role in results['validation']['models'])}).")
     overall = next(average for average in view.averages if average["group"] == "all")
     scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
-    lines.append(f"SentiBench, mean F1 over {len(view.tasks)} tasks: {scores} (distilled − base: "
+    missing = results["sentibench"]["averages"][view.models[0]]["all"]["missing"]
+    n_tasks = len(group_members("all")) - len(missing)  # what is no task of the paper is in no average
+    lines.append(f"SentiBench, mean F1 over {n_tasks} task{'s' * (n_tasks != 1)}: {scores} (distilled − base: "
                  f"{overall['difference']}).")
     lines.append(_next(results["config"]))
     return lines

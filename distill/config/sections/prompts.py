@@ -1,9 +1,10 @@
 """The part ``prompts``: what the teacher is asked."""
 
+import contextlib
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,8 @@ from distill.config.prompt_files import icldist_prompts, knowdist_prompts
 from distill.config.prompt_schema import BASIC, METHODS, MINIMIZED, IclDistPrompts, KnowDistPrompts, Weight
 from distill.config.sections.base import LocalPath, Processes, Section, runtime_field
 from distill.config.task_file import load_task, with_tasks
+from distill.errors import InputError
+from distill.plugins import may_be_gone
 from distill.resources import locate
 
 
@@ -26,8 +29,18 @@ class _Family(Section):
     def _says_something_of_the_files(self) -> bool:
         """Say whether weights can be held against the files: a run's own config outlives a file that it names."""
         files = self._files()
-        return bool(self.weights or files) and all(
-            file.startswith("shipped:") or os.path.isfile(file) for file in files)
+        if not (self.weights or files) or not all(
+                file.startswith("shipped:") or os.path.isfile(file) for file in files):
+            return False
+        if may_be_gone():
+            with contextlib.suppress(InputError):
+                return bool(self.prompts())
+            return False
+        return True
+
+    def prompts(self) -> Any:
+        """Return the prompts that ship, and the user's own."""
+        raise NotImplementedError
 
     def _files(self) -> list[str]:
         return [self.file] if self.file else []
