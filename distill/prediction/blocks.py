@@ -12,9 +12,9 @@ from distill.runtime import devices
 from distill.runtime.executor import receive, send
 from distill.runtime.parallel import DeviceSlot, run_parallel, slots_for
 
-BLOCK = 1024
-"""Rows that are asked together: enough that those of like length share batches, and what all begin with is computed
-rarely."""
+BLOCK = 256
+"""Rows that are asked together, and lost where it is stopped: enough that those of like length share batches, and that
+what all prompts begin with is computed rarely."""
 _MOST_CHARACTERS = 16 << 20
 
 

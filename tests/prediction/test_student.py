@@ -170,7 +170,7 @@ def command(*arguments: object) -> list[str]:
 
 def test_killed_in_the_middle_the_same_command_ends_with_the_same_rows(student, tmp_path):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    rows = [{"text": f"{TEXTS[n % len(TEXTS)][:40]} {n}"} for n in range(2100)]
+    rows = [{"text": f"{TEXTS[n % len(TEXTS)][:40]} {n}"} for n in range(700)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     process = subprocess.Popen(command(student, source, "--out", target, "--prompt-format", "raw"),
                                stderr=subprocess.DEVNULL)
