@@ -4,10 +4,11 @@
 and ``attention``: linear layers and grouped-query attention on CPU. Without this module every model is decoded in
 padded batches, with equal answers.
 
-What they bring to SmolLM2-135M in float32, in CPU time on one core with AVX2 (of a busy machine: the same work took
-up to 14% more another time): a step of decoding 16 rows of about 175 tokens takes 0.22 s; 0.25 without ``packing``,
-0.33 without ``attention``, 0.36 without all three, which is 60% more. Prompts take the same with and without, but for
-what they share. SentiBench, 4 examples of a task (one pair): 23% more without all three for tuples, 7% for labels.
+What they bring to SmolLM2-135M in float32, as the processor time that leaving one out costs (``benchmarks.acceleration``,
+two idle cores of an AMD EPYC with AVX2): without ``packing`` 11% more for SentiBench's labels, 19% for its tuples, 14% to
+31% for free answers of 128 tokens; without ``attention`` nothing for short prompts (-14% to +1%), 28% for prompts of 450
+tokens; without all three -10%, 27%, 46% and 52%. Without ``slots`` alone -14% to +4%: what they are kept for is a prompt
+with many labels or texts behind the same demonstrations, whose beginning is computed once (``distill predict --shots``).
 """
 
 from typing import Any
