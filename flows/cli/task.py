@@ -14,6 +14,7 @@ from distill.config.prompt_files import icldist_prompts
 from distill.config.prompt_schema import BASIC, Name
 from distill.config.task_file import OwnTask, labelled_lines, load_task, with_tasks
 from distill.errors import InputError
+from distill.prompting.demonstrations import normalised
 from distill.prompting.few_shot import LabelPrompt
 from distill.prompting.labels import label_set
 from distill.run.storage import read_text, write_text
@@ -75,8 +76,8 @@ def _check(path: Path) -> None:
     task = load_task(path)
     own = task.described
     tested = _tested(task)
-    shown_texts = {" ".join(one.text.split()).casefold() for one in task.demonstrations}
-    if leaked := next((text for text, _ in tested if " ".join(text.split()).casefold() in shown_texts), None):
+    shown_texts = {normalised(one.text) for one in task.demonstrations}
+    if leaked := next((text for text, _ in tested if normalised(text) in shown_texts), None):
         raise InputError(f"The test example '{leaked:.60}' is a demonstration as well: a model that was shown the "
                          f"answer proves nothing. Take it out of {task.test} or of {own.demonstrations}.")
     table = Table("label", *itertools.islice(own.label_sets, 1, None), "demonstrations", "test", title=own.title)

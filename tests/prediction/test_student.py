@@ -96,10 +96,19 @@ def test_a_trained_form_is_asked_again(student, tmp_path):
     assert question(own, prompt_format="chat")["chat"]
 
 
-def test_several_labels_are_read_from_what_is_written(student):
-    with load(str(student), task="emotion") as model:
-        (one,) = model(["I like it!"])
-    assert isinstance(one.label, list) or one.problem == "unreadable_answer"
+@pytest.mark.parametrize(("written", "label", "problem"), [
+    ("['anger', 'fear']", ["anger", "fear"], ""), ("[]", [], ""), ("['rage']", "", "unreadable_answer"),
+    ("no idea", "", "unreadable_answer")])
+def test_several_labels_are_read_from_what_is_written(written, label, problem):
+    from distill.engines.base import Output
+    from distill.prediction.labels import Question, predict_labels
+
+    class Writes:
+        def generate(self, requests):
+            return [Output(one.id, written, "stop", 1, 1) for one in requests]
+
+    (one,) = predict_labels(Writes(), Question("A: ", "\nB:", ["anger", "fear"], True, False), ["the film"])
+    assert (one.label, one.problem) == (label, problem)
 
 
 def test_labels_that_begin_alike_are_told_apart(student):

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -38,9 +38,8 @@ class _Family(Section):
             return False
         return True
 
-    def prompts(self) -> Any:
-        """Return the prompts that ship, and the user's own."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+        def prompts(self) -> Any: ...
 
     def _files(self) -> list[str]:
         return [self.file] if self.file else []
