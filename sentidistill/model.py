@@ -23,7 +23,7 @@ class Model:
     @overload
     def __call__(self, texts: Iterable[str]) -> list[Prediction]: ...
     def __call__(self, texts: str | Iterable[str]) -> Prediction | list[Prediction]:
-        """Return the prediction of a text, or of each of several, which together are many times faster.
+        """Return the prediction of a text, or of each of several, which together are faster than one by one.
 
         What is wrong with a text (it is empty, or too long for the model) stands in its prediction's ``problem``.
 
