@@ -68,4 +68,4 @@ def test_a_full_disk_stops_cleanly_and_room_lets_it_go_on(
 def test_the_storm_notices_a_marker_that_is_written_first(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(Broken, match="has a marker, but its file is missing"):
         Storm(teacher(), tiny_model, tmp_path / "storm", seed=0, faults=30, kinds=("worker",), order="marker-first",
-              prompts=40, expected={"shards": "are compared at the end alone"}).rage()
+              awaited="shard-?????.json", prompts=40, expected={"shards": "are compared at the end alone"}).rage()

@@ -58,7 +58,8 @@ class Storm:
     """What is injected: ``faults`` of these ``kinds``, at moments drawn from ``seed``, to runs of ``teacher``.
 
     ``calm`` makes what they are compared with, where that is another teacher: one without endpoints that misbehave.
-    Where ``expected`` is known (:func:`contents`), nothing is made to compare with.
+    Where ``expected`` is known (:func:`contents`), nothing is made to compare with. Most faults follow when a file like
+    ``awaited`` was written.
     """
 
     teacher: Teacher
@@ -68,6 +69,7 @@ class Storm:
     faults: int
     kinds: tuple[str, ...] = ("worker", "worker", "worker", "forker", "machine")
     order: str = "file-first"
+    awaited: str = "shard-*"
     prompts: int = 240
     endpoints: "list[ServedModel]" = field(default_factory=list)
     calm: Teacher | None = None
@@ -142,7 +144,7 @@ class Storm:
         """Wait until something was written after the last fault."""
         gives_up = time.monotonic() + _GIVE_UP
         while process.poll() is None:
-            for path in (run / STAGE / RESPONSES).glob("shard-*"):
+            for path in (run / STAGE / RESPONSES).glob(self.awaited):
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime > since:
                         return
@@ -293,7 +295,7 @@ def marker_first(spec: dict[str, Any], channel: Any) -> dict[str, Any]:
         marker = manifests.Marker(fingerprint(inputs), inputs, prefix, len(ordered), len(ordered), 0, {},
                                 file_digest(aside), 0, 0, seconds)
         write_json(marker_path(folder, name), asdict(marker))
-        time.sleep(1.5 * _LATEST_FAULT)  # so that a fault falls between the two, however fast the machine
+        time.sleep(_GIVE_UP)  # until the fault that falls between the two, however fast or slow the machine
         aside.replace(parquet_path(folder, name))
 
     worker.commit = commit  # type: ignore[assignment]
