@@ -17,8 +17,7 @@ from unittest import mock
 from benchmarks.machine import describe
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {
-    "nothing": (), "packing": ("pack",), "attention": ("use_grouped",), "slots": ("can_use_slots",),
-    "all three": ("pack", "use_grouped", "can_use_slots")}
+    "nothing": (), "packing": ("pack",), "attention": ("use_grouped",), "both": ("pack", "use_grouped")}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Decoding in slots, packed weights, attention without copies: as fast ways, they say what the plain ways say."""
+"""Batches, shared prefixes, packed weights, attention without copies: they say what the plain ways say."""
 
 import copy
 import weakref
@@ -14,15 +14,15 @@ from distill.engines.base import Sampling
 from distill.engines.first_line import first_line_end
 from distill.engines.transformers.acceleration.attention import NAME, use_grouped
 from distill.engines.transformers.acceleration.packing import PackedLinear, pack
-from distill.engines.transformers.acceleration.slots import (
-    Slots,
-    can_use_slots,
+from distill.engines.transformers.decoding import decode
+from distill.engines.transformers.forward import (
+    Prefix,
+    can_share,
     common_prefix,
     ending_logits,
     last_logits,
-    step,
+    shared_prefix,
 )
-from distill.engines.transformers.decoding import decode_in_slots, decode_padded, shared_prefix
 from distill.engines.transformers.rows import Row
 from distill.models import load_model, load_tokenizer
 from sentibench.parsing import first_line
@@ -49,7 +49,7 @@ def fast(model: Any) -> Any:
     """The same model as engines use it on CPU."""
     model = copy.deepcopy(model)
     use_grouped(model)
-    assert pack(model) and can_use_slots(model)
+    assert pack(model) and can_share(model)
     return model
 
 
@@ -64,31 +64,23 @@ def _rows(prompts: list[list[int]], temperature: float = 0.0) -> list[Row]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(TOKENS, min_size=1, max_size=6), TOKENS, st.sampled_from([0.0, 0.02]), st.integers(1, 4))
-def test_rows_in_slots_get_the_tokens_that_each_row_gets_alone(
+@given(st.lists(TOKENS, min_size=1, max_size=6), TOKENS, st.sampled_from([0.0, 0.02]), st.booleans())
+def test_rows_together_get_the_tokens_that_each_row_gets_alone(
         model: Any, fast: Any, tokenizer: Any, prompts: list[list[int]], beginning: list[int], temperature: float,
-        n_slots: int) -> None:
-    """Few slots, so that rows follow one another; a common beginning, long enough to be shared in some cases.
-
-    A random model's likeliest tokens are nearly equal, so rows that draw do it at a temperature that parts them.
-    """
-    asked = [[*beginning, *beginning, *prompt] for prompt in prompts]
+        share: bool) -> None:
+    """A random model's likeliest tokens are nearly equal, so rows that draw do it at a temperature that parts them."""
+    asked = [[*beginning, *prompt] for prompt in prompts]
     alone, together = _rows(asked, temperature), _rows(asked, temperature)
     for row in alone:
-        decode_padded(model, tokenizer, [row], [2], lambda _: None)
+        decode(model, tokenizer, [row], [2], lambda _: None)
     left: list[int] = []
-    decode_in_slots(fast, tokenizer, sorted(together, key=lambda row: -len(row.prompt)), [2], n_slots, 40,
-                    lambda row: left.append(row.index))
+    with torch.inference_mode():
+        prefix = Prefix(fast, beginning) if share else None
+        for part in (together[:4], together[4:]):  # the prefix serves several batches
+            if part:
+                decode(fast, tokenizer, part, [2], lambda row: left.append(row.index), prefix)
     assert [(row.tokens, row.reason) for row in together] == [(row.tokens, row.reason) for row in alone]
     assert sorted(left) == list(range(len(prompts)))
-
-
-def test_padded_rows_get_the_same_tokens_too(model: Any, fast: Any, tokenizer: Any) -> None:
-    prompts = [[300 + 7 * index] * (1 + index) for index in range(6)]
-    padded, slots = _rows(prompts), _rows(prompts)
-    decode_padded(model, tokenizer, padded, [2], lambda _: None)
-    decode_in_slots(fast, tokenizer, slots, [2], 2, 1000, lambda _: None)
-    assert [row.tokens for row in slots] == [row.tokens for row in padded]
 
 
 @settings(max_examples=40, deadline=None)
@@ -99,38 +91,19 @@ def test_logits_of_a_batch_are_those_of_each_sequence(model: Any, fast: Any, pro
     with torch.inference_mode():
         expected = torch.stack([model(torch.tensor([row])).logits[0, -1] for row in whole])
         assert torch.allclose(last_logits(fast, whole), expected, atol=1e-3)
-        if shared:
-            beginning = Slots(1, shared)
-            last_logits(fast, [whole[0][:shared]], beginning)
-            slots = beginning.branch(len(whole), max(map(len, whole)))
-            found = last_logits(fast, prompts, slots, 0, shared)
-            assert torch.allclose(found, expected, atol=1e-3)
+        prefix = Prefix(fast, whole[0][:shared])
+        for _ in range(2):  # the second batch finds it as the first did
+            assert torch.allclose(last_logits(fast, prompts, prefix), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("with_slots", [True, False])
-def test_logits_of_endings_predict_each_token_of_each(model: Any, fast: Any, with_slots: bool) -> None:
+@pytest.mark.parametrize("shared", [0, 2])
+def test_logits_of_endings_predict_each_token_of_each(model: Any, fast: Any, shared: int) -> None:
     prompt, endings = [700, 701, 702], [[5, 6, 7], [8]]
     with torch.inference_mode():
-        slots = None
-        if with_slots:
-            beginning = Slots(1, len(prompt) - 1)
-            last_logits(fast, [prompt[:-1]], beginning)
-            slots = beginning.branch(len(endings), len(prompt) + 3)
-        found = ending_logits(fast, prompt, endings, slots)
+        found = ending_logits(fast, prompt[shared:], endings, Prefix(fast, prompt[:shared]))
         for row, ending in zip(found, endings, strict=True):
             plain = model(torch.tensor([[*prompt, *ending]])).logits[0, len(prompt) - 1:-1]
             assert torch.allclose(row[:len(ending)], plain, atol=1e-3)
-
-
-def test_what_a_row_left_that_is_no_number_harms_no_row_after_it(fast: Any) -> None:
-    slots = Slots(2, 12)
-    with torch.inference_mode():
-        last_logits(fast, [[900] * 9, [901] * 9], slots)
-        for keys, values in slots._stores.values():
-            keys.fill_(float("nan"))
-            values.fill_(float("nan"))
-        last_logits(fast, [[7, 8, 9], [7, 8, 9, 10, 11]], slots)
-        assert torch.isfinite(step(fast, slots, [5, 6], [3, 5])).all()
 
 
 @given(st.lists(TOKENS, min_size=2, max_size=6), TOKENS)
@@ -149,10 +122,10 @@ def test_a_model_with_a_sliding_window_is_decoded_as_transformers_does_it(tokeni
     sliding = MistralForCausalLM(MistralConfig(
         vocab_size=50_000, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, sliding_window=8)).eval()
-    assert not can_use_slots(sliding)
+    assert not can_share(sliding)
     prompt = list(range(900, 930))
     rows = [Row(prompt, Sampling(max_tokens=6), 0), Row(prompt[:11], Sampling(max_tokens=6), 0)]
-    decode_padded(sliding, tokenizer, rows, [2], lambda _: None)
+    decode(sliding, tokenizer, rows, [2], lambda _: None)
     for row in rows:
         expected = sliding.generate(torch.tensor([row.prompt]), max_new_tokens=6, do_sample=False, eos_token_id=2)
         assert row.tokens == expected[0, len(row.prompt):].tolist()
@@ -196,7 +169,7 @@ def test_attention_without_copies_is_for_sdpa_on_cpu(tiny_model: Path, fast: Any
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *tensors, **options: (
         used.append(options.get("enable_gqa", False)), kernel(*tensors, **options))[1])
     with torch.inference_mode():
-        last_logits(fast, [[5, 6, 7]], Slots(1, 5))
+        last_logits(fast, [[5, 6, 7], [6]], Prefix(fast, [4, 3]))
         fast(input_ids=torch.tensor([[5, 6], [7, 8]]), attention_mask=torch.tensor([[0, 1], [1, 1]]))
     assert used and all(used)
     eager = load_model(tiny_model)

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,19 @@ from distill.engines.encoding import (
 )
 from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
 from distill.engines.transformers.acceleration import accelerate
-from distill.engines.transformers.acceleration.slots import Slots, ending_logits, last_logits
-from distill.engines.transformers.decoding import PROMPT_ROWS, decode_in_slots, decode_padded, shared_prefix
+from distill.engines.transformers.decoding import decode
+from distill.engines.transformers.forward import Prefix, can_share, ending_logits, last_logits, shared_prefix
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
 from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
 
-log = logging.getLogger(__name__)
-
 _CPU_TOKENS = 1024
 """Tokens in one forward pass over prompts on CPU: more leave the caches of the processor (SmolLM2 on 2 cores: 745
 tokens a second with 768, 637 with 1,536, 318 with 16,384)."""
 _CPU_ROWS, _GPU_ROWS = 64, 256
+_PROMPT_ROWS = 32
+"""Prompts in one forward pass at most: each end at another position costs logits for all of them."""
 _AT_ONCE = 4
 """Requests of a stream that are taken together, in rows decoded at once: the more, the more alike in length."""
 
@@ -47,9 +46,8 @@ class TransformersEngine(LocalEngine):
         """Load the model; raises InputError or RunError as :func:`distill.models.load_model`."""
         self._tokenizer = load_tokenizer(folder)
         self._model: Any = load_model(folder, config.dtype)
-        self._has_slots = accelerate(self._model)
-        if not self._has_slots:
-            log.info("%s is decoded in padded batches, the slower way: its architecture has no plain cache.", folder)
+        accelerate(self._model)
+        self._can_share = can_share(self._model)
         on_cpu = self._model.device.type == "cpu"
         self._batch_tokens = config.batch_tokens
         self._prompt_tokens = min(config.batch_tokens, _CPU_TOKENS) if on_cpu else config.batch_tokens
@@ -115,11 +113,9 @@ class TransformersEngine(LocalEngine):
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
         at_once = min(at_once, len(rows))
         try:
-            if self._has_slots:
-                decode_in_slots(self._model, self._tokenizer, rows, self._end_ids, at_once, self._prompt_tokens, on_end)
-            else:
-                for start in range(0, len(rows), at_once):
-                    decode_padded(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end)
+            prefix = self._prefix([row.prompt for row in rows])
+            for start in range(0, len(rows), at_once):
+                decode(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end, prefix)
             return
         except torch.OutOfMemoryError as error:
             if at_once == 1:
@@ -131,23 +127,24 @@ class TransformersEngine(LocalEngine):
         self._decode(left, at_once // 2, on_end)
 
     @torch.inference_mode()
+    def _prefix(self, prompts: Sequence[list[int]]) -> Prefix:
+        """Return what all prompts begin with, as far as that is worth computing once."""
+        return Prefix(self._model, prompts[0][:shared_prefix(prompts)] if self._can_share else ())
+
+    @torch.inference_mode()
     def _next_logits(self, sequences: Sequence[list[int]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield each sequence's place and the logits of the token after it, longest sequences first."""
         if not sequences:
             return
         order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
-        start = shared_prefix(sequences) if self._has_slots else 0
-        beginning, size = Slots(1, start), self._prompt_tokens
-        if start:
-            last_logits(self._model, [sequences[order[0]][:start]], beginning)
+        prefix, size = self._prefix(sequences), self._prompt_tokens
+        start = prefix.length
         while order:
             longest = len(sequences[order[0]])
-            slots = logits = None  # the last batch's, which would lie beside the next one's
-            batch = order[:max(1, min(size // (longest - start), self._batch_tokens // longest, PROMPT_ROWS))]
+            logits = None  # the last batch's, which would lie beside the next one's
+            batch = order[:max(1, min(size // (longest - start), self._batch_tokens // longest, _PROMPT_ROWS))]
             try:
-                if start:
-                    slots = beginning.branch(len(batch), longest)
-                logits = last_logits(self._model, [sequences[i][start:] for i in batch], slots, 0, start)
+                logits = last_logits(self._model, [sequences[i][start:] for i in batch], prefix)
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise _too_large() from error
@@ -161,18 +158,13 @@ class TransformersEngine(LocalEngine):
     @torch.inference_mode()
     def _likelihoods(self, prompt: list[int], labels: Sequence[list[int]], tokens: int) -> list[float]:
         """Return the log-probability of each label after a prompt, the prompt computed once where the model can."""
-        at_once = max(1, min(tokens // (len(prompt) + max(map(len, labels))), PROMPT_ROWS))
+        at_once = max(1, min(tokens // (len(prompt) + max(map(len, labels))), _PROMPT_ROWS))
         found: list[float] = []
         try:
-            beginning = None
-            if self._has_slots and len(prompt) > 1:
-                beginning = Slots(1, len(prompt) - 1)
-                last_logits(self._model, [prompt[:-1]], beginning)
+            prefix = Prefix(self._model, prompt[:-1] if self._can_share else ())
             for start in range(0, len(labels), at_once):
                 part = labels[start:start + at_once]
-                room = len(prompt) + max(map(len, part))
-                slots = beginning.branch(len(part), room) if beginning is not None else None
-                logs = ending_logits(self._model, prompt, part, slots).log_softmax(-1)
+                logs = ending_logits(self._model, prompt[prefix.length:], part, prefix).log_softmax(-1)
                 for row, label in zip(logs, part, strict=True):
                     at = torch.tensor(label, device=row.device)[:, None]
                     found.append(row[:len(label)].gather(-1, at).sum().item())
@@ -185,10 +177,7 @@ class TransformersEngine(LocalEngine):
 
 
 def _of_similar_length(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Yield rows, which come longest first, in groups whose shortest is at least half as long as the longest.
-
-    Keys and values of a group lie in slots of one size.
-    """
+    """Yield rows, which come longest first, in groups whose shortest is at least half as long as the longest."""
     group: list[Row] = []
     for row in rows:
         if group and 2 * row.max_length < group[0].max_length:
