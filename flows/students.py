@@ -15,6 +15,7 @@ from distill.config.task_file import load_task, with_tasks
 from distill.encoder.settings import SETTINGS
 from distill.engines import identity
 from distill.errors import InputError
+from distill.export.folder import read_record
 from distill.models import model_fingerprint
 from distill.models.resolve import resolve_model
 from distill.prediction.labels import label_spec, question_of
@@ -28,6 +29,8 @@ from flows.evaluated_models import final_model, require_final_model
 from flows.run import CONFIG, look_for_run, stored_config
 
 DEFAULT_TASK = "sentiment"
+DEMONSTRATIONS = "prompts/demonstrations.json"
+"""In an exported folder: the pool of its run, where that is not the one that ships."""
 
 
 def find_student(name: str, task: str | None = None, shots: int = 0, prompt_format: str | None = None,
@@ -42,21 +45,14 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
     Raises:
         InputError: there is no such student or task, or its run is not finished.
     """
-    if (encoder := _encoder_folder(name, runs_dir)) is not None:
+    if (encoder := encoder_folder(name, runs_dir)) is not None:
         if task or shots or prompt_format:
             raise InputError(f"{name} is an encoder, which has labels of its own. Leave --task, --shots and "
                              "--prompt-format out.")
         return _encoder(encoder)
-    run = look_for_run(name, runs_dir)
-    if run is not None:
-        require_final_model(run)
-        folder = final_model(run)
-    else:
-        folder = resolve_model(name)
-        if (folder.parent.parent / CONFIG).is_file():  # a model that lies in its run
-            run = look_for_run(str(folder.parent.parent))
-    form = prompt_format or _prompt_format(folder)
-    prompts, task, pool = _task(task, run)
+    folder, run = model_of(name, runs_dir)
+    form = prompt_format or prompt_format_of(folder)
+    prompts, task, pool = _task(task, run, folder)
     question = question_of(prompts, task, pool, shots, form != "raw")
     settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
     spec = label_spec(folder, settings, question)
@@ -65,7 +61,22 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
         "weights": model_fingerprint(folder), "prompt": spec["question"], "engine": identity(settings)}, columns)
 
 
-def _encoder_folder(name: str, runs_dir: str) -> Path | None:
+def model_of(name: str, runs_dir: str = "runs") -> tuple[Path, Path | None]:
+    """Return the folder of the language model that a name means, and the run that it is of, if any.
+
+    Raises:
+        InputError: there is no such model, or its run is not finished.
+    """
+    if (run := look_for_run(name, runs_dir)) is not None:
+        require_final_model(run)
+        return final_model(run), run
+    folder = resolve_model(name)
+    if (folder.parent.parent / CONFIG).is_file():  # a model that lies in its run
+        return folder, look_for_run(str(folder.parent.parent))
+    return folder, None
+
+
+def encoder_folder(name: str, runs_dir: str) -> Path | None:
     """Return the folder of the encoder that is meant: of a run's, the one of the first seed."""
     for folder in ([] if "/" in name else [Path(runs_dir) / name]) + [Path(name)]:
         if os.path.isfile(folder / SETTINGS):
@@ -85,8 +96,10 @@ def _encoder(folder: Path) -> Student:
                    {"weights": digests(files)})
 
 
-def _prompt_format(folder: Path) -> str:
+def prompt_format_of(folder: Path) -> str:
     """Return in which form a student was trained; for a model that says nothing of it, by its chat template."""
+    if form := read_record(folder).get("prompt_format"):
+        return str(form)
     for entry in reversed(lineage_of(folder)):
         if form := entry.get("hyperparameters", {}).get("prompt_format"):
             return str(form)
@@ -96,34 +109,45 @@ def _prompt_format(folder: Path) -> str:
     return "chat" if settings.get("chat_template") or (folder / "chat_template.jinja").is_file() else "raw"
 
 
-def _task(task: str | None, run: Path | None) -> tuple[IclDistPrompts, str, list[Demonstration]]:
+def _task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDistPrompts, str, list[Demonstration]]:
     """Return the prompts, the name of a task among them, and the texts with labels that it may show."""
-    prompts = kept_icldist(run) if run is not None else IclDist().prompts()
+    prompts = prompts_of(run, folder)
     if task and (os.path.isfile(task) or task.endswith((".yaml", ".yml"))):
         own = load_task(Path(task))
         prompts, task = with_tasks(prompts, [own]), own.described.name
-    task = task or _default_task(prompts, run)
+    task = task or default_task(prompts, run, folder)
     if task not in prompts.tasks:
         near = difflib.get_close_matches(task.casefold(), prompts.tasks, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise InputError(f"There is no task '{task}'.{hint} Give --task one of {', '.join(prompts.tasks)}, or a task "
                          "file.")
-    return prompts, task, _pool(prompts, task, run)
+    return prompts, task, _pool(prompts, task, run, folder)
 
 
-def _default_task(prompts: IclDistPrompts, run: Path | None) -> str:
+def prompts_of(run: Path | None, folder: Path) -> IclDistPrompts:
+    """Return the ICLDist prompts of a run, or those that an exported folder brings; else those that ship."""
+    if run is not None or read_record(folder):
+        return kept_icldist(run or folder)
+    return IclDist().prompts()
+
+
+def default_task(prompts: IclDistPrompts, run: Path | None, folder: Path) -> str:
     """Return the sentiment task, or the first of those that a run was taught where that is not among them."""
+    if (kept := str(read_record(folder).get("task"))) in prompts.tasks:
+        return kept
     weights = {**prompts.weights, **(stored_config(run).prompts.icldist.weights if run is not None else {})}
     taught = [name for name in prompts.tasks if weights[name]]
     return DEFAULT_TASK if DEFAULT_TASK in taught or not taught else taught[0]
 
 
-def _pool(prompts: IclDistPrompts, task: str, run: Path | None) -> list[Demonstration]:
+def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) -> list[Demonstration]:
     fields = {prompts.label_sets[name].field or name for name in prompts.tasks[task].formats[BASIC].label_sets}
     if own := prompts.tasks[task].demonstrations:
         return [Demonstration(one.text, dict.fromkeys(fields, (one.answer,) if isinstance(one.answer, str) else
                                                       tuple(one.answer)), task) for one in own]
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
+    if run is None and (folder / DEMONSTRATIONS).is_file():
+        config = config.model_copy(update={"demonstrations": str(folder / DEMONSTRATIONS)})
     if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
         return []  # it was elsewhere when the run was made; without demonstrations none is needed
     return load_demonstrations(config.model_copy(update={"file": None, "tasks": []}))

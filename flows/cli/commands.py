@@ -62,6 +62,14 @@ def predict_command(arguments: argparse.Namespace) -> None:
     predict.predict_command(arguments)
 
 
+def export_command(arguments: argparse.Namespace) -> None:
+    """Write a student for another runtime."""
+    from flows.cli import export
+
+    warm_up()
+    export.export_command(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

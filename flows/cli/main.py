@@ -50,8 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_task, _add_predict, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history,
-                _add_prefect):
+    for add in (_add_stages, _add_task, _add_predict, _add_export, _add_encoder, _add_dedup, _add_runs, _add_show,
+                _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -113,6 +113,24 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--processes", type=int, metavar="N",
                          help="how many answer at once; default: one a GPU, or one")
     predict.set_defaults(action="predict")
+
+
+def _add_export(commands: Any) -> None:
+    """Add what takes a student elsewhere."""
+    export = commands.add_parser("export", help="write a student for another runtime, and check that it says the same")
+    export.add_argument("model", metavar="MODEL", type=_filled,
+                        help="a run, a model's folder (or one of LoRA adapters), or a name on the Hub")
+    export.add_argument("--to", required=True, choices=["merged"],
+                        help="merged: a plain folder of transformers")
+    export.add_argument("--out", metavar="FOLDER", type=Path, help="default: MODEL-FORM in this folder")
+    export.add_argument("--overwrite", action="store_true", help="replace OUT where an export made it")
+    export.add_argument("--check-tasks", metavar="NAMES", type=_filled,
+                        help="tasks of SentiBench to compare on; default: those with labels that the run names")
+    export.add_argument("--check-limit", type=int, default=8, metavar="N",
+                        help="test examples of each task to compare on; 0: do not compare; default: 8")
+    export.add_argument("--tolerance", type=float, default=1.0, metavar="POINTS",
+                        help="by how much the mean F1 may differ; default: 1 point of 100")
+    export.set_defaults(action="export")
 
 
 def _add_encoder(commands: Any) -> None:

@@ -45,6 +45,16 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     return path
 
 
+def plain_card(name: str, model: Path) -> str:
+    """Return the card of a model of whose training nothing is recorded: its name and its licence."""
+    licence = licence_of(name, model)
+    front = {"license": licence.id, "library_name": "transformers", "pipeline_tag": "text-generation"}
+    warning = f" **Mind: {licence.warning}.**" if licence.warning else ""
+    return "\n".join(["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {name}", "",
+                      "How this model was trained is not recorded. It was exported with sentidistill.", "",
+                      "## Licence", "", f"{licence.name}.{warning}", ""])
+
+
 def _what(config: Config, stages: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
     student = config.student.model.name
     if config.student.kind == "depth_pruned":

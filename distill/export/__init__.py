@@ -1,0 +1,1 @@
+"""Models in the forms of other runtimes: plain transformers folders, ONNX, GGUF."""
