@@ -18,9 +18,10 @@ from distill.errors import InputError
 from distill.export.folder import read_record
 from distill.models import model_fingerprint
 from distill.models.resolve import resolve_model
-from distill.prediction.labels import label_spec, question_of
+from distill.prediction.labels import label_spec
+from distill.prediction.question import question_of
 from distill.prediction.student import Student
-from distill.prompting.demonstrations import Demonstration, load_demonstrations
+from distill.prompting.demonstrations import Demonstration, load_demonstrations, tuple_demonstrations
 from distill.prompting.kept import kept_icldist
 from distill.run.digests import digests
 from distill.run.storage import read_json
@@ -56,7 +57,8 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
     question = question_of(prompts, task, pool, shots, form != "raw")
     settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
     spec = label_spec(folder, settings, question)
-    columns = ("label",) if question.multi_label else ("label", "probability")
+    columns = (("tuples",) if question.tuple_schema else ("label",) if question.multi_label else
+               ("label", "probability"))
     return Student(name, "distill.prediction.labels:open_labels", spec, {
         "weights": model_fingerprint(folder), "prompt": spec["question"], "engine": identity(settings)}, columns)
 
@@ -142,9 +144,11 @@ def default_task(prompts: IclDistPrompts, run: Path | None, folder: Path) -> str
 
 def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) -> list[Demonstration]:
     fields = {prompts.label_sets[name].field or name for name in prompts.tasks[task].formats[BASIC].label_sets}
+    if prompts.tasks[task].tuple_schema is not None:
+        return tuple_demonstrations(task, prompts.tasks[task])
     if own := prompts.tasks[task].demonstrations:
         return [Demonstration(one.text, dict.fromkeys(fields, (one.answer,) if isinstance(one.answer, str) else
-                                                      tuple(one.answer)), task) for one in own]
+                                                      tuple(map(str, one.answer))), task) for one in own]
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
     if run is None and (folder / DEMONSTRATIONS).is_file():
         config = config.model_copy(update={"demonstrations": str(folder / DEMONSTRATIONS)})

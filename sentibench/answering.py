@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distill.config.tuple_schema import NULL
 from distill.engines.base import BatchEngine, LabelScores, Output, Request, Sampling
 from distill.engines.grammar import tuples_pattern
-from sentibench.gold import NULL
 from sentibench.parsing import first_line
 from sentibench.released import answer_of
 from sentibench.scoring import Answer, Reading, read_answer, reading_of

@@ -6,7 +6,8 @@ The tuples come in the order and spelling in which demonstrations show them, whi
 from collections.abc import Callable, Mapping
 from typing import Any
 
-NULL = "NULL"
+from distill.config.tuple_schema import NULL
+
 Tuples = tuple[tuple[str, ...], ...]
 Span = frozenset[int]
 Graph = tuple[Span, Span, Span, str]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distill.config.tuple_schema import NULL
 from distill.intervals import RESAMPLES, draws, percentile_interval
-from sentibench.gold import NULL, Graph, Span, token_spans, tokens_of
+from sentibench.gold import Graph, Span, token_spans, tokens_of
 
 Tuple = tuple[str, ...]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.config.tuple_schema import NULL
 from distill.parsing.literals import NoLiteral, literal
-from sentibench.gold import NULL
 
 Tuple = tuple[str, ...]
 WRONG: Tuple = ()

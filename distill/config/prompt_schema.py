@@ -5,11 +5,12 @@ file, and nothing else names it.
 """
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from distill.config.sections.base import Section
+from distill.config.tuple_schema import TupleSchema
 
 METHODS = ("analyze", "rewrite")
 BASIC, MINIMIZED = "basic", "mi"
@@ -106,18 +107,19 @@ class Format(Entry):
 
 
 class OwnDemonstration(Section):
-    """A labelled text that stands with its task; ``answer`` is a label or a list of them."""
+    """A text with its answer that stands with its task: a label, a list of them, or a list of tuples."""
 
     text: str = Field(min_length=1)
-    answer: str | list[str]
+    answer: str | list[str] | list[list[str]]
 
 
 class Task(Section):
-    """One ICLDist task."""
+    """One ICLDist task; with a ``tuple_schema``, one that tuples answer instead of labels."""
 
     title: str = ""
     weight: Weight = 1
     multi_label: bool
+    tuple_schema: TupleSchema | None = None
     demonstrations: list[OwnDemonstration] = Field([])
     formats: dict[Name, Format]
 
@@ -132,6 +134,11 @@ class Task(Section):
             raise ValueError(f"a task needs the format '{BASIC}'")
         for name, one in self.formats.items():
             slots = slots_of(one.instruction)
+            if self.tuple_schema is not None:
+                if one.label_sets or slots != ([] if name == MINIMIZED else ["{Fields}"]):
+                    raise ValueError(f"the format '{name}' of a task of tuples has no label_sets, and the slot "
+                                     f"{{Fields}} once in its instruction and no other ('{MINIMIZED}': none)")
+                continue
             if name == MINIMIZED and one.label_sets:
                 raise ValueError(f"the format '{name}' takes the label_sets of the others, and has none of its own")
             if name != MINIMIZED and not (one.label_sets and slots == ["{Labels}"]):
@@ -139,7 +146,17 @@ class Task(Section):
                                  "instruction and no other")
         if len(self.demonstrations) == 1:
             raise ValueError("demonstrations are two at least, or none: one is never shown to itself")
+        if self.tuple_schema is not None and not self.demonstrations:
+            raise ValueError("a task of tuples needs demonstrations of its own")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_tuples(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What a label task reads as decides whether prompts on disk are still those of the config.
+        values: dict[str, Any] = write(self)
+        if self.tuple_schema is None:
+            values.pop("tuple_schema", None)
+        return values
 
 
 class LabelSetEntry(Section):

@@ -1,6 +1,5 @@
 """A task of a user's own: one YAML file and its demonstrations, for distillation, evaluation and prediction alike."""
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +19,14 @@ from distill.config.prompt_schema import (
     slots_of,
 )
 from distill.config.sections.base import Section
+from distill.config.task_lines import Answer, example_lines
+from distill.config.tuple_schema import TupleSchema, alike, nearest, wrong_schema
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
 from distill.run.storage import read_text
 
-LABELS = "{Labels}"
+SLOTS = {"label": "{Labels}", "labels": "{Labels}", "tuples": "{Fields}"}
+"""Where an instruction names what answers, by the kind of answer."""
 LABEL_WORDS = "lw"
 _MOST_DEMONSTRATIONS = 10_000
 _ADVICE = "docs/own-task.md says what a task file holds; 'distill task new NAME' writes one to begin with."
@@ -34,18 +36,23 @@ class TaskFile(Section):
     """What the YAML file of a task says. Paths are meant from its folder.
 
     ``label_sets``: the first is the standard one; each other one has its words for the same labels, in the same order.
+    A task of tuples has ``fields`` instead.
     """
 
     name: Name = Field(description="letters, digits, - and _")
     title: str = Field("", description="for tables; default: the name")
-    answer: Literal["label", "labels"] = Field("label", description="whether a text has one label, or any number")
-    instruction: list[str] = Field(min_length=1, description="one or several, each with {Labels} once")
+    answer: Literal["label", "labels", "tuples"] = Field(
+        "label", description="whether a text has one label, any number of them, or any number of tuples")
+    instruction: list[str] = Field(min_length=1, description="one or several, each with {Labels} or {Fields} once")
     minimized_instruction: str = Field(
         "Please complete the task according to the following examples. Do not provide any reasoning or explanation and "
         "directly output the final answer.", min_length=1,
         description="an instruction without labels, which demonstrations show; asked as well")
-    label_sets: dict[Name, list[str]] = Field(min_length=1, description="the labels, and other words for them")
-    demonstrations: str = Field(min_length=1, description="JSON Lines: text, and label or labels")
+    label_sets: dict[Name, list[str]] = Field({}, description="the labels, and other words for them")
+    fields: list[str] = Field([], description="of a tuple, in their order")
+    values: dict[str, list[str]] = Field({}, description="the closed lists of the fields that have one")
+    spans: list[str] = Field([], description="fields that are taken from the text as they stand there")
+    demonstrations: str = Field(min_length=1, description="JSON Lines: text, and label, labels or tuples")
     test: str = Field("", description="JSON Lines of the same form, to evaluate on")
     weight: Weight = Field(1, description="how often it is asked, relative to the other tasks")
 
@@ -56,30 +63,46 @@ class TaskFile(Section):
 
     @property
     def labels(self) -> list[str]:
-        """The standard labels."""
-        return next(iter(self.label_sets.values()))
+        """The standard labels; none of a task of tuples."""
+        return next(iter(self.label_sets.values()), [])
+
+    @property
+    def tuple_schema(self) -> TupleSchema | None:
+        """What the tuples are made of, where the task is of such."""
+        return TupleSchema(fields=self.fields, values=self.values, spans=self.spans) if self.fields else None
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
+        slot = SLOTS[self.answer]
         for number, text in enumerate(self.instruction, 1):
-            if slots_of(text) != [LABELS]:
-                raise ValueError(f"instruction {number} needs {LABELS} once, where the labels are to stand, and no "
-                                 "other word in braces")
+            if slots_of(text) != [slot]:
+                raise ValueError(f"instruction {number} needs {slot} once, where the {slot[1:-1].lower()} are to "
+                                 "stand, and no other word in braces")
         if slots_of(self.minimized_instruction):
             raise ValueError("minimized_instruction holds a word in braces; it is written as it stands")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_are_described(self) -> Self:
+        if self.answer == "tuples":
+            if not self.fields or self.label_sets:
+                raise ValueError("a task of tuples has fields, and no label_sets")
+            if wrong := wrong_schema(self.fields, self.values, self.spans):
+                raise ValueError(wrong)
+        elif not self.label_sets or self.fields or self.values or self.spans:
+            raise ValueError(f"a task with answer: {self.answer} has label_sets, and no fields, values or spans, which "
+                             "are those of tuples (answer: tuples)")
         for name, labels in self.label_sets.items():
             if len(labels) != len(self.labels) or len(labels) < 2:
                 raise ValueError(f"the label set '{name}' has {len(labels)} labels; a set has two at least, and all "
                                  "sets have as many, in the same order")
-            seen: dict[str, str] = {}
             for label in labels:
                 if label != label.strip() or not label or "\n" in label or slots_of(label):
                     raise ValueError(f"the label '{label}' of '{name}' is empty, has blanks around it, a line end in "
                                      "it, or a word in braces")
-                alike = seen.setdefault("".join(label.split()).casefold(), label)
-                if alike is not label:
-                    raise ValueError(f"the labels '{alike}' and '{label}' of '{name}' differ in case and blanks alone, "
-                                     "which a model's answers do not tell apart")
+            if pair := alike(labels):
+                raise ValueError(f"the labels '{pair[0]}' and '{pair[1]}' of '{name}' differ in case and blanks alone, "
+                                 "which a model's answers do not tell apart")
         return self
 
 
@@ -97,19 +120,19 @@ class OwnTask(Section):
 
     def entry(self) -> tuple[Task, dict[str, LabelSetEntry]]:
         """Return the task as an entry of the ICLDist prompt file, and its label sets by name."""
-        own, several = self.described, self.described.answer == "labels"
+        own, schema = self.described, self.described.tuple_schema
         sets = {f"{own.name}.{name}": LabelSetEntry(
                     source=Path(self.path).name, field=own.name, names=own.labels, labels=labels)
                 for name, labels in own.label_sets.items()}
-        standard, *others = sets
-        formats: dict[str, Any] = {BASIC: {"label_sets": [standard], "instruction": own.instruction[0]}}
+        standard, others = list(sets)[:1], list(sets)[1:]
+        formats: dict[str, Any] = {BASIC: {"label_sets": standard, "instruction": own.instruction[0]}}
         for number, text in enumerate(own.instruction[1:], 2):
-            formats[f"{BASIC}{number}"] = {"label_sets": [standard], "instruction": text}
+            formats[f"{BASIC}{number}"] = {"label_sets": standard, "instruction": text}
         if others:
             formats[LABEL_WORDS] = {"label_sets": others, "instruction": own.instruction[0]}
         formats[MINIMIZED] = {"instruction": own.minimized_instruction}
-        return Task(title=own.title or own.name, weight=own.weight, multi_label=several,
-                    demonstrations=self.demonstrations, formats=formats), sets
+        return Task(title=own.title or own.name, weight=own.weight, multi_label=own.answer == "labels",
+                    tuple_schema=schema, demonstrations=self.demonstrations, formats=formats), sets
 
 
 def with_tasks(prompts: IclDistPrompts, tasks: Sequence[OwnTask]) -> IclDistPrompts:
@@ -158,52 +181,32 @@ def _described(path: str, text: str) -> TaskFile:
 @lru_cache(maxsize=32)
 def _with_demonstrations(path: str, described: str, beside: str, lines: str) -> OwnTask:
     own = TaskFile.model_validate_json(described)
-    rows = [(where, text, labels) for where, text, labels in labelled_lines(own, beside, lines)]
+    rows = [(text, answer) for _, text, answer in example_lines(own, beside, lines)]
     if not 2 <= len(rows) <= _MOST_DEMONSTRATIONS:
         raise InputError(f"{beside} holds {len(rows)} demonstrations of the task '{own.name}', but it takes 2 at least "
                          f"(one is never shown to itself) and {_MOST_DEMONSTRATIONS:,} at most.")
-    shown = {label for _, _, labels in rows for label in labels}
-    if missing := [label for label in own.labels if label not in shown]:
-        raise InputError(f"No demonstration in {beside} shows the label '{missing[0]}' of the task '{own.name}'"
-                         f"{f' (nor {len(missing) - 1} others)' if missing[1:] else ''}: the teacher would never see "
-                         "what it means. Add one, or take the label out of label_sets.")
+    for what, never in _never_shown(own, [answer for _, answer in rows]):
+        raise InputError(f"No demonstration in {beside} shows the {what} '{never}' of the task '{own.name}': the "
+                         "teacher would never see what it means. Add one, or take it out of "
+                         f"{'values' if own.fields else 'label_sets'}.")
     return OwnTask(described=own, path=path, demonstrations=[OwnDemonstration(
-        text=text, answer=labels if own.answer == "labels" else labels[0]) for _, text, labels in rows])
+        text=text, answer=str(answer[0]) if own.answer == "label" else answer) for text, answer in rows])
 
 
-def labelled_lines(task: TaskFile, path: str, lines: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield of each line its place in words, its text and its labels.
-
-    Raises:
-        InputError: a line is no JSON object with a text and labels of the task, or its text stands twice.
-    """
-    key, seen = task.answer, dict[str, int]()
-    for number, line in enumerate(lines.split("\n"), 1):  # not splitlines(): U+2028 may stand in a JSON string
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-            raise InputError(f"{where}, is not JSON ({error}). It should be an object with text and {key}.") from error
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise InputError(f"{where}, is not an object with a non-empty 'text' and '{key}'.")
-        labels = [row.get(key)] if key == "label" else row.get(key)
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise InputError(f"{where}: its '{key}' is {row.get(key)!r:.60}, and should be "
-                             f"{'one label' if key == 'label' else 'a list of labels'} of: {', '.join(task.labels)}.")
-        for label in labels:
-            if label not in task.labels:
-                raise InputError(f"{where}: '{label:.60}' is none of the labels of the task '{task.name}' "
-                                 f"({', '.join(task.labels)}). Mend the line, or is it another task's file?")
-        first = seen.setdefault(" ".join(row["text"].split()).casefold(), number)
-        if first != number:
-            raise InputError(f"{where}, has the same text as line {first}. Delete one of them.")
-        yield where, row["text"], labels
+def _never_shown(own: TaskFile, answers: Sequence[Answer]) -> Iterator[tuple[str, str]]:
+    """Yield the labels, or the values of closed fields, that no answer holds, and what they are called."""
+    shown = {part for answer in answers for part in answer if isinstance(part, str)}
+    yield from (("label", label) for label in own.labels if label not in shown)
+    for name, values in own.values.items():
+        place = own.fields.index(name)
+        there = {one[place] for answer in answers for one in answer}
+        yield from ((name, value) for value in values if value not in there)
 
 
 def _first(error: ValidationError) -> str:
     item = error.errors()[0]
     where = ".".join(str(part) for part in item["loc"] if part != "[key]")
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        message = f"there is no such key{nearest(str(item['loc'][-1]), TaskFile.model_fields)}"
     return f"{where}: {message}" if where else message

@@ -10,7 +10,14 @@ from typing import Any
 from distill.config.schema import Filters, Train
 from distill.config.sections.base import semantic_fields
 from distill.dataset import agreement
-from distill.dataset.filters import Filter, completion_of, filters_of, first_finding, has_closed_labels
+from distill.dataset.filters import (
+    Filter,
+    completion_of,
+    filters_of,
+    first_finding,
+    has_closed_labels,
+    read_answer,
+)
 from distill.dataset.join import joined
 from distill.dataset.split import split_inputs, split_rows, unsplit_file
 from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
@@ -18,7 +25,6 @@ from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as PARSER_VERSION
-from distill.parsing.labels import parse_answer
 from distill.prompting.kept import kept_icldist
 from distill.run.records import Drop, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
 from distill.run.row_counts import RowCounts
@@ -154,9 +160,9 @@ def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]
     """Return the answers of a stage that too few others on the same text agree with; what is dropped votes for none."""
     votes = agreement.Votes(filters.agreement, kept_icldist(run))
     for prompt, response in joined(run, stage):
-        if agreement.asks_one_label(prompt):
+        if agreement.can_agree(prompt):
             dropped, _ = verdict(active, prompt, response)
-            votes.add(prompt, None if dropped else parse_answer(response.output, prompt.labels, multi_label=False))
+            votes.add(prompt, None if dropped else read_answer(prompt, response))
     return votes.objections()
 
 

@@ -20,6 +20,8 @@ _BATCH = 4096
 _DECISIVE = ("id", "family", "prompt", "seed")
 """What the teacher is asked; the other columns of a prompt decide nothing of the answer, but for the labels where the
 answer is structured."""
+_LATER = {"tuple_schema", "text"}
+"""Columns that files of earlier versions lack, which have no tuple tasks."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,12 @@ def _rows(path: Path) -> Any:
     try:
         with _open(path) as parquet:
             yield parquet.metadata.num_rows
-            columns = [*_DECISIVE, "labels", "multi_label"]
+            columns = [*_DECISIVE, "labels", "multi_label", *({"tuple_schema"} & set(parquet.schema_arrow.names))]
             for batch in parquet.iter_batches(batch_size=_BATCH, columns=columns):
-                for key, family, prompt, seed, labels, multi_label in zip(
+                for key, family, prompt, seed, labels, multi_label, *schema in zip(
                         *(batch.column(name).to_pylist() for name in columns), strict=True):
-                    yield id_hash(key), key, _digest(key, family, prompt, str(seed), str(multi_label), *labels)
+                    yield id_hash(key), key, _digest(key, family, prompt, str(seed), str(multi_label), *labels,
+                                                     *filter(None, schema))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise RunError(f"{path} cannot be read as prompts ({error}). Run the prompts stage again.") from error
 
@@ -158,7 +161,7 @@ def _rows(path: Path) -> Any:
 def _open(path: Path) -> Any:
     try:
         parquet = open_parquet(path)
-        missing = set(arrow_schema(Prompt).names) - set(parquet.schema_arrow.names)
+        missing = set(arrow_schema(Prompt).names) - set(parquet.schema_arrow.names) - _LATER
         if missing:
             raise ValueError(f"it has no column '{min(missing)}'")
         return parquet

@@ -10,6 +10,7 @@ from pathlib import Path
 from distill.errors import RunError
 from distill.parsing import reasoning
 from distill.parsing.labels import parse_answer
+from distill.parsing.tuple_answer import NOT_IN_TEXT, UNREADABLE_TUPLES, read_tuple_answer, schema_of
 from distill.run.records import Prompt, Response
 
 EMPTY, TRUNCATED, OFF_LIST = "empty", "truncated", "off_list"
@@ -24,6 +25,8 @@ _ADVICE = {
     "truncated": "raise max_tokens in teacher.sampling, or have it stop at a stop string",
     reasoning.TRUNCATED: "the teacher reasons first: raise max_tokens in teacher.sampling by thousands, or switch its "
                          "reasoning off",
+    UNREADABLE_TUPLES: "show it more demonstrations, take a more capable teacher, or one that is held to the form "
+                       "(teacher.structured)",
     "off_list": "see whether its chat template fits (teacher.chat_template), or take a more capable teacher, or one "
                 "that is held to the labels (teacher.structured)",
 }
@@ -42,6 +45,10 @@ def unusable_reason(prompt: Prompt, response: Response) -> str:
     if prompt.family == "icldist" and prompt.labels:
         readable = parse_answer(said.answer, prompt.labels, prompt.multi_label) is not None
         return "" if readable else TRUNCATED if cut else OFF_LIST
+    if prompt.tuple_schema:
+        problem = read_tuple_answer(said.answer, schema_of(prompt.tuple_schema), prompt.text).problem
+        if problem != UNREADABLE_TUPLES or not cut:
+            return "" if problem == NOT_IN_TEXT else problem
     return TRUNCATED if cut else ""
 
 

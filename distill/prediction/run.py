@@ -48,15 +48,17 @@ class Options:
 
 @dataclass
 class Summary:
-    """What was predicted: rows by label, and rows by what is wrong with them."""
+    """What was predicted: rows by label, tuples, and rows by what is wrong with them."""
 
     n_rows: int = 0
     labels: Counter[str] = field(default_factory=Counter)
+    n_tuples: int = 0
     problems: Counter[str] = field(default_factory=Counter)
 
     def add(self, prediction: Prediction) -> None:
         """Count a row."""
         self.n_rows += 1
+        self.n_tuples += len(prediction.tuples or ())
         if prediction.problem:
             self.problems[prediction.problem.partition(":")[0]] += 1
         for label in [prediction.label] if isinstance(prediction.label, str) else prediction.label:

@@ -27,6 +27,7 @@ class PromptCandidate(NamedTuple):
     multi_label: bool = False
     perspective: str = ""
     strategy: str = ""
+    tuple_schema: str = ""
 
     def prompt(self, demonstrations: int) -> str:
         """Return the prompt's text with its last ``demonstrations`` demonstrations.
@@ -44,4 +45,5 @@ class PromptCandidate(NamedTuple):
         prompt = self.prompt(count)
         key = content_id(self.family, self.kind, prompt, self.text_id)
         return Prompt(key, self.text_id, self.family, self.kind, prompt, list(self.labels), self.multi_label, count,
-                      content_rank(self.seed, key, "teacher") >> 33, self.perspective, self.strategy)
+                      content_rank(self.seed, key, "teacher") >> 33, self.perspective, self.strategy,
+                      self.tuple_schema, self.text if self.tuple_schema else "")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.config.prompt_schema import Task
 from distill.config.schema import IclDist
 from distill.errors import InputError
 from distill.prompting.labels import label_set, respell
@@ -15,12 +16,13 @@ from distill.run.storage import read_json
 class Demonstration:
     """One labelled text. ``answers`` holds its labels by column: sentiment, emotions, emotions_goemotions.
 
-    With a ``task`` it is of that task alone, beside which it stands in a prompt file.
+    With a ``task`` it is of that task alone, beside which it stands in a prompt file; ``tuples`` answer a task of such.
     """
 
     text: str
     answers: Mapping[str, tuple[str, ...]]
     task: str = ""
+    tuples: tuple[tuple[str, ...], ...] = ()
 
 
 def normalised(text: str) -> str:
@@ -54,11 +56,29 @@ def load_demonstrations(config: IclDist) -> list[Demonstration]:
         raise InputError(f"{path} holds {len(pool)} demonstrations, fewer than the {max(1, config.max_demonstrations)} "
                          "a prompt may have. Add some, or lower prompts.icldist.max_demonstrations.")
     for name, task in tasks.items():
-        if task.demonstrations:
+        if task.tuple_schema is not None:
+            pool += tuple_demonstrations(name, task)
+        elif task.demonstrations:
             known = _known_labels(config, [name])
             own = [{"text": one.text, **dict.fromkeys(known, one.answer)} for one in task.demonstrations]
             pool += _demonstrations(f"{config.file}, task {name}", own, known, name)
     return pool
+
+
+def tuple_demonstrations(name: str, task: Task) -> list[Demonstration]:
+    """Return the demonstrations of a task of tuples, which it brings.
+
+    Raises:
+        InputError: a tuple has not as many values as there are fields.
+    """
+    fields = task.tuple_schema.fields if task.tuple_schema else []
+    for number, one in enumerate(task.demonstrations, 1):
+        if isinstance(one.answer, str) or any(isinstance(item, str) or len(item) != len(fields)
+                                              for item in one.answer):
+            raise InputError(f"Demonstration {number} of the task {name} is not answered with tuples of "
+                             f"{len(fields)} texts ({', '.join(fields)}).")
+    return [Demonstration(one.text, {}, name, tuple(tuple(item) for item in one.answer))
+            for one in task.demonstrations]
 
 
 def _known_labels(config: IclDist, tasks: Sequence[str]) -> dict[str, set[str]]:
@@ -89,7 +109,7 @@ def _demonstration(where: str, entry: Any, known: Mapping[str, set[str]], task: 
     for field, names in known.items():
         value = entry.get(field)
         labels = [value] if isinstance(value, str) else value
-        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        if not isinstance(labels, list) or not (labels or task) or not all(isinstance(label, str) for label in labels):
             raise InputError(f"{where} needs the column '{field}' with a label or a list of labels.")
         for label in labels:
             if respell(label, names) is None:

@@ -7,6 +7,7 @@ from typing import Protocol
 from distill.config.prompt_schema import MINIMIZED, IclDistPrompts
 from distill.prompting.labels import answer_text, python_list
 from distill.prompting.template import fill
+from distill.prompting.tuples import fields_text, tuples_text
 
 
 class Wording(Protocol):
@@ -63,4 +64,25 @@ class LabelPrompt:
 
     def prompt(self, demonstrations: Iterable[tuple[str, Sequence[str]]], text: str) -> str:
         """Return the prompt that asks for the labels of a text after some texts with theirs."""
+        return join(self.head, (self.demonstration(*one) for one in demonstrations), self._few_shot.question(Text=text))
+
+
+class TuplePrompt:
+    """Prompts of an ICLDist task of tuples in one format: its instruction names the fields, and their closed values."""
+
+    def __init__(self, prompts: IclDistPrompts, task: str, strategy: str) -> None:
+        """``strategy`` names one of the task's formats; minimised instructions name no fields."""
+        entry = prompts.tasks[task]
+        instruction = entry.formats[strategy].instruction
+        if strategy != MINIMIZED and entry.tuple_schema is not None:
+            instruction = fill(instruction, Fields=fields_text(entry.tuple_schema))
+        self._few_shot = FewShot(prompts.layout)
+        self.head = self._few_shot.head(Instruction=instruction)
+
+    def demonstration(self, text: str, tuples: Iterable[Sequence[str]]) -> str:
+        """Return a text with its tuples, of which there may be none."""
+        return self._few_shot.demonstration(Text=text, Answer=tuples_text(tuples))
+
+    def prompt(self, demonstrations: Iterable[tuple[str, Iterable[Sequence[str]]]], text: str) -> str:
+        """Return the prompt that asks for the tuples of a text after some texts with theirs."""
         return join(self.head, (self.demonstration(*one) for one in demonstrations), self._few_shot.question(Text=text))

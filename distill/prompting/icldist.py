@@ -10,7 +10,7 @@ from distill.config.prompt_schema import MINIMIZED
 from distill.config.schema import IclDist
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, normalised, places_of
-from distill.prompting.few_shot import LabelPrompt
+from distill.prompting.few_shot import LabelPrompt, TuplePrompt
 from distill.prompting.labels import LabelSet, label_set
 from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.prompting.template import around
@@ -22,7 +22,8 @@ class _Variant:
     """A task in one format with one label set.
 
     ``places`` are those of the task's demonstrations in the pool, and ``blocks`` these by place, as they are printed;
-    ``shows`` has a bit for every label that a demonstration's answer shows, ``every`` those that any shows.
+    ``shows`` has a bit for every label (or value of a closed field) that a demonstration's answer shows, ``every``
+    those that any shows.
     """
 
     kind: str
@@ -32,8 +33,9 @@ class _Variant:
     blocks: dict[int, str]
     shows: dict[int, int]
     every: int
-    labels: LabelSet
+    labels: tuple[str, ...]
     multi_label: bool
+    tuple_schema: str
     min_demonstrations: int
 
 
@@ -57,6 +59,7 @@ class IclDistCandidates:
                          for task, names in formats.items()}
         self._variants = {(task, name): [_variant(config, task, name, label_set(prompts, labels), pool)
                                          for labels in sets]
+                          if prompts.tasks[task].tuple_schema is None else [_tuple_variant(config, task, name, pool)]
                           for task, names in formats.items() for name, sets in names.items()}
         self._question = around(prompts.layout.question, "Text")
         self._places: dict[str, set[int]] = {}
@@ -90,8 +93,8 @@ class IclDistCandidates:
             shown = list(islice(shuffled, count))
         before, after = self._question
         return PromptCandidate("icldist", variant.kind, text_id, text, before + text + after, self._seed, variant.head,
-                     tuple([variant.blocks[place] for place in shown]), min(count, least), variant.labels.labels,
-                     variant.multi_label, strategy=variant.strategy)
+                     tuple([variant.blocks[place] for place in shown]), min(count, least), variant.labels,
+                     variant.multi_label, strategy=variant.strategy, tuple_schema=variant.tuple_schema)
 
     def _own_places(self, text: str) -> set[int]:
         """Return the places in the pool that have this text."""
@@ -119,7 +122,24 @@ def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: 
     return _Variant(
         f"{task}/{strategy}", strategy, prompt.head, places,
         {place: prompt.demonstration(pool[place].text, answer) for place, answer in answers.items()},
-        shows, reduce(or_, shows.values(), 0), labels, prompts.tasks[task].multi_label, least)
+        shows, reduce(or_, shows.values(), 0), labels.labels, prompts.tasks[task].multi_label, "", least)
+
+
+def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Demonstration]) -> _Variant:
+    prompts = config.prompts()
+    schema, prompt = prompts.tasks[task].tuple_schema, TuplePrompt(prompts, task, strategy)
+    places = places_of(pool, task)
+    # In front, whether a text may have no tuple; then the values of the closed fields, place by place.
+    bits = {key: 1 << at for at, key in enumerate(
+        [(-1, ""), *((place, value) for place, values in enumerate(schema.allowed() if schema else [])
+                     for value in values)])}
+    shows = {place: reduce(or_, (bits.get(key, 0) for one in pool[place].tuples for key in enumerate(one)),
+                           0 if pool[place].tuples else bits[-1, ""]) for place in places}
+    least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
+    return _Variant(
+        f"{task}/{strategy}", strategy, prompt.head, places,
+        {place: prompt.demonstration(pool[place].text, pool[place].tuples) for place in places},
+        shows, reduce(or_, shows.values(), 0), (), False, schema.model_dump_json() if schema else "", least)
 
 
 def _covering(shuffled: Iterator[int], variant: _Variant, count: int) -> list[int]:

@@ -20,7 +20,12 @@ def respell(label: str, labels: Iterable[str]) -> str | None:
 
 def python_list(labels: Sequence[str]) -> str:
     """Render labels as Tables 11 and 12 print them: ``['happiness', 'sad']``."""
-    return "[" + ", ".join(f"'{label}'" for label in labels) + "]"
+    return "[" + ", ".join(map(quoted, labels)) + "]"
+
+
+def quoted(label: str) -> str:
+    """Return a label as :func:`python_list` has it."""
+    return f"'{label}'"
 
 
 def answer_text(labels: Sequence[str], multi_label: bool) -> str:

@@ -50,6 +50,8 @@ class Prompt:
     ``multi_label`` says whether the answer is a list of labels. ``perspective`` is that of KnowDist (basic, target,
     expression, emotion, background), else empty; ``strategy`` is KnowDist's method (analyze, rewrite), ICLDist's
     format (basic, lw, lt, mi), or td, task diversification, for a general task (Tables 5 and 6).
+    ``tuple_schema`` (JSON of :class:`distill.config.tuple_schema.TupleSchema`) and ``text``, the text that is asked
+    about, are for tasks of tuples: what an answer must be made of.
     """
 
     id: str
@@ -63,6 +65,8 @@ class Prompt:
     seed: int = 0
     perspective: str = ""
     strategy: str = ""
+    tuple_schema: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int
     texts of the pool: the text that is asked about never stands among them.
     """
     questions: list[GoldQuestion] = []
-    for task in config.prompts().tasks:
+    for task, entry in config.prompts().tasks.items():
+        if entry.tuple_schema is not None:
+            continue  # known labels alone
         keys = {content_id(pool[place].text): pool[place] for place in places_of(pool, task)}
         chosen = sorted(keys, key=lambda key: (hash_order(seed, key, f"gold {task}"), key))[:examples]
         questions += [_question(task, key, keys[key], [item for other, item in keys.items() if other != key],

@@ -80,8 +80,12 @@ def _add_task(commands: Any) -> None:
                                 ).add_subparsers(required=True, metavar="COMMAND")
     new = parts.add_parser("new", help="write a commented task file with examples into this folder")
     new.add_argument("name", metavar="NAME", type=_filled, help="letters, digits, - and _")
+    new.add_argument("--answer", choices=["label", "labels", "tuples"], default="label",
+                     help="what a text is answered with: a label, any number of labels, or any number of tuples; "
+                          "default: label")
     new.set_defaults(action="task", part="new")
-    check = parts.add_parser("check", help="say what is wrong with a task's files; or show its labels and a prompt")
+    check = parts.add_parser("check", help="say what is wrong with a task's files; or show its labels or fields, and a "
+                                             "prompt")
     check.add_argument("file", metavar="FILE", type=Path, help="the task's YAML file")
     check.set_defaults(action="task", part="check")
 

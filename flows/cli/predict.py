@@ -42,6 +42,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
     if arguments.out:
         summary = predict_file(student, arguments.input, arguments.out, options, log)
         labels = ", ".join(f"{count:,} {label}" for label, count in summary.labels.most_common())
+        if "tuples" in student.columns:
+            labels = f"{summary.n_tuples:,} tuples"
         print(f"{summary.n_rows:,} rows: {labels or 'no labels'}; written: {arguments.out}", file=sys.stderr)
     elif here:
         if table_form(arguments.input, lines=True) != ".txt":

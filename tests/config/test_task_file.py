@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from distill.config.load import load_config, save_config
 from distill.config.prompt_files import icldist_prompts
 from distill.config.schema import IclDist
-from distill.config.task_file import TaskFile, labelled_lines, load_task
+from distill.config.task_file import TaskFile, load_task
+from distill.config.task_lines import example_lines
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_candidates
@@ -149,7 +150,7 @@ def test_a_mistake_in_the_demonstrations_names_the_line(rows: list[Any], said: s
 def test_any_text_as_demonstrations_is_read_or_named_by_line(text: str) -> None:
     task = TaskFile.model_validate(TASK)
     try:
-        assert all(labels[0] in LABELS for _, _, labels in labelled_lines(task, "it", text))
+        assert all(labels[0] in LABELS for _, _, labels in example_lines(task, "it", text))
     except InputError as error:
         assert str(error).startswith("it, line ")
 

@@ -10,7 +10,7 @@ from distill.config.load import load_config
 from distill.config.prompt_files import icldist_prompts
 from distill.config.schema import Filters, IclDist
 from distill.config.sections.filters import AgreementFilter
-from distill.dataset.agreement import Votes, asks_one_label
+from distill.dataset.agreement import Votes, can_agree
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_candidates
@@ -28,7 +28,7 @@ def asked(key: str, labels: list[str], text: str = "t", kind: str = "sentiment/b
 def disagreements(prompts: list[Prompt], answers: dict[str, str], **config: object) -> dict[str, str]:
     votes = Votes(AgreementFilter(**config), PROMPTS)
     for prompt in prompts:
-        if asks_one_label(prompt):
+        if can_agree(prompt):
             votes.add(prompt, answers.get(prompt.id))
     return votes.objections()
 

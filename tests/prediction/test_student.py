@@ -101,7 +101,8 @@ def test_a_trained_form_is_asked_again(student, tmp_path):
     ("no idea", "", "unreadable_answer")])
 def test_several_labels_are_read_from_what_is_written(written, label, problem):
     from distill.engines.base import Output
-    from distill.prediction.labels import Question, predict_labels
+    from distill.prediction.labels import predict_labels
+    from distill.prediction.question import Question
 
     class Writes:
         def generate(self, requests):
@@ -114,7 +115,8 @@ def test_several_labels_are_read_from_what_is_written(written, label, problem):
 def test_labels_that_begin_alike_are_told_apart(student):
     from distill.engines import open_engine
     from distill.engines.transformers.engine import schema
-    from distill.prediction.labels import Question, predict_labels
+    from distill.prediction.labels import predict_labels
+    from distill.prediction.question import Question
 
     labels = ["very good", "very bad", "very"]
     with open_engine(schema.TransformersEngine(), student) as engine:

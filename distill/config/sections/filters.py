@@ -39,7 +39,7 @@ class RefusalFilter(Switch):
 
 
 class OffListFilter(Switch):
-    """ICLDist answers that are no label, or no list of labels, of their prompt."""
+    """ICLDist answers that are no label, or no list of labels, of their prompt; or no tuples as their task has them."""
 
 
 class CopiedFilter(Switch):
@@ -71,7 +71,7 @@ class WrongLanguageFilter(Switch):
 
 
 class AgreementFilter(Switch):
-    """Single labels that too few of the prompts on the same text give.
+    """Single labels, and sets of tuples, that too few of the prompts on the same text give.
 
     Needs ``prompts.icldist.prompts_per_text`` of 2 or, better, 3.
     """

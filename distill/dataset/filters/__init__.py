@@ -4,25 +4,29 @@ The paper filters nothing and names that as its first limitation; the checks and
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from distill.config.schema import Filters
-from distill.dataset.filters.base import Filter, completion_of, has_closed_labels
+from distill.dataset.filters.base import Filter, completion_of, has_closed_labels, read_answer
 from distill.dataset.filters.copied import Copied
-from distill.dataset.filters.form import Empty, OffList, Truncated
+from distill.dataset.filters.form import Empty, OffList, Truncated, WrongTuples
 from distill.dataset.filters.language import WrongLanguage
 from distill.dataset.filters.refusal import Refusal
 from distill.dataset.filters.repetitive import Repetitive
 from distill.dataset.filters.rewriting import CopiedRewriting
 from distill.dataset.filters.user import UserFilter
+from distill.parsing.tuple_answer import PROBLEMS
 from distill.run.records import Prompt, Response
 
-__all__ = ["FILTERS", "Filter", "completion_of", "filters_of", "first_finding", "has_closed_labels"]
+__all__ = [
+    "FILTERS", "Filter", "completion_of", "filters_of", "first_finding", "has_closed_labels", "read_answer"]
 
 FILTERS: tuple[tuple[str, Callable[[Any], Filter]], ...] = (
     ("refusal", Refusal),
     ("truncated", Truncated),
     ("off_list", OffList),
+    *(("off_list", partial(WrongTuples, problem)) for problem in PROBLEMS),
     ("copied", Copied),
     ("copied", CopiedRewriting),
     ("repetitive", Repetitive),

@@ -1,8 +1,9 @@
 """Whether there is a whole answer at all, and of the form that was asked for."""
 
 from distill.config.sections.filters import OffListFilter, TruncatedFilter
-from distill.dataset.filters.base import has_closed_labels
+from distill.dataset.filters.base import has_closed_labels, tuple_answer
 from distill.parsing.labels import answer_is_closed, parse_answer
+from distill.parsing.tuple_answer import UNREADABLE_TUPLES
 from distill.run.records import Prompt, Response
 
 
@@ -17,7 +18,7 @@ class Empty:
 
 
 class Truncated:
-    """Answers cut off by ``max_tokens``; a label that was complete before the cut is not one of them."""
+    """Answers cut off by ``max_tokens``; a label, or list of tuples, that was complete before the cut is not one."""
 
     reason = "truncated"
 
@@ -29,6 +30,9 @@ class Truncated:
         if response.finish_reason != "length":
             return None
         if has_closed_labels(prompt) and answer_is_closed(response.output, prompt.multi_label):
+            return None
+        found = tuple_answer(prompt, response)
+        if found is not None and found.problem != UNREADABLE_TUPLES:
             return None
         return f"cut off after {response.n_output_tokens} tokens"
 
@@ -48,3 +52,16 @@ class OffList:
         if parse_answer(response.output, prompt.labels, prompt.multi_label) is not None:
             return None
         return ("no list of labels of" if prompt.multi_label else "no label of") + f" {prompt.labels}"[:200]
+
+
+class WrongTuples:
+    """Answers to tuple tasks with one of the problems that :mod:`distill.parsing.tuple_answer` looks for."""
+
+    def __init__(self, reason: str, config: OffListFilter) -> None:
+        """Look for the problem ``reason``."""
+        self.reason = reason
+
+    def finding(self, prompt: Prompt, response: Response) -> str | None:
+        """See :class:`distill.dataset.filters.base.Filter`."""
+        found = tuple_answer(prompt, response)
+        return found.detail if found is not None and found.problem == self.reason else None

@@ -27,7 +27,7 @@ class Repetitive:
 
     def finding(self, prompt: Prompt, response: Response) -> str | None:
         """See :class:`distill.dataset.filters.base.Filter`."""
-        if has_closed_labels(prompt):
+        if has_closed_labels(prompt) or prompt.tuple_schema:
             return None
         return self._loop(words(response.output)) or self._line(response.output)
 
