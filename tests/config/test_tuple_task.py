@@ -91,7 +91,8 @@ def test_a_mistake_in_the_description_names_its_key(changes: dict[str, Any], sai
     ([{"предмет": "room", "topik": "x", "polarity": "bad"}], "no field 'topik'; did you mean 'topic'"),
     ([{"topic": "x", "polarity": "bad"}], "lacks the field 'предмет'"), ([["lift", "x", "bad"]], "does not stand in"),
     ([["room", " ", "bad"]], "its topic is empty"), ([["room", 3, "bad"]], "should be a list of texts"),
-    ([["room", "x", "bad"]] * 2, "tuple 2, is the same as tuple 1"), ("room", "its 'tuples' is 'room'"), (None, "None")])
+    ([["room", "x", "bad"]] * 2, "tuple 2, is the same as tuple 1"),
+    ("room", "its 'tuples' is 'room'"), (None, "None")])
 def test_a_mistake_in_a_demonstration_names_line_tuple_and_nearest_name(
         tuples: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
