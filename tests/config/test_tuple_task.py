@@ -1,4 +1,4 @@
-"""A task of tuples of a user's own: what its file may say, what the teacher is asked, what of its answers is learned."""
+"""A task of tuples of a user's own: what its file may say, what the teacher is asked, what is learned of its answers."""
 
 import json
 from dataclasses import replace
