@@ -1,4 +1,4 @@
-"""A task of tuples of a user's own: what its file may say, what the teacher is asked, what is learned of its answers."""
+"""A task of tuples of a user's own: what its file may say, what the teacher is asked, what is learned."""
 
 import json
 from dataclasses import replace
