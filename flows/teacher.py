@@ -41,11 +41,11 @@ def teacher_window(run: Run, student: Path) -> TeacherWindow:
     if not engine.capabilities.remote:
         folder = resolve_model(teacher.model.name, teacher.model.revision)
         own = context_length(folder)
-        return TeacherWindow(load_tokenizer(folder), form, min(own, engine.max_model_len or own),
-                             model_fingerprint(folder))
+        tokenizer = load_tokenizer(folder, engine.chat_template_kwargs)
+        return TeacherWindow(tokenizer, form, min(own, engine.max_model_len or own), model_fingerprint(folder))
     known = engine.tokenizer
     folder = tokenizer_folder(known.name, known.revision) if known else student
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, engine.chat_template_kwargs if known else None)
     return TeacherWindow(tokenizer, form if known or tokenizer.chat_template else "raw", _context(run, engine),
                          f"tokenizer {tokenizer_fingerprint(folder)}")
 

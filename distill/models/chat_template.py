@@ -40,6 +40,12 @@ class Turn:
         return f"{self.before}{self.strip(text)}{self.after}"
 
 
+def set_template_kwargs(tokenizer: Any, kwargs: Mapping[str, Any]) -> None:
+    """Tell a tokenizer's chat template these, in every turn from now on."""
+    _kwargs[tokenizer] = dict(kwargs)
+    _known.pop(tokenizer, None)
+
+
 def turn_of(tokenizer: Any) -> Turn:
     """Return what a tokenizer's chat template makes of a turn.
 
@@ -57,6 +63,7 @@ def turn_of(tokenizer: Any) -> Turn:
 
 
 _known: WeakKeyDictionary[Any, tuple[str, Turn]] = WeakKeyDictionary()
+_kwargs: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
@@ -105,9 +112,9 @@ def _answered(tokenizer: Any, content: Callable[[str], Any], asked: str) -> tupl
 
 
 def _render(tokenizer: Any, messages: list[Mapping[str, Any]], start_answer: bool) -> str:
+    given = {"date_string": _DAY.strftime("%d %b %Y"), "strftime_now": _DAY.strftime} | _kwargs.get(tokenizer, {})
     return str(tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=start_answer, date_string=_DAY.strftime("%d %b %Y"),
-        strftime_now=_DAY.strftime))
+        messages, tokenize=False, add_generation_prompt=start_answer, **given))
 
 
 def _user(content: Callable[[str], Any], text: str) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import functools
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
+from distill.models.chat_template import set_template_kwargs
 from distill.models.files import weight_files
 from distill.models.hub import PICKLED
 from distill.models.quiet import first_line, quiet_transformers
@@ -74,8 +76,10 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, chat_template_kwargs: Mapping[str, Any] | None = None) -> Any:
     """Return a folder's tokenizer, with a padding token (the end token where it has none of its own).
+
+    ``chat_template_kwargs``: what its chat template is told.
 
     Raises:
         InputError: there is no tokenizer that transformers can read; it turns text into nothing, or into unknown
@@ -92,6 +96,7 @@ def load_tokenizer(folder: Path) -> Any:
     refuse_misfit(tokenizer, folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    set_template_kwargs(tokenizer, chat_template_kwargs or {})
     return tokenizer
 
 

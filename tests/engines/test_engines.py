@@ -47,9 +47,10 @@ def vllm_engine(tiny_model: Path, vllm_servers: VllmServers) -> Iterator[Engine]
 
     # vLLM looks into all that was imported before, llvmlite's library among it, and did not start after this.
     values = fingerprints(["a text", "another"])
-    config = VllmEngine(kind="vllm", max_model_len=CONTEXT, kv_cache_gb=1, dtype="float32")
+    config = VllmEngine(kind="vllm", max_model_len=CONTEXT, kv_cache_gb=1, dtype="float32", extra={"max_logprobs": 25})
     with open_engine(config, tiny_model) as engine:
         assert fingerprints(["a text", "another"]).tolist() == values.tolist()
+        assert engine._llm.llm_engine.model_config.max_logprobs == 25  # type: ignore[attr-defined]
         yield engine
 
 
@@ -155,6 +156,16 @@ def test_labels_are_scored_by_first_token_where_it_tells_them_apart(scoring_engi
     assert {item.id for item in done} == {item.id for item in asked} and len(done) == 3
     turned = scoring_engine.score_labels(asked[:1], [[" bad", " good"]])[0]
     assert turned.scores == pytest.approx(first.scores[::-1], abs=1e-4)
+
+
+def test_parameters_of_the_engine_stand_over_those_of_the_request(
+        vllm_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, greedy = ([Request(text, text, Sampling(heat, max_tokens=4), seed=3) for text in TEXTS[:3]]
+                     for heat in (2.0, 0.0))
+    expected = [output.text for output in vllm_engine.generate(greedy)]
+    assert [output.text for output in vllm_engine.generate(drawn)] != expected
+    monkeypatch.setattr(vllm_engine, "_sampling_params", {"temperature": 0, "top_p": None})
+    assert [output.text for output in vllm_engine.generate(drawn)] == expected
 
 
 def test_more_labels_than_vllm_takes_at_once_are_all_scored(scoring_engine: Engine, tiny_model: Path) -> None:

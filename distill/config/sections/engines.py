@@ -1,11 +1,13 @@
 """Engines, wherever a part of the config names one, and what each of them can do."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from distill.config.sections.base import PathMark, Processes, Seconds, Section, default_kind, runtime_field
 from distill.config.sections.models import Model
@@ -35,6 +37,38 @@ def _check_address(url: str) -> None:
         raise ValueError("base_urls must hold addresses like http://host:8000/v1")
 
 
+def _without(owners: Mapping[str, str], known: frozenset[str] = frozenset(), null_takes_out: bool = False
+             ) -> AfterValidator:
+    """Refuse names that are set elsewhere (``owners``: where), and, where all are ``known``, any other."""
+
+    def check(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, value in given.items():
+            if name in owners and not (null_takes_out and value is None):
+                raise ValueError(f"'{name}' cannot be set here: {owners[name]}")
+            if known and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(f"'{name}' is not known here{f'; did you mean {near[0]!r}?' if near else ''} "
+                                 f"(known: {', '.join(sorted(known))})")
+        return given
+
+    return AfterValidator(check)
+
+
+_OURS = "the engine sets it for each request"
+_SAMPLING_OWNERS = {"stop": "each family of prompts has its own"} | dict.fromkeys(
+    ("n", "seed", "stream", "logprobs", "prompt_logprobs", "echo", "best_of", "structured_outputs", "output_kind",
+     "detokenize", "stop_token_ids", "skip_special_tokens", "include_stop_str_in_output"), _OURS)
+_BODY_OWNERS = _SAMPLING_OWNERS | {
+    "model": "the key 'model' beside it does", "prompt": _OURS, "messages": _OURS,
+    "chat_template_kwargs": "the key 'chat_template_kwargs' beside it does"}
+_VLLM_OWNERS = {
+    name: f"the key '{name}' beside it does" for name in (
+        "dtype", "tensor_parallel_size", "pipeline_parallel_size", "max_model_len", "max_num_seqs", "block_size",
+        "gpu_memory_utilization")} | {
+    "model": "the model is named where the engine is", "tokenizer": "it is the model's",
+    "kv_cache_memory_bytes": "the key 'kv_cache_gb' beside it does", "generation_config": _OURS,
+    "seed": _OURS, "logprobs_mode": _OURS, "data_parallel_size": "'teacher.data_parallel' starts engines"}
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 """Number formats of an engine; ``auto``: as :func:`distill.runtime.devices.choose_dtype` says of the device."""
 
@@ -59,6 +93,9 @@ class Capabilities:
 
 class EngineSettings(Section):
     """What the settings of every engine can be asked, whatever its ``kind``."""
+
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        {}, description="what the model's chat template is told, such as {enable_thinking: false}")
 
     CAPABILITIES: ClassVar[Capabilities]
     PACKAGES: ClassVar[tuple[str, ...]] = ()
@@ -109,6 +146,14 @@ class TransformersEngine(EngineSettings):
     dtype: DType = Field("auto", description="number format; auto: what the device computes well")
     max_model_len: int | None = Field(
         None, ge=16, description="tokens of prompt and answer; default: the model's context")
+    sampling_params: Annotated[dict[str, float], _without({}, frozenset({"top_k", "min_p"}))] = Field(
+        {}, description="of every answer that is drawn: top_k, min_p")
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if not (self.sampling_params.get("top_k", 1) >= 1 and 0 <= self.sampling_params.get("min_p", 0) <= 1):
+            raise ValueError("sampling_params: top_k must be at least 1, min_p from 0 to 1")
+        return self
 
 
 class VllmEngine(EngineSettings):
@@ -130,6 +175,11 @@ class VllmEngine(EngineSettings):
     gpu_memory_utilization: float = runtime_field(
         0.9, gt=0, le=1, description="share of a GPU's memory that vLLM takes")
     kv_cache_gb: int = runtime_field(2, ge=1, description="memory for keys and values on a CPU, in GB")
+    sampling_params: Annotated[dict[str, JsonValue], _without(_SAMPLING_OWNERS)] = Field(
+        {}, description="parameters of vLLM's SamplingParams for every answer, over those of the prompts' family; "
+                        "null: vLLM's default")
+    extra: Annotated[dict[str, JsonValue], _without(_VLLM_OWNERS)] = Field(
+        {}, description="further engine arguments of vLLM, such as {quantization: fp8}")
 
     @property
     def n_devices(self) -> int:
@@ -186,6 +236,9 @@ class OpenAIEngine(_NamedModel):
         True, description="send prompts as token ids, so that special tokens in a review stay text and no server's "
                           "own chat template counts; false: as text, for servers that take no ids")
     max_model_len: int | None = Field(None, ge=16, description="default: what the server says (vllm serve does)")
+    sampling_params: Annotated[dict[str, JsonValue], _without(_BODY_OWNERS, null_takes_out=True)] = Field(
+        {}, description="fields of every request, over those of the prompts' family; null takes one out, as in "
+                        "{temperature: null, max_tokens: null, max_completion_tokens: 2048}")
     api_key_variable: str = runtime_field(
         "SENTIDISTILL_ENDPOINT_KEY", description="environment variable that holds the key")
     concurrency: Annotated[int, Field(ge=1, le=65_536)] = runtime_field(

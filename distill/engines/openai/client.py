@@ -19,6 +19,7 @@ _PASSING = {408, 409, 425, 429}
 _ABOUT_THE_REQUEST = {400, 413, 422}
 _BYTES, _BYTES_A_TOKEN = 1 << 20, 256
 """An answer's body may have so many bytes, and so many for each token that was asked for: many times what is usual."""
+_MOST_TOKENS = 65_536  # of an answer whose length the request does not bound
 _LIST_BYTES = 8 << 20
 _LONGEST_WAIT = 86_400.0
 
@@ -46,7 +47,9 @@ class Client:
         """
         sent = json.dumps(body).encode()
         # Some servers send the prompt along, and each of its signs may be escaped.
-        most = _BYTES + _BYTES_A_TOKEN * int(body.get("max_tokens", 0)) + 6 * len(sent)
+        given = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        tokens = max((limit for limit in given if isinstance(limit, int)), default=_MOST_TOKENS)
+        most = _BYTES + _BYTES_A_TOKEN * tokens + 6 * len(sent)
         answer = self._object(await self._send("POST", self.url + path, timeout or self._timeout, most, sent))
         self._has_answered = True
         return answer

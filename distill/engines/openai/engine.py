@@ -67,7 +67,8 @@ class OpenAIEngine(Engine):
             raise
         entries = self._pool.entries()
         self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
-        self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else ())
+        self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else (),
+                                config.sampling_params, config.chat_template_kwargs)
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
         self.max_model_len = min((limit for limit in limits if limit), default=None)
         self._quarantine = Quarantine()
@@ -159,8 +160,8 @@ class OpenAIEngine(Engine):
                              f"by {listed(self._others)}. Set structured to false, or serve the model with vLLM.")
         if self._sends_tokens:
             with self._counter.lock:
-                encoded = encode_request(
-                    self._tokenizer, request, self.max_model_len or _NO_LIMIT, request.sampling.max_tokens)
+                encoded = encode_request(self._tokenizer, request, self.max_model_len or _NO_LIMIT,
+                                         self._dialect.max_tokens(request.sampling))
             if encoded.error:
                 return failed_output(request, encoded)
             return self._answer(request, encoded.ids, encoded.opening)
@@ -189,7 +190,10 @@ class OpenAIEngine(Engine):
         if reason == "content_filter":
             return replace(failed, error=reason, **counts)
         if not reason:  # the server does not say why it ended
-            reason = "length" if used.n_output_tokens >= request.sampling.max_tokens else "stop"
+            reason = "length" if used.n_output_tokens >= self._dialect.max_tokens(request.sampling) else "stop"
+        for stop in request.sampling.stop:  # a server that was not told of it, or does not know any
+            if stop in text:
+                text, reason = text.partition(stop)[0], "stop"
         if request.sampling.first_line and (end := first_line_end(text)) is not None:
             text, reason = text[:end], "stop"
         if reason == "length":  # a character of several tokens, cut in the middle
@@ -217,7 +221,7 @@ def _tokenizer(config: schema.OpenAIEngine) -> tuple[Any, tuple[int, ...]]:
         return None, ()
     try:
         folder = tokenizer_folder(config.tokenizer.name, config.tokenizer.revision)
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, config.chat_template_kwargs)
     except InputError as error:
         raise InputError(f"{error} (It is the tokenizer of the engine 'openai' that is missing: set its 'tokenizer' to "
                          "a model with the same one, or to null to do without.)") from error

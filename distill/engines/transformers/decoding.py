@@ -12,7 +12,7 @@ import torch
 from distill.engines.transformers.forward import Prefix
 from distill.engines.transformers.padding import left_pad, positions
 from distill.engines.transformers.rows import Row
-from distill.engines.transformers.sampling import next_tokens
+from distill.engines.transformers.sampling import Warpers, next_tokens
 
 OnEnd = Callable[[Row], None]
 """Told of each row as it ends."""
@@ -20,7 +20,7 @@ OnEnd = Callable[[Row], None]
 
 @torch.inference_mode()
 def decode(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], on_end: OnEnd,
-           prefix: Prefix | None = None) -> None:
+           prefix: Prefix | None = None, warpers: Warpers = ()) -> None:
     """Decode ``rows`` together to their ends, padded on the left. ``prefix``: what all their prompts begin with."""
     running, shared = list(rows), prefix.length if prefix is not None else 0
     ids, mask = left_pad([row.prompt[shared:] for row in running], tokenizer.pad_token_id, model.device)
@@ -30,7 +30,7 @@ def decode(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[in
         result = model(input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True,
                        logits_to_keep=1)
         cache = result.past_key_values
-        tokens = next_tokens(result.logits[:, -1].float(), running)
+        tokens = next_tokens(result.logits[:, -1].float(), running, warpers)
         for row, token in zip(running, tokens, strict=True):
             row.append(token, tokenizer, end_ids)
             if row.reason:

@@ -24,6 +24,7 @@ from distill.engines.transformers.decoding import decode
 from distill.engines.transformers.forward import Prefix, can_share, ending_logits, last_logits, shared_prefix
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
+from distill.engines.transformers.sampling import warpers_of
 from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
 
@@ -44,11 +45,12 @@ class TransformersEngine(LocalEngine):
 
     def __init__(self, config: schema.TransformersEngine, folder: Path) -> None:
         """Load the model; raises InputError or RunError as :func:`distill.models.load_model`."""
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = load_tokenizer(folder, config.chat_template_kwargs)
         self._model: Any = load_model(folder, config.dtype)
         accelerate(self._model)
         self._can_share = can_share(self._model)
         on_cpu = self._model.device.type == "cpu"
+        self._warpers = warpers_of(config.sampling_params)
         self._batch_tokens = config.batch_tokens
         self._prompt_tokens = min(config.batch_tokens, _CPU_TOKENS) if on_cpu else config.batch_tokens
         self._rows = _CPU_ROWS if on_cpu else _GPU_ROWS
@@ -115,7 +117,8 @@ class TransformersEngine(LocalEngine):
         try:
             prefix = self._prefix([row.prompt for row in rows])
             for start in range(0, len(rows), at_once):
-                decode(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end, prefix)
+                decode(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end, prefix,
+                       self._warpers)
             return
         except torch.OutOfMemoryError as error:
             if at_once == 1:

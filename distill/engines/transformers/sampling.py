@@ -1,6 +1,7 @@
 """The next token of each row: the likeliest, or drawn with the row's own random numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -10,7 +11,20 @@ from distill.engines.transformers.rows import Row
 _NUCLEUS = 256  # candidates that are looked at first; sorting a whole vocabulary each step is slow
 
 
-def next_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+Warpers = Sequence[Callable[[Any, torch.Tensor], torch.Tensor]]
+"""What changes the logits of rows that are drawn, after the temperature: transformers' own."""
+
+
+def warpers_of(sampling_params: Mapping[str, float]) -> Warpers:
+    """Return what ``top_k`` and ``min_p`` do to logits."""
+    from transformers import MinPLogitsWarper, TopKLogitsWarper
+
+    kinds: dict[str, Callable[[float], Any]] = {
+        "top_k": lambda value: TopKLogitsWarper(int(value)), "min_p": MinPLogitsWarper}
+    return [kinds[name](sampling_params[name]) for name in kinds if name in sampling_params]
+
+
+def next_tokens(logits: torch.Tensor, rows: Sequence[Row], warpers: Warpers = ()) -> list[int]:
     """Return one token a row from logits of shape (rows, vocabulary): the likeliest, or a draw."""
     for index, row in enumerate(rows):
         if row.sampling.repetition_penalty not in (None, 1):
@@ -20,7 +34,10 @@ def next_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     if not drawn:
         return tokens
     heat = torch.tensor([rows[index].sampling.temperature for index in drawn], device=logits.device)
-    probabilities = (logits[drawn] / heat[:, None]).softmax(-1)
+    scores = logits[drawn] / heat[:, None]
+    for warper in warpers:
+        scores = warper(None, scores)
+    probabilities = scores.softmax(-1)
     likeliest = probabilities.topk(min(_NUCLEUS, probabilities.shape[-1]))  # of all rows at once
     for place, index in enumerate(drawn):
         draw = torch.rand((), generator=rows[index].generator, dtype=torch.float64).item()

@@ -43,10 +43,16 @@ class VllmEngine(LocalEngine):
             raise InputError("The engine 'vllm' is not installed. Install sentidistill with the extra [gpu] on a "
                              "machine with an NVIDIA GPU, or [cpu] on one without, or choose the engine "
                              "'transformers'.")
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = load_tokenizer(folder, config.chat_template_kwargs)
+        self._sampling_params = config.sampling_params
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         refuse_incomplete(folder)
         self._llm: Any = start(config, folder, processed_scores)
+        try:
+            self._parameters(Request("", ""), with_line=True)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"vLLM does not take sampling_params {dict(config.sampling_params)} "
+                             f"({first_line(error)}). They are fields of its SamplingParams.") from error
         self._limit: int = self._llm.llm_engine.model_config.max_model_len
         self._window = 2 * config.max_num_seqs
 
@@ -64,7 +70,8 @@ class VllmEngine(LocalEngine):
                     if request is None:
                         more = False
                         break
-                    item = encode_request(self._tokenizer, request, self._limit, request.sampling.max_tokens)
+                    room: Any = self._sampling_params.get("max_tokens") or request.sampling.max_tokens
+                    item = encode_request(self._tokenizer, request, self._limit, room)
                     if item.error:
                         done([failed_output(request, item)])
                         continue
@@ -145,11 +152,12 @@ class VllmEngine(LocalEngine):
             structure = StructuredOutputsParams(
                 choice=list(request.choices) or None, regex=None if request.choices else request.pattern)
         stop = [*sampling.stop, *(["\n"] if sampling.first_line and with_line else [])]
+        decided = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
+                   "repetition_penalty": sampling.repetition_penalty or 1.0, "stop": stop} | self._sampling_params
         return SamplingParams(
-            max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p,
-            seed=request.seed if sampling.temperature > 0 else None, stop=stop,
-            repetition_penalty=sampling.repetition_penalty or 1.0, stop_token_ids=self._end_ids,
-            detokenize=bool(stop), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY)
+            seed=request.seed if decided["temperature"] != 0 else None, stop_token_ids=self._end_ids,
+            detokenize=bool(decided["stop"]), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY,
+            **{name: value for name, value in decided.items() if value is not None})
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
         answer = result.outputs[0]

@@ -1,15 +1,18 @@
 """How vLLM is started: its environment, its settings on GPU and CPU, and what is said where it cannot."""
 
+import dataclasses
+import difflib
 import importlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.config import schema
-from distill.errors import ProcessDiedError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 
 _NO_MEMORY = ("out of memory", "free memory on device", "allocate memory")
 """What vLLM and torch say where memory is short now, not for these settings for good."""
@@ -19,6 +22,7 @@ def start(config: schema.VllmEngine, folder: Path, processed_scores: bool = Fals
     """Return a ``vllm.LLM`` with the model in ``folder``. Sets vLLM's environment variables where they are unset.
 
     Raises:
+        InputError: an engine argument in ``config.extra`` is none of vLLM's.
         ProcessDiedError: there was no memory; what another process has not given back yet may be there in a minute.
         RunError: vLLM could not start.
     """
@@ -27,6 +31,8 @@ def start(config: schema.VllmEngine, folder: Path, processed_scores: bool = Fals
     _quiet_llvmlite()
     try:
         return _start(config, folder, processed_scores)
+    except InputError:
+        raise
     except Exception as error:  # whatever it is, the reader needs the paragraph
         kind = ProcessDiedError if any(words in str(error).lower() for words in _NO_MEMORY) else RunError
         raise kind(_cannot_start(config, folder, error)) from error
@@ -84,6 +90,7 @@ def _start(config: schema.VllmEngine, folder: Path, processed_scores: bool) -> A
     from vllm import LLM
     from vllm.platforms import current_platform
 
+    _refuse_unknown(config.extra)
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         # vLLM also compiles a small function of label scoring, which takes seconds and needs a C++ compiler.
@@ -105,7 +112,18 @@ def _start(config: schema.VllmEngine, folder: Path, processed_scores: bool) -> A
         block_size=config.block_size or (32 if on_cpu else None),
         # Compiling takes a minute or more on CPU and gains nothing there (measured: 72 against 5 s of CPU time to start
         # a 135M model, then the same rate).
-        enforce_eager=on_cpu, **special)
+        **{"enforce_eager": on_cpu, **special, **config.extra})
+
+
+def _refuse_unknown(extra: Mapping[str, Any]) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in dataclasses.fields(EngineArgs)}
+    for name in extra:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(f"'{name}' in the engine's 'extra' is no engine argument of vLLM"
+                             f"{f'; did you mean {near[0]!r}?' if near else '.'}")
 
 
 def _cannot_start(config: schema.VllmEngine, folder: Path, error: Exception) -> str:
