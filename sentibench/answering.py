@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from distill.config.tuple_schema import NULL
 from distill.engines.base import BatchEngine, LabelScores, Output, Request, Sampling
-from distill.engines.grammar import tuples_pattern
+from distill.engines.grammar import MOST_TUPLES, labels_pattern, lists_pattern, tuples_pattern
 from sentibench.parsing import first_line
 from sentibench.released import answer_of
 from sentibench.scoring import Answer, Reading, read_answer, reading_of
@@ -23,8 +23,6 @@ Classify = Literal["score", "generate"]
 
 LABEL_TOKENS = 16
 """Tokens that a generated label may take: the longest, and a few words around it."""
-MOST_TUPLES = 32
-"""Tuples in an answer whose form is given; no gold answer has so many."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,10 @@ class Method:
             return (), ""
         if task.answer == "label":
             return tuple(_continuations(task)), ""
+        if task.answer == "labels":
+            return (), " " + labels_pattern(task.labels)
+        if task.tuple_schema is not None:
+            return (), " " + lists_pattern(task.tuple_schema.allowed(), MOST_TUPLES)
         last = (*task.labels, NULL) if task.gold == "ssa" else task.labels
         return (), " " + tuples_pattern([*((),) * (len(task.fields) - 1), last], MOST_TUPLES)
 
@@ -121,7 +123,7 @@ def read(task: Task, trace: Trace, sentence: str = "", reading: Reading = "paper
         return Answer(task.labels[max(range(len(scores)), key=scores.__getitem__)])
     if reading == "released" and task.answer == "tuples":
         return read_answer(task, answer_of(trace["raw"], cleaned), sentence, reading)
-    return read_answer(task, first_line(trace["raw"]))
+    return read_answer(task, first_line(trace["raw"]), sentence)
 
 
 def _continuations(task: Task) -> list[str]:

@@ -6,10 +6,12 @@ Data of other layouts are read in :mod:`sentibench.lines_data` and :mod:`sentibe
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distill.corpus.readers.rows import is_unicode
 from distill.errors import InputError
+from distill.prompting.labels import python_list
+from distill.prompting.tuples import tuples_text
 from distill.resources import locate
 from distill.run.hashing import content_id, file_digest, fingerprint
 from distill.run.records import BenchmarkText
@@ -27,8 +29,9 @@ SPLITS = ("train", "val", "test")
 class Item:
     """One example of a data set.
 
-    ``gold`` is a label in the prompt's spelling, or the tuples of the answer; ``graphs`` are the gold
-    opinions of structured sentiment analysis; ``target`` is empty where the task has none.
+    ``gold`` is a label in the prompt's spelling, or the tuples of the answer (of several labels, tuples of one);
+    ``graphs`` are the gold opinions of structured sentiment analysis; ``target`` is empty where the task has none.
+    ``form``: how tuples are written, as the authors do, or as labels or tuples are distilled.
     """
 
     id: str
@@ -37,10 +40,16 @@ class Item:
     gold: str | Tuples
     graphs: tuple[Graph, ...] = ()
 
+    form: Literal["tuples", "labels", "lists"] = "tuples"
+
     @property
     def label_text(self) -> str:
         """The gold answer as a demonstration shows it."""
-        return self.gold if isinstance(self.gold, str) else repr(list(self.gold))
+        if isinstance(self.gold, str):
+            return self.gold
+        if self.form == "labels":
+            return python_list([label for label, in self.gold])
+        return tuples_text(self.gold) if self.form == "lists" else repr(list(self.gold))
 
     @property
     def tuples(self) -> Tuples:
@@ -151,7 +160,7 @@ def _item(task: Task, row: Any) -> Item:
     gold: str | Tuples
     if task.gold == "label":
         gold = _label(task, row)
-    elif task.gold == "tuples":
+    elif task.gold in ("tuples", "labels"):
         gold = own_tuples(task, row)
     else:
         gold = TUPLE_READERS[task.gold](row, task.labels)
@@ -159,7 +168,8 @@ def _item(task: Task, row: Any) -> Item:
     parts = gold if isinstance(gold, str) else "".join(part for one in gold for part in one if isinstance(part, str))
     if not is_unicode(sentence + target + parts):
         raise GoldError("it holds half a character (a lone surrogate), which is no text")
-    return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs)
+    return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs,
+                "labels" if task.gold == "labels" else "lists" if task.tuple_schema else "tuples")
 
 
 def _text(row: dict[str, Any], key: str) -> str:

@@ -9,10 +9,15 @@ from sentibench.task import Task
 
 
 def details(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return ``{"confusion": …}`` for a task with labels, ``{"elements": …}`` for one with tuples, as JSON values."""
+    """Return ``{"confusion": …}`` for a task with labels, ``{"elements": …}`` for one with tuples, as JSON values.
+
+    Several labels have neither: none is taken for another.
+    """
     if task.answer == "label":
         return {"confusion": confusion(task.labels, [str(item.gold) for item in items], [
             answer.value if isinstance(answer.value, str) else None for answer in answers])}
+    if task.answer == "labels":
+        return {"elements": {}}
     return {"elements": elements(task.fields, [item.tuples for item in items], [answer.tuples for answer in answers])}
 
 

@@ -105,7 +105,7 @@ def process_tuples(document: Mapping[str, Any], results: Sequence[str]) -> dict[
     (task,) = select_tasks([document["task"]])
     released = document.get("reading") == "released" and reading_of(task, "released") == "released"
     answer = (read_answer(task, answer_of(results[0]), document["sentence"], "released") if released else
-              read_answer(task, first_line(results[0]))).value
+              read_answer(task, first_line(results[0]), document["sentence"])).value
     predicted = answer if isinstance(answer, tuple) else ()
     if task.metric == "sentiment_graph_f1":
         graphs = [(frozenset(one[0]), frozenset(one[1]), frozenset(one[2]), one[3])

@@ -1,7 +1,7 @@
 """A task of a user's own: the YAML file that describes it (docs/own-task.md)."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -11,8 +11,11 @@ from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
 from distill.prompting.labels import python_list
 from distill.prompting.template import fill
+from distill.prompting.tuples import fields_text
 from distill.run.storage import read_text
 from sentibench.task import Closed, PromptTexts, Task
+
+_MAX_TOKENS = {"labels": 64, "tuples": 256}
 
 
 class OwnTask(Closed):
@@ -41,14 +44,14 @@ class OwnTask(Closed):
 
 
 def load_task_file(path: Path) -> Task:
-    """Return the task that a user's YAML file describes: one with ``label_sets`` (:mod:`distill.config.task_file`),
-    which is distilled as well, or one that is evaluated alone.
+    """Return the task that a user's YAML file describes: one with ``demonstrations``, which is distilled as well
+    (:mod:`distill.config.task_file`), or one that is evaluated alone.
 
     Raises:
         InputError: there is no such file, or it does not describe a task; the message names the key.
     """
     values = parse_yaml(read_text(path, MOST_BYTES, "A task that cannot be read is not run."), f"The task file {path}")
-    if isinstance(values, dict) and "label_sets" in values:
+    if isinstance(values, dict) and {"label_sets", "answer", "demonstrations"} & set(values):
         return _for_both_ends(path)
     try:
         own = OwnTask.model_validate(values)
@@ -70,19 +73,22 @@ def _for_both_ends(path: Path) -> Task:
     """Return a task that is distilled as well: asked in the words in which the student was trained on it."""
     task = load_task(path)
     own = task.described
-    if own.answer != "label":
-        raise InputError(f"The task '{own.name}' of {path} has any number of labels a text, which SentiBench cannot "
-                         "score yet. It can be distilled and predicted; leave it out of evaluate.tasks.")
     if task.test is None:
         raise InputError(f"The task '{own.name}' of {path} names no 'test' examples to evaluate on. Add the key "
                          "'test' with a JSON Lines file of texts and labels, or leave it out of evaluate.tasks.")
-    layout = icldist_prompts().layout
+    layout, schema = icldist_prompts().layout, own.tuple_schema
+    listed = {"Fields": fields_text(schema)} if schema else {"Labels": python_list(own.labels)}
     return Task(
         name=own.name, title=own.title or own.name, dataset=own.name, category="own", seen=True, folder="", prompt="",
-        splits=("train", "test"), gold="label", labels=tuple(own.labels), answer="label", metric="macro_f1",
-        own=str(path.resolve()), file=str(task.test.resolve()), shown=tuple(
-            (one.text, one.answer) for one in task.demonstrations if isinstance(one.answer, str)),
+        splits=("train", "test"), gold=own.answer, labels=tuple(own.labels), fields=tuple(own.fields),
+        answer=own.answer, metric="macro_f1" if own.answer == "label" else "micro_f1",
+        max_tokens=_MAX_TOKENS.get(own.answer), own=str(path.resolve()), file=str(task.test.resolve()),
+        tuple_schema=schema, shown=tuple((one.text, _frozen(one.answer)) for one in task.demonstrations),
         texts=PromptTexts(
-            source=str(path), instruction=fill(own.instruction[0], Labels=python_list(own.labels)),
+            source=str(path), instruction=fill(own.instruction[0], **listed),
             demonstration=fill(layout.demonstration, Text="{Sentence}", Answer="{Label}").removesuffix("\n"),
             question=fill(layout.question, Text="{Sentence}")))
+
+
+def _frozen(answer: Any) -> Any:
+    return tuple(map(_frozen, answer)) if isinstance(answer, list) else answer

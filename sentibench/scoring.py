@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distill.config.tuple_schema import TupleSchema
+from distill.parsing.labels import labels_of
+from distill.parsing.tuple_answer import UNREADABLE_TUPLES, read_tuple_answer
 from sentibench import released
 from sentibench.data import Item
 from sentibench.gold import Tuples
@@ -43,7 +46,10 @@ def reading_of(task: Task, reading: Reading) -> Reading:
 
 
 def read_answer(task: Task, raw: str, sentence: str = "", reading: Reading = "paper") -> Answer:
-    """Return the label or tuples in an answer, by :mod:`sentibench.released` or :mod:`sentibench.parsing`."""
+    """Return the label, labels or tuples in an answer, by :mod:`sentibench.released` or :mod:`sentibench.parsing`.
+
+    Of a task that is distilled as well, by :mod:`distill.parsing`, as the answers that it is trained on.
+    """
     if task.answer == "tuples" and reading_of(task, reading) == "released":
         read = released.read_tuples(task.gold, raw, sentence)
         n_wrong = sum(one == released.WRONG for one in read.tuples)
@@ -51,6 +57,11 @@ def read_answer(task: Task, raw: str, sentence: str = "", reading: Reading = "pa
     if task.answer == "label":
         label = read_label(raw, task.labels)
         return Answer(label, "" if label else UNREADABLE)
+    if task.answer == "labels":
+        labels = labels_of(answer_text(raw), task.labels)
+        return Answer(None, UNREADABLE) if labels is None else Answer(tuple((label,) for label in labels))
+    if task.tuple_schema is not None:
+        return _as_distilled(raw, task.tuple_schema, sentence)
     parsed = read_tuples(answer_text(raw), len(task.fields))
     if not parsed.valid:
         return Answer(None, UNREADABLE, parsed.n_unread)
@@ -58,6 +69,17 @@ def read_answer(task: Task, raw: str, sentence: str = "", reading: Reading = "pa
     # Sentiment graphs look for the text in the sentence as it was written; the others compare stripped text.
     stripped = tuples if task.gold == "ssa" else tuple(tuple(part.strip() for part in one) for one in tuples)
     return Answer(stripped, "", parsed.n_unread)
+
+
+def _as_distilled(raw: str, schema: TupleSchema, sentence: str) -> Answer:
+    """Return the tuples of an answer in the spelling in which they are learned; wrong values and spans count as
+    predicted, tuples of another length are left out and counted."""
+    read = read_tuple_answer(raw, schema, sentence)
+    whole = [one for one in read.others if len(one) == len(schema.fields)]
+    n_unread = len(read.others) - len(whole)
+    if read.problem == UNREADABLE_TUPLES or (n_unread and not read.tuples and not whole):
+        return Answer(None, UNREADABLE, n_unread)
+    return Answer((*read.tuples, *whole), "", n_unread)
 
 
 def score_answers(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> Scored:
@@ -80,12 +102,13 @@ def is_correct(item: Item, answer: Answer) -> bool:
 
 
 def summary(task: Task, items: Sequence[Item], answers: Sequence[Answer], seed: int) -> dict[str, Any]:
-    """Return metric, value, 95% interval, and how many answers were invalid, as JSON values; of labels the accuracy."""
+    """Return metric, value, 95% interval, and how many answers were invalid, as JSON values; of labels the accuracy (of
+    several, the share of answers with exactly the gold ones)."""
     scored = score_answers(task, items, answers)
     low, high = bootstrap_interval(scored, seed, task.name)
     n_invalid = sum(not answer.valid for answer in answers)
     right = sum(is_correct(item, answer) for item, answer in zip(items, answers, strict=True))
-    accuracy = {"accuracy": right / len(items) if items else 0.0} if task.answer == "label" else {}
+    accuracy = {"accuracy": right / len(items) if items else 0.0} if task.answer != "tuples" else {}
     return {"metric": task.metric, "value": scored.score, "interval_95": [low, high], **accuracy, "n": len(items),
             "n_invalid": n_invalid, "invalid_rate": n_invalid / len(items) if items else 0.0,
             "n_unread_tuples": sum(answer.n_unread for answer in answers), "statistics": scored.statistics.tolist()}

@@ -1,8 +1,17 @@
 """What a task is: one page of YAML in ``sentibench/tasks`` (Table 1), or a user's own (:mod:`sentibench.own_task`)."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from distill.config.tuple_schema import TupleSchema
 
 Category = Literal["BSA", "MSA", "FSA", "extra", "own"]
 CATEGORIES: tuple[Category, ...] = ("BSA", "MSA", "FSA")
@@ -42,7 +51,8 @@ class Task(Closed):
     ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
     tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer. ``own``,
     ``file``, ``shown`` and ``texts`` are for tasks of a user's own: where it is described, where its examples are, how
-    its prompt is worded in both protocols.
+    its prompt is worded in both protocols. ``tuple_schema``: what a task of tuples that is distilled as well asks for;
+    its tuples are written and read as in distillation.
     """
 
     name: str
@@ -53,27 +63,37 @@ class Task(Closed):
     folder: str
     layout: Literal["json", "lines"] = "json"
     splits: tuple[Literal["train", "val", "test"], ...]
-    gold: Literal["label", "atsa", "acsa", "asqp", "ssa", "tuples"]
+    gold: Literal["label", "labels", "atsa", "acsa", "asqp", "ssa", "tuples"]
     target: bool = Field(False, description="examples name a target, which the prompt asks about")
     labels: tuple[str, ...]
     label_map: dict[str, str] = {}
     fields: tuple[str, ...] = ()
     prompt: str = Field(description="entry in prompts/sentibench.yaml")
-    answer: Literal["label", "tuples"]
+    answer: Literal["label", "labels", "tuples"]
     duplicates: Literal["list", "set"] = "list"
-    max_tokens: int | None = Field(None, ge=1, description="tokens an answer of tuples may take")
+    max_tokens: int | None = Field(None, ge=1, description="tokens an answer of labels or tuples may take")
     metric: Literal["macro_f1", "micro_f1", "sentiment_graph_f1"]
     table1: Sizes | None = None
     table2: str | None = Field(None, description="column of Table 2")
     own: str = ""
     file: str = ""
-    shown: tuple[tuple[str, str], ...] = Field((), description="texts with labels of a task that is distilled as well")
+    shown: tuple[tuple[str, str | tuple[str, ...] | tuple[tuple[str, ...], ...]], ...] = Field(
+        (), description="texts with answers of a task that is distilled as well")
+    tuple_schema: TupleSchema | None = None
     texts: PromptTexts | None = None
 
     @property
     def ref(self) -> str:
         """What names the task in another process: its name, or the file that describes it."""
         return self.own or self.name
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_schemas(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What a task reads as decides whether results on disk are still those of the task.
+        values: dict[str, Any] = write(self)
+        if self.tuple_schema is None:
+            values.pop("tuple_schema", None)
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -83,8 +103,8 @@ class Task(Closed):
             raise ValueError("lines hold a label and a text, so gold must be label")
         if (self.answer == "tuples") != bool(self.fields):
             raise ValueError("fields are for tuple tasks, and every tuple task needs them")
-        if (self.answer == "tuples") != (self.max_tokens is not None):
-            raise ValueError("max_tokens is for tuple tasks, and every tuple task needs it")
+        if (self.answer == "label") == (self.max_tokens is not None):
+            raise ValueError("max_tokens is for answers that are generated, and all of these need it")
         if not {"train", "test"} <= set(self.splits):
             raise ValueError("a task needs the splits train and test")
         if unknown := set(self.label_map.values()) - set(self.labels):

@@ -1,7 +1,7 @@
 """The examples of a task of a user's own: JSON Lines of a text and its answer, read and checked by line."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from distill.config.tuple_schema import TupleSchema, as_in_text, nearest
@@ -19,7 +19,7 @@ class Described(Protocol):
     @property
     def answer(self) -> str: ...
     @property
-    def labels(self) -> list[str]: ...
+    def labels(self) -> Sequence[str]: ...
     @property
     def tuple_schema(self) -> TupleSchema | None: ...
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from distill.config.tuple_schema import TupleSchema
 from distill.models.tokenization import raw_separator
 from distill.prompting.labels import python_list
 from distill.run.records import Prompt
@@ -14,15 +15,23 @@ from distill.run.records import Prompt
 _SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
 # A quoted string as Python's repr writes it: control characters only as escapes.
 _ESCAPE = r"\\(['\"\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00[01][0-9a-f]{5})"
+_FREE_JSON = r'"([^"\\\n\r]|\\(["\\nrtbf]|u[0-9a-f]{4}))*"'
 _FREE = rf"('([^'\\\n\r]|{_ESCAPE})*'|\"([^\"\\\n\r]|{_ESCAPE})*\")"
+
+MOST_TUPLES = 32
+"""Tuples in an answer whose form is given; no gold answer has so many."""
 
 
 def structure_of(prompt: Prompt, chat: bool) -> tuple[tuple[str, ...], str]:
     """Return the choices, and the pattern, of the teacher's answer to a prompt; at most one of them is not empty.
 
-    ICLDist prompts are answered with a label, or a list of labels, of their list; all others freely. In raw form the
-    answer begins with what separates it from the prompt.
+    ICLDist prompts are answered with a label, or a list of labels, of their list, or with tuples of their schema; all
+    others freely. In raw form the answer begins with what separates it from the prompt.
     """
+    if prompt.tuple_schema:
+        schema = TupleSchema.model_validate_json(prompt.tuple_schema)
+        before = "" if chat else raw_separator(prompt.prompt)
+        return (), _literal(before) + lists_pattern(schema.allowed(), MOST_TUPLES)
     if prompt.family != "icldist" or not prompt.labels:
         return (), ""
     before = "" if chat else raw_separator(prompt.prompt)
@@ -49,6 +58,21 @@ def tuples_pattern(parts: Sequence[Sequence[str]], most: int) -> str:
     """
     item = r"\(" + ", ".join(_part(allowed) for allowed in parts) + (r",\)" if len(parts) == 1 else r"\)")
     return rf"\[({item}(, {item}){{0,{most - 1}}})?\]"
+
+
+def lists_pattern(parts: Sequence[Sequence[str]], most: int) -> str:
+    """Return the pattern of up to ``most`` tuples as they are distilled: ``[["soup", "positive"]]``, or ``[]``.
+
+    ``parts``: as of :func:`tuples_pattern`. That a span stands in the text is not for a pattern.
+    """
+    item = r"\[" + ", ".join(_json_part(allowed) for allowed in parts) + r"\]"
+    return rf"\[({item}(, {item}){{0,{most - 1}}})?\]"
+
+
+def _json_part(allowed: Sequence[str]) -> str:
+    if not allowed:
+        return _FREE_JSON
+    return "(" + "|".join(_literal(json.dumps(value, ensure_ascii=False)) for value in allowed) + ")"
 
 
 def _part(allowed: Sequence[str]) -> str:

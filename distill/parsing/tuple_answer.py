@@ -18,11 +18,13 @@ _DETAIL = 80
 @dataclass(frozen=True)
 class TupleAnswer:
     """The tuples of an answer that are as the task asks, each once, closed values and spans in its and the text's
-    spelling; and the first ``problem`` (of ``PROBLEMS``) with any of the others, or with the whole."""
+    spelling; the ``others`` as they were written; the first ``problem`` (of ``PROBLEMS``) with these, or with all.
+    """
 
     tuples: tuple[Tuple, ...] = ()
     problem: str = ""
     detail: str = ""
+    others: tuple[Tuple, ...] = ()
 
 
 @functools.lru_cache(maxsize=64)
@@ -43,16 +45,16 @@ def read_tuple_answer(output: str, schema: TupleSchema, text: str) -> TupleAnswe
     if listed is None:
         return TupleAnswer((), UNREADABLE_TUPLES, f"no list of tuples {schema.fields}"[:_DETAIL])
     good: dict[Tuple, None] = {}
-    faults: list[_Fault] = []
+    faults: dict[Tuple, _Fault] = {}
     for one in listed:
         try:
             good[_spelled(one, schema, text)] = None
         except _Fault as fault:
-            faults.append(fault)
+            faults[one] = fault
     if not faults:
         return TupleAnswer(tuple(good))
-    worst = min(faults, key=lambda fault: PROBLEMS.index(fault.problem))
-    return TupleAnswer(tuple(good), worst.problem, worst.detail[:_DETAIL])
+    worst = min(faults.values(), key=lambda fault: PROBLEMS.index(fault.problem))
+    return TupleAnswer(tuple(good), worst.problem, worst.detail[:_DETAIL], tuple(faults))
 
 
 class _Fault(Exception):

@@ -72,7 +72,7 @@ def _check(path: Path) -> None:
     print("A prompt:\n\n" + prompt)
     print(f"\nTo distil it: distill run CONFIG --set 'prompts.icldist.tasks=[{path}]'"
           + (" --set teacher.sampling.icldist.max_tokens=256" if own.fields else "")
-          + (f" --set 'evaluate.tasks=[{path}]'" if own.answer == "label" and tested else ""))
+          + (f" --set 'evaluate.tasks=[{path}]'" if tested else ""))
 
 
 def _labels(own: TaskFile, shown: Sequence[Any], tested: Sequence[Any]) -> Table:

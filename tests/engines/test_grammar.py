@@ -1,5 +1,6 @@
 """What a pattern lets through can be read, and what is right is let through; vLLM's own backend reads it alike."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from distill.config.prompt_files import icldist_prompts
 from distill.engines.grammar import labels_pattern, structure_of, tuples_pattern
 from distill.parsing.labels import normalise, parse_answer
 from distill.prompting.labels import label_set, python_list
+from distill.prompting.tuples import tuples_text
 from distill.run.records import Prompt
 from sentibench.answering import Method
 from sentibench.data import load_split
@@ -112,3 +114,13 @@ def test_only_prompts_with_a_closed_list_have_a_structure() -> None:
     assert structure_of(single, False) == ((" +1", " -1"), "") and structure_of(single, True) == (("+1", "-1"), "")
     assert [re.fullmatch(structure_of(several, chat)[1], f"{before}['joy']") is not None
             for chat, before in ((True, ""), (False, " "), (True, " "))] == [True, True, False]
+
+
+@given(st.lists(st.tuples(st.text(), st.sampled_from(["good", "so so"])), max_size=5))
+def test_tuples_of_ones_own_as_they_are_distilled_match_their_pattern(tuples: list[tuple[str, str]]) -> None:
+    prompt = Prompt("1", "t", "icldist", "own/basic", "?\nOutput:", text="?", tuple_schema=json.dumps(
+        {"fields": ["what", "how"], "values": {"how": ["good", "so so"]}}))
+    choices, pattern = structure_of(prompt, chat=True)
+    assert not choices and re.fullmatch(pattern, tuples_text(tuples))
+    assert re.fullmatch(structure_of(prompt, chat=False)[1], f" {tuples_text(tuples)}")
+    assert not re.fullmatch(pattern, '[["it", "bad"]]') and not re.fullmatch(pattern, '[["good"]]')
