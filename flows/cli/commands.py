@@ -70,6 +70,14 @@ def export_command(arguments: argparse.Namespace) -> None:
     export.export_command(arguments)
 
 
+def serve_command(arguments: argparse.Namespace) -> None:
+    """Answer texts over HTTP with a student."""
+    from flows.cli import serve
+
+    warm_up()
+    serve.serve_command(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

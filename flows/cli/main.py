@@ -22,6 +22,7 @@ STAGE_COMMANDS = {
 }
 
 _STOPPED = dict.fromkeys(("ui", "worker"), "Stopped.") | {
+    "serve": "Stopped. What was accepted is answered.",
     "dedup": "Stopped. Nothing was written; the same command begins anew."}
 _CONFIG_HELP = "a YAML file, or the name of a config that ships, such as demo"
 _NEW_RUN_HELP = "name of the run folder under runs/; default: the config's name"
@@ -50,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_task, _add_predict, _add_export, _add_encoder, _add_dedup, _add_runs, _add_show,
-                _add_history, _add_prefect):
+    for add in (_add_stages, _add_task, _add_predict, _add_serve, _add_export, _add_encoder, _add_dedup, _add_runs,
+                _add_show, _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -93,27 +94,19 @@ def _add_task(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     """Add what answers texts with a student."""
     predict = commands.add_parser("predict", help="label the texts of a file with a distilled student")
-    predict.add_argument("model", metavar="MODEL", type=_filled,
-                         help="a run, a model's folder, a name on the Hub, or an encoder's folder")
+    _with_student(predict)
     predict.add_argument("input", metavar="INPUT", type=Path, nargs="?", default=Path("-"),
                          help=".txt (a text a line), .jsonl, .csv (these may be compressed) or .parquet; default: "
                               "lines of the input stream")
-    predict.add_argument("--task", metavar="NAME", type=_filled,
-                         help="a task that the student was trained on, or a task file; default: sentiment")
     predict.add_argument("--column", default="text", metavar="NAME", help="the column of the texts; default: text")
     predict.add_argument("--out", metavar="OUT", type=Path,
                          help="of the form of INPUT (of .txt: .jsonl), with all its columns; default: JSON lines on "
                               "the output stream. What is done is kept in OUT.parts until all is")
     predict.add_argument("--overwrite", action="store_true", help="replace OUT where it is there already")
-    predict.add_argument("--shots", type=int, default=0, metavar="N",
-                         help="show the student N of the task's demonstrations; default: none")
     predict.add_argument("--probabilities", action="store_true", help="add the probabilities of all labels")
     predict.add_argument("--prefix", default="", metavar="TEXT", help="begin the names of the new columns with this")
-    predict.add_argument("--prompt-format", choices=["raw", "chat"], help="default: as the student was trained")
     predict.add_argument("--encoding", choices=["utf-8", "windows-1252", "utf-16"], default="utf-8",
                          help="of text, JSON lines and CSV; default: utf-8")
-    predict.add_argument("--engine", choices=["transformers", "vllm"], default="transformers",
-                         help="default: transformers")
     predict.add_argument("--processes", type=int, metavar="N",
                          help="how many answer at once; default: one a GPU, or one")
     predict.set_defaults(action="predict")
@@ -135,6 +128,40 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--tolerance", type=float, default=1.0, metavar="POINTS",
                         help="by how much the mean F1 may differ; default: 1 point of 100")
     export.set_defaults(action="export")
+
+
+def _add_serve(commands: Any) -> None:
+    """Add what answers texts over HTTP."""
+    serve = commands.add_parser("serve", help="answer texts over HTTP with a distilled student")
+    _with_student(serve)
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", type=_filled,
+                       help="where to listen; default: 127.0.0.1, this machine only. Any other takes a token")
+    serve.add_argument("--port", type=_port_or_any, default=8000, help="default: 8000; 0: any that is free")
+    serve.add_argument("--token-file", type=Path, metavar="FILE",
+                       help="holds the token that clients must send; default: SENTIDISTILL_TOKEN")
+    serve.add_argument("--max-batch", type=int, default=32, metavar="N",
+                       help="texts that are answered together; default: 32")
+    serve.add_argument("--max-texts", type=int, default=256, metavar="N", help="texts in a request; default: 256")
+    serve.add_argument("--max-queue", type=int, default=1024, metavar="N",
+                       help="texts that may wait; more are refused (429); default: 1024")
+    serve.add_argument("--max-body", type=int, default=4 << 20, metavar="BYTES",
+                       help="of a request; default: 4194304")
+    serve.add_argument("--timeout", type=float, default=60, metavar="SECONDS",
+                       help="until a request is answered; default: 60")
+    serve.set_defaults(action="serve")
+
+
+def _with_student(parser: argparse.ArgumentParser) -> None:
+    """Add which student is asked, and how."""
+    parser.add_argument("model", metavar="MODEL", type=_filled,
+                        help="a run, a model's folder, a name on the Hub, or an encoder's folder")
+    parser.add_argument("--task", metavar="NAME", type=_filled,
+                        help="a task that the student was trained on, or a task file; default: sentiment")
+    parser.add_argument("--shots", type=int, default=0, metavar="N",
+                        help="show the student N of the task's demonstrations; default: none")
+    parser.add_argument("--prompt-format", choices=["raw", "chat"], help="default: as the student was trained")
+    parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers",
+                        help="default: transformers")
 
 
 def _add_encoder(commands: Any) -> None:
@@ -257,6 +284,10 @@ def _port(text: str) -> int:
     if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65_535:
         raise argparse.ArgumentTypeError(f"'{text[:40]}' is no port: a number from 1 to 65535")
     return int(text)
+
+
+def _port_or_any(text: str) -> int:
+    return 0 if text == "0" else _port(text)
 
 
 def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -1,0 +1,1 @@
+"""The student at work behind HTTP: texts of many clients, answered together."""
