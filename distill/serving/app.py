@@ -98,7 +98,7 @@ def build_app(student: Student, batcher: Batcher, limits: Limits, metrics: Metri
         return RedirectResponse("/docs")
 
     _handle_errors(app)
-    app.add_middleware(_Measured, metrics=metrics)
+    app.add_middleware(_Measured, metrics=metrics, is_stopping=is_stopping)
     return app
 
 
@@ -165,10 +165,10 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 class _Measured:
-    """Counts requests and their seconds."""
+    """Counts requests and their seconds; lets clients know of connections that take no more of them."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, is_stopping: Callable[[], bool]) -> None:
+        self._app, self._metrics, self._is_stopping = app, metrics, is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -181,6 +181,8 @@ class _Measured:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                if self._is_stopping():
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         try:

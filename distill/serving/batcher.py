@@ -154,9 +154,9 @@ class Batcher:
         seconds = time.monotonic() - begun
         self._failures = 0
         self._metrics.answered(len(texts), seconds)
-        weight = min(1.0, len(texts) / self._limits.max_batch)  # small batches say little of how fast large ones are
-        known = self._seconds_a_text or seconds / len(texts)
-        self._seconds_a_text = known + 0.3 * weight * (seconds / len(texts) - known)
+        if len(texts) * 2 >= self._limits.max_batch:  # small batches say little of how fast large ones are
+            known = self._seconds_a_text or seconds / len(texts)
+            self._seconds_a_text = known + 0.3 * (seconds / len(texts) - known)
         for waiting, count in batch:
             waiting.found += [next(answers) for _ in range(count)]
             if len(waiting.found) == len(waiting.texts) and not waiting.answer.done():

@@ -74,8 +74,8 @@ class Refusal(JSONResponse):
         self.headers["connection"] = "close"
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_SECONDS):
+        with contextlib.suppress(TimeoutError):  # who was too slow is not waited for
+            async with asyncio.timeout(0 if self.status_code == 408 else _LINGER_SECONDS):
                 while (await receive()).get("more_body"):
                     pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -35,8 +35,8 @@ def serve(student: Student, host: str, port: int, token: str | None, limits: Lim
           on_ready: Callable[[str], None]) -> None:
     """Answer requests until a signal comes, then those that were accepted.
 
-    ``port`` 0 is any that is free; ``on_ready`` is told the address. SIGTERM ends it well; for another signal,
-    KeyboardInterrupt is raised afterwards. A second signal ends it at once.
+    ``port`` 0 is any that is free; ``on_ready`` is told the address. SIGTERM ends it well; another signal is
+    raised again afterwards, for whoever handled it before. A second signal ends it at once.
 
     Raises:
         InputError: the address cannot be used, or the student cannot be loaded.
@@ -56,7 +56,7 @@ def serve(student: Student, host: str, port: int, token: str | None, limits: Lim
         if batcher.ended:
             raise type(batcher.ended)(f"The server has ended, because its model cannot be used. {batcher.ended}")
         if server.ended_by not in (None, signal.SIGTERM):
-            raise KeyboardInterrupt
+            signal.raise_signal(server.ended_by)
 
 
 def _most_connections(wanted: int) -> int:
