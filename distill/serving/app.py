@@ -53,7 +53,7 @@ def build_app(student: Student, batcher: Batcher, limits: Limits, metrics: Metri
         running.cancel()
         await asyncio.wait([running])
 
-    app = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(
         redoc_url=None, title="sentidistill", version=__version__, lifespan=lifespan,
         description=f"The student `{student.name}`. Texts of requests that wait together are answered together.")
     bodies = Bodies(limits)
