@@ -78,6 +78,13 @@ def serve_command(arguments: argparse.Namespace) -> None:
     serve.serve_command(arguments)
 
 
+def push_command(arguments: argparse.Namespace) -> None:
+    """Upload a student."""
+    from flows.cli import push
+
+    push.push_command(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

@@ -128,6 +128,16 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--tolerance", type=float, default=1.0, metavar="POINTS",
                         help="by how much the mean F1 may differ; default: 1 point of 100")
     export.set_defaults(action="export")
+    push = commands.add_parser("push", help="upload a student to the Hugging Face Hub, with its card and scores")
+    push.add_argument("model", metavar="MODEL", type=_filled,
+                      help="a run, a model's folder, or a folder that 'distill export' made")
+    push.add_argument("repository", metavar="REPO", type=_filled, help="OWNER/NAME; it is made where there is none")
+    push.add_argument("--private", action="store_true", help="a repository that is made now can be seen by you alone")
+    push.add_argument("--revision", metavar="BRANCH", type=_filled, help="default: main")
+    push.add_argument("--endpoint", metavar="URL", type=_filled,
+                      help="another Hub; default: that of HF_ENDPOINT, or https://huggingface.co")
+    push.add_argument("--dry-run", action="store_true", help="say what would be uploaded, and upload nothing")
+    push.set_defaults(action="push")
 
 
 def _add_serve(commands: Any) -> None:

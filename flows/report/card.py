@@ -35,6 +35,8 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     name = ON_HUB.get(config.student.model.name, config.student.model.name)
     if "/" in name and not Path(name).is_dir():
         front["base_model"] = name
+    if bench:
+        front |= _model_index(run.name, config, bench)
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {run.name}", "",
              *_what(config, stages, before), "", *_use(config), "", *_data(run, stages), "",
              *_hyperparameters(stages), "", *_results(bench), "", *_limits(config, bench), "",
@@ -126,6 +128,20 @@ def _results(bench: dict[str, Any] | None) -> list[str]:
     return [*lines, "F1 in percent with 95% intervals (bootstrap over examples, mean over "
             f"{len(bench['seeds'])} seed(s)); protocol '{bench['protocol']}', {limit}.", "",
             *markdown_table(["task", "metric", *models], rows, 2)]
+
+
+def _model_index(name: str, config: Config, bench: dict[str, Any]) -> dict[str, Any]:
+    """Return the student's scores as the Hub reads them: F1 x 100 on each task's test split."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    ours = " (miniature of sentidistill)" if config.evaluate.data_dir.startswith("shipped:") else ""
+    results = [EvalResult(
+        task_type="text-generation", dataset_type=task["task"], dataset_name=task["title"] + ours, dataset_split="test",
+        dataset_args={"examples": task["n"], "protocol": bench["protocol"]}, metric_type="f1",
+        metric_name=task["metric"].replace("_", " ").replace("f1", "F1"), metric_value=round(100 * score["value"], 2))
+        for task in bench["tasks"] if (score := task["scores"].get("distilled"))]
+    return {"model-index": eval_results_to_model_index(name, results)} if results else {}
 
 
 def _cell(score: dict[str, Any] | None) -> str:

@@ -81,12 +81,15 @@ def test_the_card_names_data_by_source_settings_results_and_licences(run: Path, 
     assert text.count("**Mind:") == 2 and "Built with Llama" in text
 
     bench = {"models": ["base", "distilled"], "limit": 2, "seeds": [42], "protocol": "released", "tasks": [{
-        "title": "Irony (Irony18)", "metric": "macro_f1", "scores": {
+        "task": "irony18", "title": "Irony (Irony18)", "metric": "macro_f1", "n": 2, "scores": {
             "base": {"value": 0.25, "interval_95": [0.125, 0.5]},
             "distilled": {"value": 0.5, "interval_95": [0.25, 0.75]}}}],
         "averages": {"base": {"all": {"value": 0.25}}, "distilled": {"all": {"value": None}}}}
     text = write_card(run, config, run / "models" / "final", tiny_model, json.loads(json.dumps(bench))).read_text()
     assert "| Irony (Irony18) | macro f1 | 25.0 (12.5 to 50.0) | 50.0 (25.0 to 75.0) |" in text
+    (index,) = yaml.safe_load(text.split("---")[1])["model-index"]
+    assert index["name"] == "mine" and index["results"][0]["metrics"] == [
+        {"type": "f1", "value": 50.0, "name": "macro F1"}]
     assert "the first 2 test examples a task" in text and "Not evaluated" not in text
 
 
