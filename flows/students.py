@@ -53,7 +53,7 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
         return _encoder(encoder)
     folder, run = model_of(name, runs_dir)
     form = prompt_format or prompt_format_of(folder)
-    prompts, task, pool = _task(task, run, folder)
+    prompts, task, pool = find_task(task, run, folder)
     question = question_of(prompts, task, pool, shots, form != "raw")
     settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
     spec = label_spec(folder, settings, question)
@@ -111,8 +111,12 @@ def prompt_format_of(folder: Path) -> str:
     return "chat" if settings.get("chat_template") or (folder / "chat_template.jinja").is_file() else "raw"
 
 
-def _task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDistPrompts, str, list[Demonstration]]:
-    """Return the prompts, the name of a task among them, and the texts with labels that it may show."""
+def find_task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDistPrompts, str, list[Demonstration]]:
+    """Return the prompts, the name of a task among them, and the texts with labels that it may show.
+
+    Raises:
+        InputError: there is no such task.
+    """
     prompts = prompts_of(run, folder)
     if task and (os.path.isfile(task) or task.endswith((".yaml", ".yml"))):
         own = load_task(Path(task))

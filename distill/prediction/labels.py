@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from distill.config.sections.engines import TeacherEngine
 from distill.config.tuple_schema import TupleSchema
 from distill.engines import open_engine
-from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
+from distill.engines.base import BatchEngine, LabelScores, Output, Request, Sampling
 from distill.models.tokenization import raw_separator
-from distill.parsing.labels import UNREADABLE, labels_of
+from distill.parsing.labels import UNREADABLE, labels_of, parse_answer
 from distill.parsing.tuple_answer import UNREADABLE_TUPLES, read_tuple_answer, schema_of
 from distill.prediction.question import Question
 from distill.prediction.student import Predict, Prediction
@@ -38,25 +38,30 @@ def open_labels(spec: Mapping[str, Any]) -> Iterator[Predict]:
         yield partial(predict_labels, engine, Question(**spec["question"]))
 
 
-def predict_labels(engine: Engine, question: Question, texts: Sequence[str]) -> list[Prediction]:
-    """Return the likeliest label of each text, or what it writes where several labels, or tuples, may answer.
+def predict_labels(engine: BatchEngine, question: Question, texts: Sequence[str], written: bool = False,
+                   max_tokens: int = _MAX_TOKENS) -> list[Prediction]:
+    """Return the likeliest label of each text, or what it writes: as ``written``, or where several labels, or tuples,
+    may answer.
 
     The probability of a label is its likelihood behind the prompt as a share of that of all labels.
     """
-    sampling = Sampling(max_tokens=_TUPLE_TOKENS if question.tuple_schema else _MAX_TOKENS, first_line=True)
+    sampling = Sampling(max_tokens=_TUPLE_TOKENS if question.tuple_schema else max_tokens, first_line=True)
     requests = [Request(str(place), question.prompt(text), sampling, question.chat) for place, text in enumerate(texts)]
     if question.tuple_schema:
         schema = schema_of(question.tuple_schema)
         return [_tuples(output, schema, text) for output, text in zip(engine.generate(requests), texts, strict=True)]
-    if question.multi_label:
-        found = []
-        for output in engine.generate(requests):
-            labels = None if output.error else labels_of(output.text, question.labels)
-            found.append(Prediction(problem=output.error or UNREADABLE) if labels is None else Prediction(labels))
-        return found
+    if written or question.multi_label:
+        read: Callable[[str], str | list[str] | None] = partial(
+            labels_of if question.multi_label else _label_of, labels=question.labels)
+        return [Prediction(problem=output.error or UNREADABLE) if output.error or (said := read(output.text)) is None
+                else Prediction(said) for output in engine.generate(requests)]
     separator = "" if question.chat else raw_separator(question.after)
     continuations = [separator + label for label in question.labels]
     return [_scored(scores, question.labels) for scores in engine.score_labels(requests, [continuations] * len(texts))]
+
+
+def _label_of(output: str, labels: Sequence[str]) -> str | None:
+    return parse_answer(output, labels, multi_label=False)
 
 
 def _scored(scores: LabelScores, labels: Sequence[str]) -> Prediction:

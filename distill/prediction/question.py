@@ -28,9 +28,13 @@ class Question:
         return self.before + text + self.after
 
 
-def question_of(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration], shots: int, chat: bool) -> Question:
+_SHOTS = 6
+
+
+def question_of(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration], shots: int | None, chat: bool
+                ) -> Question:
     """Return how a task is asked, with so many demonstrations of the ``pool``: the same before every text, so that
-    all that stands before a text is computed once for many.
+    all that stands before a text is computed once for many. ``shots`` None: six, or as many as there are.
 
     Raises:
         InputError: the pool has not as many.
@@ -41,25 +45,26 @@ def question_of(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration
     prompt = LabelPrompt(prompts, task, BASIC, labels.labels)
     shown = [(item.text, answer) for item in (pool[place] for place in places_of(pool, task))
              if (answer := labels.rewrite(item.answers.get(labels.field, ())))]
-    _refuse_too_many(shots, task, len(shown))
+    shots = _number_shown(shots, task, len(shown))
     before, after = around(prompts.layout.question, "Text")
     head = prompt.head + "".join(prompt.demonstration(*one) for one in _spread(shown, shots))
     return Question(head + before, after, list(labels.labels), prompts.tasks[task].multi_label, chat)
 
 
-def _tuple_question(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration], shots: int, chat: bool
+def _tuple_question(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration], shots: int | None, chat: bool
                     ) -> Question:
     prompt, schema = TuplePrompt(prompts, task, BASIC), prompts.tasks[task].tuple_schema
-    _refuse_too_many(shots, task, len(pool))
+    shots = _number_shown(shots, task, len(pool))
     before, after = around(prompts.layout.question, "Text")
     head = prompt.head + "".join(prompt.demonstration(one.text, one.tuples) for one in pool[:shots])
     return Question(head + before, after, [], False, chat, schema.model_dump_json() if schema else "")
 
 
-def _refuse_too_many(shots: int, task: str, there: int) -> None:
-    if not 0 <= shots <= there:
+def _number_shown(shots: int | None, task: str, there: int) -> int:
+    if shots is not None and not 0 <= shots <= there:
         raise InputError(f"--shots is {shots}, but the task '{task}' has {there} demonstrations. Give a number "
                          f"from 0 to {there}.")
+    return min(_SHOTS, there) if shots is None else shots
 
 
 def _spread(shown: Sequence[tuple[str, list[str]]], count: int) -> list[tuple[str, list[str]]]:

@@ -123,7 +123,8 @@ def _predicted(student: Student, table: Table, source: Path, target: Path, optio
 def values_of(prediction: Prediction, columns: Sequence[str]) -> list[Any]:
     """Return what a row gets in some columns: where there is no answer, no label, and None for all that is no text."""
     found = {"label": prediction.label, "probability": prediction.probability, "tuples": prediction.tuples,
-             "probabilities": dict(prediction.probabilities) or None, "problem": prediction.problem}
+             "probabilities": dict(prediction.probabilities) or None, "problem": prediction.problem,
+             "answered_by": prediction.answered_by}
     return [found[name] for name in columns]
 
 

@@ -15,7 +15,8 @@ from distill.run.hashing import fingerprint
 class Prediction:
     """What a student says of one text: a ``label``, or a list of them, with its ``probability`` and those of all.
 
-    ``tuples`` are what tuple tasks answer. ``problem`` says why there is no answer, or what is wrong with it; then the
+    ``tuples`` are what tuple tasks answer. ``answered_by`` says who did, where it may be another than the student
+    (:mod:`distill.cascade`). ``problem`` says why there is no answer, or what is wrong with it; then the
     others may be empty.
     """
 
@@ -24,6 +25,7 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     tuples: Sequence[Any] | None = None
     problem: str = ""
+    answered_by: str = ""
 
 
 Predict = Callable[[Sequence[str]], list[Prediction]]

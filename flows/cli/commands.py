@@ -85,6 +85,14 @@ def push_command(arguments: argparse.Namespace) -> None:
     push.push_command(arguments)
 
 
+def cascade_command(arguments: argparse.Namespace) -> None:
+    """Find the threshold of a cascade."""
+    from flows.cli import cascade
+
+    warm_up()
+    cascade.cascade_command(arguments)
+
+
 def dedup_command(arguments: argparse.Namespace) -> None:
     """Copy a file of texts without its duplicates."""
     import time

@@ -51,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_task, _add_predict, _add_serve, _add_export, _add_encoder, _add_dedup, _add_runs,
-                _add_show, _add_history, _add_prefect):
+    for add in (_add_stages, _add_task, _add_predict, _add_serve, _add_export, _add_cascade, _add_encoder, _add_dedup,
+                _add_runs, _add_show, _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=_CONFIG_HELP)
@@ -109,6 +109,9 @@ def _add_predict(commands: Any) -> None:
                          help="of text, JSON lines and CSV; default: utf-8")
     predict.add_argument("--processes", type=int, metavar="N",
                          help="how many answer at once; default: one a GPU, or one")
+    predict.add_argument("--cascade", metavar="FILE", type=Path,
+                         help="cascade.json of 'distill cascade calibrate': what the student is not sure of, its "
+                              "teacher answers")
     predict.set_defaults(action="predict")
 
 
@@ -172,6 +175,34 @@ def _with_student(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-format", choices=["raw", "chat"], help="default: as the student was trained")
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers",
                         help="default: transformers")
+
+
+def _add_cascade(commands: Any) -> None:
+    """Add what says when a teacher must answer."""
+    parts = commands.add_parser("cascade", help="let the student answer what it is sure of, the teacher the rest"
+                                ).add_subparsers(required=True, metavar="COMMAND")
+    calibrate = parts.add_parser("calibrate", help="find the threshold that keeps disagreement with the teacher low")
+    _with_student(calibrate)
+    calibrate.add_argument("--sample", metavar="FILE", type=Path, required=True,
+                           help="texts like those to come, none of which was trained on: .txt, .jsonl, .csv, .parquet")
+    calibrate.add_argument("--teacher", metavar="T", type=_filled,
+                           help="a run (its teacher), a model's folder or name, or http://host:8000/v1#model")
+    calibrate.add_argument("--teacher-column", metavar="NAME",
+                           help="the teacher's labels are in this column of the sample: it is not asked")
+    calibrate.add_argument("--risk", type=float, default=0.05, metavar="R",
+                           help="share of all texts that may get another label than the teacher's; default: 0.05")
+    calibrate.add_argument("--confidence", type=float, default=0.95, metavar="P",
+                           help="probability with which the promise holds; default: 0.95")
+    calibrate.add_argument("--column", default="text", metavar="NAME", help="the column of the texts; default: text")
+    calibrate.add_argument("--out", metavar="FOLDER", type=Path, help="default: MODEL-cascade, in this folder")
+    calibrate.add_argument("--teacher-shots", type=int, metavar="N", help="demonstrations for the teacher; default: 6")
+    calibrate.add_argument("--encoding", choices=["utf-8", "windows-1252", "utf-16"], default="utf-8",
+                           help="of the sample; default: utf-8")
+    calibrate.add_argument("--teacher-engine", choices=["transformers", "vllm"], default="transformers",
+                           help="of a teacher that is neither a run's nor an endpoint; default: transformers")
+    calibrate.add_argument("--processes", type=int, metavar="N",
+                           help="how many students answer at once; default: one a GPU, or one")
+    calibrate.set_defaults(action="cascade", part="calibrate")
 
 
 def _add_encoder(commands: Any) -> None:

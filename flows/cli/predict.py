@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from distill.cascade.cascade import cascaded, read_cascade
 from distill.corpus.readers.formats import read_text
 from distill.corpus.readers.parquet_table import Batch
 from distill.corpus.readers.rows import Columns
@@ -38,6 +39,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
         raise InputError("The input stream goes to the output stream, as JSON lines: write '> FILE' for --out FILE. To "
                          "be gone on with after a stop, texts must come from a file.")
     student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    if arguments.cascade:
+        student = cascaded(student, read_cascade(arguments.cascade))
     log = Path(tempfile.gettempdir()) / f"sentidistill-{os.getpid()}.error.log"
     if arguments.out:
         summary = predict_file(student, arguments.input, arguments.out, options, log)
