@@ -63,7 +63,7 @@ def build(folder: Path, **families: Any) -> Path:
 
 def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: Path) -> None:
     file = own(tmp_path / "aspect.yaml", ASPECT)
-    run = build(tmp_path, knowdist={"samples": 100, "file": file})
+    run = build(tmp_path, knowdist={"samples": 100, "perspectives": file})
     asked = [one for one in read_prompts(run, "knowdist") if one.perspective == "aspect"]
     assert 10 < len(asked) < 60 and {one.kind for one in asked} == {"analyze/aspect"}
     assert all(one.prompt.startswith("List the aspects of {product} in the text.\n\nText: ") for one in asked)
@@ -89,7 +89,7 @@ def test_the_prompts_that_ship_stay_the_same_beside_a_users_own_task(tmp_path: P
     config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY), "weights": {"urgency": 0}})
     assert list(icldist_candidates(make_texts(50), load_demonstrations(config), config, 42)) == list(
         icldist_candidates(make_texts(50), load_demonstrations(IclDist()), IclDist(), 42))
-    without = KnowDist.model_validate({"weights": {"aspect": 0}, "file": own(tmp_path / "aspect.yaml", ASPECT)})
+    without = KnowDist.model_validate({"weights": {"aspect": 0}, "perspectives": own(tmp_path / "aspect.yaml", ASPECT)})
     assert list(knowdist_candidates(make_texts(50), without, 42)) == list(
         knowdist_candidates(make_texts(50), KnowDist(), 42))
 
@@ -149,25 +149,26 @@ def test_the_teacher_is_asked_the_known_labels_of_a_users_own_task(tmp_path: Pat
 def test_a_file_that_is_none_of_prompts_is_refused_with_the_key(
         tmp_path: Path, family: str, values: Any, message: str) -> None:
     file = own(tmp_path / "own.yaml", values)
+    kind, key = (KnowDist, "perspectives") if family == "knowdist" else (IclDist, "file")
     with pytest.raises(InputError, match=rf"The prompt file .*own\.yaml cannot be used: .*{message}"):
-        validate({"samples": 1, "file": file}, "a test", KnowDist if family == "knowdist" else IclDist)
+        validate({"samples": 1, key: file}, "a test", kind)
 
 
 def test_a_prompt_file_is_meant_from_the_configs_folder_and_one_that_is_missing_is_told_at_once(
         tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "flows/configs/ci.yaml").read_text())
-    values["prompts"]["knowdist"]["file"] = "aspect.yaml"
+    values["prompts"]["knowdist"]["perspectives"] = "aspect.yaml"
     config = own(tmp_path / "c.yaml", values)
     with pytest.raises(InputError, match=r"There is no file .*aspect\.yaml"), open_run(config, str(tmp_path / "run")):
         pass
     file = own(tmp_path / "aspect.yaml", ASPECT)
-    assert load_config(Path(config)).prompts.knowdist.file == file
+    assert load_config(Path(config)).prompts.knowdist.perspectives == file
 
 
 def test_a_wrong_weight_names_the_nearest_of_the_users_own(tmp_path: Path) -> None:
     file = own(tmp_path / "aspect.yaml", ASPECT)
     (tmp_path / "c.yaml").write_text((ROOT / "flows/configs/ci.yaml").read_text())
-    overrides = [f"prompts.knowdist.file={file}", "prompts.knowdist.weights.aspekt=2"]
+    overrides = [f"prompts.knowdist.perspectives={file}", "prompts.knowdist.weights.aspekt=2"]
     with pytest.raises(InputError, match=r"prompts\.knowdist: weights names 'aspekt'.*did you mean 'aspect'\?"):
         load_config(tmp_path / "c.yaml", overrides)
 
@@ -181,7 +182,7 @@ def test_a_demonstration_with_a_label_of_no_list_is_refused(tmp_path: Path) -> N
 
 
 def test_a_runs_own_config_can_be_read_when_its_prompt_file_is_gone(tmp_path: Path) -> None:
-    settings = {"file": str(tmp_path / "gone.yaml"), "weights": {"aspect": 2}}
+    settings = {"perspectives": str(tmp_path / "gone.yaml"), "weights": {"aspect": 2}}
     config = KnowDist.model_validate(settings)
     with pytest.raises(InputError, match=r"gone\.yaml"):
         config.prompts()
@@ -191,15 +192,15 @@ def test_the_content_of_a_prompt_file_decides_and_not_where_it_lies(tmp_path: Pa
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first = own(tmp_path / "a/aspect.yaml", ASPECT)
-    run = build(tmp_path, knowdist={"samples": 10, "file": first})
+    run = build(tmp_path, knowdist={"samples": 10, "perspectives": first})
     before = (run / "prompts/_done.json").read_text()
     moved = own(tmp_path / "b/other-name.yaml", ASPECT)
-    build(tmp_path, knowdist={"samples": 10, "file": moved})
+    build(tmp_path, knowdist={"samples": 10, "perspectives": moved})
     assert (run / "prompts/_done.json").read_text() == before
     changed = json.loads(json.dumps(ASPECT))
     changed["perspectives"]["aspect"]["analyze"]["instruction"] = "Other words."
     with pytest.raises(InputError, match="prompt_files"):
-        build(tmp_path, knowdist={"samples": 10, "file": own(tmp_path / "b/other-name.yaml", changed)})
+        build(tmp_path, knowdist={"samples": 10, "perspectives": own(tmp_path / "b/other-name.yaml", changed)})
 
 
 def test_many_perspectives_are_drawn_as_their_weights_say() -> None:

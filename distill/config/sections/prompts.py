@@ -20,9 +20,6 @@ from distill.resources import locate
 class _Family(Section):
     """What KnowDist and ICLDist share: weights of what their prompt files name, and a user's own file of prompts."""
 
-    # What stands in the file decides, by its content (distill.prompting.build), not where it lies.
-    file: LocalPath | None = runtime_field(None, description="prompts of your own beside those that ship: "
-                                                             "prompts/README.md")
     weights: dict[str, Weight] = Field({}, description="how often each is asked, relative to the others, in place of "
                                                        "the prompt files' weights; 0: never")
 
@@ -40,9 +37,7 @@ class _Family(Section):
 
     if TYPE_CHECKING:
         def prompts(self) -> Any: ...
-
-    def _files(self) -> list[str]:
-        return [self.file] if self.file else []
+        def _files(self) -> list[str]: ...
 
     def _refuse_unknown_weights(self, known: Mapping[str, float], what: str) -> None:
         for name in self.weights:
@@ -64,10 +59,16 @@ class KnowDist(_Family):
     rewrite: bool = Field(True, description="ask for rewritings")
     multi_perspective: bool = Field(True, description="draw among all perspectives; else one for all")
     prompts_per_text: int = Field(2, ge=1, le=8, description="ours: one of each method")
+    # What stands in the file decides, by its content (distill.prompting.build), not where it lies.
+    perspectives: LocalPath | None = runtime_field(
+        None, description="a file of perspectives of your own beside those that ship: prompts/README.md")
 
     def prompts(self) -> KnowDistPrompts:
-        """Return the prompts that ship, and those of ``file``. Raises as :func:`knowdist_prompts`."""
-        return knowdist_prompts(self.file)
+        """Return the prompts that ship, and those of ``perspectives``. Raises as :func:`knowdist_prompts`."""
+        return knowdist_prompts(self.perspectives)
+
+    def _files(self) -> list[str]:
+        return [self.perspectives] if self.perspectives else []
 
     def kinds(self) -> dict[str, dict[str, float]]:
         """Return how often each perspective is asked by each method, as the switches and weights say."""
@@ -113,6 +114,8 @@ class IclDist(_Family):
     minimized_instructions: bool = Field(True, description="draw among short instructions, too")
     min_demonstrations: int = Field(1, ge=0, le=55, description="demonstrations of a prompt, at least")
     max_demonstrations: int = Field(16, ge=0, le=55, description="demonstrations of a prompt, at most")
+    file: LocalPath | None = runtime_field(
+        None, description="tasks of your own with formats of their own, beside those that ship: prompts/README.md")
     tasks: list[LocalPath] = runtime_field([], description="task files of your own, asked beside the tasks that ship: "
                                                            "docs/own-task.md")
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
@@ -126,7 +129,7 @@ class IclDist(_Family):
         return with_tasks(prompts, [load_task(locate(path)) for path in self.tasks]) if self.tasks else prompts
 
     def _files(self) -> list[str]:
-        return [*super()._files(), *self.tasks]
+        return [*([self.file] if self.file else []), *self.tasks]
 
     def formats(self, task: str) -> dict[str, list[str]]:
         """Return the formats (strategies) of a task that are on and have a weight, with the label sets each draws from.
