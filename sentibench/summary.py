@@ -1,7 +1,7 @@
 """From result files to numbers: means over seeds, and averages over tasks by category."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,17 +112,23 @@ def load_results(folder: Path) -> dict[str, Scores]:
     return {name: load_model_results(folder / name) for name in names}
 
 
-def group_members(group: str) -> list[str]:
-    """Return the names of the tasks of a group, in the order of Table 1."""
+def group_members(group: str, seen: Collection[str] | None = None) -> list[str]:
+    """Return the names of the tasks of a group, in the order of Table 1. ``seen``: those seen in distillation, where
+    these are not those of the paper.
+    """
+    known = {task.name for task in all_tasks().values() if task.seen} if seen is None else seen
     return [task.name for task in all_tasks().values()
-            if group == "all" or group == task.category or group == ("seen" if task.seen else "unseen")]
+            if group == "all" or group == task.category or group == ("seen" if task.name in known else "unseen")]
 
 
-def averages(values: Mapping[str, float]) -> dict[str, Average]:
-    """Return the mean of ``values`` (by task name) in each of ``GROUPS``; a task that is missing is never a 0."""
+def averages(values: Mapping[str, float], seen: Collection[str] | None = None) -> dict[str, Average]:
+    """Return the mean of ``values`` (by task name) in each of ``GROUPS``; a task that is missing is never a 0.
+
+    ``seen``: as of :func:`group_members`.
+    """
     result = {}
     for group in GROUPS:
-        members = group_members(group)
+        members = group_members(group, seen)
         run = tuple(name for name in members if name in values)
         result[group] = Average(statistics.fmean(values[name] for name in run) if run else None, run,
                                 tuple(name for name in members if name not in values))

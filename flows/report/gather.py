@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from distill.runtime import devices
 from distill.teacher_eval.stage import read_scores, wanted_parts
 from flows.plan import FOLDERS
 from flows.report.cases import case_study, contrasts, prompt_examples
+from flows.report.seen import seen_tasks
 from sentibench.provenance import provenance
 from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
@@ -50,7 +51,7 @@ def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[s
         "contamination": _contamination(run),
         "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
-        "sentibench": {**_how_evaluated(markers), **benchmark(results)},
+        "sentibench": {**_how_evaluated(markers), **benchmark(results, seen_tasks(run, config))},
         "validation": _validation(markers),
         "teacher_eval": _teacher_eval(run, config),
         "parameters": markers["sentibench"]["details"].get("parameters", {}),
@@ -66,8 +67,11 @@ def _contamination(run: Path) -> list[dict[str, Any]]:
     return list(read_object(path, benchmarks=list)["benchmarks"]) if path.exists() else []
 
 
-def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
-    """Return every task's scores by model, and the averages; intervals are means over the seeds."""
+def benchmark(results: Mapping[str, Scores], seen: Collection[str]) -> dict[str, Any]:
+    """Return every task's scores by model, and the averages; intervals are means over the seeds.
+
+    ``seen``: the tasks whose kind was distilled.
+    """
     tasks: dict[str, dict[str, Any]] = {}
     same: dict[str, str] = {}
     for model, scores in results.items():
@@ -76,7 +80,7 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
             same[model] = seeds[0].get("same_weights_as", "")
             row = tasks.setdefault(name, {
                 "task": name, "title": f"{score.title} ({seeds[0]['dataset']})", "category": score.category,
-                "seen": score.seen, "metric": score.metric, "n": seeds[0]["n"], "scores": {}})
+                "seen": name in seen, "metric": score.metric, "n": seeds[0]["n"], "scores": {}})
             row["scores"][model] = {
                 "value": score.value, "spread": score.spread, "accuracy": score.accuracy,
                 "invalid_rate": score.invalid_rate,
@@ -89,8 +93,8 @@ def benchmark(results: Mapping[str, Scores]) -> dict[str, Any]:
         "tasks": list(tasks.values()),
         "made": {model: {task: provenance(next(iter(score.by_seed.values()))) for task, score in scores.items()}
                  for model, scores in results.items()},
-        "averages": {model: {group: {"value": average.value, "missing": list(average.missing)}
-                             for group, average in averages({name: s.value for name, s in scores.items()}).items()}
+        "averages": {model: {group: {"value": average.value, "missing": list(average.missing)} for group, average in
+                             averages({name: score.value for name, score in scores.items()}, seen).items()}
                      for model, scores in results.items()}}
 
 

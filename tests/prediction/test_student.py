@@ -21,6 +21,7 @@ from distill.run.folder import claim
 from distill.run.stage import run_stage
 from distill.run.storage import write_json
 from flows.cli.main import main
+from flows.cli.task_examples import files_of
 from flows.run import find_config
 from flows.students import find_student
 from sentidistill import load
@@ -110,6 +111,35 @@ def test_several_labels_are_read_from_what_is_written(written, label, problem):
 
     (one,) = predict_labels(Writes(), Question("A: ", "\nB:", ["anger", "fear"], True, False), ["the film"])
     assert (one.label, one.problem) == (label, problem)
+
+
+def test_tuples_are_asked_as_in_training_and_read_with_what_is_wrong_with_them(student, tmp_path):
+    from distill.engines.base import Output
+    from distill.prediction.labels import predict_labels
+    from distill.prediction.question import Question
+
+    for name, text in files_of("hotel", "tuples").items():
+        (tmp_path / name).write_text(text)
+    path = str(tmp_path / "hotel.yaml")
+    config = IclDist(tasks=[path], min_demonstrations=0, max_demonstrations=0,
+                     weights={"sentiment": 0, "emotion": 0, "mi": 0})
+    (candidate,) = IclDistCandidates(config, load_demonstrations(config), 1)("id", "Small")
+    asked = question(student, path, prompt_format="raw")
+    assert asked["before"] + "Small" + asked["after"] == candidate.prompt(0)
+    assert question(student, path, shots=2)["before"].count("\nOutput: [") == 2
+    assert find_student(str(student), path).columns == ("tuples",)
+    with pytest.raises(InputError, match="from 0 to 5"):
+        find_student(str(student), path, 6)
+
+    class Writes:
+        def generate(self, requests):
+            return [Output(one.id, answers[int(one.id)], "stop", 1, 1) for one in requests]
+
+    answers = {0: '[["soup", "food", "good", "Positive"], ["soup", "drink", "good", "positive"]]', 1: "[]", 2: "No."}
+    first, second, third = predict_labels(Writes(), Question(**asked), ["Good soup"] * 3)
+    assert first.tuples == [["soup", "food", "Good", "positive"]]
+    assert first.problem == "off_list: 'drink' is no category"
+    assert (second.tuples, second.problem) == ([], "") and (third.tuples, third.problem) == (None, "unreadable_answer")
 
 
 def test_labels_that_begin_alike_are_told_apart(student):

@@ -1,0 +1,33 @@
+"""Which tasks of an evaluation a run's distillation has trained on the kind of."""
+
+from pathlib import Path
+
+from distill.config.schema import Config
+from distill.prompting.kept import kept_icldist
+from sentibench.registry import all_tasks
+
+_SAME = {"aspect term": "aspect", "target": "aspect", "aspect category": "category", "opinion term": "opinion",
+         "expression": "opinion", "sentiment expression": "opinion", "sentiment": "polarity",
+         "sentiment polarity": "polarity", "source": "holder"}
+"""Names of fields that mean the same."""
+
+
+def seen_tasks(run: Path, config: Config) -> frozenset[str]:
+    """Return the names of the tasks whose kind was distilled.
+
+    Of SentiBench, those that the paper counts as seen, and the tuple tasks with the fields of a tuple task that the run
+    distilled (whatever their order, and by whichever of the usual names); of a user's own, those that it distilled.
+    """
+    seen = {task.name for task in all_tasks().values() if task.seen}
+    if not config.prompts.icldist.samples:
+        return frozenset(seen)
+    prompts = kept_icldist(run)
+    weights = {**prompts.weights, **config.prompts.icldist.weights}
+    distilled = {name: task for name, task in prompts.tasks.items() if weights[name]}
+    kinds = [_kind(task.tuple_schema.fields) for task in distilled.values() if task.tuple_schema is not None]
+    return frozenset({*seen, *distilled, *(task.name for task in all_tasks().values()
+                                           if task.fields and _kind(task.fields) in kinds)})
+
+
+def _kind(fields: list[str] | tuple[str, ...]) -> frozenset[str]:
+    return frozenset(_SAME.get(name.casefold(), name.casefold()) for name in fields)
