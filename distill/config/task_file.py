@@ -209,4 +209,6 @@ def _first(error: ValidationError) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         message = f"there is no such key{nearest(str(item['loc'][-1]), TaskFile.model_fields)}"
+    if item["type"] == "string_type":
+        message = "should be text; put numbers, dates and words such as yes and no into quotes"
     return f"{where}: {message}" if where else message

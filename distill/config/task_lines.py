@@ -39,6 +39,7 @@ def example_lines(task: Described, path: str, lines: str) -> Iterator[tuple[str,
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # half a character (a lone surrogate) is no text
         except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise InputError(f"{where}, is not JSON ({error}). It should be an object with text and {key}.") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
@@ -104,7 +105,7 @@ def _check(schema: TupleSchema, where: str, name: str, part: str, text: str) -> 
         raise InputError(f"{where}: its {name} is empty. Write NULL where the text says nothing of it.")
     closed = schema.values.get(name)
     if closed and part not in closed:
-        raise InputError(f"{where}: '{part:.60}' is no {name} of the task ({', '.join(closed)}){_meant(part, closed)} "
+        raise InputError(f"{where}: '{part:.60}' is no {name} of the task ({', '.join(closed)}){_meant(part, closed)}. "
                          "Mend the line, or add it to values.")
     if name in schema.spans and as_in_text(part, text) is None:
         raise InputError(f"{where}: its {name} '{part:.60}' does not stand in its text. Copy it as it stands there, "
@@ -113,4 +114,4 @@ def _check(schema: TupleSchema, where: str, name: str, part: str, text: str) -> 
 
 def _meant(part: str, closed: list[str]) -> str:
     hint = nearest(part, closed)
-    return hint if hint.startswith(";") else "."
+    return hint if hint.startswith(";") else ""

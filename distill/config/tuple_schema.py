@@ -92,4 +92,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return in words which of the known names may be meant."""
     listed = list(known)
     near = difflib.get_close_matches(name.casefold(), listed, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f" (there are: {', '.join(listed)})"
+    return f"; the nearest is '{near[0]}'" if near else f" (there are: {', '.join(listed)})"

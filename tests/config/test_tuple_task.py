@@ -74,10 +74,11 @@ def test_the_tasks_that_ship_know_no_tuples_and_read_as_before() -> None:
 @pytest.mark.parametrize(("changes", "said"), [
     ({"fields": ["a", "b", "a"]}, "the field 'a' is there twice"), ({"fields": ["a", "A "]}, "blanks around it"),
     ({"fields": ["Aspect", "as pect"]}, "differ in case and blanks alone"), ({"fields": []}, "has fields"),
-    ({"values": {"polarty": ["a", "b"]}}, "values names 'polarty', .* did you mean 'polarity'"),
-    ({"spans": ["topics"]}, "did you mean 'topic'"), ({"spans": ["polarity"]}, "it is one of both"),
-    ({"values": {"polarity": ["good"]}}, "two at least"), ({"values": {"polarity": ["good", "Good"]}}, "'good' and"),
-    ({"instruction": "Which of {Labels}?"}, r"needs \{Fields\} once"), ({"feilds": 1}, "did you mean 'fields'"),
+    ({"values": {"polarty": ["a", "b"]}}, "values names 'polarty', .* the nearest is 'polarity'"),
+    ({"spans": ["topics"]}, "the nearest is 'topic'"), ({"spans": ["polarity"]}, "it is one of both"),
+    ({"values": {"polarity": ["good"]}}, "two at least"), ({"values": {"polarity": [True, 1]}}, "into quotes"),
+    ({"values": {"polarity": ["good", "Good"]}}, "'good' and"),
+    ({"instruction": "Which of {Labels}?"}, r"needs \{Fields\} once"), ({"feilds": 1}, "the nearest is 'fields'"),
     ({"label_sets": {"one": ["a", "b"]}}, "no label_sets"), ({"answer": "label"}, r"needs \{Labels\} once"),
     ({"values": {"polarity": ["good", "bad", "so-so"]}}, "No demonstration .* shows the polarity 'so-so'")])
 def test_a_mistake_in_the_description_names_its_key(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -87,12 +88,12 @@ def test_a_mistake_in_the_description_names_its_key(changes: dict[str, Any], sai
 
 @pytest.mark.parametrize(("tuples", "said"), [
     ([["room", "x"]], "line 2, tuple 1, has 2 values, but a tuple of this task has 3"),
-    ([["room", "x", "goood"]], "'goood' is no polarity of the task .*did you mean 'good'"),
-    ([{"предмет": "room", "topik": "x", "polarity": "bad"}], "no field 'topik'; did you mean 'topic'"),
+    ([["room", "x", "goood"]], "'goood' is no polarity of the task .*the nearest is 'good'"),
+    ([{"предмет": "room", "topik": "x", "polarity": "bad"}], "no field 'topik'; the nearest is 'topic'"),
     ([{"topic": "x", "polarity": "bad"}], "lacks the field 'предмет'"), ([["lift", "x", "bad"]], "does not stand in"),
     ([["room", " ", "bad"]], "its topic is empty"), ([["room", 3, "bad"]], "should be a list of texts"),
     ([["room", "x", "bad"]] * 2, "tuple 2, is the same as tuple 1"),
-    ("room", "its 'tuples' is 'room'"), (None, "None")])
+    ([["\ud800", "x", "bad"]], "line 2, is not JSON"), ("room", "its 'tuples' is 'room'"), (None, "None")])
 def test_a_mistake_in_a_demonstration_names_line_tuple_and_nearest_name(
         tuples: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):

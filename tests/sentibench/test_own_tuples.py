@@ -80,7 +80,7 @@ def test_the_tasks_of_the_benchmark_read_as_before() -> None:
 def test_a_mistake_in_the_test_examples_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, "tuples")
     (tmp_path / "own-test.jsonl").write_text(json.dumps({"text": "A bed", "tuples": [["bed", "rom", "A", "neutral"]]}))
-    with pytest.raises(InputError, match=r"own-test.jsonl, line 1, tuple 1: 'rom' is no category .*mean 'room'"):
+    with pytest.raises(InputError, match=r"own-test.jsonl, line 1, tuple 1: 'rom' is no category .*nearest is 'room'"):
         asked(path)
 
 
