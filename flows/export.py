@@ -1,5 +1,6 @@
 """A student in the form of another runtime: which model is meant, what goes with it, and whether it says the same."""
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 from distill import __version__
 from distill.config.schema import Evaluate, TeacherEngine, TransformersEngine
+from distill.config.sections.engines import PluginEngine
 from distill.export.folder import exported_folder, refuse_taken, write_record
 from distill.export.merged import is_adapter, write_merged
 from distill.models import model_fingerprint
@@ -16,10 +18,13 @@ from distill.prompting.files import FOLDER
 from distill.prompting.kept import FILE, prompt_files
 from distill.resources import PREFIX
 from distill.run.storage import write_json, write_text
-from flows.export_check import Checked, check_export, label_tasks
-from flows.report.card import CARD, plain_card
+from flows.export_check import Checked, check_export, compared_tasks
+from flows.export_encoder import export_encoder
+from flows.report.card import CARD, card_of_form, plain_card
 from flows.run import stored_config
-from flows.students import DEMONSTRATIONS, default_task, model_of, prompt_format_of, prompts_of
+from flows.students import DEMONSTRATIONS, default_task, encoder_folder, model_of, prompt_format_of, prompts_of
+
+_LLAMA_CPP = importlib.util.find_spec("llama_cpp") is not None
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,32 @@ class Form:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what its check says; None where none was wanted."""
+    """What was written, and what its check says: SentiBench's (``checked``), or in words where that is no way."""
 
     folder: Path
     checked: Checked | None
+    said: str = "It was not compared with the model that it was made from."
+
+
+def _write_onnx(source: Path, out: Path) -> None:
+    from distill.export.onnx_model import write_onnx  # torch
+
+    write_onnx(source, out)
+
+
+def _write_gguf(source: Path, out: Path) -> None:
+    from distill.export.gguf_model import write_gguf  # torch
+
+    write_gguf(source, out)
 
 
 FORMS: dict[str, Form] = {
     "merged": Form("merged", "transformers", write_merged, TransformersEngine(dtype="float32")),
+    "onnx": Form("onnx", "ONNX Runtime", _write_onnx,
+                 PluginEngine(kind="plugin", use="distill.export.onnx_model:OnnxEngine", dtype="float32")),
+    "gguf": Form("gguf", "llama.cpp" if _LLAMA_CPP else "transformers, as llama.cpp is not installed", _write_gguf,
+                 PluginEngine(kind="plugin", dtype="float32", use="distill.export.gguf_model:" + (
+                     "LlamaCppEngine" if _LLAMA_CPP else "GgufEngine"))),
 }
 
 
@@ -56,22 +79,25 @@ def export_model(name: str, form: Form, out: Path | None, overwrite: bool, tasks
         InputError: there is no such model, ``out`` is taken, or the tasks cannot be used.
         RunError: one of the two cannot be asked.
     """
+    if (encoder := encoder_folder(name, runs_dir)) is not None:
+        folder, said = export_encoder(encoder, form.name, out, overwrite, log)
+        return Exported(folder, None, said)
     model, run = _model(name, runs_dir)
     short = (run or model).resolve().name
     out = out or Path(f"{short}-{form.name}")
     refuse_taken(out, overwrite)
     settings = stored_config(run).evaluate if run else Evaluate()
-    if tasks:
-        settings = settings.model_copy(update={"tasks": tasks.split(",")})
-    compared = label_tasks(settings) if limit else []
-    with tempfile.TemporaryDirectory(prefix="sentidistill-") as folder:
+    compared = compared_tasks(settings, tasks) if limit else []
+    with tempfile.TemporaryDirectory(prefix="sentidistill-") as place:
         with exported_folder(out, overwrite) as temporary:
             if is_adapter(model) and form.name != "merged":
-                write_merged(model, Path(folder))
-                model = Path(folder)
+                write_merged(model, Path(place))
+                model = Path(place)
             form.write(model, temporary)
             _describe(model, run, short, form.name, temporary)
-        if not compared or is_adapter(model):  # merging compares for itself
+        if is_adapter(model):
+            return Exported(out, None, "Its logits are those of the model with the adapters beside its weights.")
+        if not compared:
             return Exported(out, None)
         return Exported(out, check_export(model, out, model_fingerprint(model), form.engine, form.runtime, settings,
                                           compared, limit, log))
@@ -103,6 +129,7 @@ def _describe(model: Path, run: Path | None, name: str, form: str, out: Path) ->
             shutil.copyfile(pool, out / DEMONSTRATIONS)
     elif (model / FOLDER).is_dir():
         shutil.copytree(model / FOLDER, out / FOLDER)
-    if not (out / CARD).is_file():
-        write_text(out / CARD, plain_card(name, model))
+    card = out / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else plain_card(name, model)
+    write_text(card, text if form == "merged" else card_of_form(text, form))
     write_record(out, **values, sentidistill=__version__)

@@ -61,8 +61,14 @@ class Checked:
         return table
 
 
-def label_tasks(settings: Evaluate) -> list[str]:
-    """Return the tasks of an evaluation whose answers are labels, as they are named there. Raises InputError."""
+def compared_tasks(settings: Evaluate, names: str | None) -> list[str]:
+    """Return the tasks of SentiBench to compare on: those named; else those of an evaluation whose answers are labels.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    if names:
+        return [task.ref for task in select_tasks(names)]
     return [task.ref for task in select_tasks(settings.tasks) if task.answer == "label"]
 
 

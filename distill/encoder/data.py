@@ -10,6 +10,7 @@ from distill.config.sections.base import HubDataset
 from distill.config.sections.encoder import EncoderData
 from distill.errors import InputError
 from distill.hub import stream_hub
+from distill.resources import shipped
 from distill.run.hashing import content_id
 from distill.run.storage import read_lines
 
@@ -101,3 +102,9 @@ def _checked(where: str, number: int, label: object, text: object, classes: int)
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{at}, has the label {label}, but no text. Mend or remove that line.")
     return int(str(label)), text.strip()
+
+
+def shipped_sentences() -> list[str]:
+    """Return the sentences of SST-5's layout that ship, to compare models on."""
+    ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
+    return [one.text for split in SPLITS for one in read_split(ours, split)]

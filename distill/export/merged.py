@@ -38,10 +38,15 @@ def write_merged(source: Path, out: Path) -> None:
         copy_files(source, out, _BESIDE)
         return
     refuse_incomplete(source)
-    copy_files(source, out, ("config.json", "generation_config.json", *_TOKENIZER, *_BESIDE))
+    copy_settings(source, out)
     for path in [*weight_files(source), source / _INDEX]:
         if path.is_file():
             shutil.copyfile(path, out / path.name)
+
+
+def copy_settings(source: Path, out: Path) -> None:
+    """Copy all of a model but its weights: config, tokenizer with its chat template, card, licence."""
+    copy_files(source, out, ("config.json", "generation_config.json", *_TOKENIZER, *_BESIDE))
 
 
 def copy_files(source: Path, out: Path, patterns: tuple[str, ...]) -> None:

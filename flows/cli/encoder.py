@@ -10,13 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from distill.config.sections.encoder import EncoderConfig, EncoderData
+from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.classify import BLOCK, classifier
-from distill.encoder.data import SPLITS, read_split
+from distill.encoder.data import shipped_sentences
 from distill.encoder.settings import settings_of
 from distill.encoder.stage import spread
 from distill.errors import InputError
-from distill.resources import shipped
 from distill.run.folder import check_mark, error_log
 from distill.run.stage import Outcome
 from distill.run.storage import lines_of
@@ -84,8 +83,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     if arguments.check:
         texts = [text for block in _Lines(arguments.check).blocks() for text in block]
     else:
-        ours = EncoderData(path=str(shipped("data/sentibench/sst5")))
-        texts = [one.text for split in SPLITS for one in read_split(ours, split)]
+        texts = shipped_sentences()
     found = call_in_process("distill.encoder.onnx:export", {
         "model": os.path.abspath(arguments.model), "out": os.path.abspath(arguments.out), "texts": texts},
         error_log(arguments.model))

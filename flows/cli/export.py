@@ -23,7 +23,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     size = sum(path.stat().st_size for path in done.folder.rglob("*") if path.is_file())
     print(f"{arguments.model} as {arguments.to}: {done.folder} ({size / 1e6:,.1f} MB)")
     if done.checked is None:
-        print("It was not compared with the model that it was made from.")
+        print(done.said)
         return
     Console().print(done.checked.table())
     if not abs(done.checked.difference) <= arguments.tolerance:

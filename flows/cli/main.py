@@ -120,8 +120,8 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="write a student for another runtime, and check that it says the same")
     export.add_argument("model", metavar="MODEL", type=_filled,
                         help="a run, a model's folder (or one of LoRA adapters), or a name on the Hub")
-    export.add_argument("--to", required=True, choices=["merged"],
-                        help="merged: a plain folder of transformers")
+    export.add_argument("--to", required=True, choices=["merged", "onnx", "gguf"],
+                        help="merged: a plain folder of transformers; onnx: for ONNX Runtime; gguf: for llama.cpp")
     export.add_argument("--out", metavar="FOLDER", type=Path, help="default: MODEL-FORM in this folder")
     export.add_argument("--overwrite", action="store_true", help="replace OUT where an export made it")
     export.add_argument("--check-tasks", metavar="NAMES", type=_filled,

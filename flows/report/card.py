@@ -47,14 +47,29 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     return path
 
 
-def plain_card(name: str, model: Path) -> str:
-    """Return the card of a model of whose training nothing is recorded: its name and its licence."""
-    licence = licence_of(name, model)
-    front = {"license": licence.id, "library_name": "transformers", "pipeline_tag": "text-generation"}
+def plain_card(name: str, model: Path, base: str = "", task: str = "text-generation") -> str:
+    """Return the card of a model of whose training nothing is recorded: its name, what it does, and its licence.
+
+    ``base`` names what it was made from, where that is known.
+    """
+    licence = licence_of(base or name, model)
+    front = {"license": licence.id, "library_name": "transformers", "pipeline_tag": task,
+             **({"base_model": base} if "/" in base and not Path(base).is_dir() else {})}
     warning = f" **Mind: {licence.warning}.**" if licence.warning else ""
     return "\n".join(["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {name}", "",
                       "How this model was trained is not recorded. It was exported with sentidistill.", "",
                       "## Licence", "", f"{licence.name}.{warning}", ""])
+
+
+def card_of_form(card: str, form: str) -> str:
+    """Return the card of a model in another form (onnx, gguf), which transformers does not load as such."""
+    parts = card.split("---", 2)
+    front = yaml.safe_load(parts[1]) if card.startswith("---") and len(parts) == 3 else None
+    if not isinstance(front, dict):
+        return card
+    front["library_name"], front["tags"] = form, [*(front.get("tags") or []), form]
+    said = f"\n\nThis is the model as {form.upper()}, exported with sentidistill.\n"
+    return f"---\n{yaml.safe_dump(front, sort_keys=False).strip()}\n---{said}{parts[2]}"
 
 
 def _what(config: Config, stages: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
