@@ -88,21 +88,27 @@ def prompted(name: str) -> dict[str, Callable[[Sequence[str]], Any]]:
             f"generate, batches of {BATCH}": lambda texts: generated(texts, BATCH)}
 
 
-def encoder(backbone: str, folder: Path) -> dict[str, Callable[[Sequence[str]], Any]]:
-    """Return the ways to ask an encoder, which is trained for a moment."""
-    import torch
-
+def trained_encoder(backbone: str, folder: Path) -> None:
+    """Train an encoder for a moment."""
     from distill.config.load import validate
     from distill.config.sections.encoder import EncoderConfig
-    from distill.encoder.model import load_classifier
     from distill.encoder.training import train
     from distill.models.resolve import resolve_model
-    from distill.runtime import devices
 
     config = validate({"name": "speed", "data": {"path": str(shipped("data/sentibench/sst5"))}, "epochs": 1,
                        "backbone": {"name": backbone}, "unfreeze": {"strategy": "never"}}, "of this", EncoderConfig)
     train({"config": config.model_dump(mode="json"), "backbone": str(resolve_model(backbone)), "out": str(folder),
            "seed": 1})
+
+
+def encoder(backbone: str, folder: Path) -> dict[str, Callable[[Sequence[str]], Any]]:
+    """Return the ways to ask an encoder."""
+    import torch
+
+    from distill.encoder.model import load_classifier
+    from distill.runtime import devices
+
+    trained_encoder(backbone, folder)
     predict = Model(find_student(str(folder)))
     model, tokenizer, settings = load_classifier(folder)
     model.to(devices.torch_device()).eval()

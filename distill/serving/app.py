@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from distill.serving.schema import (
     too_long,
 )
 
+log = logging.getLogger("sentidistill.serving")
 _PATHS = ("/predict", "/health", "/metrics")
 _GONE = 499
 """What nginx calls the status of a request whose client went away before it was answered."""
@@ -150,6 +152,10 @@ def _handle_errors(app: FastAPI) -> None:
         headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(error.status)
         return Refusal(error.status, str(error), headers)
 
+    def unforeseen(error: Exception) -> Response:
+        log.error(explain(error))
+        return Refusal(500, "The server failed at this in a way that was not foreseen.")
+
     on(WrongRequestError, wrong)
     on(RequestValidationError, lambda error: Refusal(422, str(error)))
     on(HTTPException, lambda error: Refusal(error.status_code, f"{error.detail}. There are POST /predict, GET /health, "
@@ -161,7 +167,7 @@ def _handle_errors(app: FastAPI) -> None:
                                        {"retry-after": "1"}))
     on(ModelFailedError, lambda error: Refusal(500, f"The model failed at these texts, and is loaded again: {error}"))
     on(ClientDisconnect, lambda _: Response(status_code=_GONE))
-    on(Exception, lambda error: Refusal(500, explain(error)))
+    on(Exception, unforeseen)
 
 
 class _Measured:

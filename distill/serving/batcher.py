@@ -5,6 +5,7 @@ in a thread, so that the loop never blocks.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from distill.serving.limits import Limits
 from distill.serving.metrics import Metrics
 from distill.serving.model import ModelFailedError
 
+log = logging.getLogger("sentidistill.serving")
 _MOST_CHARACTERS = 200_000
 """Of a batch: long texts are answered a few at a time, so that others do not wait for all of them."""
 _MOST_FAILURES = 5
@@ -47,16 +49,17 @@ class _Waiting:
 class Batcher:
     """Requests that wait for a model.
 
-    ``ask`` answers texts and blocks; it raises :class:`ModelFailedError` where it may be called again. ``on_end`` is
-    called when it may not: then ``ended`` says why.
+    ``ask`` answers texts, and blocks; where it raises :class:`ModelFailedError`, ``load`` loads the model again.
+    ``on_end`` is called when that cannot be: then ``ended`` says why.
     """
 
-    def __init__(self, ask: Predict, limits: Limits, metrics: Metrics, on_end: Callable[[], None]) -> None:
-        self._ask, self._limits, self._metrics, self._on_end = ask, limits, metrics, on_end
+    def __init__(self, ask: Predict, load: Callable[[], None], limits: Limits, metrics: Metrics,
+                 on_end: Callable[[], None]) -> None:
+        self._ask, self._load, self._limits, self._metrics, self._on_end = ask, load, limits, metrics, on_end
         self._queue: deque[_Waiting] = deque()
         self._n_waiting = 0
         self._arrived = asyncio.Event()
-        self._failures = 0
+        self._failures, self._is_loaded = 0, True
         self._seconds_a_text = 0.0
         self._asked_at: float | None = None
         self.ended: InputError | RunError | None = None
@@ -68,9 +71,9 @@ class Batcher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model works: it has not failed at what it was last asked, and is not stuck in a batch."""
+        """Whether the model can be asked: it is loaded, and not stuck in a batch."""
         stuck = self._asked_at is not None and time.monotonic() - self._asked_at > self._limits.timeout
-        return not self._failures and not stuck
+        return self._is_loaded and not stuck
 
     async def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer the texts of a request, in their order. When this is cancelled, what still waits is never asked.
@@ -144,7 +147,10 @@ class Batcher:
         try:
             answers = iter(await asyncio.get_running_loop().run_in_executor(thread, self._ask, texts))
         except ModelFailedError as error:
+            self._asked_at = None
             self._failed(batch, error)
+            if self.ended is None:
+                await self._load_again(thread)
             return
         except (InputError, RunError) as error:
             self._end(batch, error)
@@ -162,6 +168,15 @@ class Batcher:
             if len(waiting.found) == len(waiting.texts) and not waiting.answer.done():
                 waiting.answer.set_result(waiting.found)
 
+    async def _load_again(self, thread: ThreadPoolExecutor) -> None:
+        self._is_loaded = False
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self._load)
+        except (InputError, RunError) as error:
+            self._end([], error)
+        else:
+            self._is_loaded = True
+
     def _failed(self, batch: list[tuple[_Waiting, int]], error: ModelFailedError) -> None:
         """Tell the one whose texts the model failed at; where there are several, ask each alone."""
         self._failures += 1
@@ -169,6 +184,7 @@ class Batcher:
         if self._failures >= _MOST_FAILURES:
             self._end(batch, RunError(f"The model failed {self._failures} times in a row. The last time: {error}"))
             return
+        log.warning("The model failed at a batch of %d requests, and is loaded again. %s", len(batch), error)
         for waiting, count in reversed(batch):
             if waiting.answer.done():
                 continue

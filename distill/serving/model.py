@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.prediction.student import Prediction, Student
 from distill.runtime.executor import Handle, receive, send
 from distill.runtime.parallel import slots_for
@@ -41,12 +41,14 @@ class ModelProcess:
             raise
 
     def ask(self, texts: Sequence[str]) -> list[Prediction]:
-        """Answer texts, in their order; loads the model first where it is not there.
+        """Answer texts, in their order; the model must be loaded. One that has died meanwhile is loaded again.
 
         Raises:
-            ModelFailedError: it died of these texts, or raised an error. InputError, RunError: it cannot be loaded.
+            ModelFailedError: it died of them, or raised an error; it must be loaded again.
+            InputError, RunError: it cannot be.
         """
-        if self._process is None:
+        if self._process is not None and self._process.status is not None:
+            self.close()
             self.load()
         assert self._process is not None
         try:
@@ -55,7 +57,9 @@ class ModelProcess:
             return found
         except (InputError, RunError) as error:
             self.close()
-            raise ModelFailedError(str(error)) from error
+            died = isinstance(error, ProcessDiedError)
+            raise ModelFailedError("Its process died: it may have been killed, or run out of memory." if died else
+                                   str(error)) from error
 
     def close(self) -> None:
         """End the process, whatever it does."""

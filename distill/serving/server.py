@@ -46,7 +46,7 @@ def serve(student: Student, host: str, port: int, token: str | None, limits: Lim
     with bound(host, port) as listener, contextlib.closing(ModelProcess(student, log)) as model:
         model.load()
         metrics = Metrics()
-        batcher = Batcher(model.ask, limits, metrics, lambda: server.stop())
+        batcher = Batcher(model.ask, model.load, limits, metrics, lambda: server.stop())
         app = build_app(student, batcher, limits, metrics, token, lambda: server.is_stopping)
         server = _Server(app, limits, lambda: on_ready(_address(listener)))
         try:

@@ -19,22 +19,26 @@ from distill.serving.model import ModelFailedError
 class Model:
     """Answers with the text; keeps what it was asked; fails at some texts."""
 
-    def __init__(self, seconds: float = 0.0, fails_at: str = "\0", error: type[Exception] = ModelFailedError) -> None:
-        self.seconds, self.fails_at, self.error = seconds, fails_at, error
+    def __init__(self, seconds: float = 0.0, fails_at: str = "\0", loads: bool = True) -> None:
+        self.seconds, self.fails_at, self.loads = seconds, fails_at, loads
         self.batches: list[list[str]] = []
+
+    def load(self) -> None:
+        if not self.loads:
+            raise RunError("its folder has gone")
 
     def __call__(self, texts: Sequence[str]) -> list[Prediction]:
         self.batches.append(list(texts))
         time.sleep(self.seconds)
         if any(self.fails_at in text for text in texts):
-            raise self.error("it fails")
+            raise ModelFailedError("it fails")
         return [Prediction(text) for text in texts]
 
 
 def asked(model: Model, requests: Sequence[Sequence[str]], limits: Limits = Limits()) -> tuple[list, Batcher]:  # noqa: B008
     """Send requests at once; return the labels that each gets, or its error."""
     async def all_of_them() -> tuple[list, Batcher]:
-        batcher = Batcher(model, limits, Metrics(), lambda: None)
+        batcher = Batcher(model, model.load, limits, Metrics(), lambda: None)
         running = asyncio.create_task(batcher.run())
         found = await asyncio.gather(*(batcher.predict(texts) for texts in requests), return_exceptions=True)
         running.cancel()
@@ -71,7 +75,7 @@ def test_more_than_the_queue_holds_is_refused_and_the_rest_answered():
 def test_who_goes_away_is_never_asked_for():
     async def leave() -> Model:
         model = Model(0.1)
-        batcher = Batcher(model, Limits(max_batch=2), Metrics(), lambda: None)
+        batcher = Batcher(model, model.load, Limits(max_batch=2), Metrics(), lambda: None)
         running = asyncio.create_task(batcher.run())
         first, second = [asyncio.create_task(batcher.predict([f"{name}{n}" for n in range(6)])) for name in "ab"]
         await asyncio.sleep(0.05)
@@ -95,7 +99,9 @@ def test_a_request_that_the_model_fails_at_harms_no_other():
     assert batcher.ended is None and not batcher.n_waiting
 
 
-@pytest.mark.parametrize("model", [Model(fails_at=""), Model(fails_at="", error=RunError)])
-def test_a_model_that_cannot_be_used_ends_the_server_and_every_request(model):
+@pytest.mark.parametrize(("loads", "why"), [(True, "5 times in a row"), (False, "folder has gone")])
+def test_a_model_that_cannot_be_used_ends_the_server_and_every_request(loads, why):
+    model = Model(fails_at="", loads=loads)
     found, batcher = asked(model, [[str(number)] for number in range(9)])
-    assert all(isinstance(each, ModelFailedError) for each in found) and "it fails" in str(batcher.ended)
+    assert all(isinstance(each, ModelFailedError) for each in found) and why in str(batcher.ended)
+    assert not batcher.n_waiting

@@ -18,9 +18,9 @@ from distill.serving.limits import Limits
 
 @contextlib.contextmanager
 def open_obedient(_: Any) -> Iterator[Predict]:
-    """Answer each text with itself, after 5 ms; "die" and "raise" are done instead."""
+    """Answer each text with itself, after 20 ms; "die" and "raise" are done instead."""
     def ask(texts: Sequence[str]) -> list[Prediction]:
-        time.sleep(0.005)
+        time.sleep(0.02)
         if "die" in texts:
             os.kill(os.getpid(), signal.SIGKILL)
         if "raise" in texts:
@@ -31,7 +31,7 @@ def open_obedient(_: Any) -> Iterator[Predict]:
 
 
 OBEDIENT = Student("obedient", "tests.support.serving:open_obedient", {}, {"weights": "none"})
-SHORT = Limits(max_batch=8, body_seconds=1.0, header_seconds=1.0, max_body=100_000, max_queue=300)
+SHORT = Limits(max_batch=8, body_seconds=2.0, header_seconds=4.0, max_body=100_000, max_queue=300)
 
 
 class Server:
