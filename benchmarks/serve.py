@@ -32,7 +32,7 @@ from benchmarks.predict import short_reviews, trained_encoder
 
 @dataclass
 class Load:
-    """What the clients saw: ``seconds`` of each answer, answers by status, and requests without one."""
+    """What the clients saw: ``seconds`` of each prediction, answers by status, and requests without one."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Predictions a second."""
         return len(self.seconds) / self.took
 
     def __str__(self) -> str:
@@ -118,14 +118,17 @@ async def saturate(address: str, server: "subprocess.Popen[str]", seconds: float
                 except (aiohttp.ClientError, TimeoutError) as error:
                     load.lost[type(error).__name__] += 1
                     continue
-                load.seconds.append(time.perf_counter() - begun)
                 load.statuses[answer.status] += 1
+                if answer.status == 200:
+                    load.seconds.append(time.perf_counter() - begun)
+                else:
+                    await asyncio.sleep(1)
 
         async def end() -> None:
             await asyncio.sleep(seconds)
             async with session.get(f"{address}/metrics") as answer:
                 counts = re.findall(r'requests_total{path="/predict",status="\d+"} (\S+)', await answer.text())
-            load.counted, answered = int(sum(map(float, counts))), len(load.seconds)
+            load.counted, answered = int(sum(map(float, counts))), load.statuses.total()
             if abs(load.counted - answered) > arguments.clients:
                 raise SystemExit(f"The server counted {load.counted} requests, the clients {answered}.")
             stopping.set()
