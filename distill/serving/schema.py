@@ -35,11 +35,13 @@ class PredictRequest(BaseModel):
 class PredictedText(BaseModel):
     """What the model says of one text, in the words of ``distill predict``."""
 
-    label: str | list[str] = Field(description="The likeliest label; a list where several may apply; empty where there "
-                                               "is none")
+    label: str | list[str] = Field("", description="The likeliest label; a list where several may apply; empty where "
+                                                   "there is none")
+    tuples: list[Any] | None = Field(None, description="Of a task of tuples, in place of a label")
     probability: float | None = Field(None, description="Its likelihood as a share of that of all labels")
     probabilities: dict[str, float] | None = Field(None, description="That of every label, where it was asked for")
     problem: str = Field(description="Why there is no label, or what is wrong with it; empty where all is well")
+    answered_by: str = Field("", description="Of a cascade: student or teacher")
 
 
 class PredictAnswer(BaseModel):

@@ -109,9 +109,7 @@ def _add_predict(commands: Any) -> None:
                          help="of text, JSON lines and CSV; default: utf-8")
     predict.add_argument("--processes", type=int, metavar="N",
                          help="how many answer at once; default: one a GPU, or one")
-    predict.add_argument("--cascade", metavar="FILE", type=Path,
-                         help="cascade.json of 'distill cascade calibrate': what the student is not sure of, its "
-                              "teacher answers")
+    _with_cascade(predict)
     predict.set_defaults(action="predict")
 
 
@@ -147,6 +145,7 @@ def _add_serve(commands: Any) -> None:
     """Add what answers texts over HTTP."""
     serve = commands.add_parser("serve", help="answer texts over HTTP with a distilled student")
     _with_student(serve)
+    _with_cascade(serve)
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", type=_filled,
                        help="where to listen; default: 127.0.0.1, this machine only. Any other takes a token")
     serve.add_argument("--port", type=_port_or_any, default=8000, help="default: 8000; 0: any that is free")
@@ -162,6 +161,12 @@ def _add_serve(commands: Any) -> None:
     serve.add_argument("--timeout", type=float, default=60, metavar="SECONDS",
                        help="until a request is answered; default: 60")
     serve.set_defaults(action="serve")
+
+
+def _with_cascade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cascade", metavar="FILE", type=Path,
+                        help="cascade.json of 'distill cascade calibrate': what the student is not sure of, its "
+                             "teacher answers")
 
 
 def _with_student(parser: argparse.ArgumentParser) -> None:

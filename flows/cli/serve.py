@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from distill.cascade.cascade import cascaded, read_cascade
 from distill.serving.auth import TOKEN, token_of
 from distill.serving.limits import Limits
 from flows.students import find_student
@@ -18,6 +19,8 @@ def serve_command(arguments: argparse.Namespace) -> None:
     limits.check()
     token = token_of(arguments.token_file, arguments.host)
     student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    if arguments.cascade:
+        student = cascaded(student, read_cascade(arguments.cascade))
     from distill.serving.server import serve
 
     log = Path(tempfile.gettempdir()) / f"sentidistill-{os.getpid()}.error.log"

@@ -78,7 +78,8 @@ def test_bad_arguments_end_with_status_2(folder, capsys, monkeypatch):
     monkeypatch.delenv("SENTIDISTILL_TOKEN", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for arguments in (["--port", str(taken.getsockname()[1])], ["--host", "0.0.0.0"], ["--max-batch", "0"],
-                          ["--token-file", "nowhere"], ["--host", "no.such.host.invalid"], ["--task", "sentimant"]):
+                          ["--token-file", "nowhere"], ["--host", "no.such.host.invalid"], ["--task", "sentimant"],
+                          ["--cascade", "nowhere"]):
             with pytest.raises(SystemExit) as status:
                 main(["serve", str(folder), *arguments])
             assert status.value.code == 2
