@@ -70,7 +70,9 @@ def choose_rows(config: Validation, sources: Sequence[str], run: Path, seed: int
         askable.sort(key=lambda row: (hash_order(seed, row.id, "held-out rows"), row.id))
         wanted = config.cases if source == "knowdist" else config.labels
         chosen += askable[:wanted]
-        dropped["general_task"] += len(rows) - len(askable)
+        # Free answers: those to general tasks, and to tasks of tuples.
+        dropped.update("general_task" if row.family == "general" else "tuple_task" for row in rows
+                       if row.family != "knowdist" and not row.labels)
         dropped["over_limit"] += len(askable) - len(askable[:wanted])
     kept = Counter({reason: count for reason, count in dropped.items() if count})
     return chosen, RowCounts("validation", "rows", n_in, len(chosen), kept)
