@@ -60,7 +60,7 @@ def build_app(student: Student, batcher: Batcher, limits: Limits, metrics: Metri
         description=f"The student `{student.name}`. Texts of requests that wait together are answered together.")
     bodies = Bodies(limits)
 
-    def authorised(request: Request) -> None:
+    async def authorised(request: Request) -> None:  # not a plain function, which would get a thread
         if token is not None and not is_right(request.headers.get("authorization"), token):
             raise WrongRequestError(401, "This needs the server's token: Authorization: Bearer TOKEN.")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import resource
 import signal
@@ -104,6 +105,14 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Pass over that there are no descriptors for more connections: asyncio, which would say so thousands of times, accepts them a
+    second later."""
+    error = context.get("exception")
+    if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+        loop.default_exception_handler(context)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's; what came is answered before it ends, whatever the signal."""
 
@@ -124,6 +133,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
+        asyncio.get_running_loop().set_exception_handler(_on_loop_error)
         await super().startup(sockets)
         if self.started:
             self._on_ready()
