@@ -106,8 +106,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Pass over that there are no descriptors for more connections: asyncio, which would say so thousands of times, accepts them a
-    second later."""
+    """Pass over a lack of descriptors for more connections: asyncio tries again, and says it thousands of times."""
     error = context.get("exception")
     if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
         loop.default_exception_handler(context)
