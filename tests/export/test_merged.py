@@ -11,7 +11,7 @@ from distill.config.schema import VllmEngine
 from distill.engines import open_engine
 from distill.engines.base import Request, Sampling
 from distill.errors import InputError
-from distill.export.folder import exported_folder
+from distill.export.folder import exported_folder, write_record
 from distill.models import load_model, model_fingerprint
 from distill.prompting.kept import prompt_files
 from distill.run.folder import claim
@@ -132,6 +132,13 @@ def test_answers_are_compared_and_a_difference_is_an_error_that_leaves_the_files
     said = capsys.readouterr()
     assert status.value.code == 1 and "are still there" in said.err and (tmp_path / "out" / "config.json").is_file()
     assert all(word in said.out for word in ("sst2", "irony18", "mean"))
+
+
+def test_a_model_for_another_runtime_is_no_student(student, tmp_path):
+    out = write(student, tmp_path / "out")
+    write_record(out, form="gguf")
+    with pytest.raises(InputError, match="a model as gguf"):
+        find_student(str(out))
 
 
 def test_what_cannot_be_exported_is_one_paragraph(student, tmp_path, capsys):
