@@ -37,7 +37,7 @@ def serve(student: Student, host: str, port: int, token: str | None, limits: Lim
     """Answer requests until a signal comes, then those that were accepted.
 
     ``port`` 0 is any that is free; ``on_ready`` is told the address. SIGTERM ends it well; another signal is
-    raised again afterwards, for whoever handled it before. A second signal ends it at once.
+    raised again afterwards, for whoever handled it before. A second signal ends it at once (SystemExit).
 
     Raises:
         InputError: the address cannot be used, or the student cannot be loaded.
@@ -56,6 +56,8 @@ def serve(student: Student, host: str, port: int, token: str | None, limits: Lim
             raise _not_bound(host, port, error) from error
         if batcher.ended:
             raise type(batcher.ended)(f"The server has ended, because its model cannot be used. {batcher.ended}")
+        if server.ended_by and server.force_exit:
+            raise SystemExit(128 + server.ended_by)
         if server.ended_by not in (None, signal.SIGTERM):
             signal.raise_signal(server.ended_by)
 
@@ -161,6 +163,7 @@ class _Server(uvicorn.Server):
         """End well at the first signal, at once at the second."""
         if self.ended_by is not None:
             self.force_exit = True
+            print("Stopped at once: what was being answered is lost.", file=sys.stderr, flush=True)
             return
         self.ended_by = sig
         print("Stopping: what was accepted is answered first.", file=sys.stderr, flush=True)
