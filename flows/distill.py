@@ -86,6 +86,7 @@ def distill(
             if stage in gated_stages(opened):
                 run_step("gate", opened, stage)
         run_step("validate", opened)
+        run_step("calibrate", opened)
         run_step("evaluate", opened)
         artifacts.show_row_counts(opened.folder, write_row_counts(opened.folder))  # fails where rows are missing
         report = run_step("report", opened)

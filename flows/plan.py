@@ -44,6 +44,7 @@ STEPS = (
         Step("train", stage, model, "train", "SFT", True),
         Step("gate", stage, f"gate/{stage}", "train", "gate", True))),
     Step("validate", None, "validation", "evaluate", "validation", True),
+    Step("calibrate", None, "calibration", "evaluate", "calibration", True),
     Step("evaluate", None, "sentibench", "evaluate", "SentiBench", True),
     Step("report", None, "", "report", "report"),
 )

@@ -86,6 +86,7 @@ def _links(run: Run, base: str = "") -> Iterator[tuple[str, str, bool]]:
     for stage in gated_stages(run):
         if f"gate/{stage}" in made:
             yield from link(f"gate/{stage}", MODELS[stage], made[f"gate/{stage}"].get("model"))
+    yield from link("calibration", final, made.get("calibration", {}).get("model"))
     for stage in ("validation", "sentibench"):
         measured = done[stage]["inputs"].get("models", {}) if stage in done else {}
         yield from link(stage, final, measured.get("distilled"))

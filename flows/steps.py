@@ -213,6 +213,21 @@ def validate(run: Run) -> Outcome:
         [source for stage in stages for source in sources_of(stage)], run.folder, run.config.seed, run.on_change)
 
 
+def calibrate(run: Run) -> Outcome:
+    """A temperature for the student's probabilities in each task, fitted on held-out rows."""
+    from distill.prediction.calibration_stage import calibrate_student
+    from distill.prediction.question import question_of
+    from distill.prompting.kept import kept_icldist
+
+    model = MODELS[trained_stages(run)[-1]]
+    _needs(run, model, "distill train")
+    prompts = kept_icldist(run.folder)
+    tasks = [name for name, task in prompts.tasks.items() if not task.multi_label and task.tuple_schema is None]
+    chat = run.config.train.prompt_format == "chat"
+    return calibrate_student({name: question_of(prompts, name, (), 0, chat) for name in tasks}, run.folder / model,
+                             run.config.evaluate.engine, run.folder, run.on_change)
+
+
 def _predictor(run: Run) -> Predictor:
     """Return how held-out rows are asked; answers may be as long as the teacher's were."""
     sampling = run.config.teacher.sampling if run.config.teacher else TeacherSampling()
@@ -241,7 +256,8 @@ def report(run: Run) -> dict[str, Any]:
     from flows.report.card import write_card
 
     for stage in planned(run):
-        if not stage.startswith("teacher_eval/") or (run.folder / stage).exists():  # asked for by a command of its own
+        # Asked for by a command of its own; what runs of an earlier version do not have.
+        if not stage.startswith(("teacher_eval/", "calibration")) or (run.folder / stage).exists():
             _needs(run, stage, command_for(stage))
     refuse_stale(run, student_base_folder(run))
     built = build_report(run.folder, run.config, planned(run))

@@ -18,6 +18,7 @@ from distill.errors import InputError
 from distill.export.folder import read_record
 from distill.models import model_fingerprint
 from distill.models.resolve import resolve_model
+from distill.prediction.calibration_stage import temperature_of
 from distill.prediction.labels import label_spec
 from distill.prediction.question import question_of
 from distill.prediction.student import Student
@@ -56,11 +57,14 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
     prompts, task, pool = find_task(task, run, folder)
     question = question_of(prompts, task, pool, shots, form != "raw")
     settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
-    spec = label_spec(folder, settings, question)
+    weights = model_fingerprint(folder)
+    temperature = temperature_of(run, weights, task, question) if run is not None else None
+    spec = label_spec(folder, settings, question, temperature)
     columns = (("tuples",) if question.tuple_schema else ("label",) if question.multi_label else
                ("label", "probability"))
     return Student(name, "distill.prediction.labels:open_labels", spec, {
-        "weights": model_fingerprint(folder), "prompt": spec["question"], "engine": identity(settings)}, columns)
+        "weights": weights, "prompt": spec["question"], "engine": identity(settings),
+        **({"temperature": temperature} if temperature is not None else {})}, columns)
 
 
 def model_of(name: str, runs_dir: str = "runs") -> tuple[Path, Path | None]:

@@ -25,9 +25,11 @@ _MAX_TOKENS = 64
 _TUPLE_TOKENS = 256
 
 
-def label_spec(folder: Path, engine: TeacherEngine, question: Question) -> dict[str, Any]:
+def label_spec(folder: Path, engine: TeacherEngine, question: Question, temperature: float | None = None
+               ) -> dict[str, Any]:
     """Return what :func:`open_labels` is called with."""
-    return {"folder": str(folder.resolve()), "engine": engine.model_dump(mode="json"), "question": asdict(question)}
+    return {"folder": str(folder.resolve()), "engine": engine.model_dump(mode="json"), "question": asdict(question),
+            **({"temperature": temperature} if temperature is not None else {})}
 
 
 @contextlib.contextmanager
@@ -35,15 +37,16 @@ def open_labels(spec: Mapping[str, Any]) -> Iterator[Predict]:
     """Load the model of a :func:`label_spec`. Raises as :func:`distill.engines.open_engine`."""
     config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     with open_engine(config, Path(spec["folder"])) as engine:
-        yield partial(predict_labels, engine, Question(**spec["question"]))
+        yield partial(predict_labels, engine, Question(**spec["question"]), temperature=spec.get("temperature", 1.0))
 
 
 def predict_labels(engine: BatchEngine, question: Question, texts: Sequence[str], written: bool = False,
-                   max_tokens: int = _MAX_TOKENS) -> list[Prediction]:
+                   max_tokens: int = _MAX_TOKENS, temperature: float = 1.0) -> list[Prediction]:
     """Return the likeliest label of each text, or what it writes: as ``written``, or where several labels, or tuples,
     may answer.
 
-    The probability of a label is its likelihood behind the prompt as a share of that of all labels.
+    The probability of a label is its likelihood behind the prompt as a share of that of all labels, at a
+    ``temperature``.
     """
     sampling = Sampling(max_tokens=_TUPLE_TOKENS if question.tuple_schema else max_tokens, first_line=True)
     requests = [Request(str(place), question.prompt(text), sampling, question.chat) for place, text in enumerate(texts)]
@@ -55,20 +58,26 @@ def predict_labels(engine: BatchEngine, question: Question, texts: Sequence[str]
             labels_of if question.multi_label else _label_of, labels=question.labels)
         return [Prediction(problem=output.error or UNREADABLE) if output.error or (said := read(output.text)) is None
                 else Prediction(said) for output in engine.generate(requests)]
+    return [_scored(scores, question.labels, temperature) for scores in score_labels(engine, question, texts)]
+
+
+def score_labels(engine: BatchEngine, question: Question, texts: Sequence[str]) -> list[LabelScores]:
+    """Return the log-likelihoods of the question's labels behind each text's prompt."""
+    sampling = Sampling(max_tokens=_MAX_TOKENS, first_line=True)  # which decides nothing of scores but their cache
+    requests = [Request(str(place), question.prompt(text), sampling, question.chat) for place, text in enumerate(texts)]
     separator = "" if question.chat else raw_separator(question.after)
-    continuations = [separator + label for label in question.labels]
-    return [_scored(scores, question.labels) for scores in engine.score_labels(requests, [continuations] * len(texts))]
+    return engine.score_labels(requests, [[separator + label for label in question.labels]] * len(texts))
 
 
 def _label_of(output: str, labels: Sequence[str]) -> str | None:
     return parse_answer(output, labels, multi_label=False)
 
 
-def _scored(scores: LabelScores, labels: Sequence[str]) -> Prediction:
+def _scored(scores: LabelScores, labels: Sequence[str], temperature: float) -> Prediction:
     if scores.error:
         return Prediction(problem=scores.error)
     most = max(scores.scores)
-    likelihoods = [math.exp(score - most) for score in scores.scores]
+    likelihoods = [math.exp((score - most) / temperature) for score in scores.scores]
     best, total = scores.scores.index(most), sum(likelihoods)
     shares = [round(likelihood / total, 6) for likelihood in likelihoods]
     return Prediction(labels[best], shares[best], dict(zip(labels, shares, strict=True)))

@@ -178,6 +178,7 @@ def stage_command(arguments: argparse.Namespace) -> None:
             teacher_eval.show(run, parts)
         elif arguments.command == "evaluate":
             run_logged("validate", run)
+            run_logged("calibrate", run)
             run_logged("evaluate", run)
         else:
             result = run_logged(arguments.command, run)

@@ -39,6 +39,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
         raise InputError("The input stream goes to the output stream, as JSON lines: write '> FILE' for --out FILE. To "
                          "be gone on with after a stop, texts must come from a file.")
     student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    if "temperature" in student.spec:
+        print("Probabilities are calibrated on the run's held-out rows: temperature "
+              f"{student.spec['temperature']:.2f}.", file=sys.stderr)
     if arguments.cascade:
         student = cascaded(student, read_cascade(arguments.cascade))
     log = Path(tempfile.gettempdir()) / f"sentidistill-{os.getpid()}.error.log"

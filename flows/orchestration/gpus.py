@@ -39,7 +39,7 @@ def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
         asked.append(config.teacher.engine)
     if name == "teacher_eval" and config.teacher_eval.judge and stage != "gold":
         asked.append(config.teacher_eval.judge.engine)
-    if name in ("validate", "gate", "evaluate"):
+    if name in ("validate", "calibrate", "gate", "evaluate"):
         asked.append(config.evaluate.engine)
     if name == "evaluate" and "teacher" in config.evaluate.models:
         asked.append(config.teacher_evaluation_engine)

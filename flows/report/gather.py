@@ -11,6 +11,7 @@ from typing import Any
 from distill import __version__
 from distill.config.schema import Config
 from distill.errors import InputError
+from distill.prediction.calibration_stage import read_calibration
 from distill.run.markers import MARKER, is_finished, require_whole
 from distill.run.stage import kept_changes
 from distill.run.storage import read_object
@@ -53,6 +54,7 @@ def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[s
                      if (path := run / "models" / name / "training.json").exists()],
         "sentibench": {**_how_evaluated(markers), **benchmark(results, seen_tasks(run, config))},
         "validation": _validation(markers),
+        "calibration": read_calibration(run) if "calibration" in markers else {},
         "teacher_eval": _teacher_eval(run, config),
         "parameters": markers["sentibench"]["details"].get("parameters", {}),
         "examples": list(prompt_examples(run)),

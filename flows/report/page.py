@@ -9,7 +9,7 @@ import yaml
 from flows.report import pictures as run_pictures
 from flows.report.markdown import markdown_table
 from flows.report.own_pictures import OwnPicture
-from flows.report.view import RULES, WAY, View
+from flows.report.view import CALIBRATION, RULES, WAY, View
 from sentibench import pictures
 
 
@@ -19,15 +19,18 @@ def render_html(results: dict[str, Any], view: View, own: Iterable[OwnPicture] =
 
     source = files("flows.report").joinpath("template.html").read_text(encoding="utf-8")
     style = files("flows.report").joinpath("style.css").read_text(encoding="utf-8")
+    fitted = {task: one for task, one in results.get("calibration", {}).items() if one["temperature"]}
     drawn = {
         "funnel": run_pictures.funnel(results["row_counts"]),
         "losses": run_pictures.losses(results["training"]) if results["training"] else "",
+        "reliability": run_pictures.reliability(fitted) if fitted else "",
         "scores": pictures.scores(view.tasks, view.models),
         "parameters": pictures.by_parameters(**view.parameters) if view.parameters["ours"] else "",
     }
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
         r=results, v=view, pictures=drawn, own=list(own), style=style, way=WAY, rules=RULES,
+        calibration=CALIBRATION,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 
@@ -53,6 +56,9 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
                   "answers:", ""]
         lines += markdown_table(["", *(WAY[role] for role in results["validation"]["models"])],
                         [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
+    if view.calibration:
+        lines += ["", "Probabilities, with a temperature fitted on held-out rows (expected calibration error):", ""]
+        lines += markdown_table(CALIBRATION, view.calibration, text_columns=1)
     if view.teacher_eval:
         lines += ["", "## What the teacher is worth"]
     for table in view.teacher_eval:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sentibench.pictures import STYLE, svg_of
+from sentibench.pictures import STYLE, shown, svg_of
 
 _STAGE_COLOURS = ("#0072B2", "#D55E00")
 
@@ -29,6 +29,27 @@ def funnel(row_counts: Sequence[Mapping[str, Any]]) -> str:
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("rows, logarithmic: solid kept, hatched dropped")
         axes.grid(axis="y", visible=False)
+        return svg_of(figure)
+
+
+def reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Draw accuracy over confidence before and after calibration, a task each; the area of a dot is its rows."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(found), figsize=(2.5 * len(found), 2.6), squeeze=False, sharey=True)
+        for axes, (task, one) in zip(panels[0], found.items(), strict=True):
+            axes.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--")
+            for when, colour, marker in (("before", "#E69F00", "s"), ("after", "#0072B2", "o")):
+                rows, sure, right = zip(*one[when]["bins"], strict=True)
+                axes.plot(sure, right, color=colour, lw=1)
+                axes.scatter(sure, right, [8 + 200 * n / one["rows"] for n in rows], color=colour, marker=marker,
+                             alpha=0.7, label=f"{when}: ECE {100 * one[when]['ece']:.1f}%")
+            axes.set(title=shown(task), xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence")
+            legend = axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(-0.05, -0.2))
+            for handle in legend.legend_handles:
+                handle.set_sizes([24])
+        panels[0][0].set_ylabel("agrees with the teacher")
         return svg_of(figure)
 
 

@@ -30,6 +30,8 @@ LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 """What is measured on held-out label prompts (:func:`distill.validation.measure.measure`)."""
 
+CALIBRATION = ["task", "held-out texts", "temperature", "calibration error before", "after"]
+
 
 @dataclass(frozen=True)
 class View:
@@ -49,6 +51,7 @@ class View:
     size: str
     taught: str
     learned: list[dict[str, Any]]
+    calibration: list[list[str]]
     cases: list[dict[str, Any]]
     parameters: dict[str, Any]
     miniature: bool
@@ -70,7 +73,7 @@ def build_view(results: dict[str, Any]) -> View:
         student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
-        taught=_taught(results), learned=_learned(results), cases=_cases(results),
+        taught=_taught(results), learned=_learned(results), calibration=_calibration(results), cases=_cases(results),
         parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
         teacher_eval=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
@@ -106,6 +109,14 @@ def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     return [{"title": title, "cells": [form(models[role][key]) for role in models]}
             for key, (title, form) in LEARNED.items()]
+
+
+def _calibration(results: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each task with held-out rows: how many, temperature, calibration error before and after."""
+    return [[task, f"{found['rows']:,}", *(
+        (f"{found['temperature']:.2f}", *(f"{100 * found[when]['ece']:.1f}%" for when in ("before", "after")))
+        if found["temperature"] else ("not fitted: too few", DASH, DASH))]
+        for task, found in results.get("calibration", {}).items() if found["rows"]]
 
 
 def _cases(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -122,6 +122,20 @@ def test_the_student_is_its_own_teacher_only_where_it_answers_like_it(
     assert build_view(results).own_teacher is expected
 
 
+def test_a_calibrated_task_is_shown_before_and_after_and_one_of_few_rows_as_not_fitted(results: dict[str, Any]) -> None:
+    assert "emotion" not in results["calibration"]  # it has several labels
+    before, after = ({"ece": ece, "log_loss": 1.0, "bins": [[30, 0.5, 0.4], [30, 0.9, 0.6]]} for ece in (0.2, 0.1))
+    results["calibration"] = {"sentiment": {"rows": 60, "temperature": 2.5, "before": before, "after": after},
+                              "few_<b>": {"rows": 9, "temperature": None, "before": None, "after": None},
+                              "none": {"rows": 0, "temperature": None, "before": None, "after": None}}
+    view = build_view(results)
+    assert view.calibration == [["sentiment", "60", "2.50", "20.0%", "10.0%"],
+                                ["few_<b>", "9", "not fitted: too few", "–", "–"]]
+    page = render_html(results, view)
+    assert "ECE 20.0%" in page and "few_&lt;b&gt;" in page
+    assert "not fitted: too few" in render_markdown(results, view)
+
+
 def test_every_key_of_the_results_is_documented(results: dict[str, Any]) -> None:
     table = "\n".join(line.split("|")[1] for line in (ROOT / "docs/results.md").read_text().splitlines()
                       if line.startswith("| `"))
