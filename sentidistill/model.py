@@ -1,6 +1,7 @@
 """A student in this process, loaded once."""
 
 import contextlib
+import weakref
 from collections.abc import Iterable
 from typing import Self, overload
 
@@ -10,11 +11,12 @@ from flows.students import find_student
 
 
 class Model:
-    """A student that answers texts. It holds its weights until it is closed; it may be used as a context."""
+    """A student that answers texts. It holds its weights until it is closed or gone; it may be used as a context."""
 
     def __init__(self, student: Student) -> None:
         """Load the student. Raises InputError or RunError where it cannot be."""
         self._open = contextlib.ExitStack()
+        weakref.finalize(self, self._open.close)  # at the latest when Python ends, while its modules are still there
         self._predict = self._open.enter_context(opened(student.opener, student.spec))
         self.name, self.fingerprint = student.name, student.fingerprint
 
