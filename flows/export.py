@@ -11,19 +11,20 @@ from typing import Any
 from distill import __version__
 from distill.config.schema import Evaluate, TeacherEngine, TransformersEngine
 from distill.config.sections.engines import PluginEngine
-from distill.export.folder import exported_folder, refuse_taken, write_record
+from distill.export.folder import exported_folder, read_record, refuse_taken, write_record
 from distill.export.merged import is_adapter, write_merged
 from distill.models import model_fingerprint
 from distill.prompting.files import FOLDER
 from distill.prompting.kept import FILE, prompt_files
 from distill.resources import PREFIX
-from distill.run.storage import write_json, write_text
+from distill.run.storage import read_text, write_json, write_text
 from flows.export_check import Checked, check_export, compared_tasks
 from flows.export_encoder import export_encoder
 from flows.report.card import CARD, card_of_form, plain_card
 from flows.run import stored_config
 from flows.students import DEMONSTRATIONS, default_task, encoder_folder, model_of, prompt_format_of, prompts_of
 
+_LARGEST_CARD = 1 << 22  # bytes
 _LLAMA_CPP = importlib.util.find_spec("llama_cpp") is not None
 
 
@@ -127,9 +128,9 @@ def _describe(model: Path, run: Path | None, name: str, form: str, out: Path) ->
         pool = config.icldist.demonstrations
         if not pool.startswith(PREFIX) and Path(pool).is_file():
             shutil.copyfile(pool, out / DEMONSTRATIONS)
-    elif (model / FOLDER).is_dir():
+    elif read_record(model) and (model / FOLDER).is_dir():
         shutil.copytree(model / FOLDER, out / FOLDER)
     card = out / CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else plain_card(name, model)
+    text = read_text(card, _LARGEST_CARD) if card.is_file() else plain_card(name, model)
     write_text(card, text if form == "merged" else card_of_form(text, form))
     write_record(out, **values, sentidistill=__version__)

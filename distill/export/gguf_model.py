@@ -1,6 +1,8 @@
 """A language model as a GGUF file, written by llama.cpp's own converter, and how it answers from it."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -160,8 +162,9 @@ class GgufEngine(LogitsEngine):
         from transformers import AutoModelForCausalLM, GgufConfig
 
         super().__init__(config, folder)
-        self._model: Any = load_whole(AutoModelForCausalLM, folder, gguf_file=FILE, dtype=torch.float32,
-                                      quantization_config=GgufConfig(dequantize=True)).eval()
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that transformers does not let be switched off
+            self._model: Any = load_whole(AutoModelForCausalLM, folder, gguf_file=FILE, dtype=torch.float32,
+                                          quantization_config=GgufConfig(dequantize=True)).eval()
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int], last: int) -> torch.Tensor:

@@ -64,7 +64,10 @@ def plain_card(name: str, model: Path, base: str = "", task: str = "text-generat
 def card_of_form(card: str, form: str) -> str:
     """Return the card of a model in another form (onnx, gguf), which transformers does not load as such."""
     parts = card.split("---", 2)
-    front = yaml.safe_load(parts[1]) if card.startswith("---") and len(parts) == 3 else None
+    try:
+        front = yaml.safe_load(parts[1]) if card.startswith("---") and len(parts) == 3 else None
+    except yaml.YAMLError:
+        front = None
     if not isinstance(front, dict):
         return card
     front["library_name"], front["tags"] = form, [*(front.get("tags") or []), form]

@@ -11,7 +11,7 @@ from distill.config.schema import FileRows, Rows
 from distill.models.licences import UNKNOWN, licence_of
 from distill.run.records import Text, TrainingRow, write_records
 from distill.run.storage import write_json
-from flows.report.card import write_card
+from flows.report.card import card_of_form, write_card
 
 CI = Path(__file__).parents[2] / "flows/configs/ci.yaml"
 
@@ -110,3 +110,11 @@ def test_a_teacher_beside_rows_from_elsewhere_is_not_said_to_have_answered(run: 
     text = write_card(run, config.model_copy(update={"rows": rows}), run / "models" / "final", tiny_model).read_text()
     assert "fine-tuned on rows made elsewhere" in text and "Teacher: gpt-4o, OpenAI's terms of use" in text
     assert "70B" not in text
+
+
+def test_the_card_of_another_form_says_so_and_keeps_the_rest() -> None:
+    text = card_of_form("---\nlicense: mit\ntags: [a]\n---\n\n# mine --- it is\n", "gguf")
+    assert yaml.safe_load(text.split("---")[1]) == {"license": "mit", "tags": ["a", "gguf"], "library_name": "gguf"}
+    assert "as GGUF" in text and text.endswith("# mine --- it is\n")
+    for strange in ("# no head", "---\nlicense: [\n---\n", "---\n"):
+        assert card_of_form(strange, "onnx") == strange
