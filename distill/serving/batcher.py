@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from distill.errors import InputError, RunError
 from distill.prediction.student import Predict, Prediction
+from distill.runtime.terminal import explain
 from distill.serving.limits import Limits
 from distill.serving.metrics import Metrics
 from distill.serving.model import ModelFailedError
@@ -96,7 +97,8 @@ class Batcher:
 
     async def run(self) -> None:
         """Answer what comes, until this is cancelled or the model cannot be used any more."""
-        with ThreadPoolExecutor(1, "model") as thread:
+        thread = ThreadPoolExecutor(1, "model")
+        try:
             while self.ended is None:
                 await self._arrived.wait()
                 if self._n_waiting < self._limits.max_batch and self._limits.batch_wait:
@@ -105,6 +107,8 @@ class Batcher:
                     await self._answer(batch, thread)
                 elif not self._queue:
                     self._arrived.clear()
+        finally:
+            thread.shutdown(wait=False)  # a batch that nobody waits for ends with the model
 
     def _admit(self, count: int) -> None:
         if self.ended:
@@ -154,6 +158,9 @@ class Batcher:
             return
         except (InputError, RunError) as error:
             self._end(batch, error)
+            return
+        except Exception as error:
+            self._end(batch, RunError(explain(error)))
             return
         finally:
             self._asked_at = None
