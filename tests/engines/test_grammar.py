@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config.prompt_files import icldist_prompts
-from distill.engines.grammar import labels_pattern, structure_of, tuples_pattern
+from distill.engines.grammar import labels_pattern, lists_pattern, structure_of, tuples_pattern
 from distill.parsing.labels import normalise, parse_answer
 from distill.prompting.labels import label_set, python_list
 from distill.prompting.tuples import tuples_text
@@ -90,6 +90,11 @@ def test_vllms_backend_reads_the_patterns_of_tuples_alike(accepts: Callable[[str
     pattern = tuples_pattern([(), CLOSED, ()], 3)
     right = [repr([("soup\n", CLOSED[0], "a 'b'"), ("é漢\u200b\U0001f600\U000e0001", CLOSED[1], "\"x\" 'y'")]), "[]"]
     wrong = [repr([("a", "b", "c")]), repr([("a", CLOSED[0], "c")] * 4), "[('a', 'NULL', 'b)]", "[('a\n', 'NULL', '')]"]
+    for text in right + wrong:
+        assert accepts(pattern, text) == bool(re.fullmatch(pattern, text)) == (text in right), text
+    pattern = lists_pattern([(), CLOSED], 3)
+    right = [tuples_text([("soup\n\x01\\ 'b'", CLOSED[0]), ("é漢\u200b\U0001f600", CLOSED[1])]), "[]"]
+    wrong = [tuples_text([("a", "b")]), tuples_text([("a", CLOSED[0])] * 4), "[['a', 'NULL']]", '[["a", "NULL"]']
     for text in right + wrong:
         assert accepts(pattern, text) == bool(re.fullmatch(pattern, text)) == (text in right), text
 
