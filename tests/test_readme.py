@@ -1,9 +1,12 @@
-"""Every command in the README is run here or by .ci/run, or says that it needs GPUs."""
+"""Every command in the README and in docs/own-task.md is run here or by .ci/run, or says that it needs GPUs."""
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
+
+import yaml
 
 from distill.config.load import load_config
 from flows.orchestration.server import answers
@@ -11,11 +14,12 @@ from tests.support.flow import ROOT, distill
 from tests.support.stack import Stack, wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_TASK = (ROOT / "docs/own-task.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -49,18 +53,33 @@ def test_the_config_in_five_lines_is_a_config(tmp_path: Path) -> None:
 
 
 def test_the_first_look_on_a_laptop_and_what_follows_it(place: Path, served: dict[str, str]) -> None:
-    """With ci.yaml in place of demo.yaml, which .ci/run runs; the rest of the commands as they stand."""
+    """With ci.yaml in place of demo.yaml, which .ci/run runs; the rest of the commands as they stand.
+
+    The run is taught a task of the user's own, too, as docs/own-task.md says it.
+    """
+    new, check, run_mine, asked = (line.partition("  #")[0].strip() for block in blocks("bash", OWN_TASK)[:2]
+                                   for line in block.splitlines())
+    for line in (new, check):
+        done = distill(*shlex.split(line)[1:], cwd=place)
+        assert done.returncode == 0, done.stderr[-3000:]
+    added = yaml.safe_load(blocks("yaml", OWN_TASK)[0])
+    settings = [f"prompts.icldist.{key}={json.dumps(value)}" for key, value in added["prompts"]["icldist"].items()]
+    settings.append(f"evaluate.tasks={json.dumps(added['evaluate']['tasks'])}")
     shutil.copy(ROOT / "data/demo/reviews.csv", place / "reviews.csv")
     text = (place / "reviews.csv").read_text(encoding="utf-8")
     (place / "reviews.csv").write_text(text.replace("review,domain", "text,domain", 1), encoding="utf-8")
     run = shlex.split(LAPTOP)
     assert run[:3] == ["distill", "run", "demo"]
-    done = distill("run", "ci", *run[3:], cwd=place, **served)
+    assert run_mine == "distill run mine.yaml" and run[3:5] == ["--run", "mine"]
+    done = distill("run", "ci", *run[3:], *(word for one in settings for word in ("--set", one)), cwd=place, **served)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "collect 85 texts" in done.stderr
     for line in (STATUS, SHOW, EXPLAIN, RESUME, BASELINE, NIGHTLY):
         done = distill(*shlex.split(line)[1:], cwd=place, **served)
         assert done.returncode == 0, done.stderr[-3000:]
+    text, _, line = asked.partition(" | ")
+    done = distill(*shlex.split(line)[1:], cwd=place, stdin=shlex.split(text)[1])
+    assert done.returncode == 0 and json.loads(done.stdout)["label"] in ("satisfied", "mixed", "annoyed"), done.stderr
     for line in SENTIBENCH:
         done = distill(*shlex.split(line)[1:], cwd=place, module="sentibench.cli")
         assert done.returncode == 0, done.stderr[-3000:]

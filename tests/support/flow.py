@@ -12,9 +12,9 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
 
-def distill(*arguments: str, cwd: Path, module: str = "flows.cli.main",
+def distill(*arguments: str, cwd: Path, module: str = "flows.cli.main", stdin: str | None = None,
             **extra: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in ``cwd`` and return what it said."""
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, check=False, input=stdin,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **extra})
