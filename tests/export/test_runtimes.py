@@ -19,6 +19,7 @@ from flows import export_encoder
 from flows.cli.main import main
 from flows.export import FORMS, export_model
 from tests.support.export import tiny_student
+from tests.support.model import prepended
 
 PROMPTS = ["Sentence: The food was good.\nOutput:", "Sentence: It stopped working <|im_end|>\nOutput:", "a"]
 LABELS = [[" positive", " negative", " neutral"], [" very good", " very bad", " very"], [" joy", " anger"]]
@@ -35,20 +36,20 @@ def has_converter() -> bool:
 
 
 @pytest.fixture(scope="module", params=["onnx", "gguf"])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
-             ) -> Iterator[tuple[Path, Path, list[str]]]:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+             ) -> tuple[Path, Path, list[str]]:
     """The folder of a model, what was exported from it, and the engines that ask it."""
     out = tmp_path_factory.mktemp(request.param)
     if request.param == "onnx":
         pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-        student = tiny_student(out / "student")
+        student = tiny_student(out / "student", layers=1)
         write_onnx(student, out)
     else:
         if not has_converter():
             pytest.skip("llama.cpp's converter is not installed (make install)")
-        student = tiny_model  # its tokenizer is one that llama.cpp knows
+        student = tiny_student(out / "student", prepended())  # one of a kind that the converter knows
         write_gguf(student, out, "f32")
-    yield student, out, ENGINES[request.param]
+    return student, out, ENGINES[request.param]
 
 
 def asked(engine: Engine) -> tuple[list[list[float]], list[str]]:

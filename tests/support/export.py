@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from distill.models.quiet import quiet_transformers
 from tests.support.model import byte_level, tiny_llama
 
 
-def tiny_student(folder: Path) -> Path:
+def tiny_student(folder: Path, tokenizer: Any = None, layers: int = 2) -> Path:
     """Write a Llama of random weights that holds the prompts of SentiBench, and that vLLM takes (head size 32)."""
-    return tiny_llama(folder, byte_level(), hidden_size=32, num_attention_heads=1, head_dim=32,
-                      max_position_embeddings=4096, initializer_range=0.4)
+    return tiny_llama(folder, tokenizer or byte_level(), hidden_size=32, num_attention_heads=1, head_dim=32,
+                      max_position_embeddings=4096, num_hidden_layers=layers, initializer_range=0.4)
 
 
 def tiny_adapters(folder: Path, base: Path) -> Path:
