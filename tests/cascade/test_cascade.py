@@ -17,6 +17,7 @@ from distill.errors import InputError
 from distill.prediction.student import Prediction
 from flows.cli.main import main
 from flows.students import find_student
+from tests.support.endpoint import Server
 from tests.support.prediction import rows_of, tiny_student
 
 LABELS = ["positive", "negative", "neutral"]
@@ -185,6 +186,20 @@ def test_two_models_calibrate_and_predict_together_and_are_asked_once(student, t
     with pytest.raises(InputError, match="Another is the task"):
         cascaded(find_student(str(student), shots=2), read_cascade(tmp_path / "mine.json"))
     assert cascaded(own, read_cascade(tmp_path / "mine.json")).fingerprint != own.fingerprint
+
+
+def test_an_endpoint_is_asked_each_text_once_and_what_it_writes_is_its_label(student, tmp_path, answers_here):
+    server = Server()
+    server.always = 200, b'{"choices": [{"message": {"content": "Positive."}, "finish_reason": "stop"}]}', {}
+    address = f"{server.url}#tiny"
+    try:
+        assert calibrate(student, tmp_path, sample(60, 0), "--teacher", address) == 0
+        assert len(server.seen) == 60 and server.seen[0]["messages"][0]["content"].count("\nOutput: ") == 6
+    finally:
+        server.die()
+    found = read_cascade(tmp_path / "out" / "cascade.json")
+    assert found.teacher is not None and found.teacher.written and found.measured.differing == 0
+    assert calibrate(student, tmp_path, sample(60, 0), "--teacher", address, "--risk", "0.1") == 0  # nobody is asked
 
 
 def test_a_cascade_of_another_student_or_a_changed_teacher_is_refused(student, tmp_path, answers_here):
