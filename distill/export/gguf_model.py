@@ -82,7 +82,7 @@ def refuse_other_tokens(source: Path, out: Path) -> None:
     """
     ours = load_tokenizer(source)
     if has_llama_cpp():
-        llama = _llama(out, 64, vocab_only=True)
+        llama = _llama(out, 256)
 
         def tokens_of(text: str) -> list[int]:
             return list(llama.tokenize(text.encode(), add_bos=True, special=False))
@@ -101,12 +101,11 @@ def refuse_other_tokens(source: Path, out: Path) -> None:
                            "converter does not know this tokenizer.")
 
 
-def _llama(folder: Path, context: int, **options: Any) -> Any:
+def _llama(folder: Path, context: int) -> Any:
     from llama_cpp import Llama
 
     try:
-        return Llama(str(folder / FILE), n_ctx=context, n_batch=512, n_threads=torch.get_num_threads(), verbose=False,
-                     **options)
+        return Llama(str(folder / FILE), n_ctx=context, n_batch=512, n_threads=torch.get_num_threads(), verbose=False)
     except Exception as error:  # ValueError, and those of the library's loading
         raise _cannot_load(folder, error) from error
 
