@@ -28,7 +28,7 @@ from distill.run.storage import lock
 
 _FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER, UNREADABLE}
 """What would be said of a text again; whatever else goes wrong may pass."""
-_AT_ONCE = 1024
+_AT_ONCE = 256  # as often the bar moves
 
 
 class Teacher(Section):
