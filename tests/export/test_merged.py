@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from distill.config.load import load_config, save_config
 from distill.config.schema import VllmEngine
@@ -122,8 +123,11 @@ def test_a_folder_is_whole_or_absent_and_nothing_of_others_is_replaced(student, 
 
 def test_answers_are_compared_and_a_difference_is_an_error_that_leaves_the_files(student, tmp_path, capsys,
                                                                                monkeypatch):
-    def spoilt(source: Path, out: Path) -> None:
-        export.write_merged(tiny_adapters(tmp_path / "adapters", source), out)
+    def spoilt(source: Path, out: Path) -> None:  # the least likely label of two becomes the likeliest
+        export.write_merged(source, out)
+        weights = load_file(out / "model.safetensors")
+        weights["model.norm.weight"] *= -1
+        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
 
     monkeypatch.setitem(FORMS, "merged", export.Form("merged", "transformers", spoilt, FORMS["merged"].engine))
     with pytest.raises(SystemExit) as status:
