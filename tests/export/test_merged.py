@@ -75,7 +75,7 @@ def test_pipeline_and_vllm_load_the_folder_and_write_the_same(merged):
     theirs = ask(PROMPT, max_new_tokens=8)[0]["generated_text"]
     with open_engine(VllmEngine(kind="vllm", max_model_len=256, kv_cache_gb=1, dtype="float32"), merged) as engine:
         (ours,) = engine.generate([Request("0", PROMPT, Sampling(max_tokens=8))])
-    assert ours.text == theirs and theirs
+    assert ours.text == theirs.rstrip("\ufffd") and ours.text  # a character that was cut is left out
 
 
 def test_a_run_takes_its_tasks_and_demonstrations_along(tmp_path):
