@@ -38,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 GROUPS = {"production": ("flows/test_recovery", "flows/test_approval", "flows/test_encoder_flow",
                          "flows/test_nightly", "flows/test_unattended"),
           "place": ("flows/test_flow", "test_readme", "flows/test_generation_commands", "flows/test_run_integrity",
-                    "flows/test_ephemeral_server", "flows/test_report", "flows/test_show")}
+                    "flows/test_ephemeral_server", "flows/test_report", "flows/test_show", "test_use")}
 LONG = (*GROUPS["production"], *GROUPS["place"], "generation/test_chaos", "training/test_processes",
         "engines/test_engines", "flows/test_docker", "encoder/test_encoder", "training/test_stages",
         "training/test_training", "flows/test_commands_fuzz", "models/test_whole_models")

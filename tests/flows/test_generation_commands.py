@@ -49,7 +49,7 @@ def test_how_the_work_is_done_may_change_and_what_it_makes_may_not(place: Path) 
     with open_run(run=str(run), overrides=["teacher.price_per_gpu_hour=2.5", "teacher.data_parallel=2"]) as opened:
         assert opened.config.teacher.data_parallel == 2
     assert "cost so far" in shown(teacher_table(run))
-    with pytest.raises(InputError, match=r"temperature: 0\.7 then, 0\.9 now.*distill explain RUN"), \
+    with pytest.raises(InputError, match=r"temperature: 0\.0 then, 0\.9 now.*distill explain RUN"), \
             open_run(run=str(run), overrides=["teacher.sampling.knowdist.temperature=0.9"]):
         pass
     with open_run(run=str(run), overrides=["teacher.price_per_gpu_hour=null", "teacher.data_parallel=1"]):
@@ -61,9 +61,9 @@ def test_explain_says_what_differs_and_of_how_many_shards(place: Path, capsys: p
     assert explain(run, None, []) == []
     rows = explain(run, None, ["teacher.sampling.knowdist.temperature=0.9", "teacher.stall_seconds=5"])
     assert {(row["where"], row["key"], row["then"], row["now"], row["what"]) for row in rows} == {
-        ("config", "teacher.sampling.knowdist.temperature", 0.7, 0.9, "decides results"),
+        ("config", "teacher.sampling.knowdist.temperature", 0.0, 0.9, "decides results"),
         ("config", "teacher.stall_seconds", 900.0, 5.0, "decides nothing that is made"),
-        ("knowdist, shards", "sampling.knowdist.temperature", 0.7, 0.9, "4 of 4 shards")}
+        ("knowdist, shards", "sampling.knowdist.temperature", 0.0, 0.9, "4 of 4 shards")}
     explain_command(build_parser().parse_args(["explain", str(run), "--set", "teacher.shard_size=3"]))
     assert "shard_size" in capsys.readouterr().out
 

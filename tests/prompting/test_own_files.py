@@ -188,6 +188,12 @@ def test_a_runs_own_config_can_be_read_when_its_prompt_file_is_gone(tmp_path: Pa
         config.prompts()
 
 
+def test_a_run_of_before_the_key_had_its_name_is_read(tmp_path: Path) -> None:
+    file = own(tmp_path / "aspect.yaml", ASPECT)
+    assert KnowDist.model_validate({"file": file}).perspectives == file
+    assert KnowDist.model_validate({"file": None, "samples": 3}).perspectives is None
+
+
 def test_the_content_of_a_prompt_file_decides_and_not_where_it_lies(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -63,6 +63,14 @@ class KnowDist(_Family):
     perspectives: LocalPath | None = runtime_field(
         None, description="a file of perspectives of your own beside those that ship: prompts/README.md")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_called(cls, value: Any) -> Any:
+        # Runs made before the key had its name can still be read.
+        if isinstance(value, dict) and "file" in value and "perspectives" not in value:
+            return {**{key: item for key, item in value.items() if key != "file"}, "perspectives": value["file"]}
+        return value
+
     def prompts(self) -> KnowDistPrompts:
         """Return the prompts that ship, and those of ``perspectives``. Raises as :func:`knowdist_prompts`."""
         return knowdist_prompts(self.perspectives)
