@@ -34,6 +34,8 @@ model-index:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that takes LFS objects (the Hub's own storage, Xet, has a protocol of its own), and a token for it."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # other tests in this process may have left the network
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     server = HubServer()
     yield server
