@@ -21,7 +21,7 @@ from distill.prompting.labels import meaning
 from distill.run.records import Text
 from flows.cli.main import main
 from flows.run import CONFIG, stored_config
-from flows.students import _task
+from flows.students import find_task
 from sentibench.data import benchmark_texts
 from sentibench.protocols import build_examples, load_task_data
 from sentibench.registry import select_tasks
@@ -83,7 +83,7 @@ def test_the_student_is_evaluated_and_used_with_the_words_of_its_training(tmp_pa
     assert example.prompt.endswith("Sentence: Привид у кімнаті!\nOutput:")
     blocks = [f"Sentence: {one.sentence}\nOutput: {one.label_text}\n\n" for one in data.pool]
     assert sum(block in example.prompt for block in blocks) == 4
-    prompts, name, pool = _task(str(path), None)
+    prompts, name, pool = find_task(str(path), None, path.parent)
     assert name == "guests" and [one.text for one in pool] == [one.sentence for one in data.pool]
     assert prompts == IclDist.model_validate({"tasks": [str(path)]}).prompts()
 
