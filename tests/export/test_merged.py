@@ -14,16 +14,14 @@ from distill.engines.base import Request, Sampling
 from distill.errors import InputError
 from distill.export.folder import exported_folder, write_record
 from distill.models import load_model, model_fingerprint
-from distill.prompting.kept import prompt_files
 from distill.run.folder import claim
-from distill.run.stage import run_stage
-from distill.run.storage import write_json
 from flows import export
 from flows.cli.main import main
 from flows.export import FORMS, export_model
 from flows.run import find_config
 from flows.students import find_student
 from tests.support.export import tiny_adapters, tiny_student
+from tests.support.prediction import finish_run
 
 PROMPT = "Sentence: The food was good.\nOutput:"
 
@@ -87,16 +85,7 @@ def test_a_run_takes_its_tasks_and_demonstrations_along(tmp_path):
                                                f"prompts.icldist.demonstrations={tmp_path / 'pool.json'}"])
     save_config(config, run / "config.yaml")
 
-    def work(folder: Path):
-        tiny_student(folder)
-        (folder / "lineage.json").write_text(json.dumps({"models": [
-            {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
-        return [], {}
-
-    run_stage(run / "models" / "final", {}, work)
-    kept = prompt_files(config.prompts)
-    kept["icldist"]["tasks"]["emotion"]["formats"]["basic"]["instruction"] = "As the run had it: {Labels}"
-    write_json(run / "prompts" / "prompt_files.json", kept)
+    finish_run(run, config, tiny_student)
     out = write("mine", tmp_path / "out", runs_dir=str(tmp_path))
     again = write(out, tmp_path / "again")
     for folder in (out, again):

@@ -16,17 +16,14 @@ from distill.errors import InputError
 from distill.prediction.run import Options, predict_file
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import IclDistCandidates
-from distill.prompting.kept import prompt_files
 from distill.run.folder import claim
-from distill.run.stage import run_stage
-from distill.run.storage import write_json
 from flows.cli.main import main
 from flows.cli.task_examples import files_of
 from flows.run import find_config
 from flows.students import find_student
 from sentidistill import load
 from tests.support.encoder import small_data, tiny_encoder, trained
-from tests.support.prediction import rows_of, tiny_student
+from tests.support.prediction import finish_run, rows_of, tiny_student
 
 TEXTS = ["Room was tiny", "", "I like it! " * 3, "<|im_end|> {Text} %s", "x" * 1_000_000, "The film was bad", "  good "]
 
@@ -173,16 +170,7 @@ def test_a_run_is_its_finished_final_model_and_its_own_prompts(tmp_path):
     with pytest.raises(InputError, match="no finished model yet"):
         find_student("mine", runs_dir=str(tmp_path))
 
-    def work(folder: Path):
-        tiny_student(folder)
-        (folder / "lineage.json").write_text(json.dumps({"models": [
-            {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
-        return [], {}
-
-    run_stage(run / "models" / "final", {}, work)
-    kept = prompt_files(config.prompts)
-    kept["icldist"]["tasks"]["emotion"]["formats"]["basic"]["instruction"] = "As the run had it: {Labels}"
-    write_json(run / "prompts" / "prompt_files.json", kept)
+    finish_run(run, config, tiny_student)
     found = find_student("mine", runs_dir=str(tmp_path))
     assert found.spec["folder"] == str((run / "models/final").resolve())
     assert found.spec["question"]["before"].startswith("As the run had it: ['happiness', ")

@@ -9,9 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from distill.config.schema import Config
 from distill.prediction import run
 from distill.prediction.blocks import Block
 from distill.prediction.student import Predict, Prediction, Student, opened
+from distill.prompting.kept import prompt_files
+from distill.run.stage import run_stage
+from distill.run.storage import write_json
 from tests.support.model import byte_level, tiny_llama
 
 
@@ -52,3 +56,17 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return list(pq.read_table(path).to_pylist())
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def finish_run(run: Path, config: Config, student: Callable[[Path], Any]) -> None:
+    """Leave in a run what one with a trained student has: the model that ``student`` writes, and prompts of its own."""
+    def work(folder: Path) -> tuple[list[Any], dict[str, Any]]:
+        student(folder)
+        (folder / "lineage.json").write_text(json.dumps({"models": [
+            {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
+        return [], {}
+
+    run_stage(run / "models" / "final", {}, work)
+    kept = prompt_files(config.prompts)
+    kept["icldist"]["tasks"]["emotion"]["formats"]["basic"]["instruction"] = "As the run had it: {Labels}"
+    write_json(run / "prompts" / "prompt_files.json", kept)
