@@ -158,10 +158,10 @@ class WorkerProcess:
                 except OSError as error:
                     self._problem = str(error)
                     raise
-                    statuses.callback(os.close, read)
                 finally:
                     for end in theirs:
                         end.close()
+                statuses.callback(os.close, read)
                 self.pid = read_signed(read)
                 self._begun.set()
                 if results in wait([results, read]):

@@ -38,6 +38,14 @@ def test_what_a_process_leaves_in_shared_memory_is_given_back(tmp_path: Path) ->
     assert name not in os.listdir("/dev/shm") and name not in before
 
 
+def test_processes_that_ended_leave_no_file_open_here(tmp_path: Path) -> None:
+    held = []
+    for _ in range(3):
+        call_in_process("tests.support.helpers:server_and_offline", {}, tmp_path / "log")
+        held.append(psutil.Process().num_fds())
+    assert held[0] == held[2]
+
+
 def test_what_a_process_started_is_asked_to_end_before_it_is_killed(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LEAVE_SECONDS", 0.0)
