@@ -13,8 +13,7 @@ from distill.cascade.cascade import cascaded, read_cascade
 from distill.corpus.readers.formats import read_text
 from distill.corpus.readers.parquet_table import Batch
 from distill.corpus.readers.rows import Columns
-from distill.corpus.readers.tables import table_form
-from distill.corpus.text_arrays import text_array
+from distill.corpus.readers.tables import batches_of, table_form
 from distill.errors import InputError
 from distill.prediction.blocks import Batches, Block, answer_blocks, blocks_of
 from distill.prediction.run import Options, Summary, open_source, predict_file, values_of, warn_of_problems
@@ -88,16 +87,4 @@ class _Stream:
         self._stream = stream
 
     def batches(self) -> Iterator[Batch]:
-        texts: list[str] = []
-        without: list[tuple[int, str, str]] = []
-        rows = 0
-        for row in read_text(self._stream, "the input stream", Columns("text")):
-            if row.problem:
-                without.append((rows, row.problem, f"line {row.line}"))
-            else:
-                texts.append(row.text)
-            rows += 1
-            if rows == _LINES_AT_ONCE:
-                yield Batch(rows, text_array(texts), without)
-                texts, without, rows = [], [], 0
-        yield Batch(rows, text_array(texts), without)
+        return batches_of(read_text(self._stream, "the input stream", Columns("text")), _LINES_AT_ONCE)

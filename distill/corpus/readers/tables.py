@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -109,22 +109,27 @@ class _Rows:
         self._still_the_same = partial(unchanged, path, file_state(path))
 
     def batches(self) -> Iterator[Batch]:
-        texts: list[str] = []
-        without: list[tuple[int, str, str]] = []
-        rows = size = 0
         with readable(self._file.place), opened_alone(self._file) as stream:
-            for row in self._reader(stream, self._file.name, self._columns):
-                reason, detail = _reason(row)
-                if reason:
-                    without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
-                else:
-                    texts.append(row.text)
-                    size += len(row.text)
-                rows += 1
-                if rows == ROWS_AT_ONCE or size > BYTES_AT_ONCE:
-                    yield Batch(rows, text_array(texts), without)
-                    texts, without, rows, size = [], [], 0, 0
-        yield Batch(rows, text_array(texts), without)
+            yield from batches_of(self._reader(stream, self._file.name, self._columns), ROWS_AT_ONCE)
+
+
+def batches_of(records: Iterable[Row], rows_at_once: int) -> Iterator[Batch]:
+    """Yield records as batches of texts; the last one may be empty."""
+    texts: list[str] = []
+    without: list[tuple[int, str, str]] = []
+    rows = size = 0
+    for row in records:
+        reason, detail = _reason(row)
+        if reason:
+            without.append((rows, reason, f"line {row.line}" + (f": {detail}" if detail else "")))
+        else:
+            texts.append(row.text)
+            size += len(row.text)
+        rows += 1
+        if rows == rows_at_once or size > BYTES_AT_ONCE:
+            yield Batch(rows, text_array(texts), without)
+            texts, without, rows, size = [], [], 0, 0
+    yield Batch(rows, text_array(texts), without)
 
 
 class _Lines(_Rows):
