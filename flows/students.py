@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from distill.config.prompt_schema import BASIC, IclDistPrompts
+from distill.config.prompt_schema import IclDistPrompts
 from distill.config.schema import IclDist
 from distill.config.sections.encoder import RUN_FILE
 from distill.config.sections.engines import TeacherEngine
@@ -22,7 +22,7 @@ from distill.prediction.calibration_stage import temperature_of
 from distill.prediction.labels import label_spec
 from distill.prediction.question import question_of
 from distill.prediction.student import Student
-from distill.prompting.demonstrations import Demonstration, load_demonstrations, tuple_demonstrations
+from distill.prompting.demonstrations import Demonstration, load_demonstrations, own_demonstrations
 from distill.prompting.kept import kept_icldist
 from distill.run.digests import digests
 from distill.run.storage import read_json
@@ -154,15 +154,11 @@ def default_task(prompts: IclDistPrompts, run: Path | None, folder: Path) -> str
 
 
 def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) -> list[Demonstration]:
-    fields = {prompts.label_sets[name].field or name for name in prompts.tasks[task].formats[BASIC].label_sets}
-    if prompts.tasks[task].tuple_schema is not None:
-        return tuple_demonstrations(task, prompts.tasks[task])
-    if own := prompts.tasks[task].demonstrations:
-        return [Demonstration(one.text, dict.fromkeys(fields, (one.answer,) if isinstance(one.answer, str) else
-                                                      tuple(map(str, one.answer))), task) for one in own]
+    if own := own_demonstrations(prompts, task):
+        return own
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
     if run is None and (folder / DEMONSTRATIONS).is_file():
         config = config.model_copy(update={"demonstrations": str(folder / DEMONSTRATIONS)})
     if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
         return []  # it was elsewhere when the run was made; without demonstrations none is needed
-    return load_demonstrations(config.model_copy(update={"file": None, "tasks": []}))
+    return load_demonstrations(config, prompts)

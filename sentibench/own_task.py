@@ -76,6 +76,10 @@ def _for_both_ends(path: Path) -> Task:
     if task.test is None:
         raise InputError(f"The task '{own.name}' of {path} names no 'test' examples to evaluate on. Add the key "
                          "'test' with a JSON Lines file of texts and labels, or leave it out of evaluate.tasks.")
+    if not task.demonstrations:
+        raise InputError(f"The task '{own.name}' of {path} is shown with demonstrations of the common pool, but is "
+                         "evaluated with some of its own. Add the key 'demonstrations' with a JSON Lines file, in "
+                         "place of the columns of its label_sets.")
     layout, schema = icldist_prompts().layout, own.tuple_schema
     listed = {"Fields": fields_text(schema)} if schema else {"Labels": python_list(own.labels)}
     return Task(

@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from distill.config.prompt_schema import (
-    GeneralPrompts,
-    IclDistPrompts,
-    KnowDistPrompts,
-    OwnIclDist,
-    OwnKnowDist,
-)
+from distill.config.prompt_schema import GeneralPrompts, IclDistPrompts, KnowDistPrompts, OwnKnowDist
 from distill.config.sections.base import Section
+from distill.config.task_file import load_task, with_tasks
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
 from distill.resources import locate, shipped
@@ -37,7 +32,11 @@ def general_prompts() -> GeneralPrompts:
     return _shipped("general", GeneralPrompts)
 
 
-_shipped_once = cache(_shipped)
+@cache
+def icldist_prompts() -> IclDistPrompts:
+    """Return the ICLDist prompts that ship: tasks in the order of the paper's tables (11 and 12), then by name."""
+    tasks = [load_task(path) for path in sorted(shipped("prompts/tasks").glob("*.yaml"))]
+    return with_tasks(_shipped("icldist", IclDistPrompts), sorted(tasks, key=lambda task: task.described.table))
 
 
 def knowdist_prompts(own: str | None = None) -> KnowDistPrompts:
@@ -46,34 +45,24 @@ def knowdist_prompts(own: str | None = None) -> KnowDistPrompts:
     Raises:
         InputError: the file is missing or is none of perspectives; the message names the key.
     """
-    return _prompts("knowdist", KnowDistPrompts, own, OwnKnowDist)
-
-
-def icldist_prompts(own: str | None = None) -> IclDistPrompts:
-    """Return the ICLDist prompts: those that ship (Tables 11 and 12), and those of a user's ``own`` file.
-
-    Raises:
-        InputError: the file is missing or is none of tasks; the message names the key.
-    """
-    return _prompts("icldist", IclDistPrompts, own, OwnIclDist)
-
-
-def _prompts(name: str, whole: type[File], own: str | None, own_kind: type[Section]) -> File:
     if own is None:
-        found: File = _shipped_once(name, whole)
-    else:
-        text = read_text(locate(own), MOST_BYTES, "Name a prompt file as prompts/README.md describes it.")
-        found = _merged(own, text, name, whole, own_kind)
-    return found
+        return _shipped_knowdist()
+    return _merged(own, read_text(locate(own), MOST_BYTES, "Name a file of perspectives as prompts/README.md describes "
+                                                           "it."))
+
+
+@cache
+def _shipped_knowdist() -> KnowDistPrompts:
+    return _shipped("knowdist", KnowDistPrompts)
 
 
 @lru_cache(maxsize=8)
-def _merged(origin: str, text: str, name: str, whole: type[Section], own: type[Section]) -> Any:
-    values, ours = parse_yaml(text, f"The prompt file {origin}"), _shipped_once(name, whole)
+def _merged(origin: str, text: str) -> KnowDistPrompts:
+    values, ours = parse_yaml(text, f"The prompt file {origin}"), _shipped_knowdist()
     try:
-        added = own.model_validate(values)
-        fields = {name: {**getattr(ours, name), **entries} for name, entries in added if entries}
-        return whole.model_validate({**dict(ours), **fields})
+        added = OwnKnowDist.model_validate(values)
+        return KnowDistPrompts.model_validate({**dict(ours), "perspectives": {**ours.perspectives,
+                                                                              **added.perspectives}})
     except ValidationError as error:
         raise InputError(f"The prompt file {origin} cannot be used: {'; '.join(_problems(error))}. prompts/README.md "
                          "says what such a file holds.") from error

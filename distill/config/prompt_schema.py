@@ -1,7 +1,7 @@
 """What the prompt files hold: those in ``prompts/``, and the user's own that add to them.
 
-They stand below the config, which takes weights for whatever they name. A perspective or a task is one entry of such a
-file, and nothing else names it.
+They stand below the config, which takes weights for whatever they name. A perspective is one entry of such a file, a
+task a file of its own, and nothing else names it.
 """
 
 import re
@@ -114,7 +114,10 @@ class OwnDemonstration(Section):
 
 
 class Task(Section):
-    """One ICLDist task; with a ``tuple_schema``, one that tuples answer instead of labels."""
+    """One ICLDist task, as prompts are made of it; with a ``tuple_schema``, tuples answer it instead of labels.
+
+    It is written as a task file (:mod:`distill.config.task_file`).
+    """
 
     title: str = ""
     weight: Weight = 1
@@ -127,28 +130,6 @@ class Task(Section):
     def label_sets(self) -> list[str]:
         """The label sets of all formats, each once."""
         return list(dict.fromkeys(name for one in self.formats.values() for name in one.label_sets))
-
-    @model_validator(mode="after")
-    def _labels_are_named(self) -> Self:
-        if BASIC not in self.formats:
-            raise ValueError(f"a task needs the format '{BASIC}'")
-        for name, one in self.formats.items():
-            slots = slots_of(one.instruction)
-            if self.tuple_schema is not None:
-                if one.label_sets or slots != ([] if name == MINIMIZED else ["{Fields}"]):
-                    raise ValueError(f"the format '{name}' of a task of tuples has no label_sets, and the slot "
-                                     f"{{Fields}} once in its instruction and no other ('{MINIMIZED}': none)")
-                continue
-            if name == MINIMIZED and one.label_sets:
-                raise ValueError(f"the format '{name}' takes the label_sets of the others, and has none of its own")
-            if name != MINIMIZED and not (one.label_sets and slots == ["{Labels}"]):
-                raise ValueError(f"the format '{name}' needs label_sets, and the slot {{Labels}} once in its "
-                                 "instruction and no other")
-        if len(self.demonstrations) == 1:
-            raise ValueError("demonstrations are two at least, or none: one is never shown to itself")
-        if self.tuple_schema is not None and not self.demonstrations:
-            raise ValueError("a task of tuples needs demonstrations of its own")
-        return self
 
     @model_serializer(mode="wrap")
     def _as_before_there_were_tuples(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -167,22 +148,14 @@ class LabelSetEntry(Section):
     names: list[str] = Field([])
     labels: list[str] = Field(min_length=2)
 
-    @model_validator(mode="after")
-    def _names_belong_to_labels(self) -> Self:
-        if self.names and len(self.names) != len(self.labels):
-            raise ValueError(f"there are {len(self.names)} names for {len(self.labels)} labels")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label stands twice")
-        return self
-
 
 class IclDistPrompts(Section):
-    """``prompts/icldist.yaml`` (Tables 11 and 12)."""
+    """``prompts/icldist.yaml``, with the tasks of ``prompts/tasks/`` and their label sets (Tables 11 and 12)."""
 
     layout: Layout
     strategies: dict[Name, Weight]
-    tasks: dict[Name, Task]
-    label_sets: dict[str, LabelSetEntry]
+    tasks: dict[Name, Task] = Field({})
+    label_sets: dict[str, LabelSetEntry] = Field({})
     spellings: list[list[str]]
 
     @property
@@ -192,12 +165,10 @@ class IclDistPrompts(Section):
         return {**named, **self.strategies, **{name: task.weight for name, task in self.tasks.items()}}
 
     @model_validator(mode="after")
-    def _everything_is_there(self) -> Self:
-        for name, task in self.tasks.items():
+    def _weights_name_one_thing(self) -> Self:
+        for name in self.tasks:
             if any(name in other.formats or name in self.strategies for other in self.tasks.values()):
                 raise ValueError(f"the task '{name}' is called like a strategy; give it another name")
-            if missing := set(task.label_sets) - set(self.label_sets):
-                raise ValueError(f"the task '{name}' uses the label set '{min(missing)}', which is not defined")
         return self
 
 
@@ -213,11 +184,3 @@ class OwnKnowDist(Section):
     """A user's own file of perspectives; one that is called like one of ours takes its place."""
 
     perspectives: dict[Name, Perspective] = Field(min_length=1)
-
-
-class OwnIclDist(Section):
-    """A user's own file of tasks; what is called like one of ours takes its place."""
-
-    strategies: dict[Name, Weight] = Field({})
-    tasks: dict[Name, Task] = Field(min_length=1)
-    label_sets: dict[str, LabelSetEntry] = Field({})

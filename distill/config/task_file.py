@@ -1,109 +1,30 @@
-"""A task of a user's own: one YAML file and its demonstrations, for distillation, evaluation and prediction alike."""
+"""A task, one that ships or a user's own, read from its files: for distillation, evaluation and prediction alike."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from distill.config.prompt_schema import (
     BASIC,
     MINIMIZED,
+    Format,
     IclDistPrompts,
     LabelSetEntry,
-    Name,
     OwnDemonstration,
     Task,
-    Weight,
-    slots_of,
 )
 from distill.config.sections.base import Section
 from distill.config.task_lines import Answer, example_lines
-from distill.config.tuple_schema import TupleSchema, alike, nearest, wrong_schema
+from distill.config.task_schema import LABEL_WORDS, TAXONOMY, InPaper, LabelSetFile, TaskFile
+from distill.config.tuple_schema import nearest
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
 from distill.run.storage import read_text
 
-SLOTS = {"label": "{Labels}", "labels": "{Labels}", "tuples": "{Fields}"}
-"""Where an instruction names what answers, by the kind of answer."""
-LABEL_WORDS = "lw"
 _MOST_DEMONSTRATIONS = 10_000
 _ADVICE = "docs/own-task.md says what a task file holds; 'distill task new NAME' writes one to begin with."
-
-
-class TaskFile(Section):
-    """What the YAML file of a task says. Paths are meant from its folder.
-
-    ``label_sets``: the first is the standard one; each other one has its words for the same labels, in the same order.
-    A task of tuples has ``fields`` instead.
-    """
-
-    name: Name = Field(description="letters, digits, - and _")
-    title: str = Field("", description="for tables; default: the name")
-    answer: Literal["label", "labels", "tuples"] = Field(
-        "label", description="whether a text has one label, any number of them, or any number of tuples")
-    instruction: list[str] = Field(min_length=1, description="one or several, each with {Labels} or {Fields} once")
-    minimized_instruction: str = Field(
-        "Please complete the task according to the following examples. Do not provide any reasoning or explanation and "
-        "directly output the final answer.", min_length=1,
-        description="an instruction without labels, which demonstrations show; asked as well")
-    label_sets: dict[Name, list[str]] = Field({}, description="the labels, and other words for them")
-    fields: list[str] = Field([], description="of a tuple, in their order")
-    values: dict[str, list[str]] = Field({}, description="the closed lists of the fields that have one")
-    spans: list[str] = Field([], description="fields that are taken from the text as they stand there")
-    demonstrations: str = Field(min_length=1, description="JSON Lines: text, and label, labels or tuples")
-    test: str = Field("", description="JSON Lines of the same form, to evaluate on")
-    weight: Weight = Field(1, description="how often it is asked, relative to the other tasks")
-
-    @field_validator("instruction", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @property
-    def labels(self) -> list[str]:
-        """The standard labels; none of a task of tuples."""
-        return next(iter(self.label_sets.values()), [])
-
-    @property
-    def tuple_schema(self) -> TupleSchema | None:
-        """What the tuples are made of, where the task is of such."""
-        return TupleSchema(fields=self.fields, values=self.values, spans=self.spans) if self.fields else None
-
-    @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
-        slot = SLOTS[self.answer]
-        for number, text in enumerate(self.instruction, 1):
-            if slots_of(text) != [slot]:
-                raise ValueError(f"instruction {number} needs {slot} once, where the {slot[1:-1].lower()} are to "
-                                 "stand, and no other word in braces")
-        if slots_of(self.minimized_instruction):
-            raise ValueError("minimized_instruction holds a word in braces; it is written as it stands")
-        return self
-
-    @model_validator(mode="after")
-    def _answers_are_described(self) -> Self:
-        if self.answer == "tuples":
-            if not self.fields or self.label_sets:
-                raise ValueError("a task of tuples has fields, and no label_sets")
-            if wrong := wrong_schema(self.fields, self.values, self.spans):
-                raise ValueError(wrong)
-        elif not self.label_sets or self.fields or self.values or self.spans:
-            raise ValueError(f"a task with answer: {self.answer} has label_sets, and no fields, values or spans, which "
-                             "are those of tuples (answer: tuples)")
-        for name, labels in self.label_sets.items():
-            if len(labels) != len(self.labels) or len(labels) < 2:
-                raise ValueError(f"the label set '{name}' has {len(labels)} labels; a set has two at least, and all "
-                                 "sets have as many, in the same order")
-            for label in labels:
-                if label != label.strip() or not label or "\n" in label or slots_of(label):
-                    raise ValueError(f"the label '{label}' of '{name}' is empty, has blanks around it, a line end in "
-                                     "it, or a word in braces")
-            if pair := alike(labels):
-                raise ValueError(f"the labels '{pair[0]}' and '{pair[1]}' of '{name}' differ in case and blanks alone, "
-                                 "which a model's answers do not tell apart")
-        return self
 
 
 class OwnTask(Section):
@@ -119,38 +40,60 @@ class OwnTask(Section):
         return Path(self.path).parent / Path(self.described.test).expanduser() if self.described.test else None
 
     def entry(self) -> tuple[Task, dict[str, LabelSetEntry]]:
-        """Return the task as an entry of the ICLDist prompt file, and its label sets by name."""
-        own, schema = self.described, self.described.tuple_schema
-        sets = {f"{own.name}.{name}": LabelSetEntry(
-                    source=Path(self.path).name, field=own.name, names=own.labels, labels=labels)
-                for name, labels in own.label_sets.items()}
-        standard, others = list(sets)[:1], list(sets)[1:]
-        formats: dict[str, Any] = {BASIC: {"label_sets": standard, "instruction": own.instruction[0]}}
+        """Return the task as prompts are made of it, and its label sets by name."""
+        own, sets = self.described, self._label_sets()
+        drawn: dict[str, list[str]] = {BASIC: [], LABEL_WORDS: [], TAXONOMY: []}
+        for place, (name, one) in enumerate(zip(sets, own.label_sets.values(), strict=True)):
+            drawn[one.strategy if place else BASIC].append(name)
+        formats = {BASIC: self._format(BASIC, own.instruction[0], drawn[BASIC])}
         for number, text in enumerate(own.instruction[1:], 2):
-            formats[f"{BASIC}{number}"] = {"label_sets": standard, "instruction": text}
-        if others:
-            formats[LABEL_WORDS] = {"label_sets": others, "instruction": own.instruction[0]}
-        formats[MINIMIZED] = {"instruction": own.minimized_instruction}
+            formats[f"{BASIC}{number}"] = self._format(f"{BASIC}{number}", text, drawn[BASIC])
+        formats.update({strategy: self._format(strategy, own.instruction[0], drawn[strategy])
+                        for strategy in (LABEL_WORDS, TAXONOMY) if drawn[strategy]})
+        formats[MINIMIZED] = self._format(MINIMIZED, own.minimized_instruction, [])
         return Task(title=own.title or own.name, weight=own.weight, multi_label=own.answer == "labels",
-                    tuple_schema=schema, demonstrations=self.demonstrations, formats=formats), sets
+                    tuple_schema=own.tuple_schema, demonstrations=self.demonstrations, formats=formats), sets
+
+    def _format(self, name: str, instruction: str, label_sets: list[str]) -> Format:
+        printed = {}
+        if paper := self.described.paper:
+            printed = {"table": paper.table, "heading": f"{paper.heading} - {name.upper()}"}
+        return Format.model_validate({**printed, "instruction": instruction, "label_sets": label_sets})
+
+    def _label_sets(self) -> dict[str, LabelSetEntry]:
+        own = self.described
+        standard = next(iter(own.label_sets.values()), None)
+        found = {}
+        for name, one in own.label_sets.items():
+            strategy = BASIC if one is standard else one.strategy
+            words = [] if standard is None or (one.column and strategy != LABEL_WORDS) else (
+                standard.names or standard.labels)
+            found[name if own.paper else f"{own.name}.{name}"] = LabelSetEntry(
+                source=one.source or (f"Table {own.paper.table}, {strategy.upper()}" if own.paper else
+                                      Path(self.path).name),
+                field=one.column or own.name, names=one.names or words, labels=one.labels)
+        return found
 
 
 def with_tasks(prompts: IclDistPrompts, tasks: Sequence[OwnTask]) -> IclDistPrompts:
-    """Return ICLDist prompts with tasks of the user's own beside theirs; one called alike takes the place of theirs.
+    """Return ICLDist prompts with some tasks more; one called like one that is there takes its place.
 
     Raises:
-        InputError: two of the tasks are called alike, or one like a format of another.
+        InputError: two of the tasks are called alike, one like a format of another, or label sets of two tasks.
     """
     names = [task.described.name for task in tasks]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise InputError(f"Two task files describe a task called '{min(doubled)}'. Give each its own name.")
-    values = prompts.model_dump()
+    entries, sets = dict(prompts.tasks), dict(prompts.label_sets)
     for task in tasks:
-        entry, sets = task.entry()
-        values["tasks"][task.described.name] = entry.model_dump()
-        values["label_sets"].update({name: one.model_dump() for name, one in sets.items()})
+        entries[task.described.name], own = task.entry()
+        for name, other in entries.items():
+            if name != task.described.name and (taken := set(own) & set(other.label_sets)):
+                raise InputError(f"The task file {task.path} has a label set '{min(taken)}', and so has the task "
+                                 f"'{name}'. Rename one, or take the key 'paper' out, which is for tasks of the paper.")
+        sets.update(own)
     try:
-        return IclDistPrompts.model_validate(values)
+        return IclDistPrompts.model_validate({**dict(prompts), "tasks": entries, "label_sets": sets})
     except ValidationError as error:
         raise InputError(f"The task files {', '.join(task.path for task in tasks)} cannot be used together: "
                          f"{_first(error)}.") from error
@@ -164,6 +107,8 @@ def load_task(path: Path) -> OwnTask:
     """
     text = read_text(path, MOST_BYTES, _ADVICE)
     described = _described(str(path), text)
+    if not described.demonstrations:
+        return OwnTask(described=described, demonstrations=[], path=str(path))
     beside = path.parent / Path(described.demonstrations).expanduser()
     lines = read_text(beside, MOST_BYTES, f"The task file {path} names it under 'demonstrations', from its own folder.")
     return _with_demonstrations(str(path), described.model_dump_json(), str(beside), lines)
@@ -208,7 +153,8 @@ def _first(error: ValidationError) -> str:
     where = ".".join(str(part) for part in item["loc"] if part != "[key]")
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        message = f"there is no such key{nearest(str(item['loc'][-1]), TaskFile.model_fields)}"
+        part = {"label_sets": LabelSetFile, "paper": InPaper}.get(str(item["loc"][0]), TaskFile)
+        message = f"there is no such key{nearest(str(item['loc'][-1]), part.model_fields)}"
     if item["type"] == "string_type":
         message = "should be text; put numbers, dates and words such as yes and no into quotes"
     return f"{where}: {message}" if where else message

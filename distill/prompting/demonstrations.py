@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.config.prompt_schema import Task
+from distill.config.prompt_schema import IclDistPrompts
 from distill.config.schema import IclDist
 from distill.errors import InputError
 from distill.prompting.labels import label_set, respell
@@ -16,7 +16,7 @@ from distill.run.storage import read_json
 class Demonstration:
     """One labelled text. ``answers`` holds its labels by column: sentiment, emotions, emotions_goemotions.
 
-    With a ``task`` it is of that task alone, beside which it stands in a prompt file; ``tuples`` answer a task of such.
+    With a ``task`` it is of that task alone, which brings it; ``tuples`` answer a task of such.
     """
 
     text: str
@@ -36,64 +36,51 @@ def places_of(pool: Sequence[Demonstration], task: str) -> list[int]:
     return own or [place for place, item in enumerate(pool) if not item.task]
 
 
-def load_demonstrations(config: IclDist) -> list[Demonstration]:
-    """Read the pool, and the demonstrations that tasks bring of their own.
+def load_demonstrations(config: IclDist, prompts: IclDistPrompts | None = None) -> list[Demonstration]:
+    """Read the pool, and the demonstrations that tasks bring of their own: those of ``prompts``, or of the config.
 
-    The pool is a JSON list of objects with ``text`` and the columns of the tasks' label sets: ``sentiment``,
-    ``emotions`` and ``emotions_goemotions``.
+    The pool is a JSON list of objects with ``text`` and the columns that the tasks' label sets name: ``sentiment``,
+    ``emotions`` and ``emotions_goemotions``, and more where a user's own task does.
 
     Raises:
         InputError: a file is missing or malformed, an entry lacks a column or has a label that no label set
             of the prompt files knows, a text stands twice, or there are too few demonstrations.
     """
-    path, tasks = locate(config.demonstrations), config.prompts().tasks
+    path, prompts = locate(config.demonstrations), prompts or config.prompts()
     entries = read_json(path)
     if not isinstance(entries, list):
         raise InputError(f"{path} should hold a JSON list of demonstrations, but holds a {type(entries).__name__}.")
-    known = _known_labels(config, [name for name, task in tasks.items() if not task.demonstrations])
+    known = _known_labels(prompts)
     pool = _demonstrations(f"{path}", entries, known)
     if len(pool) < max(1, config.max_demonstrations):
         raise InputError(f"{path} holds {len(pool)} demonstrations, fewer than the {max(1, config.max_demonstrations)} "
                          "a prompt may have. Add some, or lower prompts.icldist.max_demonstrations.")
-    for name, task in tasks.items():
-        if task.tuple_schema is not None:
-            pool += tuple_demonstrations(name, task)
-        elif task.demonstrations:
-            known = _known_labels(config, [name])
-            own = [{"text": one.text, **dict.fromkeys(known, one.answer)} for one in task.demonstrations]
-            pool += _demonstrations(f"{config.file}, task {name}", own, known, name)
-    return pool
+    return [*pool, *(one for name in prompts.tasks for one in own_demonstrations(prompts, name))]
 
 
-def tuple_demonstrations(name: str, task: Task) -> list[Demonstration]:
-    """Return the demonstrations of a task of tuples, which it brings.
-
-    Raises:
-        InputError: a tuple has not as many values as there are fields.
-    """
-    fields = task.tuple_schema.fields if task.tuple_schema else []
-    for number, one in enumerate(task.demonstrations, 1):
-        if isinstance(one.answer, str) or any(isinstance(item, str) or len(item) != len(fields)
-                                              for item in one.answer):
-            raise InputError(f"Demonstration {number} of the task {name} is not answered with tuples of "
-                             f"{len(fields)} texts ({', '.join(fields)}).")
-    return [Demonstration(one.text, {}, name, tuple(tuple(item) for item in one.answer))
-            for one in task.demonstrations]
+def own_demonstrations(prompts: IclDistPrompts, task: str) -> list[Demonstration]:
+    """Return the demonstrations that a task brings, which were checked when they were read; none if it brings none."""
+    entry = prompts.tasks[task]
+    fields = {label_set(prompts, name).field for name in entry.label_sets}
+    found = []
+    for one in entry.demonstrations:
+        answers: list[Any] = [one.answer] if isinstance(one.answer, str) else one.answer
+        found.append(Demonstration(one.text, dict.fromkeys(fields, tuple(answers)), task) if fields else
+                     Demonstration(one.text, {}, task, tuple(map(tuple, answers))))
+    return found
 
 
-def _known_labels(config: IclDist, tasks: Sequence[str]) -> dict[str, set[str]]:
-    prompts = config.prompts()
+def _known_labels(prompts: IclDistPrompts) -> dict[str, set[str]]:
+    """Return the labels that the columns of the pool may hold."""
     known: dict[str, set[str]] = {}
-    for name in dict.fromkeys(name for task in tasks for name in prompts.tasks[task].label_sets):
+    for name in (name for task in prompts.tasks.values() if not task.demonstrations for name in task.label_sets):
         labels = label_set(prompts, name)
         known.setdefault(labels.field, set()).update(labels.names)
     return known
 
 
-def _demonstrations(where: str, entries: Sequence[Any], known: Mapping[str, set[str]], task: str = ""
-                    ) -> list[Demonstration]:
-    pool = [_demonstration(f"{where}: demonstration {number}", entry, known, task)
-            for number, entry in enumerate(entries, 1)]
+def _demonstrations(where: str, entries: Sequence[Any], known: Mapping[str, set[str]]) -> list[Demonstration]:
+    pool = [_demonstration(f"{where}: demonstration {number}", entry, known) for number, entry in enumerate(entries, 1)]
     seen: dict[str, int] = {}
     for number, item in enumerate(pool, 1):
         first = seen.setdefault(normalised(item.text), number)
@@ -102,18 +89,18 @@ def _demonstrations(where: str, entries: Sequence[Any], known: Mapping[str, set[
     return pool
 
 
-def _demonstration(where: str, entry: Any, known: Mapping[str, set[str]], task: str) -> Demonstration:
+def _demonstration(where: str, entry: Any, known: Mapping[str, set[str]]) -> Demonstration:
     if not isinstance(entry, dict) or not isinstance(entry.get("text"), str) or not entry["text"].strip():
         raise InputError(f"{where} is not an object with a non-empty 'text'.")
     answers: dict[str, tuple[str, ...]] = {}
     for field, names in known.items():
         value = entry.get(field)
         labels = [value] if isinstance(value, str) else value
-        if not isinstance(labels, list) or not (labels or task) or not all(isinstance(label, str) for label in labels):
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
             raise InputError(f"{where} needs the column '{field}' with a label or a list of labels.")
         for label in labels:
             if respell(label, names) is None:
                 raise InputError(f"{where} has the unknown label '{label}' in '{field}'. "
                                  f"Known are: {', '.join(sorted(names))}.")
         answers[field] = tuple(labels)
-    return Demonstration(entry["text"], answers, task)
+    return Demonstration(entry["text"], answers)

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.config.prompt_files import icldist_prompts
-from distill.config.prompt_schema import BASIC, Name
-from distill.config.task_file import OwnTask, TaskFile, load_task, with_tasks
+from distill.config.prompt_schema import BASIC, IclDistPrompts, Name
+from distill.config.schema import IclDist
+from distill.config.task_file import OwnTask, load_task, with_tasks
 from distill.config.task_lines import Answer, example_lines
+from distill.config.task_schema import LABEL_WORDS, TaskFile
 from distill.errors import InputError
-from distill.prompting.demonstrations import normalised, tuple_demonstrations
-from distill.prompting.few_shot import LabelPrompt, TuplePrompt
+from distill.prediction.question import question_of
+from distill.prompting.demonstrations import Demonstration, load_demonstrations, normalised, places_of
 from distill.prompting.labels import label_set
 from distill.run.storage import read_text, write_text
 from flows.cli.task_examples import files_of
@@ -54,33 +56,35 @@ def _check(path: Path) -> None:
     task = load_task(path)
     own = task.described
     tested = _tested(task)
-    shown_texts = {normalised(one.text) for one in task.demonstrations}
+    prompts = with_tasks(icldist_prompts(), [task])
+    pool = load_demonstrations(IclDist(), prompts)
+    shown = [pool[place] for place in places_of(pool, own.name)]
+    shown_texts = {normalised(one.text) for one in shown}
     if leaked := next((text for text, _ in tested if normalised(text) in shown_texts), None):
         raise InputError(f"The test example '{leaked:.60}' is a demonstration as well: a model that was shown the "
-                         f"answer proves nothing. Take it out of {task.test} or of {own.demonstrations}.")
-    shown = [one.answer for one in task.demonstrations]
-    Console().print((_fields if own.fields else _labels)(own, shown, [answer for _, answer in tested]))
-    prompts = with_tasks(icldist_prompts(), [task])
-    first, asked = task.demonstrations[0], tested[0][0] if tested else "…"
-    if own.fields:
-        tuples = tuple_demonstrations(own.name, prompts.tasks[own.name])[0].tuples
-        prompt = TuplePrompt(prompts, own.name, BASIC).prompt([(first.text, tuples)], asked)
-    else:
-        labels = label_set(prompts, prompts.tasks[own.name].formats[BASIC].label_sets[0])
-        answer = [first.answer] if isinstance(first.answer, str) else [str(label) for label in first.answer]
-        prompt = LabelPrompt(prompts, own.name, BASIC, labels.labels).prompt([(first.text, answer)], asked)
-    print("A prompt:\n\n" + prompt)
+                         f"answer proves nothing. Take it out of {task.test} or of "
+                         f"{own.demonstrations or IclDist().demonstrations}.")
+    Console().print(_fields(own, [one.tuples for one in shown], [answer for _, answer in tested]) if own.fields else
+                    _labels(own, _standard(prompts, own.name, shown), [answer for _, answer in tested]))
+    print("A prompt:\n\n" + question_of(prompts, own.name, pool, 1, chat=False).prompt(
+        tested[0][0] if tested else "…"))
     print(f"\nTo distil it: distill run CONFIG --set 'prompts.icldist.tasks=[{path}]'"
           + (" --set teacher.sampling.icldist.max_tokens=256" if own.fields else "")
           + (f" --set 'evaluate.tasks=[{path}]'" if tested else ""))
 
 
+def _standard(prompts: IclDistPrompts, task: str, shown: Sequence[Demonstration]) -> list[list[str]]:
+    labels = label_set(prompts, prompts.tasks[task].formats[BASIC].label_sets[0])
+    return [labels.rewrite(one.answers[labels.field]) for one in shown]
+
+
 def _labels(own: TaskFile, shown: Sequence[Any], tested: Sequence[Any]) -> Table:
-    table = Table("label", *itertools.islice(own.label_sets, 1, None), *_COUNTED, title=own.title)
+    words = {name: one.labels for name, one in itertools.islice(own.label_sets.items(), 1, None)
+             if one.strategy == LABEL_WORDS}
+    table = Table("label", *words, *_COUNTED, title=own.title)
     for place, label in enumerate(own.labels):
-        others = [labels[place] for labels in itertools.islice(own.label_sets.values(), 1, None)]
-        table.add_row(label, *others, *(f"{sum(label in _listed(answer) for answer in answers):,}"
-                                        for answers in (shown, tested)))
+        table.add_row(label, *(labels[place] for labels in words.values()),
+                      *(f"{sum(label in answer for answer in answers):,}" for answers in (shown, tested)))
     return _right(table)
 
 
@@ -98,10 +102,6 @@ def _fields(own: TaskFile, shown: Sequence[Any], tested: Sequence[Any]) -> Table
         for value in values or []:
             table.add_row(name, value, *(f"{count[value]:,}" for count in counts))
     return _right(table)
-
-
-def _listed(answer: str | Sequence[str]) -> Sequence[str]:
-    return [answer] if isinstance(answer, str) else answer
 
 
 def _right(table: Table) -> Table:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from distill.config.load import load_config, save_config
 from distill.config.prompt_files import icldist_prompts
 from distill.config.schema import IclDist
-from distill.config.task_file import TaskFile, load_task
+from distill.config.task_file import load_task
 from distill.config.task_lines import example_lines
+from distill.config.task_schema import TaskFile
 from distill.errors import InputError
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_candidates
@@ -123,7 +124,12 @@ def test_the_tasks_that_ship_stay_the_same_beside_one_of_a_users_own(tmp_path: P
     ({"label_sets": {"one": ["happy", "Happy "]}}, "blanks around it"),
     ({"label_sets": {"one": ["very happy", "Veryhappy"]}}, "differ in case and blanks alone"),
     ({"label_sets": {"one": LABELS, "two": ["A", "B"]}}, "'two' has 2 labels"),
-    ({"label_sets": {"one": ["only"]}}, "two at least"),
+    ({"label_sets": {"one": ["only"]}}, "two labels, or more"),
+    ({"label_sets": {"one": {"labels": LABELS, "column": "mood"}}}, "'one' names a column .* take one of the two out"),
+    ({"label_sets": {"one": {"labels": LABELS, "names": LABELS}}}, "label_sets.one: names, and strategy: lt, are for"),
+    ({"label_sets": {"one": {"labels": LABELS, "colum": "mood"}}}, "no such key; the nearest is 'column'"),
+    ({"label_sets": {"one": "happy"}}, "label_sets.one.labels: "),
+    ({"demonstrations": None}, "'demonstrations' is missing"),
     ({"label_sets": {"one": [*LABELS, "ніяка"]}}, "No demonstration .* shows the label 'ніяка'"),
     ({"label_sets": {"one": ["a", "b", "c"]}}, "line 1: 'закохана' is none of the labels"),
     ({"answer": "label", "lables": 1}, "lables"), ({"name": "a/b"}, "name"), ({"label_sets": None}, "label_sets"),

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config.schema import Filters, IclDist
-from distill.config.task_file import TaskFile, load_task
+from distill.config.task_file import load_task
+from distill.config.task_schema import TaskFile
 from distill.config.tuple_schema import NULL, TupleSchema
 from distill.dataset.agreement import Votes
 from distill.dataset.build import verdict

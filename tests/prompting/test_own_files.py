@@ -1,14 +1,17 @@
-"""A perspective and a task of a user's own: one entry of one file, and nothing of the package is touched."""
+"""A perspective and a task of a user's own: one entry, or one file, and nothing of the package is touched."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from distill.config import prompt_files
 from distill.config.load import load_config, validate
-from distill.config.prompt_files import knowdist_prompts
+from distill.config.prompt_files import icldist_prompts, knowdist_prompts
 from distill.config.schema import Filters, IclDist, KnowDist, Prompts
 from distill.dataset.composition import composition
 from distill.dataset.filters import filters_of
@@ -35,20 +38,22 @@ ASPECT = {"perspectives": {"aspect": {
     "weight": 3, "rubric": "An aspect that the text does not name is a hallucination.",
     "analyze": {"instruction": "List the aspects of {product} in the text."}}}}
 URGENCY = {
-    "tasks": {"urgency": {
-        "multi_label": False,
-        "demonstrations": [{"text": "Fix it now!", "answer": "urgent"}, {"text": "It burns!", "answer": ["urgent"]},
-                           {"text": "Whenever you like.", "answer": "can wait"}],
-        "formats": {"basic": {"label_sets": ["urgency"], "instruction": "How urgent is it? One of {Labels}."},
-                    "lw": {"label_sets": ["short"], "instruction": "How urgent is it? One of {Labels}."},
-                    "mi": {"instruction": "Do as in the examples."}}}},
-    "label_sets": {"urgency": {"labels": ["urgent", "can wait"]},
-                   "short": {"field": "urgency", "names": ["urgent", "can wait"], "labels": ["U", "W"]}}}
+    "name": "urgency", "instruction": "How urgent is it? One of {Labels}.",
+    "minimized_instruction": "Do as in the examples.", "demonstrations": "urgency.jsonl",
+    "label_sets": {"standard": ["urgent", "can wait"], "short": ["U", "W"]}}
+SHOWN = {"Fix it now!": "urgent", "It burns!": "urgent", "Whenever you like.": "can wait"}
 
 
 def own(path: Path, values: Any) -> str:
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return str(path)
+
+
+def task(folder: Path) -> str:
+    """Write a task into a folder and return its YAML file."""
+    (folder / "urgency.jsonl").write_text("".join(json.dumps({"text": text, "label": label}) + "\n"
+                                                  for text, label in SHOWN.items()))
+    return own(folder / "urgency.yaml", URGENCY)
 
 
 def build(folder: Path, **families: Any) -> Path:
@@ -86,7 +91,7 @@ def test_a_perspective_of_a_users_own_file_is_asked_judged_and_shown(tmp_path: P
 
 
 def test_the_prompts_that_ship_stay_the_same_beside_a_users_own_task(tmp_path: Path) -> None:
-    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY), "weights": {"urgency": 0}})
+    config = IclDist.model_validate({"tasks": [task(tmp_path)], "weights": {"urgency": 0}})
     assert list(icldist_candidates(make_texts(50), load_demonstrations(config), config, 42)) == list(
         icldist_candidates(make_texts(50), load_demonstrations(IclDist()), IclDist(), 42))
     without = KnowDist.model_validate({"weights": {"aspect": 0}, "perspectives": own(tmp_path / "aspect.yaml", ASPECT)})
@@ -96,8 +101,7 @@ def test_the_prompts_that_ship_stay_the_same_beside_a_users_own_task(tmp_path: P
 
 def test_a_task_of_a_users_own_file_is_asked_with_its_labels_and_its_answers_are_read_against_them(
         tmp_path: Path) -> None:
-    file = own(tmp_path / "urgency.yaml", URGENCY)
-    run = build(tmp_path, icldist={"samples": 60, "file": file, "prompts_per_text": 3})
+    run = build(tmp_path, icldist={"samples": 60, "tasks": [task(tmp_path)], "prompts_per_text": 3})
     asked = [one for one in read_prompts(run, "icldist") if one.kind.startswith("urgency/")]
     assert {one.kind for one in asked} == {"urgency/basic", "urgency/lw", "urgency/mi"}
     assert {tuple(one.labels) for one in asked} == {("urgent", "can wait"), ("U", "W")}
@@ -120,7 +124,7 @@ def test_a_task_of_a_users_own_file_is_asked_with_its_labels_and_its_answers_are
 
 
 def test_the_teacher_is_asked_the_known_labels_of_a_users_own_task(tmp_path: Path) -> None:
-    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", URGENCY)})
+    config = IclDist.model_validate({"tasks": [task(tmp_path)]})
     questions = [one for one in gold_questions(load_demonstrations(config), config, 50, 42) if one.task == "urgency"]
     assert sorted(one.gold for one in questions) == [["can wait"], ["urgent"], ["urgent"]]
     assert all(one.prompt.prompt.count(f"Sentence: {one.text}\n") == 1 for one in questions)
@@ -132,26 +136,19 @@ def test_the_teacher_is_asked_the_known_labels_of_a_users_own_task(tmp_path: Pat
     assert cells[0] == "Urgency (accuracy)" and cells[1] == "100.00" and cells[-1] == "–"
 
 
-@pytest.mark.parametrize(("family", "values", "message"), [
-    ("knowdist", {"perspectives": {"a b": ASPECT["perspectives"]["aspect"]}}, "perspectives.a b: String should match"),
-    ("knowdist", {"perspectives": {"a": {"weight": 1}}}, "perspectives.a: a perspective needs an instruction"),
-    ("knowdist", {"perspectives": {"analyze": {"analyze": {"instruction": "x"}}}}, "'analyze' is called like a method"),
-    ("knowdist", {"perspectives": {"a": {"analyze": {"instruction": "x\n\nText: y"}}}}, "by which the text is found"),
-    ("knowdist", {"tasks": {}}, "tasks: Extra inputs"),
-    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {}}}}, "tasks.a: a task needs the format 'basic'"),
-    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {"basic": {"instruction": "Say."}}}}},
-     r"the format 'basic' needs label_sets, and the slot \{Labels\}"),
-    ("icldist", {"tasks": {"a": {"multi_label": False, "formats": {"basic": {
-        "instruction": "{Labels}", "label_sets": ["b"]}}}}}, "uses the label set 'b', which is not defined"),
-    ("icldist", {**URGENCY, "label_sets": {"urgency": {"labels": ["a", "a"]}}}, "label_sets.urgency: a label stands"),
-    ("icldist", [1], "valid dictionary"),
+@pytest.mark.parametrize(("values", "message"), [
+    ({"perspectives": {"a b": ASPECT["perspectives"]["aspect"]}}, "perspectives.a b: String should match"),
+    ({"perspectives": {"a": {"weight": 1}}}, "perspectives.a: a perspective needs an instruction"),
+    ({"perspectives": {"analyze": {"analyze": {"instruction": "x"}}}}, "'analyze' is called like a method"),
+    ({"perspectives": {"a": {"analyze": {"instruction": "x\n\nText: y"}}}}, "by which the text is found"),
+    ({"tasks": {}}, "tasks: Extra inputs"),
+    ([1], "valid dictionary"),
 ])
-def test_a_file_that_is_none_of_prompts_is_refused_with_the_key(
-        tmp_path: Path, family: str, values: Any, message: str) -> None:
+def test_a_file_that_is_none_of_perspectives_is_refused_with_the_key(
+        tmp_path: Path, values: Any, message: str) -> None:
     file = own(tmp_path / "own.yaml", values)
-    kind, key = (KnowDist, "perspectives") if family == "knowdist" else (IclDist, "file")
     with pytest.raises(InputError, match=rf"The prompt file .*own\.yaml cannot be used: .*{message}"):
-        validate({"samples": 1, key: file}, "a test", kind)
+        validate({"samples": 1, "perspectives": file}, "a test", KnowDist)
 
 
 def test_a_prompt_file_is_meant_from_the_configs_folder_and_one_that_is_missing_is_told_at_once(
@@ -173,14 +170,6 @@ def test_a_wrong_weight_names_the_nearest_of_the_users_own(tmp_path: Path) -> No
         load_config(tmp_path / "c.yaml", overrides)
 
 
-def test_a_demonstration_with_a_label_of_no_list_is_refused(tmp_path: Path) -> None:
-    wrong = json.loads(json.dumps(URGENCY))
-    wrong["tasks"]["urgency"]["demonstrations"][1]["answer"] = "later"
-    config = IclDist.model_validate({"file": own(tmp_path / "urgency.yaml", wrong)})
-    with pytest.raises(InputError, match=r"urgency\.yaml, task urgency: demonstration 2 has the unknown label 'later'"):
-        load_demonstrations(config)
-
-
 def test_a_runs_own_config_can_be_read_when_its_prompt_file_is_gone(tmp_path: Path) -> None:
     settings = {"perspectives": str(tmp_path / "gone.yaml"), "weights": {"aspect": 2}}
     config = KnowDist.model_validate(settings)
@@ -192,6 +181,54 @@ def test_a_run_of_before_the_key_had_its_name_is_read(tmp_path: Path) -> None:
     file = own(tmp_path / "aspect.yaml", ASPECT)
     assert KnowDist.model_validate({"file": file}).perspectives == file
     assert KnowDist.model_validate({"file": None, "samples": 3}).perspectives is None
+
+
+def test_a_run_of_before_icldist_had_tasks_alone_is_read_unless_it_had_a_file_of_prompts() -> None:
+    assert validate({"file": None, "samples": 3}, "a test", IclDist) == IclDist(samples=3)
+    with pytest.raises(InputError, match=r"describe each .* in a task file .* name these in prompts\.icldist\.tasks"):
+        validate({"file": "urgency.yaml"}, "a test", IclDist)
+
+
+@pytest.fixture
+def shipped_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The prompts that ship in a folder of their own, from which they are read."""
+    shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
+    monkeypatch.setattr(prompt_files, "shipped", tmp_path.joinpath)
+    icldist_prompts.cache_clear()
+    yield tmp_path / "prompts/tasks"
+    icldist_prompts.cache_clear()
+
+
+def test_a_task_that_ships_is_a_file_in_a_folder(shipped_copy: Path) -> None:
+    before = icldist_prompts()
+    task(shipped_copy)
+    icldist_prompts.cache_clear()
+    config = IclDist()
+    assert list(config.prompts().tasks) == ["sentiment", "emotion", "urgency"]
+    assert dict(list(config.prompts().tasks.items())[:2]) == before.tasks
+    found = list(icldist_candidates(make_texts(90), load_demonstrations(config), config, 42))
+    asked = [one for one in found if one.kind.startswith("urgency/")]
+    assert 20 < len(asked) < 40 and {one.labels for one in asked} == {("urgent", "can wait"), ("U", "W")}
+    (shipped_copy / "urgency.yaml").unlink()
+    (shipped_copy / "sentiment.yaml").unlink()
+    icldist_prompts.cache_clear()
+    assert list(IclDist().prompts().tasks) == ["emotion"] and "standard" not in IclDist().prompts().label_sets
+
+
+def test_a_task_of_a_users_own_may_be_shown_with_the_common_demonstrations(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "prompts/tasks/emotion.yaml").read_text())
+    values |= {"name": "moods", "instruction": "Which moods of {Labels}?"}
+    with pytest.raises(InputError, match=r"has a label set 'ekman', and so has the task 'emotion'.*the key 'paper'"):
+        IclDist.model_validate({"tasks": [own(tmp_path / "moods.yaml", values)]})
+    del values["paper"]
+    config = IclDist.model_validate({"tasks": [own(tmp_path / "moods.yaml", values)], "weights": {
+        "sentiment": 0, "emotion": 0}})
+    pool = load_demonstrations(config)
+    asked = list(icldist_candidates(make_texts(60), pool, config, 42))
+    assert {one.kind for one in asked} == {"moods/basic", "moods/lt", "moods/mi"} and len(pool) == 55
+    assert {len(one.labels) for one in asked} == {6, 7, 28}
+    shown = {block.split("\n")[0].removeprefix("Sentence: ") for one in asked for block in one.demonstrations}
+    assert shown <= {one.text for one in pool}
 
 
 def test_the_content_of_a_prompt_file_decides_and_not_where_it_lies(tmp_path: Path) -> None:

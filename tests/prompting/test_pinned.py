@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from distill.config.load import load_config
-from distill.config.schema import General, IclDist, KnowDist
+from distill.config.schema import General, IclDist, KnowDist, Prompts
 from distill.config.sections.encoder import SST5, TeacherLabels
 from distill.encoder.data import Sentence
 from distill.encoder.teacher import Unlabelled, demonstration_pool, prompt_for
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_candidates
+from distill.prompting.kept import prompt_files
 from distill.prompting.knowdist import knowdist_candidates
 from distill.prompting.natural_tasks import choose_tasks, general_candidates
 from distill.resources import shipped
-from distill.run.hashing import content_id
+from distill.run.hashing import content_id, fingerprint
 from distill.run.records import Prompt, Text
 from distill.teacher_eval.gold import gold_questions
 from distill.teacher_eval.rubric import judge_prompt
@@ -64,6 +65,10 @@ def test_icldist_prompts_are_pinned(texts, switches, expected):
     config = IclDist.model_validate(switches)
     candidates = icldist_candidates(texts, load_demonstrations(config), config, 42)
     assert of_records(candidate.render() for candidate in candidates) == expected
+
+
+def test_what_decides_whether_prompts_on_disk_are_those_of_a_config_is_pinned():
+    assert fingerprint(prompt_files(Prompts())) == "PINNED"
 
 
 def test_general_prompts_are_pinned():

@@ -122,22 +122,31 @@ class IclDist(_Family):
     minimized_instructions: bool = Field(True, description="draw among short instructions, too")
     min_demonstrations: int = Field(1, ge=0, le=55, description="demonstrations of a prompt, at least")
     max_demonstrations: int = Field(16, ge=0, le=55, description="demonstrations of a prompt, at most")
-    file: LocalPath | None = runtime_field(
-        None, description="tasks of your own with formats of their own, beside those that ship: prompts/README.md")
     tasks: list[LocalPath] = runtime_field([], description="task files of your own, asked beside the tasks that ship: "
                                                            "docs/own-task.md")
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_have_files_of_their_own(cls, value: Any) -> Any:
+        # Runs made when there was a prompt file for ICLDist can still be read, unless they had one.
+        if isinstance(value, dict) and "file" in value:
+            if value["file"] is not None:
+                raise ValueError("there is no file of prompts for ICLDist any more; describe each of its tasks in a "
+                                 "task file (docs/own-task.md), and name these in prompts.icldist.tasks")
+            return {key: item for key, item in value.items() if key != "file"}
+        return value
+
     def prompts(self) -> IclDistPrompts:
-        """Return the prompts that ship, those of ``file``, and ``tasks``.
+        """Return the prompts that ship, and those of ``tasks``.
 
         Raises as :func:`icldist_prompts` and :func:`distill.config.task_file.load_task`.
         """
-        prompts = icldist_prompts(self.file)
+        prompts = icldist_prompts()
         return with_tasks(prompts, [load_task(locate(path)) for path in self.tasks]) if self.tasks else prompts
 
     def _files(self) -> list[str]:
-        return [*([self.file] if self.file else []), *self.tasks]
+        return self.tasks
 
     def formats(self, task: str) -> dict[str, list[str]]:
         """Return the formats (strategies) of a task that are on and have a weight, with the label sets each draws from.
