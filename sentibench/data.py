@@ -1,13 +1,14 @@
 """The released data: 12 folders of ``train.json``, ``val.json`` and ``test.json``, checked while they are read.
 
-Data of other layouts are read in :mod:`sentibench.lines_data` and :mod:`sentibench.own_data`.
+Lines of SST-5's layout are read in :mod:`sentibench.lines_data`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.config.task_lines import example_lines
 from distill.corpus.readers.rows import is_unicode
 from distill.errors import InputError
 from distill.prompting.labels import python_list
@@ -15,14 +16,14 @@ from distill.prompting.tuples import tuples_text
 from distill.resources import locate
 from distill.run.hashing import content_id, file_digest, fingerprint
 from distill.run.records import BenchmarkText
-from distill.run.storage import read_json
+from distill.run.storage import read_json, read_text
 from sentibench.gold import TUPLE_READERS, GoldError, Graph, Tuples, ssa_graphs
 from sentibench.lines_data import lines_id, lines_path, lines_split, on_hub
-from sentibench.own_data import own_rows, own_tuples
 from sentibench.registry import known_tasks, select_tasks
 from sentibench.task import Task
 
 SPLITS = ("train", "val", "test")
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def split_path(task: Task, data_dir: Path | str, split: str) -> Path:
 def has_split(task: Task, data_dir: Path | str, split: str) -> bool:
     """Say whether there is a file of this split. The released ATSA and ACSA data have no ``val.json``."""
     if task.file:
-        return any(row.get("split") == split for _, row in own_rows(task))
+        return split in task.splits
     if task.layout == "lines":
         return on_hub(data_dir) or lines_path(task, data_dir, split).is_file()
     if on_hub(data_dir):
@@ -135,20 +136,20 @@ def load_split(task: Task, data_dir: Path | str, split: str) -> list[Item]:
 
 
 def _own_split(task: Task, split: str) -> list[Item]:
+    """Return the demonstrations of a user's own task (``train``), or its test examples, written as in distillation."""
+    rows: Iterable[tuple[str, Any]] = task.shown
+    if split != "train":
+        lines = read_text(Path(task.file), MOST_BYTES, f"The task file {task.own} names it under 'test'.")
+        rows = [(text, answer[0] if task.answer == "label" else answer)
+                for _, text, answer in example_lines(task, task.file, lines)]
     items = []
-    for number, row in own_rows(task):
-        if row.get("split") not in SPLITS:
-            raise InputError(f"{task.file}, line {number}: its field 'split' is {row.get('split')!r:.40}, and should "
-                             f"be one of {', '.join(SPLITS)}.")
-        if row["split"] == split:
-            try:
-                items.append(_item(task, row))
-            except GoldError as error:
-                raise InputError(f"{task.file}, line {number}, cannot be used for the task '{task.name}': {error}. "
-                                 "Mend or remove that line.") from error
+    for sentence, answer in rows:
+        gold = answer if isinstance(answer, str) else tuple(
+            (one,) if isinstance(one, str) else tuple(one) for one in answer)
+        items.append(Item(content_id(task.name, sentence, "", str(gold)), sentence, "", gold,
+                          form="labels" if task.answer == "labels" else "lists"))
     if not items:
-        raise InputError(f"{task.file} has no example of the split '{split}'. A task needs examples with \"split\": "
-                         "\"test\" to be scored on, and some with \"train\" to be shown as demonstrations.")
+        raise InputError(f"{task.file} holds no test example. Add lines, or take the key 'test' out of {task.own}.")
     return items
 
 
@@ -160,16 +161,13 @@ def _item(task: Task, row: Any) -> Item:
     gold: str | Tuples
     if task.gold == "label":
         gold = _label(task, row)
-    elif task.gold in ("tuples", "labels"):
-        gold = own_tuples(task, row)
     else:
         gold = TUPLE_READERS[task.gold](row, task.labels)
     graphs = ssa_graphs(row, task.labels) if task.gold == "ssa" else ()
     parts = gold if isinstance(gold, str) else "".join(part for one in gold for part in one if isinstance(part, str))
     if not is_unicode(sentence + target + parts):
         raise GoldError("it holds half a character (a lone surrogate), which is no text")
-    return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs,
-                "labels" if task.gold == "labels" else "lists" if task.tuple_schema else "tuples")
+    return Item(content_id(task.name, sentence, target, str(gold)), sentence, target, gold, graphs)
 
 
 def _text(row: dict[str, Any], key: str) -> str:
@@ -197,7 +195,7 @@ def benchmark_texts(
     """Yield every text an evaluation can use, test examples and demonstration pools: what a corpus must not hold.
 
     A ``val.json`` that is not there is passed over, as it is in the evaluation; and so are the demonstrations of a task
-    that is distilled: teacher and student are shown these on purpose.
+    of a user's own: teacher and student are shown these on purpose.
 
     Raises:
         InputError: as :func:`load_split`.

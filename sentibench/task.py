@@ -51,8 +51,8 @@ class Task(Closed):
     ``seen`` says whether distillation trains on this kind of task (Table 6); ``duplicates`` whether a
     tuple predicted twice counts twice (``list``) or once (``set``), as in the authors' scorer. ``own``,
     ``file``, ``shown`` and ``texts`` are for tasks of a user's own: where it is described, where its examples are, how
-    its prompt is worded in both protocols. ``tuple_schema``: what a task of tuples that is distilled as well asks for;
-    its tuples are written and read as in distillation.
+    its prompt is worded in both protocols. ``tuple_schema``: what such a task of tuples asks for; its tuples are
+    written and read as in distillation.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Task(Closed):
     own: str = ""
     file: str = ""
     shown: tuple[tuple[str, str | tuple[str, ...] | tuple[tuple[str, ...], ...]], ...] = Field(
-        (), description="texts with answers of a task that is distilled as well")
+        (), description="its demonstrations, texts with answers")
     tuple_schema: TupleSchema | None = None
     texts: PromptTexts | None = None
 

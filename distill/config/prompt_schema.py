@@ -116,13 +116,14 @@ class OwnDemonstration(Section):
 class Task(Section):
     """One ICLDist task, as prompts are made of it; with a ``tuple_schema``, tuples answer it instead of labels.
 
-    It is written as a task file (:mod:`distill.config.task_file`).
+    It is written as a task file (:mod:`distill.config.task_file`). ``layout``: its own, where it has one.
     """
 
     title: str = ""
     weight: Weight = 1
     multi_label: bool
     tuple_schema: TupleSchema | None = None
+    layout: Layout | None = None
     demonstrations: list[OwnDemonstration] = Field([])
     formats: dict[Name, Format]
 
@@ -132,12 +133,11 @@ class Task(Section):
         return list(dict.fromkeys(name for one in self.formats.values() for name in one.label_sets))
 
     @model_serializer(mode="wrap")
-    def _as_before_there_were_tuples(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What a label task reads as decides whether prompts on disk are still those of the config.
+    def _as_before_there_was_more(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What a task reads as decides whether prompts on disk are still those of the config.
         values: dict[str, Any] = write(self)
-        if self.tuple_schema is None:
-            values.pop("tuple_schema", None)
-        return values
+        return {name: value for name, value in values.items()
+                if value is not None or name not in ("tuple_schema", "layout")}
 
 
 class LabelSetEntry(Section):
@@ -157,6 +157,10 @@ class IclDistPrompts(Section):
     tasks: dict[Name, Task] = Field({})
     label_sets: dict[str, LabelSetEntry] = Field({})
     spellings: list[list[str]]
+
+    def layout_of(self, task: str) -> Layout:
+        """Return how a task's prompts are put together: its own way, or the common one."""
+        return self.tasks[task].layout or self.layout
 
     @property
     def weights(self) -> dict[str, float]:

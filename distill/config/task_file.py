@@ -12,6 +12,7 @@ from distill.config.prompt_schema import (
     Format,
     IclDistPrompts,
     LabelSetEntry,
+    Layout,
     OwnDemonstration,
     Task,
 )
@@ -39,8 +40,9 @@ class OwnTask(Section):
         """The file of the test examples."""
         return Path(self.path).parent / Path(self.described.test).expanduser() if self.described.test else None
 
-    def entry(self) -> tuple[Task, dict[str, LabelSetEntry]]:
-        """Return the task as prompts are made of it, and its label sets by name."""
+    def entry(self, layout: Layout) -> tuple[Task, dict[str, LabelSetEntry]]:
+        """Return the task as prompts are made of it, and its label sets by name; what it says of its layout itself goes
+        before the common ``layout``."""
         own, sets = self.described, self._label_sets()
         drawn: dict[str, list[str]] = {BASIC: [], LABEL_WORDS: [], TAXONOMY: []}
         for place, (name, one) in enumerate(zip(sets, own.label_sets.values(), strict=True)):
@@ -51,8 +53,12 @@ class OwnTask(Section):
         formats.update({strategy: self._format(strategy, own.instruction[0], drawn[strategy])
                         for strategy in (LABEL_WORDS, TAXONOMY) if drawn[strategy]})
         formats[MINIMIZED] = self._format(MINIMIZED, own.minimized_instruction, [])
+        own_layout = layout.model_copy(update={key: text for key, text in (
+            ("demonstration", own.demonstration and own.demonstration.rstrip() + "\n\n"),
+            ("question", own.question.rstrip())) if text})
         return Task(title=own.title or own.name, weight=own.weight, multi_label=own.answer == "labels",
-                    tuple_schema=own.tuple_schema, demonstrations=self.demonstrations, formats=formats), sets
+                    layout=None if own_layout == layout else own_layout, tuple_schema=own.tuple_schema,
+                    demonstrations=self.demonstrations, formats=formats), sets
 
     def _format(self, name: str, instruction: str, label_sets: list[str]) -> Format:
         printed = {}
@@ -86,7 +92,7 @@ def with_tasks(prompts: IclDistPrompts, tasks: Sequence[OwnTask]) -> IclDistProm
         raise InputError(f"Two task files describe a task called '{min(doubled)}'. Give each its own name.")
     entries, sets = dict(prompts.tasks), dict(prompts.label_sets)
     for task in tasks:
-        entries[task.described.name], own = task.entry()
+        entries[task.described.name], own = task.entry(prompts.layout)
         for name, other in entries.items():
             if name != task.described.name and (taken := set(own) & set(other.label_sets)):
                 raise InputError(f"The task file {task.path} has a label set '{min(taken)}', and so has the task "

@@ -74,7 +74,21 @@ class TaskFile(Section):
     demonstrations: str = Field("", description="JSON Lines: text, and label, labels or tuples")
     test: str = Field("", description="JSON Lines of the same form, to evaluate on")
     weight: Weight = Field(1, description="how often it is asked, relative to the other tasks")
+    demonstration: str = Field("", description="how an example is shown, with {Text} and {Answer}")
+    question: str = Field("", description="how a text is asked about, with {Text}; the answer follows it")
+    max_tokens: int | None = Field(None, ge=1, description="tokens of a written answer in an evaluation, at most")
     paper: InPaper | None = Field(None, description="of the paper's tasks: where they are printed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_as_it_was(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (old := {"data", "labels"} & set(value)):
+            raise ValueError(
+                f"the key '{min(old)}' is of an older form. Put the examples into two files, those to show under "
+                "'demonstrations' and those to score under 'test', each line with text and label (or tuples); write "
+                "labels as 'label_sets: {standard: [...]}', and {Labels} in the instruction where the list stands; of "
+                "tuples, 'answer: tuples' and {Fields}; in demonstration and question, {Text} and {Answer}")
+        return value
 
     @field_validator("instruction", mode="before")
     @classmethod
@@ -112,6 +126,12 @@ class TaskFile(Section):
                                  "stand, and no other word in braces")
         if slots_of(self.minimized_instruction):
             raise ValueError("minimized_instruction holds a word in braces; it is written as it stands")
+        for key, text, slots in (("demonstration", self.demonstration, ["{Answer}", "{Text}"]),
+                                 ("question", self.question, ["{Text}"])):
+            if text and sorted(slots_of(text)) != slots:
+                raise ValueError(f"{key} needs {' and '.join(slots)} once, and no other word in braces")
+        if self.answer == "label" and self.max_tokens is not None:
+            raise ValueError("max_tokens is for answers that are written (labels, tuples); one label is scored")
         return self
 
     @model_validator(mode="after")

@@ -46,7 +46,7 @@ def question_of(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstration
     shown = [(item.text, answer) for item in (pool[place] for place in places_of(pool, task))
              if (answer := labels.rewrite(item.answers.get(labels.field, ())))]
     shots = _number_shown(shots, task, len(shown))
-    before, after = around(prompts.layout.question, "Text")
+    before, after = around(prompts.layout_of(task).question, "Text")
     head = prompt.head + "".join(prompt.demonstration(*one) for one in _spread(shown, shots))
     return Question(head + before, after, list(labels.labels), prompts.tasks[task].multi_label, chat)
 
@@ -55,7 +55,7 @@ def _tuple_question(prompts: IclDistPrompts, task: str, pool: Sequence[Demonstra
                     ) -> Question:
     prompt, schema = TuplePrompt(prompts, task, BASIC), prompts.tasks[task].tuple_schema
     shots = _number_shown(shots, task, len(pool))
-    before, after = around(prompts.layout.question, "Text")
+    before, after = around(prompts.layout_of(task).question, "Text")
     head = prompt.head + "".join(prompt.demonstration(one.text, one.tuples) for one in pool[:shots])
     return Question(head + before, after, [], False, chat, schema.model_dump_json() if schema else "")
 

@@ -55,7 +55,7 @@ class LabelPrompt:
         instruction = prompts.tasks[task].formats[strategy].instruction
         if strategy != MINIMIZED:
             instruction = fill(instruction, Labels=python_list(labels))
-        self._few_shot, self._multi_label = FewShot(prompts.layout), prompts.tasks[task].multi_label
+        self._few_shot, self._multi_label = FewShot(prompts.layout_of(task)), prompts.tasks[task].multi_label
         self.head = self._few_shot.head(Instruction=instruction)
 
     def demonstration(self, text: str, labels: Sequence[str]) -> str:
@@ -76,7 +76,7 @@ class TuplePrompt:
         instruction = entry.formats[strategy].instruction
         if strategy != MINIMIZED and entry.tuple_schema is not None:
             instruction = fill(instruction, Fields=fields_text(entry.tuple_schema))
-        self._few_shot = FewShot(prompts.layout)
+        self._few_shot = FewShot(prompts.layout_of(task))
         self.head = self._few_shot.head(Instruction=instruction)
 
     def demonstration(self, text: str, tuples: Iterable[Sequence[str]]) -> str:

@@ -26,7 +26,7 @@ class _Variant:
     those that any shows.
     """
 
-    kind: str
+    task: str
     strategy: str
     head: str
     places: list[int]
@@ -61,7 +61,7 @@ class IclDistCandidates:
                                          for labels in sets]
                           if prompts.tasks[task].tuple_schema is None else [_tuple_variant(config, task, name, pool)]
                           for task, names in formats.items() for name, sets in names.items()}
-        self._question = around(prompts.layout.question, "Text")
+        self._questions = {task: around(prompts.layout_of(task).question, "Text") for task in formats}
         self._places: dict[str, set[int]] = {}
         for place, item in enumerate(pool):
             self._places.setdefault(normalised(item.text), set()).add(place)
@@ -91,10 +91,11 @@ class IclDistCandidates:
             shown = list(rng.shuffled(_covering(shuffled, variant, count)))
         else:
             shown = list(islice(shuffled, count))
-        before, after = self._question
-        return PromptCandidate("icldist", variant.kind, text_id, text, before + text + after, self._seed, variant.head,
-                     tuple([variant.blocks[place] for place in shown]), min(count, least), variant.labels,
-                     variant.multi_label, strategy=variant.strategy, tuple_schema=variant.tuple_schema)
+        before, after = self._questions[variant.task]
+        return PromptCandidate(
+            "icldist", f"{variant.task}/{variant.strategy}", text_id, text, before + text + after, self._seed,
+            variant.head, tuple([variant.blocks[place] for place in shown]), min(count, least), variant.labels,
+            variant.multi_label, strategy=variant.strategy, tuple_schema=variant.tuple_schema)
 
     def _own_places(self, text: str) -> set[int]:
         """Return the places in the pool that have this text."""
@@ -120,7 +121,7 @@ def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: 
     shows = {place: sum(1 << labels.labels.index(label) for label in set(answer)) for place, answer in answers.items()}
     least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
     return _Variant(
-        f"{task}/{strategy}", strategy, prompt.head, places,
+        task, strategy, prompt.head, places,
         {place: prompt.demonstration(pool[place].text, answer) for place, answer in answers.items()},
         shows, reduce(or_, shows.values(), 0), labels.labels, prompts.tasks[task].multi_label, "", least)
 
@@ -137,7 +138,7 @@ def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Dem
                            0 if pool[place].tuples else bits[-1, ""]) for place in places}
     least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
     return _Variant(
-        f"{task}/{strategy}", strategy, prompt.head, places,
+        task, strategy, prompt.head, places,
         {place: prompt.demonstration(pool[place].text, pool[place].tuples) for place in places},
         shows, reduce(or_, shows.values(), 0), (), False, schema.model_dump_json() if schema else "", least)
 
