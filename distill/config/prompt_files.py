@@ -53,16 +53,22 @@ def knowdist_prompts(own: str | None = None) -> KnowDistPrompts:
 
 @cache
 def _shipped_knowdist() -> KnowDistPrompts:
-    return _shipped("knowdist", KnowDistPrompts)
+    prompts = _shipped("knowdist", KnowDistPrompts)
+    for path in sorted(shipped("prompts/perspectives").glob("*.yaml")):
+        prompts = _with_perspectives(prompts, str(path), read_text(path, MOST_BYTES))
+    return prompts
 
 
 @lru_cache(maxsize=8)
-def _merged(origin: str, text: str) -> KnowDistPrompts:
-    values, ours = parse_yaml(text, f"The prompt file {origin}"), _shipped_knowdist()
+def _merged(own: str, text: str) -> KnowDistPrompts:
+    return _with_perspectives(_shipped_knowdist(), own, text)
+
+
+def _with_perspectives(prompts: KnowDistPrompts, origin: str, text: str) -> KnowDistPrompts:
+    values = parse_yaml(text, f"The prompt file {origin}")
     try:
-        added = OwnKnowDist.model_validate(values)
-        return KnowDistPrompts.model_validate({**dict(ours), "perspectives": {**ours.perspectives,
-                                                                              **added.perspectives}})
+        added = OwnKnowDist.model_validate(values).perspectives
+        return KnowDistPrompts.model_validate({**dict(prompts), "perspectives": {**prompts.perspectives, **added}})
     except ValidationError as error:
         raise InputError(f"The prompt file {origin} cannot be used: {'; '.join(_problems(error))}. prompts/README.md "
                          "says what such a file holds.") from error

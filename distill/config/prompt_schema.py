@@ -69,11 +69,11 @@ class Perspective(Section):
 
 
 class KnowDistPrompts(Section):
-    """``prompts/knowdist.yaml`` (Tables 9 and 10)."""
+    """``prompts/knowdist.yaml``, with what stands in ``prompts/perspectives/`` (Tables 9 and 10)."""
 
     layout: str
     methods: dict[str, Weight]
-    perspectives: dict[Name, Perspective]
+    perspectives: dict[Name, Perspective] = Field({})
 
     @property
     def weights(self) -> dict[str, float]:
@@ -185,6 +185,6 @@ class GeneralPrompts(Section):
 
 
 class OwnKnowDist(Section):
-    """A user's own file of perspectives; one that is called like one of ours takes its place."""
+    """A file of perspectives; of a user's own, one that is called like one of ours takes its place."""
 
     perspectives: dict[Name, Perspective] = Field(min_length=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill.config.load import load_config, save_config
 from distill.config.prompt_files import icldist_prompts
 from distill.config.schema import IclDist
-from distill.config.task_file import load_task
+from distill.config.task_file import load_task, with_tasks
 from distill.config.task_lines import example_lines
 from distill.config.task_schema import TaskFile
 from distill.errors import InputError
@@ -42,6 +42,11 @@ def write(folder: Path, **changes: Any) -> Path:
     lines(folder / "shown.jsonl", shown)
     lines(folder / "test.jsonl", [{"text": "Привид у кімнаті!", "label": LABELS[2]}])
     return folder / "guests.yaml"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("task")
 
 
 def lines(path: Path, rows: list[Any]) -> None:
@@ -150,6 +155,24 @@ def test_a_mistake_in_the_demonstrations_names_the_line(rows: list[Any], said: s
     lines(tmp_path / "shown.jsonl", rows)
     with pytest.raises(InputError, match=said):
         load_task(path)
+
+
+ANYTHING = st.recursive(st.none() | st.booleans() | st.integers(0, 3) | st.text(max_size=9) | st.sampled_from(LABELS),
+                        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+                            st.sampled_from(["labels", "column", "strategy", "names", "one"]), inner, max_size=3))
+
+
+@given(st.dictionaries(st.sampled_from([*TaskFile.model_fields, "data"]), ANYTHING, min_size=1, max_size=3))
+def test_any_value_of_any_key_is_taken_or_refused_in_one_paragraph(place: Path, changes: dict[str, Any]) -> None:
+    path = write(place)
+    path.write_text(json.dumps({**TASK, **changes}))
+    try:
+        task = load_task(path)
+    except InputError as error:
+        assert str(error).count("\n") == 0 and "guests" in str(error) and len(str(error)) < 1500
+    else:
+        prompts = with_tasks(icldist_prompts(), [task])
+        assert prompts.tasks[task.described.name].multi_label == (task.described.answer == "labels")
 
 
 @given(st.text())

@@ -29,7 +29,7 @@ from distill.teacher_eval.judge import choose_analyses, judged_perspectives, sco
 from distill.teacher_eval.rubric import judge_prompt
 from flows.report.teacher_eval import gold_table, judge_table
 from flows.run import open_run
-from tests.prompting.test_prompting import make_texts
+from tests.prompting.test_prompting import PERSPECTIVES, make_texts
 from tests.prompting.test_stage import word_limits
 from tests.support.teacher_eval import answered, output, verdict_of, verdicts
 
@@ -194,9 +194,19 @@ def shipped_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """The prompts that ship in a folder of their own, from which they are read."""
     shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
     monkeypatch.setattr(prompt_files, "shipped", tmp_path.joinpath)
-    icldist_prompts.cache_clear()
+    for cached in (icldist_prompts, prompt_files._shipped_knowdist):
+        cached.cache_clear()
     yield tmp_path / "prompts/tasks"
-    icldist_prompts.cache_clear()
+    for cached in (icldist_prompts, prompt_files._shipped_knowdist):
+        cached.cache_clear()
+
+
+def test_a_perspective_that_ships_is_a_file_in_a_folder(shipped_copy: Path) -> None:
+    before = KnowDist().prompts()
+    own(shipped_copy.parent / "perspectives/aspect.yaml", ASPECT)
+    prompt_files._shipped_knowdist.cache_clear()
+    assert KnowDist().prompts().perspectives.keys() == {*before.perspectives, "aspect"}
+    assert KnowDist().kinds()["analyze"] == dict.fromkeys(PERSPECTIVES, 1) | {"aspect": 3}
 
 
 def test_a_task_that_ships_is_a_file_in_a_folder(shipped_copy: Path) -> None:
