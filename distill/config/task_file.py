@@ -159,7 +159,8 @@ def _first(error: ValidationError) -> str:
     where = ".".join(str(part) for part in item["loc"] if part != "[key]")
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        part = {"label_sets": LabelSetFile, "paper": InPaper}.get(str(item["loc"][0]), TaskFile)
+        parts: dict[str, type[Section]] = {"label_sets": LabelSetFile, "paper": InPaper}
+        part = parts.get(str(item["loc"][0]), TaskFile)
         message = f"there is no such key{nearest(str(item['loc'][-1]), part.model_fields)}"
     if item["type"] == "string_type":
         message = "should be text; put numbers, dates and words such as yes and no into quotes"

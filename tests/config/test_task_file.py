@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config.load import load_config, save_config
@@ -162,6 +162,7 @@ ANYTHING = st.recursive(st.none() | st.booleans() | st.integers(0, 3) | st.text(
                             st.sampled_from(["labels", "column", "strategy", "names", "one"]), inner, max_size=3))
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from([*TaskFile.model_fields, "data"]), ANYTHING, min_size=1, max_size=3))
 def test_any_value_of_any_key_is_taken_or_refused_in_one_paragraph(place: Path, changes: dict[str, Any]) -> None:
     path = write(place)

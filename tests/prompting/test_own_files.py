@@ -45,7 +45,7 @@ SHOWN = {"Fix it now!": "urgent", "It burns!": "urgent", "Whenever you like.": "
 
 
 def own(path: Path, values: Any) -> str:
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return str(path)
 
 

@@ -33,7 +33,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values, sort_keys=False))
 
 
 def test_the_worked_example_gives_prompts_with_four_demonstrations_of_its_own() -> None:
