@@ -14,12 +14,12 @@ from distill.encoder.batches import Encoded, batches_of, encode
 from distill.encoder.embeddings import classes_of, logits_of
 from distill.encoder.model import Classifier, load_classifier
 from distill.encoder.settings import SETTINGS
-from distill.errors import InputError, RunError
+from distill.errors import RunError
+from distill.models.onnx_session import FILE, open_session, require_onnx
 from distill.models.quiet import quiet_transformers
 from distill.models.tokenization import save_tokenizer
 from distill.run.storage import write_json
 
-FILE = "model.onnx"
 _CLOSE = 1e-3
 _CPU = torch.device("cpu")
 
@@ -33,17 +33,7 @@ class OnnxClassifier:
         Raises:
             InputError: onnxruntime is not installed, or the file is damaged.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError(_MISSING) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own kinds share no base
-            raise InputError(f"{folder / FILE} cannot be loaded ({str(error)[:200]}). Export it again with 'distill "
-                             "encoder export'.") from error
+        self._session = open_session(folder)
 
     def logits_of(self, texts: Encoded) -> torch.Tensor:
         """Return the logits (texts × classes) of tokenised texts, in their order."""
@@ -94,11 +84,7 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(model: Classifier, longest: int, path: Path) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(_MISSING) from error
+    require_onnx()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators that no encoder has
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=longest)
     example = (torch.ones(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long))
@@ -115,7 +101,3 @@ def _write(model: Classifier, longest: int, path: Path) -> None:
 def is_exported(folder: Path) -> bool:
     """Say whether a folder holds a classifier that was exported."""
     return (folder / FILE).is_file() and (folder / SETTINGS).is_file()
-
-
-_MISSING = ("ONNX needs the packages onnx, onnxscript and onnxruntime, which are not installed. Install sentidistill "
-            "with its extra: pip install 'sentidistill[onnx]'.")

@@ -15,11 +15,8 @@ from distill.errors import InputError
 from distill.export.logits_engine import LogitsEngine
 from distill.export.merged import copy_settings
 from distill.models import context_length, load_model
+from distill.models.onnx_session import FILE, open_session, require_onnx
 from distill.models.quiet import first_line, quiet_transformers
-
-FILE = "model.onnx"
-_MISSING = ("ONNX needs the packages onnx, onnxscript and onnxruntime, which are not installed. Install sentidistill "
-            "with its extra: pip install 'sentidistill[onnx]'.")
 
 
 def write_onnx(source: Path, out: Path) -> None:
@@ -31,12 +28,7 @@ def write_onnx(source: Path, out: Path) -> None:
     Raises:
         InputError: there is no exporter, or it does not know the architecture.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(_MISSING) from error
+    require_onnx()
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
     model = load_model(source, "float32", "cpu")
@@ -69,18 +61,7 @@ class OnnxEngine(LogitsEngine):
             InputError: onnxruntime is not installed, or the file is missing or damaged.
         """
         super().__init__(config, folder)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError(_MISSING) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session: Any = onnxruntime.InferenceSession(folder / FILE, options,
-                                                              providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own kinds share no base
-            raise InputError(f"{folder / FILE} cannot be loaded ({first_line(error)}). Export it again with 'distill "
-                             "export'.") from error
+        self._session: Any = open_session(folder)
 
     def logits(self, ids: Sequence[int], last: int) -> torch.Tensor:
         """Return the logits behind the last tokens of a sequence; see :class:`LogitsEngine`."""
