@@ -12,6 +12,7 @@ import numpy as np
 
 from distill.config.tuple_schema import NULL
 from distill.intervals import RESAMPLES, draws, percentile_interval
+from distill.parsing.tuple_scores import f1_of, ratio, tuple_statistics
 from sentibench.gold import Graph, Span, token_spans, tokens_of
 
 Tuple = tuple[str, ...]
@@ -53,8 +54,8 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], labels: Seque
 def _macro_value(sums: np.ndarray) -> np.ndarray:
     parts = sums.reshape(*sums.shape[:-1], 3, -1)
     total = parts[..., 1, :] + parts[..., 2, :]
-    each = _ratio(2 * parts[..., 0, :], total, 0.0)
-    return _ratio(each.sum(axis=-1), (total > 0).sum(axis=-1), 0.0)
+    each = ratio(2 * parts[..., 0, :], total, 0.0)
+    return ratio(each.sum(axis=-1), (total > 0).sum(axis=-1), 0.0)
 
 
 def micro_f1(gold: Sequence[Sequence[Tuple]], predicted: Sequence[Sequence[Tuple]]) -> Scored:
@@ -65,9 +66,7 @@ def micro_f1(gold: Sequence[Sequence[Tuple]], predicted: Sequence[Sequence[Tuple
     side. Precision without any prediction is 1, and so is recall without any gold tuple. Columns:
     predicted found, predicted, gold found, gold.
     """
-    rows = [(sum(item in right for item in answer), len(answer), sum(item in answer for item in right), len(right))
-            for right, answer in ((tuple(g), tuple(p)) for g, p in zip(gold, predicted, strict=True))]
-    return Scored(np.array(rows, dtype=float).reshape(-1, 4), VALUES["micro_f1"])
+    return Scored(tuple_statistics(gold, predicted), VALUES["micro_f1"])
 
 
 def sentiment_graph_f1(gold: Sequence[Sequence[Graph]], predicted: Sequence[Sequence[Graph]]) -> Scored:
@@ -120,24 +119,12 @@ def predicted_graphs(sentence: str, tuples: Sequence[Tuple]) -> list[Graph]:
              polarity.capitalize().lower()) for holder, target, expression, polarity in tuples]
 
 
-def _f1(sums: np.ndarray, empty: float) -> np.ndarray:
-    precision = _ratio(sums[..., 0], sums[..., 1], empty)
-    recall = _ratio(sums[..., 2], sums[..., 3], empty)
-    return _ratio(2 * precision * recall, precision + recall, 0.0)
-
-
 VALUES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "macro_f1": _macro_value,
-    "micro_f1": lambda sums: _f1(sums, 1.0),
-    "sentiment_graph_f1": lambda sums: _f1(sums, 0.0),
+    "micro_f1": f1_of,
+    "sentiment_graph_f1": lambda sums: f1_of(sums, 0.0),
 }
 """Each metric as a function of the sums of its statistics, by name: a result file holds the statistics."""
-
-
-def _ratio(above: np.ndarray, below: np.ndarray, empty: float) -> np.ndarray:
-    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
-    ratio: np.ndarray = np.divide(above, below, out=np.full(np.broadcast(above, below).shape, empty), where=below > 0)
-    return ratio
 
 
 def bootstrap_interval(scored: Scored, seed: int, purpose: str, resamples: int = RESAMPLES) -> tuple[float, float]:

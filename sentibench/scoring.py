@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from distill.config.tuple_schema import TupleSchema
 from distill.parsing.labels import labels_of
-from distill.parsing.tuple_answer import UNREADABLE_TUPLES, read_tuple_answer
+from distill.parsing.tuple_answer import read_tuple_answer, scored_tuples
 from sentibench import released
 from sentibench.data import Item
 from sentibench.gold import Tuples
@@ -75,11 +75,9 @@ def _as_distilled(raw: str, schema: TupleSchema, sentence: str) -> Answer:
     """Return the tuples of an answer in the spelling in which they are learned; wrong values and spans count as
     predicted, tuples of another length are left out and counted."""
     read = read_tuple_answer(raw, schema, sentence)
-    whole = [one for one in read.others if len(one) == len(schema.fields)]
-    n_unread = len(read.others) - len(whole)
-    if read.problem == UNREADABLE_TUPLES or (n_unread and not read.tuples and not whole):
-        return Answer(None, UNREADABLE, n_unread)
-    return Answer((*read.tuples, *whole), "", n_unread)
+    n_unread = sum(len(one) != len(schema.fields) for one in read.others)
+    tuples = scored_tuples(read, schema)
+    return Answer(None, UNREADABLE, n_unread) if tuples is None else Answer(tuples, "", n_unread)
 
 
 def score_answers(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> Scored:

@@ -57,6 +57,16 @@ def read_tuple_answer(output: str, schema: TupleSchema, text: str) -> TupleAnswe
     return TupleAnswer(tuple(good), worst.problem, worst.detail[:_DETAIL], tuple(faults))
 
 
+def scored_tuples(answer: TupleAnswer, schema: TupleSchema) -> tuple[Tuple, ...] | None:
+    """Return the tuples that an answer is scored by: those with wrong values or spans, too, which are wrong tuples;
+    those of another length are left out. None where there is no list, or nothing but such."""
+    whole = [one for one in answer.others if len(one) == len(schema.fields)]
+    left_out = len(answer.others) - len(whole)
+    if answer.problem == UNREADABLE_TUPLES or (left_out and not answer.tuples and not whole):
+        return None
+    return (*answer.tuples, *whole)
+
+
 class _Fault(Exception):
     def __init__(self, problem: str, detail: str) -> None:
         self.problem, self.detail = problem, detail

@@ -1,9 +1,11 @@
 """The teacher on texts whose labels are known: the pool of demonstrations, each asked without itself (Table 24).
 
 Accuracy of sentiment classification and F1 of emotion detection, as in the paper (Appendix D.1). The paper says neither
-which texts it asked nor how F1 was averaged: here it is micro-F1 over (text, label) pairs, with macro-F1 beside it.
+which texts it asked nor how F1 was averaged: here it is micro-F1 over (text, label) pairs, with macro-F1 beside it. Of
+tasks of tuples, which are a user's own, it is micro-F1 over whole tuples.
 """
 
+import json
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -16,9 +18,12 @@ from distill.engines.base import Output
 from distill.intervals import draws, percentile_interval, share_interval
 from distill.parsing import reasoning
 from distill.parsing.labels import parse_answer
+from distill.parsing.tuple_answer import read_tuple_answer, schema_of, scored_tuples
+from distill.parsing.tuple_scores import f1_of, tuple_statistics
 from distill.prompting.demonstrations import Demonstration, places_of
-from distill.prompting.few_shot import LabelPrompt
+from distill.prompting.few_shot import LabelPrompt, TuplePrompt
 from distill.prompting.labels import LabelSet, label_set
+from distill.prompting.tuples import tuples_text
 from distill.run.hashing import content_id, derived_rng, derived_seed, hash_order
 from distill.run.records import Prompt
 from distill.teacher_eval.records import GoldAnswer, GoldQuestion
@@ -33,12 +38,11 @@ def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int
     """
     questions: list[GoldQuestion] = []
     for task, entry in config.prompts().tasks.items():
-        if entry.tuple_schema is not None:
-            continue  # known labels alone
         keys = {content_id(pool[place].text): pool[place] for place in places_of(pool, task)}
         chosen = sorted(keys, key=lambda key: (hash_order(seed, key, f"gold {task}"), key))[:examples]
-        questions += [_question(task, key, keys[key], [item for other, item in keys.items() if other != key],
-                                config, seed) for key in chosen]
+        ask = _question if entry.tuple_schema is None else _tuple_question
+        questions += [ask(task, key, keys[key], [item for other, item in keys.items() if other != key], config, seed)
+                      for key in chosen]
     return questions
 
 
@@ -56,6 +60,21 @@ def _question(
     return GoldQuestion(item.text, prompt, _labels(item, labels, task.multi_label))
 
 
+def _tuple_question(
+    task_name: str, key: str, item: Demonstration, others: Sequence[Demonstration], config: IclDist, seed: int
+) -> GoldQuestion:
+    prompts = config.prompts()
+    schema = prompts.tasks[task_name].tuple_schema
+    assert schema is not None
+    shown = _draw(derived_rng(seed, key, f"gold {task_name} demonstrations"), others, config)
+    text = TuplePrompt(prompts, task_name, BASIC).prompt(((one.text, one.tuples) for one in shown), item.text)
+    prompt = Prompt(content_id("gold", task_name, text), key, "icldist", f"{task_name}/{BASIC}", text,
+                    n_demonstrations=len(shown), seed=derived_seed(seed, key, f"gold {task_name}"),
+                    tuple_schema=schema.model_dump_json(), text=item.text)
+    gold = read_tuple_answer(tuples_text(item.tuples), schema, item.text)
+    return GoldQuestion(item.text, prompt, [*map(_as_text, (*gold.tuples, *gold.others))])
+
+
 def _draw(rng: Random, others: Sequence[Demonstration], config: IclDist) -> list[Demonstration]:
     count = rng.randint(config.min_demonstrations, config.max_demonstrations)
     return rng.sample(others, min(count, len(others)))
@@ -67,19 +86,33 @@ def _labels(item: Demonstration, labels: LabelSet, multi_label: bool) -> list[st
 
 
 def read_answers(questions: Sequence[GoldQuestion], outputs: Sequence[Output]) -> list[GoldAnswer]:
-    """Return what each answer says, read as the answers that are trained on (:mod:`distill.parsing.labels`).
+    """Return what each answer says, read as the answers that are trained on (:mod:`distill.parsing`).
 
-    An answer that cannot be read, or is missing, names no label, and counts as wrong. An empty list can be read.
+    An answer that cannot be read, or is missing, names no label or tuple, and counts as wrong. An empty list can be
+    read.
     """
     answers = []
     for question, output in zip(questions, outputs, strict=True):
         prompt = question.prompt
-        read = parse_answer(output.text, prompt.labels, prompt.multi_label)
-        parsed = [] if read is None else _named(read, prompt)
-        problem = "" if read is not None else output.error or _why_not(output)
+        parsed = _read(output, prompt)
+        problem = "" if parsed is not None else output.error or _why_not(output)
         answers.append(GoldAnswer(prompt.id, question.task, question.text, prompt.prompt, question.gold, output.text,
-                                  parsed, read is not None and set(parsed) == set(question.gold), problem))
+                                  parsed or [], parsed is not None and set(parsed) == set(question.gold), problem))
     return answers
+
+
+def _read(output: Output, prompt: Prompt) -> list[str] | None:
+    if prompt.tuple_schema:
+        schema = schema_of(prompt.tuple_schema)
+        tuples = scored_tuples(read_tuple_answer(output.text, schema, prompt.text), schema)
+        return None if tuples is None else [*map(_as_text, tuples)]
+    read = parse_answer(output.text, prompt.labels, prompt.multi_label)
+    return None if read is None else _named(read, prompt)
+
+
+def _as_text(one: Sequence[str]) -> str:
+    """Return a tuple as a text of its own, which a record can hold."""
+    return json.dumps(list(one), ensure_ascii=False)
 
 
 def _why_not(output: Output) -> str:
@@ -95,8 +128,9 @@ def score_gold(
 ) -> dict[str, dict[str, Any]]:
     """Return each task's score as a fraction with its 95% interval, how many were asked, and how many had no answer.
 
-    ``metric`` is ``accuracy`` (one label; Wilson's interval) or ``micro_f1`` (several; bootstrap over texts, with
-    ``macro_f1`` and its interval beside it, the mean over the labels of the prompt).
+    ``metric`` is ``accuracy`` (one label; Wilson's interval), ``micro_f1`` (several; bootstrap over texts, with
+    ``macro_f1`` and its interval beside it, the mean over the labels of the prompt) or ``tuple_f1`` (tuples; micro-F1
+    over whole tuples, bootstrap over texts).
     """
     scores: dict[str, dict[str, Any]] = {}
     for task in dict.fromkeys(question.task for question in questions):
@@ -104,10 +138,25 @@ def score_gold(
                  if question.task == task]
         problems = [answer.problem for _, answer in pairs]
         scores[task] = {
-            **(_f1(pairs, seed) if pairs[0][0].prompt.multi_label else _accuracy(pairs)), "n": len(pairs),
+            **_measured(pairs, seed), "n": len(pairs),
             "right": sum(answer.right for _, answer in pairs), "unreadable": problems.count(UNREADABLE),
             "failed": len(problems) - problems.count("") - problems.count(UNREADABLE)}
     return scores
+
+
+def _measured(pairs: Sequence[tuple[GoldQuestion, GoldAnswer]], seed: int) -> dict[str, Any]:
+    prompt = pairs[0][0].prompt
+    if prompt.tuple_schema:
+        return _tuple_f1(pairs, seed)
+    return _f1(pairs, seed) if prompt.multi_label else _accuracy(pairs)
+
+
+def _tuple_f1(pairs: Sequence[tuple[GoldQuestion, GoldAnswer]], seed: int) -> dict[str, Any]:
+    statistics = tuple_statistics(*([[(item,) for item in items] for items in side] for side in (
+        [question.gold for question, _ in pairs], [answer.parsed for _, answer in pairs])))
+    sums = draws(len(pairs), seed, "gold") @ statistics
+    return {"metric": "tuple_f1", "value": float(f1_of(statistics.sum(0))),
+            "interval_95": percentile_interval(f1_of(sums))}
 
 
 def _accuracy(pairs: Sequence[tuple[GoldQuestion, GoldAnswer]]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from distill.run.records import Prompt
 
 @dataclass(frozen=True, slots=True)
 class GoldQuestion:
-    """A labelled text and the prompt that asks for its labels; ``gold`` is spelt as in the prompt's ``labels``."""
+    """A labelled text and the prompt that asks for its labels; ``gold`` is spelt as in the prompt's ``labels``.
+
+    Of a task of tuples, ``gold`` holds each as a JSON list.
+    """
 
     text: str
     prompt: Prompt
@@ -15,7 +18,7 @@ class GoldQuestion:
 
     @property
     def task(self) -> str:
-        """The prompt's task: sentiment or emotion."""
+        """The prompt's task: sentiment, emotion, or one of a user's own."""
         return self.prompt.kind.partition("/")[0]
 
 

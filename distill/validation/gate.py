@@ -19,12 +19,13 @@ from distill.run.stage import Outcome, run_stage
 from distill.run.storage import write_json
 from distill.training.stages import sources_of
 from distill.validation.predict import Predictor
+from distill.validation.tuples import tuple_questions
 
 log = logging.getLogger("sentidistill.gate")
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
-VERSION = 3
+VERSION = 4
 """Raised when rows are chosen, asked or measured in another way."""
 _NGRAM = 4
 _ENOUGH = 8  # fewer rows say nothing of a model
@@ -39,27 +40,28 @@ def pass_gate(config: Gate, predictor: Predictor, stage: str, model: Path, untra
     Judged is what was learned so far, where at least 8 rows say
     something of it (else a warning says so); the rest is only measured. Written to ``run/gate/<stage>``, anew for
     another model or other rows; thresholds decide nothing of it, so that with other ones the same command goes on.
-    Details: :func:`measure` of the stage's own rows, ``valid_label`` of all label prompts, and under ``ahead``
-    :func:`measure` of the rows of later stages.
+    Details: :func:`measure` of the stage's own rows, ``valid_label`` of all label prompts and ``valid_tuples`` of all
+    prompts for tuples, and under ``ahead`` :func:`measure` of the rows of later stages.
 
     Raises:
         RunError: the model is below a threshold. It stays where it is.
     """
     rows, counts = _choose(config.rows, stage, untrained, run, seed)
+    tuples = tuple_questions(run, [row for row in rows if not row.labels])
     inputs = {"version": VERSION, "reader": PARSER_VERSION, "model": model_fingerprint(model), **predictor.inputs(rows)}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         if not rows:
-            return [counts], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0}
-        answered = predictor.predict(model, rows, folder / "error.log")
+            return [counts], {**measure([]), "ahead": measure([]), "valid_label": None, "label_prompts": 0,
+                              "valid_tuples": None, "tuple_prompts": 0}
+        answered = predictor.predict(model, rows, tuples, folder / "error.log")
         write_json(folder / ANSWERS, answered["answers"])
         ahead = {row.id for row in rows if _source_of(row) in untrained}
         own = [one for one in answered["answers"] if one["id"] not in ahead]
         later = [one for one in answered["answers"] if one["id"] in ahead]
-        labels = answered["measured"]["valid_label"]
-        return [counts], {**measure(own), "ahead": measure(later), "valid_label": labels,
-                          "computed": answered["computed"],
-                          "label_prompts": sum(bool(row.labels) for row in rows)}
+        form = {key: answered["measured"][key] for key in ("valid_label", "valid_tuples")}
+        return [counts], {**measure(own), "ahead": measure(later), **form, "computed": answered["computed"],
+                          "label_prompts": sum(bool(row.labels) for row in rows), "tuple_prompts": len(tuples)}
 
     outcome = run_stage(run / FOLDER / stage, inputs, work, "discard")  # it is this model that must pass
     _judge(config, stage, outcome.details, model, outcome.folder)
@@ -111,8 +113,13 @@ def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, fold
               ("of its answers repeat themselves", found["repeated"], found["asked"], config.max_repeated, True,
                "max_repeated")]
     if stage != "knowdist":  # labels are learned in ICLDist
-        checks.append(("of its answers to label prompts are a label", found["valid_label"], found["label_prompts"],
-                       config.min_valid_labels, False, "min_valid_labels"))
+        labels, tuples = found["label_prompts"], found["tuple_prompts"]
+        if labels or not tuples:
+            checks.append(("of its answers to label prompts are a label", found["valid_label"], labels,
+                           config.min_valid_labels, False, "min_valid_labels"))
+        if tuples:
+            checks.append(("of its answers to prompts for tuples are such", found["valid_tuples"], tuples,
+                           config.min_valid_labels, False, "min_valid_labels"))
     if too_few := [f"{key} ({asked} rows)" for *_, asked, _, _, key in checks if asked < _ENOUGH]:
         log.warning("The gate after '%s' does not judge %s: it takes %d held-out rows (train.eval_fraction).", stage,
                     ", ".join(too_few), _ENOUGH)

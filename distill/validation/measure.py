@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.engines.base import Output
 from distill.errors import RunError
+from distill.parsing import reasoning
 from distill.parsing.labels import parse_answer
 from distill.run.records import TrainingRow
 
@@ -33,8 +34,8 @@ def measure(
 
     ``loss``: mean loss of a token of the teacher's answer (nats; ``losses`` as :func:`completion_losses`, by row id);
     ``valid_label``: share of answers that are a label of their prompt, or a list of such as Table 12 writes it, and
-    nothing else, ended by the model itself; ``readable_label``: share in which a label can be read, whatever is
-    around it; ``as_teacher``: share that reads as the teacher's, lists in any order.
+    nothing else (but reasoning before it), ended by the model itself; ``readable_label``: share in which a label can be
+    read, whatever is around it; ``as_teacher``: share that reads as the teacher's, lists in any order.
     """
     asked = [(row, output) for row, output in zip(rows, outputs, strict=True) if row.labels]
     if not asked:
@@ -43,12 +44,17 @@ def measure(
     totals, counts = zip(*(losses[row.id] for row, _ in asked), strict=True)
     return {
         "loss": round(sum(totals) / sum(counts), 4),
-        "valid_label": _share(output.finish_reason == "stop" and output.text.strip() == label
+        "valid_label": _share(output.finish_reason == "stop" and answer_of(output.text) == label
                               for label, (_, output) in zip(read, asked, strict=True)),
         "readable_label": _share(label is not None for label in read),
-        "as_teacher": _share(label is not None and _parts(label) == _parts(row.completion)
+        "as_teacher": _share(label is not None and _parts(label) == _parts(answer_of(row.completion))
                              for label, (row, _) in zip(read, asked, strict=True)),
     }
+
+
+def answer_of(text: str) -> str:
+    """Return what a model, or the teacher, answered, without its reasoning."""
+    return reasoning.split(text).answer.strip()
 
 
 def _parts(answer: str) -> list[str]:

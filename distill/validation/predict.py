@@ -17,6 +17,7 @@ from distill.run.records import TrainingRow
 from distill.runtime.leases import leased
 from distill.runtime.process import call_in_process
 from distill.validation.measure import measure
+from distill.validation.tuples import TupleQuestion, measure_tuples
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,11 @@ class Predictor:
                 "tokenization": TOKENIZATION,
                 "max_tokens": dict(self.max_tokens)}
 
-    def predict(self, model: Path, rows: Sequence[TrainingRow], log: Path) -> dict[str, Any]:
+    def predict(self, model: Path, rows: Sequence[TrainingRow], tuples: Mapping[str, TupleQuestion], log: Path
+                ) -> dict[str, Any]:
         """Return one model's ``answers``, their measures (``measured``), and what they were ``computed`` with.
+
+        ``tuples``: by id, what the rows ask for that ask for tuples.
 
         The engine answers in one process, and the losses are computed in the next: two models in one process would
         share its memory, which neither gives back for sure. Tracebacks go to ``log``. Answers are kept beside it
@@ -52,7 +56,8 @@ class Predictor:
                 "model": str(model), "rows": [asdict(row) for row in rows], "chat": self.chat,
                 "dtype": computed["dtype"]}, log)["losses"]
         return {
-            "measured": measure(rows, outputs, losses), "computed": computed,
+            "measured": {**measure(rows, outputs, losses), **measure_tuples(rows, outputs, tuples)},
+            "computed": computed,
             "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
                          "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
                          "loss": round(losses[row.id][0], 4) if row.id in losses else None}

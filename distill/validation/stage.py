@@ -15,8 +15,9 @@ from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_object, write_json
 from distill.validation.predict import Predictor
+from distill.validation.tuples import TupleQuestion, tuple_questions
 
-VERSION = 4
+VERSION = 5
 """Raised when rows are chosen, asked or measured in another way."""
 
 
@@ -27,17 +28,18 @@ def validate_models(
     """Put rows for validation to ``models`` (by role, in order) and write ``run/validation/<role>.json``.
 
     ``sources`` are those whose rows the models were trained on.
-    Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked; of the KnowDist rows,
-    ``config.cases`` (the case study, paper Appendix D).
+    Of the ICLDist rows with a closed list of labels, ``config.labels`` are asked, of those that ask for tuples
+    ``config.tuples``; of the KnowDist rows, ``config.cases`` (the case study, paper Appendix D).
 
-    The account counts rows for validation. Details, by role: :func:`distill.validation.measure.measure`.
+    The account counts rows for validation. Details, by role: :func:`distill.validation.measure.measure` and
+    :func:`distill.validation.tuples.measure_tuples`.
 
     Raises:
         InputError: a model cannot be used, or other settings made the files and ``on_change`` is ``stop``, or other
             weights and it is ``keep``.
         RunError: a process died.
     """
-    rows, counts = choose_rows(config, sources, run, seed)
+    rows, tuples, counts = choose_rows(config, sources, run, seed)
     identities = {role: model_fingerprint(folder) for role, folder in models.items()}
     inputs = {"version": VERSION, "reader": PARSER_VERSION, "models": identities, **predictor.inputs(rows)}
     refuse_other_models(run / "validation", identities, on_change)
@@ -47,35 +49,41 @@ def validate_models(
         computed: dict[str, Any] = {}
         for role, model in models.items():
             if rows:
-                answers = predictor.predict(model, rows, folder / f"{role}.error.log")
+                answers = predictor.predict(model, rows, tuples, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
                 measured[role], computed[role] = answers["measured"], answers["computed"]
         return [counts], {"models": measured, "computed": computed,
-                          "labels": sum(row.family == "icldist" for row in rows)}
+                          "labels": sum(bool(row.labels) for row in rows), "tuples": len(tuples)}
 
     return run_stage(run / "validation", inputs, work, on_change)
 
 
 def choose_rows(config: Validation, sources: Sequence[str], run: Path, seed: int
-                ) -> tuple[list[TrainingRow], RowCounts]:
-    """Return the rows to ask and the account of all of that split; the choice depends on ids and seed alone."""
+                ) -> tuple[list[TrainingRow], dict[str, TupleQuestion], RowCounts]:
+    """Return the rows to ask, what those of them ask for that ask for tuples (by id), and the account of all of that
+    split. The choice depends on ids and seed alone."""
     chosen: list[TrainingRow] = []
+    questions: dict[str, TupleQuestion] = {}
     dropped: Counter[str] = Counter()
     n_in = 0
     for source in sources:
         rows = [row for row in read_records(run / DATASET / f"{source}.parquet", TrainingRow)
                 if row.split == VALIDATION]
         n_in += len(rows)
-        askable = [row for row in rows if row.family == "knowdist" or row.labels]
-        askable.sort(key=lambda row: (hash_order(seed, row.id, "held-out rows"), row.id))
-        wanted = config.cases if source == "knowdist" else config.labels
-        chosen += askable[:wanted]
-        # Free answers: those to general tasks, and to tasks of tuples.
-        dropped.update("general_task" if row.family == "general" else "tuple_task" for row in rows
-                       if row.family != "knowdist" and not row.labels)
-        dropped["over_limit"] += len(askable) - len(askable[:wanted])
+        asking = tuple_questions(run, [row for row in rows if not row.labels])
+        rows.sort(key=lambda row: (hash_order(seed, row.id, "held-out rows"), row.id))
+        for group, wanted in (([row for row in rows if row.family == "knowdist"], config.cases),
+                              ([row for row in rows if row.family != "knowdist" and row.labels], config.labels),
+                              ([row for row in rows if row.id in asking], config.tuples)):
+            chosen += group[:wanted]
+            dropped["over_limit"] += len(group[wanted:])
+        questions |= asking
+        # Free answers, which nothing is measured of.
+        dropped["general_task"] += sum(row.family != "knowdist" and not row.labels and row.id not in asking
+                                       for row in rows)
     kept = Counter({reason: count for reason, count in dropped.items() if count})
-    return chosen, RowCounts("validation", "rows", n_in, len(chosen), kept)
+    return chosen, {row.id: questions[row.id] for row in chosen if row.id in questions}, RowCounts(
+        "validation", "rows", n_in, len(chosen), kept)
 
 
 def read_answers(run: Path) -> dict[str, dict[str, Any]]:

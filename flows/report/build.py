@@ -52,7 +52,7 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
               for training in results["training"] if training["eval_loss"]]
     if losses:
         lines.append(f"Held-out loss (nats a token): {', '.join(losses)}.")
-    if view.learned:
+    if results["validation"]["n_labels"]:
         valid = [f"{100 * model['valid_label']:.0f}%" for model in results["validation"]["models"].values()]
         lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "
                      f"({' → '.join(WAY[role].partition(', ')[2] for role in results['validation']['models'])}).")

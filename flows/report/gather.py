@@ -151,7 +151,7 @@ def _teacher_eval(run: Path, config: Config) -> dict[str, Any]:
 def _validation(markers: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the student did with held-out rows before, between and after the stages of training."""
     details = markers.get("validation", {}).get("details", {"models": {}, "labels": 0})
-    return {"n_labels": details["labels"], "models": details["models"]}
+    return {"n_labels": details["labels"], "n_tuples": details.get("tuples", 0), "models": details["models"]}
 
 
 def _public(stage: str, details: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import yaml
 from flows.report import pictures as run_pictures
 from flows.report.markdown import markdown_table
 from flows.report.own_pictures import OwnPicture
-from flows.report.view import CALIBRATION, RULES, WAY, View
+from flows.report.view import CALIBRATION, RULES, WAY, View, held_out_prompts
 from sentibench import pictures
 
 
@@ -30,7 +30,7 @@ def render_html(results: dict[str, Any], view: View, own: Iterable[OwnPicture] =
     template = Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
         r=results, v=view, pictures=drawn, own=list(own), style=style, way=WAY, rules=RULES,
-        calibration=CALIBRATION,
+        held_out=held_out_prompts(results), calibration=CALIBRATION,
         config_yaml=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True))
 
 
@@ -52,8 +52,7 @@ def render_markdown(results: dict[str, Any], view: View) -> str:
          *((f"{t['eval_loss'][0][1]:.3f}", f"{t['eval_loss'][-1][1]:.3f}") if t["eval_loss"] else ("–", "–"))]
         for t in results["training"]], text_columns=1)
     if view.learned:
-        lines += ["", f"Label prompts held out of training ({results['validation']['n_labels']}), and what the student "
-                  "answers:", ""]
+        lines += ["", f"Prompts held out of training ({held_out_prompts(results)}), and what the student answers:", ""]
         lines += markdown_table(["", *(WAY[role] for role in results["validation"]["models"])],
                         [[row["title"], *row["cells"]] for row in view.learned], text_columns=1)
     if view.calibration:

@@ -9,7 +9,7 @@ from sentibench.paper import paper_table
 DASH = "–"
 Kind = Literal["ours", "interval", "paper"]
 _TASKS = {"sentiment": "Sentiment Classification", "emotion": "Emotion Detection"}
-_METRICS = {"accuracy": "accuracy", "micro_f1": "micro-F1"}
+_METRICS = {"accuracy": "accuracy", "micro_f1": "micro-F1", "tuple_f1": "micro-F1 over tuples"}
 _DIMENSIONS = {"result_accuracy": "Result Acc.", "result_completeness": "Result Comp.",
                "explanation_completeness": "Explanation Comp.", "explanation_accuracy": "Explanation Acc.",
                "hallucination": "Hall."}
@@ -52,8 +52,8 @@ def gold_table(scores: Mapping[str, Any], config: Mapping[str, Any]) -> TeacherE
         f"Labels of {config['teacher']['model']['name']}, on texts whose labels are known",
         f"The texts are those that also serve as demonstrations. Each was asked with the BASIC prompt of its task, "
         f"after {prompts['min_demonstrations']} to {prompts['max_demonstrations']} of the others. An answer without a "
-        "label counts as wrong. Llama3-70B and GPT-3.5: Table 24 of the paper, on other texts; it does not say how its "
-        "F1 was averaged.",
+        "label (or a list of tuples) counts as wrong. Llama3-70B and GPT-3.5: Table 24 of the paper, on other texts; "
+        "it does not say how its F1 was averaged.",
         ["%", "this teacher", "95% interval", "n", "no label", *(f"{name} (paper)" for name in paper.columns)], rows, 1)
 
 

@@ -27,8 +27,11 @@ LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
     "valid_label": ("answers that are a valid label and nothing else", _percent),
     "readable_label": ("answers in which a valid label can be read", _percent),
     "as_teacher": ("answers with the teacher's label", _percent),
+    "tuple_f1": ("micro-F1 of its tuples against the teacher's", _percent),
+    "exact_tuples": ("answers with exactly the teacher's tuples", _percent),
+    "valid_tuples": ("answers that are tuples with the task's fields and values", _percent),
 }
-"""What is measured on held-out label prompts (:func:`distill.validation.measure.measure`)."""
+"""What is measured on held-out prompts for labels and tuples (:mod:`distill.validation.measure`, ``.tuples``)."""
 
 CALIBRATION = ["task", "held-out texts", "temperature", "calibration error before", "after"]
 
@@ -105,10 +108,17 @@ def _contamination(results: dict[str, Any]) -> list[dict[str, Any]]:
 def _learned(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what changed with held-out rows: a title and one cell for each model on the way."""
     models = results["validation"]["models"]
-    if not models or not results["validation"]["n_labels"]:
-        return []
-    return [{"title": title, "cells": [form(models[role][key]) for role in models]}
-            for key, (title, form) in LEARNED.items()]
+    return [{"title": title, "cells": [form(found[key]) for found in models.values()]}
+            for key, (title, form) in LEARNED.items()
+            if models and all(found.get(key) is not None for found in models.values())]
+
+
+def held_out_prompts(results: dict[str, Any]) -> str:
+    """Return in words which prompts were held out of training and asked."""
+    asked = results["validation"]
+    kinds = [f"{asked[key]} {what}" for key, what in (("n_labels", "label prompts"), ("n_tuples", "prompts for tuples"))
+             if asked.get(key)]
+    return " and ".join(kinds)
 
 
 def _calibration(results: dict[str, Any]) -> list[list[str]]:

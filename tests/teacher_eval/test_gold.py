@@ -1,6 +1,7 @@
 """The teacher against known labels: no text answers for itself, and scores are scikit-learn's."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from distill.prompting.labels import python_list
 from distill.run.records import Prompt
 from distill.teacher_eval.gold import gold_questions, read_answers, score_gold
 from distill.teacher_eval.records import GoldQuestion
+from flows.cli.task_examples import files_of
 from tests.support.teacher_eval import output
 
 
@@ -73,6 +75,25 @@ def test_right_answers_score_one_and_missing_ones_count_as_wrong(pool: list[Demo
     assert all(bool(one.problem) != bool(one.parsed) for one in answers)
     failed = score_gold(questions, read_answers(questions, [output("", "prompt_too_long")] * 100), 42)
     assert [(one["value"], one["failed"], one["unreadable"]) for one in failed.values()] == [(0.0, 50, 0)] * 2
+
+
+def test_the_teacher_is_asked_for_the_known_tuples_of_a_users_own_task(tmp_path: Path) -> None:
+    for name, text in files_of("hotel", "tuples").items():
+        (tmp_path / name).write_text(text)
+    config = IclDist(tasks=[str(tmp_path / "hotel.yaml")], min_demonstrations=2, max_demonstrations=3)
+    questions = [one for one in gold_questions(load_demonstrations(config), config, 50, 42) if one.task == "hotel"]
+    assert len(questions) == 5 and {one.prompt.n_demonstrations for one in questions} <= {2, 3}
+    assert all(one.prompt.prompt.count(f"Sentence: {one.text}\n") == 1 for one in questions)
+    right = [output(f"<think>Well.</think>Here: [{', '.join(one.gold)}]") for one in questions]
+    scores = score_gold(questions, answers := read_answers(questions, right), 42)["hotel"]
+    assert (scores["metric"], scores["value"], scores["right"], scores["unreadable"]) == ("tuple_f1", 1.0, 5, 0)
+    n_tuples = sum(len(one.gold) for one in questions)
+    assert n_tuples == sum(len(one.parsed) for one in answers) > 5
+    wrong = [*right[:4], output("no list")]
+    scores = score_gold(questions, read_answers(questions, wrong), 42)["hotel"]
+    found = n_tuples - len(questions[4].gold)
+    assert scores["value"] == pytest.approx(2 * found / (n_tuples + found)) and scores["unreadable"] == 1
+    assert scores["interval_95"][0] <= scores["value"] <= scores["interval_95"][1]
 
 
 LABELS = ["happiness", "sad", "fear"]

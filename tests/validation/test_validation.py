@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.schema import TransformersEngine, Validation
+from distill.config.schema import Gate, TransformersEngine, Validation
+from distill.config.tuple_schema import TupleSchema
 from distill.engines.base import Output
-from distill.run.records import TrainingRow, write_records
+from distill.errors import RunError
+from distill.run.records import Prompt, TrainingRow, write_records
+from distill.validation.gate import _judge
 from distill.validation.measure import completion_losses, measure
 from distill.validation.predict import Predictor
 from distill.validation.stage import choose_rows, read_answers, validate_models
+from distill.validation.tuples import TupleQuestion, measure_tuples
 
 POLARITY = ("positive", "negative")
 PREDICTOR = Predictor(TransformersEngine(), False, {"knowdist": 4, "icldist": 4, "general": 4})
@@ -77,7 +81,8 @@ def sources(tmp_path: Path) -> list[str]:
 
 
 def test_only_held_out_rows_are_asked_and_the_others_are_counted(sources: list[str], tmp_path: Path) -> None:
-    rows, counts = choose_rows(Validation(labels=4, cases=2), sources, tmp_path, 42)
+    rows, tuples, counts = choose_rows(Validation(labels=4, cases=2), sources, tmp_path, 42)
+    assert not tuples
     assert [one.family for one in rows] == ["knowdist"] * 2 + ["icldist"] * 4
     assert {one.id for one in rows} <= {f"icldist{n}" for n in range(6)} | {f"knowdist{n}" for n in range(3)}
     assert counts.check().to_json() == {"stage": "validation", "unit": "rows", "n_in": 11, "n_out": 6,
@@ -102,5 +107,51 @@ def test_the_stage_asks_every_model_once_and_is_reused(
 def test_with_nothing_held_out_no_model_is_loaded(sources: list[str], tmp_path: Path, tiny_model: Path) -> None:
     outcome = validate_models(Validation(labels=0, cases=0), PREDICTOR, {"base": tiny_model}, sources,
                            tmp_path, 42)
-    assert outcome.details == {"models": {}, "labels": 0, "computed": {}}
+    assert outcome.details == {"models": {}, "labels": 0, "tuples": 0, "computed": {}}
     assert read_answers(tmp_path) == {}
+
+
+SCHEMA = TupleSchema(fields=["aspect", "polarity"], values={"polarity": ["positive", "negative"]}, spans=["aspect"])
+TEXT = "Good soup, cold room."
+RIGHT = '[["soup", "positive"], ["room", "negative"]]'
+
+
+def tuple_row(key: str, completion: str = RIGHT, split: str = "validation") -> TrainingRow:
+    return TrainingRow(key, "icldist", "aspects/basic", f"Sentence: {TEXT}\nOutput:", completion, split=split)
+
+
+def test_tuples_are_compared_with_the_teachers_as_in_evaluation() -> None:
+    asked = [(RIGHT, '<think>Well.</think>[["Room", "Negative"], ["soup", "positive"]]', "stop"),
+             ('[["soup", "positive"]]', '[["soup", "negative"], ["chair", "negative"], ["soup"]]', "length"),
+             ("[]", "no idea", "stop"), ("what the teacher said is no list", "[]", "stop")]
+    rows = [tuple_row(str(place), taught) for place, (taught, _, _) in enumerate(asked)]
+    outputs = [output(said, reason) for _, said, reason in asked]
+    questions = {one.id: TupleQuestion(SCHEMA, TEXT) for one in rows}
+    # 2 of the 4 predicted tuples are right, and 2 of the 3 of the teacher are found.
+    assert measure_tuples(rows, outputs, questions) == {
+        "tuple_f1": 0.5714, "exact_tuples": 0.3333, "valid_tuples": 0.5}
+    assert set(measure_tuples(rows, outputs, {}).values()) == {None}
+
+
+def test_rows_of_tuple_tasks_are_asked_and_counted(sources: list[str], tmp_path: Path, tiny_model: Path) -> None:
+    rows = [tuple_row(f"tuples{n}") for n in range(4)]
+    write_records(tmp_path / "dataset" / "icldist.parquet", TrainingRow, [*rows, tuple_row("taught", split="train")])
+    write_records(tmp_path / "prompts" / "icldist.parquet", Prompt, [
+        Prompt(one.id, "t", "icldist", one.kind, one.prompt, tuple_schema=SCHEMA.model_dump_json(), text=TEXT)
+        for one in rows])
+    config = Validation(cases=0, tuples=3)
+    chosen, tuples, counts = choose_rows(config, sources, tmp_path, 42)
+    assert len(chosen) == 3 and tuples == {one.id: TupleQuestion(SCHEMA, TEXT) for one in chosen}
+    assert counts.check().dropped == {"over_limit": 4} and counts.n_in == 7
+    outcome = validate_models(config, PREDICTOR, {"base": tiny_model}, sources, tmp_path, 42)
+    assert (outcome.details["labels"], outcome.details["tuples"]) == (0, 3)
+    assert outcome.details["models"]["base"]["valid_tuples"] == 0 and outcome.details["models"]["base"]["loss"] is None
+
+
+def test_the_gate_judges_the_form_of_tuples(tmp_path: Path) -> None:
+    found = {"asked": 20, "ended": 1.0, "repeated": 0.0, "label_prompts": 0, "valid_label": None, "tuple_prompts": 20,
+             "valid_tuples": 0.1}
+    with pytest.raises(RunError, match=r"10% of its answers to prompts for tuples are such .*min_valid_labels"):
+        _judge(Gate(), "icldist", found, tmp_path, tmp_path)
+    _judge(Gate(), "knowdist", found, tmp_path, tmp_path)
+    _judge(Gate(), "icldist", {**found, "valid_tuples": 0.3}, tmp_path, tmp_path)

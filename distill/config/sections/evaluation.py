@@ -12,6 +12,7 @@ class Validation(Section):
     """What is asked of rows that were held out of training, before, between and after the stages. Ours."""
 
     labels: int = Field(64, ge=0, description="ICLDist rows: loss, and share of answers that are a valid label")
+    tuples: int = Field(32, ge=0, description="ICLDist rows of tuple tasks: micro-F1 over tuples against the teacher's")
     cases: int = Field(2, ge=0, description="KnowDist rows answered side by side in the report (Appendix D)")
 
 
