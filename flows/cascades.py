@@ -36,9 +36,9 @@ def labels_of(student: Student) -> list[str]:
     if "question" not in student.spec:
         return list(settings_of(Path(student.spec["folder"]))["names"])
     if "probability" not in student.columns:
-        raise InputError("A text of this task can have several labels, or tuples, of which the student gives no "
-                         "probability, so that there is no threshold for a cascade. Give --task one with a single "
-                         "label.")
+        raise InputError("The student gives no probability here (a text of this task can have several labels, or "
+                         "tuples; or the student reasons before it answers), so that there is no threshold for a "
+                         "cascade. Give --task one with a single label, or another student.")
     return list(student.spec["question"]["labels"])
 
 

@@ -14,6 +14,7 @@ from distill.config.sections.engines import PluginEngine
 from distill.export.folder import exported_folder, read_record, refuse_taken, write_record
 from distill.export.merged import is_adapter, write_merged
 from distill.models import model_fingerprint
+from distill.prediction.temperature import carry_calibration
 from distill.prompting.files import FOLDER
 from distill.prompting.kept import FILE, prompt_files
 from distill.resources import PREFIX
@@ -130,6 +131,7 @@ def _describe(model: Path, run: Path | None, name: str, form: str, out: Path) ->
             shutil.copyfile(pool, out / DEMONSTRATIONS)
     elif read_record(model) and (model / FOLDER).is_dir():
         shutil.copytree(model / FOLDER, out / FOLDER)
+    carry_calibration(run or model, out)
     card = out / CARD
     text = read_text(card, _LARGEST_CARD) if card.is_file() else plain_card(name, model)
     write_text(card, text if form == "merged" else card_of_form(text, form))

@@ -223,7 +223,9 @@ def calibrate(run: Run) -> Outcome:
     _needs(run, model, "distill train")
     prompts = kept_icldist(run.folder)
     tasks = [name for name, task in prompts.tasks.items() if not task.multi_label and task.tuple_schema is None]
-    chat = run.config.train.prompt_format == "chat"
+    if run.config.train.keep_reasoning:
+        tasks = []  # its labels are written behind reasoning, and have no probabilities
+    chat = run.config.train.prompt_format != "raw"  # as predict asks by default
     return calibrate_student({name: question_of(prompts, name, (), 0, chat) for name in tasks}, run.folder / model,
                              run.config.evaluate.engine, run.folder, run.on_change)
 

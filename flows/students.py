@@ -16,12 +16,12 @@ from distill.encoder.settings import SETTINGS
 from distill.engines import identity
 from distill.errors import InputError
 from distill.export.folder import read_record
-from distill.models import model_fingerprint
+from distill.models import context_length, model_fingerprint
 from distill.models.resolve import resolve_model
-from distill.prediction.calibration_stage import temperature_of
 from distill.prediction.labels import label_spec
 from distill.prediction.question import question_of
 from distill.prediction.student import Student
+from distill.prediction.temperature import temperature_of
 from distill.prompting.demonstrations import Demonstration, load_demonstrations, own_demonstrations
 from distill.prompting.kept import kept_icldist
 from distill.run.digests import digests
@@ -31,40 +31,49 @@ from flows.evaluated_models import final_model, require_final_model
 from flows.run import CONFIG, look_for_run, stored_config
 
 DEFAULT_TASK = "sentiment"
+_REASONING_TOKENS = 1024
 DEMONSTRATIONS = "prompts/demonstrations.json"
 """In an exported folder: the pool of its run, where that is not the one that ships."""
 
 
 def find_student(name: str, task: str | None = None, shots: int = 0, prompt_format: str | None = None,
-                 engine: str = "transformers", runs_dir: str = "runs") -> Student:
+                 engine: str = "transformers", runs_dir: str = "runs", max_tokens: int | None = None) -> Student:
     """Return the student called ``name``, asked about ``task`` with so many demonstrations.
 
     ``name``: a run, whose final model it is; a model's folder; a built-in or Hub name; or an encoder's folder or run,
     which has labels of its own and takes neither task nor demonstrations. ``task``: one that the student was trained
     on (default: sentiment), or a task file. ``prompt_format``: raw or chat; default: as it was trained, else chat
-    where the model has a chat template.
+    where the model has a chat template. ``max_tokens``: of an answer that is written, reasoning among it (default: 64;
+    tuples 256; of a student that was trained to reason, 1,024 or half its context).
 
     Raises:
-        InputError: there is no such student or task, or its run is not finished.
+        InputError: there is no such student or task, its run is not finished, or ``max_tokens`` is 0 or asked of a
+            student that writes nothing.
     """
     if (encoder := encoder_folder(name, runs_dir)) is not None:
-        if task or shots or prompt_format:
-            raise InputError(f"{name} is an encoder, which has labels of its own. Leave --task, --shots and "
-                             "--prompt-format out.")
+        if task or shots or prompt_format or max_tokens is not None:
+            raise InputError(f"{name} is an encoder, which has labels of its own. Leave --task, --shots, "
+                             "--prompt-format and --max-tokens out.")
         return _encoder(encoder)
     folder, run = model_of(name, runs_dir)
     form = prompt_format or prompt_format_of(folder)
     prompts, task, pool = find_task(task, run, folder)
     question = question_of(prompts, task, pool, shots, form != "raw")
     settings: TeacherEngine = TypeAdapter(TeacherEngine).validate_python({"kind": engine})
+    reasons = was_taught_to_reason(folder)
+    scored = not (question.multi_label or question.tuple_schema or reasons)
+    if max_tokens is not None and (scored or max_tokens < 1):
+        raise InputError(f"--max-tokens is {max_tokens}, but must be 1 or more." if max_tokens < 1 else
+                         f"The labels of '{task}' are scored, and {name} writes nothing. Leave --max-tokens out.")
+    if reasons and max_tokens is None:
+        max_tokens = min(_REASONING_TOKENS, context_length(folder) // 2)
     weights = model_fingerprint(folder)
-    temperature = temperature_of(run, weights, task, question) if run is not None else None
-    spec = label_spec(folder, settings, question, temperature)
-    columns = (("tuples",) if question.tuple_schema else ("label",) if question.multi_label else
-               ("label", "probability"))
+    temperature = temperature_of(run or folder, weights, task, question) if scored else None
+    spec = label_spec(folder, settings, question, temperature, reasons, max_tokens)
+    columns = ("tuples",) if question.tuple_schema else ("label", "probability") if scored else ("label",)
+    decides: dict[str, Any] = {key: spec[key] for key in ("temperature", "written", "max_tokens") if key in spec}
     return Student(name, "distill.prediction.labels:open_labels", spec, {
-        "weights": weights, "prompt": spec["question"], "engine": identity(settings),
-        **({"temperature": temperature} if temperature is not None else {})}, columns)
+        "weights": weights, "prompt": spec["question"], "engine": identity(settings), **decides}, columns)
 
 
 def model_of(name: str, runs_dir: str = "runs") -> tuple[Path, Path | None]:
@@ -116,6 +125,11 @@ def prompt_format_of(folder: Path) -> str:
     if (folder / "tokenizer_config.json").is_file():
         settings = read_json(folder / "tokenizer_config.json")
     return "chat" if settings.get("chat_template") or (folder / "chat_template.jinja").is_file() else "raw"
+
+
+def was_taught_to_reason(folder: Path) -> bool:
+    """Say whether a student was trained on reasoning before its answers, so that these must be written."""
+    return any(entry.get("hyperparameters", {}).get("keep_reasoning") for entry in lineage_of(folder)[-1:])
 
 
 def find_task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDistPrompts, str, list[Demonstration]]:

@@ -51,14 +51,14 @@ class Model:
 
 
 def load(model: str, task: str | None = None, shots: int = 0, prompt_format: str | None = None,
-         engine: str = "transformers") -> Model:
+         engine: str = "transformers", max_tokens: int | None = None) -> Model:
     """Load a student: a run, a model's folder, an encoder's folder, or a Hub name.
 
     ``task``: one that it was trained on (default: sentiment), or a task file; ``shots``: how many of the task's
     demonstrations it is shown; ``prompt_format``: raw or chat (default: as it was trained); ``engine``: transformers,
-    or vllm where that is installed.
+    or vllm where that is installed; ``max_tokens``: of an answer that it writes, reasoning among it.
 
     Raises:
         InputError: there is no such model or task. RunError: it cannot be loaded.
     """
-    return Model(find_student(str(model), task, shots, prompt_format, engine))
+    return Model(find_student(str(model), task, shots, prompt_format, engine, max_tokens=max_tokens))

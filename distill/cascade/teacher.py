@@ -20,13 +20,15 @@ from distill.engines.client import Client
 from distill.engines.encoding import NOT_A_NUMBER
 from distill.errors import InputError, ProcessDiedError
 from distill.models.weights import Weights, weights_of
+from distill.parsing import reasoning
 from distill.parsing.labels import UNREADABLE
 from distill.prediction.labels import predict_labels
 from distill.prediction.question import Question
 from distill.prediction.student import Predict, Prediction
 from distill.run.storage import lock
 
-_FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER, UNREADABLE}
+_FINAL = {"prompt_too_long", "content_filter", "refused", "not_encodable", "empty_prompt", NOT_A_NUMBER, UNREADABLE,
+          reasoning.TRUNCATED}
 """What would be said of a text again; whatever else goes wrong may pass."""
 _AT_ONCE = 256  # as often the bar moves
 

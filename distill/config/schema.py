@@ -183,6 +183,25 @@ class Config(Section):
                                  "which cannot hold a model to a form; use the engine vllm, or set it to false")
         return self
 
+    @model_validator(mode="after")
+    def _reasoning_that_is_there_and_is_read(self) -> Self:
+        if not self.train.keep_reasoning:
+            return self
+        if self.rows is not None:
+            raise ValueError("train.keep_reasoning keeps what the teacher thought, but with 'rows' none is asked: rows "
+                             "that were made elsewhere are trained on as they stand; set it to false")
+        if self.teacher and self.teacher.structured:
+            raise ValueError("train.keep_reasoning keeps what the teacher thought, but teacher.structured lets it "
+                             "write nothing but labels; set one of both to false")
+        evaluate = self.evaluate
+        reads = evaluate.classify == "generate" and (evaluate.reading or evaluate.protocol) == "paper"
+        if "distilled" in evaluate.models and (not reads or evaluate.structured or evaluate.max_tokens is None):
+            raise ValueError("with train.keep_reasoning the student thinks before it answers, so that its answers must "
+                             "be written and read behind that; set evaluate.classify to generate, evaluate.reading to "
+                             "paper, evaluate.structured to false, and evaluate.max_tokens to what thoughts and answer "
+                             "take (such as 1024)")
+        return self
+
     @property
     def teacher_evaluation_engine(self) -> TeacherEngine:
         """What the teacher is evaluated with: what it answered with, unless it is the student that is evaluated too."""

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class _Account:
     dropped_by_kind: dict[str, Counter[str]] = field(default_factory=dict)
     completion_tokens: int = 0
     reasoned: int = 0
+    rows_with_reasoning: int = 0
 
     def drop(self, kind: str, reason: str) -> None:
         self.dropped[reason] += 1
@@ -65,7 +66,7 @@ def build_dataset(
 ) -> Outcome:
     """Filter the teacher's answers and write the rows of both stages, as token ids too, into ``run/dataset``.
 
-    Of ``train`` only what decides the rows matters here: ``max_length`` and ``prompt_format``
+    Of ``train`` only what decides the rows matters here: ``keep_reasoning``; ``max_length`` and ``prompt_format``
     (:class:`distill.dataset.tokens.RowEncoder`); ``eval_fraction``, ``fractions`` and whether it is ``unified``
     (:func:`distill.dataset.split.split_rows`). ``student`` is the folder of the student, whose tokenizer it is;
     ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
@@ -73,25 +74,31 @@ def build_dataset(
 
     Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher failed at is
     dropped as ``teacher_failed:<reason>``. The details tell the rows, and the drops by reason, by kind, the rows by
-    split, from how many answers reasoning was taken off, and the mean number of completion tokens, end token included.
+    split, from how many answers reasoning was taken off to be read, how many rows keep it, and the mean number of
+    completion tokens, end token included.
 
     Raises:
-        InputError: prompts were asked but no answer is left to train on; a filter of the user's own fails; or the
-            tokenizer does not load, or has no chat template where ``prompt_format`` needs one.
+        InputError: prompts were asked but no answer is left to train on; reasoning is to be kept and no row has any; a
+            filter of the user's own fails; or the tokenizer does not load, or has no chat template where
+            ``prompt_format`` needs one.
         RunError: a prompt has no response record, or a response no prompt.
     """
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
+        **({"keep_reasoning": True} if train.keep_reasoning else {}),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         encoder = RowEncoder(student, train, seed)
         with RecordWriter(folder / DROPPED, Drop) as drops:
-            accounts = {stage: _sort_answers(run, stage, filters, encoder, folder, drops) for stage in STAGES}
+            accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops)
+                        for stage in STAGES}
         for stage, account in accounts.items():
             _refuse_nothing_left(folder, stage, account)
+        if train.keep_reasoning:
+            _refuse_no_reasoning(folder, accounts.values())
         splits = split_rows(folder, STAGES, train, seed)
         counts = [_row_counts(stage, account) for stage, account in accounts.items()]
         return counts, {**_details(accounts), "split": splits}
@@ -104,8 +111,8 @@ def responses_of(run: Path, stage: str) -> str:
     return responses_digest(read_markers(run / stage / "responses").values())
 
 
-def _sort_answers(run: Path, stage: str, filters: Filters, encoder: RowEncoder, folder: Path, drops: RecordWriter[Drop]
-                  ) -> _Account:
+def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool, encoder: RowEncoder, folder: Path,
+                  drops: RecordWriter[Drop]) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
     with RecordWriter(unsplit_file(folder, stage), TokenizedRow) as rows:
@@ -114,7 +121,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, encoder: RowEncoder, 
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
             verdicts |= {prompt_id: (agreement.REASON, objections[prompt_id]) for prompt_id, (reason, _) in
                          verdicts.items() if not reason and prompt_id in objections}
-            good = [_row(prompt, response) for prompt, response in some if not verdicts[prompt.id][0]]
+            good = [_row(prompt, response, keep_reasoning) for prompt, response in some if not verdicts[prompt.id][0]]
             encoded = dict(zip((row.id for row in good), encoder.encode(good), strict=True))
             for prompt, response in some:
                 reason, detail = verdicts[prompt.id]
@@ -123,6 +130,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, encoder: RowEncoder, 
                     rows.write(row)
                     account.kept[prompt.kind] += 1
                     account.completion_tokens += len(row.input_ids) - row.n_prompt_tokens
+                    account.rows_with_reasoning += keep_reasoning and reasoning.split(row.completion).reasoned
                     continue
                 if row:
                     reason, detail = TOO_LONG, row.detail
@@ -131,10 +139,11 @@ def _sort_answers(run: Path, stage: str, filters: Filters, encoder: RowEncoder, 
     return account
 
 
-def _row(prompt: Prompt, response: Response) -> TrainingRow:
+def _row(prompt: Prompt, response: Response, keep_reasoning: bool) -> TrainingRow:
     closed = has_closed_labels(prompt)
-    return TrainingRow(prompt.id, prompt.family, prompt.kind, prompt.prompt, completion_of(prompt, response),
-                       prompt.labels if closed else [], closed and prompt.multi_label, prompt.text_id)
+    return TrainingRow(
+        prompt.id, prompt.family, prompt.kind, prompt.prompt, completion_of(prompt, response, keep_reasoning),
+        prompt.labels if closed else [], closed and prompt.multi_label, prompt.text_id)
 
 
 def _chunks(pairs: Iterator[tuple[Prompt, Response]]) -> Iterator[list[tuple[Prompt, Response]]]:
@@ -183,9 +192,23 @@ def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:
         "single filters off under 'filters'.")
 
 
+def _refuse_no_reasoning(folder: Path, accounts: Iterable[_Account]) -> None:
+    listed = list(accounts)
+    if any(account.rows_with_reasoning for account in listed):
+        return
+    dropped = sum((account.dropped for account in listed), Counter[str]())
+    raise InputError(
+        f"train.keep_reasoning is on, but no row that would be trained on holds any: {sum(a.reasoned for a in listed)} "
+        "of the teacher's answers came with reasoning (with an empty one, too), and dropped was "
+        f"{dict(dropped) or 'none'} (listed in {folder / DROPPED}). Switch the teacher's reasoning on "
+        "(chat_template_kwargs of its engine), raise its max_tokens and train.max_length, or set train.keep_reasoning "
+        "to false.")
+
+
 def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
     return {
         "reasoning_taken_off": {stage: account.reasoned for stage, account in accounts.items()},
+        "rows_with_reasoning": {stage: account.rows_with_reasoning for stage, account in accounts.items()},
         "kept_by_kind": {stage: dict(sorted(account.kept.items())) for stage, account in accounts.items()},
         "dropped_by_kind": {stage: {kind: dict(sorted(reasons.items()))
                                     for kind, reasons in sorted(account.dropped_by_kind.items())}

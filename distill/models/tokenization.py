@@ -9,6 +9,7 @@ token is the last: some tokenizers append it to every text, prompts too.
 import contextlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,7 @@ from distill.models.chat_template import Turn, special_ids, turn_of
 VERSION = 2
 """Part of what answers and trained models depend on; raised when a text is given other ids."""
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+_REASONING = "<think>"
 _PROBES = ("x", "A text, of 2 lines.\n\nOutput:")
 
 
@@ -119,8 +121,16 @@ def stop_token_ids(tokenizer: Any) -> list[int]:
 
 
 def _continuations(tokenizer: Any, texts: Sequence[str], turn: Turn | None) -> list[list[int]]:
-    """Return the ids of texts behind the start of an answer; without a ``turn``, behind a raw prompt."""
+    """Return the ids of texts behind the start of an answer; without a ``turn``, behind a raw prompt.
+
+    Where the template begins an answer with empty reasoning (Qwen3's), an answer's own takes its place.
+    """
     lead = (turn.lead or "") if turn else ""
+    own = [text.startswith(_REASONING) for text in texts]
+    if turn and lead.lstrip().startswith(_REASONING) and any(own):
+        found_of = [iter(_continuations(tokenizer, [text for text, has in zip(texts, own, strict=True) if has is group],
+                                        replace(turn, lead="") if group else turn)) for group in (False, True)]
+        return [next(found_of[has]) for has in own]
     starts = [f"x{turn.after}" if turn else "x" if text.startswith("\n") else ":" for text in texts]
     known = {start: _encode(tokenizer, [start])[0] for start in set(starts)}
     encoded = _encode(tokenizer, [start + lead + text for start, text in zip(starts, texts, strict=True)])

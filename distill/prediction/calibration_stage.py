@@ -19,7 +19,7 @@ from distill.prediction.calibration import MIN_ROWS, calibrate
 from distill.prediction.labels import score_labels
 from distill.prediction.question import Question
 from distill.run.hashing import fingerprint
-from distill.run.markers import ANSWERS, is_finished, read_done
+from distill.run.markers import ANSWERS, is_finished
 from distill.run.records import TRAIN, VALIDATION, TrainingRow, read_records
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
@@ -93,17 +93,6 @@ def read_calibration(run: Path) -> dict[str, dict[str, Any]]:
     return {task: one for task, one in found.items() if isinstance(one, dict)}
 
 
-def temperature_of(run: Path, weights: str, task: str, question: Question) -> float | None:
-    """Return the temperature that was fitted for a model (its fingerprint) and a question, None where none was."""
-    if not is_finished(run / FOLDER):
-        return None
-    inputs = read_done(run / FOLDER)["inputs"]
-    if inputs.get("model") != weights or inputs.get("questions", {}).get(task) != asdict(question):
-        return None
-    found: float | None = read_calibration(run).get(task, {}).get("temperature")
-    return found
-
-
 def _held_out(questions: Mapping[str, Question], run: Path) -> tuple[list[_HeldOut], RowCounts]:
     path, dropped, found, n_in = run / DATASET / "icldist.parquet", Counter[str](), list[_HeldOut](), 0
     if not path.is_file() or not texts_file(run).is_file():
@@ -112,7 +101,9 @@ def _held_out(questions: Mapping[str, Question], run: Path) -> tuple[list[_HeldO
     for row in _label_rows(path, VALIDATION):
         n_in += 1
         question = questions.get(_task(row))
-        if question is None or set(row.labels) != set(question.labels) or row.completion not in question.labels:
+        if not questions:
+            dropped["not_scored"] += 1
+        elif question is None or set(row.labels) != set(question.labels) or row.completion not in question.labels:
             dropped["other_labels"] += 1
         elif (_task(row), row.text_id) in taught:
             dropped["text_trained_on"] += 1

@@ -1,4 +1,5 @@
-"""The answers of a student that generates: labels by their likelihood, lists of labels and tuples as it writes them."""
+"""The answers of a student that generates: labels by their likelihood; lists of labels, tuples, and what stands behind
+reasoning, as it writes them."""
 
 import contextlib
 import math
@@ -15,6 +16,7 @@ from distill.config.tuple_schema import TupleSchema
 from distill.engines import open_engine
 from distill.engines.base import BatchEngine, LabelScores, Output, Request, Sampling
 from distill.models.tokenization import raw_separator
+from distill.parsing import reasoning
 from distill.parsing.labels import UNREADABLE, labels_of, parse_answer
 from distill.parsing.tuple_answer import UNREADABLE_TUPLES, read_tuple_answer, schema_of
 from distill.prediction.question import Question
@@ -25,11 +27,12 @@ _MAX_TOKENS = 64
 _TUPLE_TOKENS = 256
 
 
-def label_spec(folder: Path, engine: TeacherEngine, question: Question, temperature: float | None = None
-               ) -> dict[str, Any]:
-    """Return what :func:`open_labels` is called with."""
+def label_spec(folder: Path, engine: TeacherEngine, question: Question, temperature: float | None = None,
+               written: bool = False, max_tokens: int | None = None) -> dict[str, Any]:
+    """Return what :func:`open_labels` is called with: see :func:`predict_labels`."""
     return {"folder": str(folder.resolve()), "engine": engine.model_dump(mode="json"), "question": asdict(question),
-            **({"temperature": temperature} if temperature is not None else {})}
+            **({"temperature": temperature} if temperature is not None else {}),
+            **({"written": True} if written else {}), **({"max_tokens": max_tokens} if max_tokens else {})}
 
 
 @contextlib.contextmanager
@@ -37,18 +40,20 @@ def open_labels(spec: Mapping[str, Any]) -> Iterator[Predict]:
     """Load the model of a :func:`label_spec`. Raises as :func:`distill.engines.open_engine`."""
     config = TypeAdapter(TeacherEngine).validate_python(spec["engine"])
     with open_engine(config, Path(spec["folder"])) as engine:
-        yield partial(predict_labels, engine, Question(**spec["question"]), temperature=spec.get("temperature", 1.0))
+        yield partial(predict_labels, engine, Question(**spec["question"]), written=spec.get("written", False),
+                      max_tokens=spec.get("max_tokens"), temperature=spec.get("temperature", 1.0))
 
 
 def predict_labels(engine: BatchEngine, question: Question, texts: Sequence[str], written: bool = False,
-                   max_tokens: int = _MAX_TOKENS, temperature: float = 1.0) -> list[Prediction]:
+                   max_tokens: int | None = None, temperature: float = 1.0) -> list[Prediction]:
     """Return the likeliest label of each text, or what it writes: as ``written``, or where several labels, or tuples,
-    may answer.
+    may answer. Reasoning before an answer is taken off.
 
     The probability of a label is its likelihood behind the prompt as a share of that of all labels, at a
-    ``temperature``.
+    ``temperature``. ``max_tokens``: of what is written, reasoning among it (default: 64; tuples 256).
     """
-    sampling = Sampling(max_tokens=_TUPLE_TOKENS if question.tuple_schema else max_tokens, first_line=True)
+    room = max_tokens or (_TUPLE_TOKENS if question.tuple_schema else _MAX_TOKENS)
+    sampling = Sampling(max_tokens=room, first_line=True)
     requests = [Request(str(place), question.prompt(text), sampling, question.chat) for place, text in enumerate(texts)]
     if question.tuple_schema:
         schema = schema_of(question.tuple_schema)
@@ -56,8 +61,8 @@ def predict_labels(engine: BatchEngine, question: Question, texts: Sequence[str]
     if written or question.multi_label:
         read: Callable[[str], str | list[str] | None] = partial(
             labels_of if question.multi_label else _label_of, labels=question.labels)
-        return [Prediction(problem=output.error or UNREADABLE) if output.error or (said := read(output.text)) is None
-                else Prediction(said) for output in engine.generate(requests)]
+        return [Prediction(said) if not output.error and (said := read(output.text)) is not None else
+                Prediction(problem=output.error or _why_not(output)) for output in engine.generate(requests)]
     return [_scored(scores, question.labels, temperature) for scores in score_labels(engine, question, texts)]
 
 
@@ -67,6 +72,10 @@ def score_labels(engine: BatchEngine, question: Question, texts: Sequence[str]) 
     requests = [Request(str(place), question.prompt(text), sampling, question.chat) for place, text in enumerate(texts)]
     separator = "" if question.chat else raw_separator(question.after)
     return engine.score_labels(requests, [[separator + label for label in question.labels]] * len(texts))
+
+
+def _why_not(output: Output) -> str:
+    return reasoning.TRUNCATED if reasoning.split(output.text).cut_off else UNREADABLE
 
 
 def _label_of(output: str, labels: Sequence[str]) -> str | None:
@@ -89,6 +98,6 @@ def _tuples(output: Output, schema: TupleSchema, text: str) -> Prediction:
         return Prediction(problem=output.error)
     read = read_tuple_answer(output.text, schema, text)
     if read.problem == UNREADABLE_TUPLES:
-        return Prediction(problem=UNREADABLE)
+        return Prediction(problem=_why_not(output))
     return Prediction(tuples=[list(one) for one in read.tuples],
                       problem=f"{read.problem}: {read.detail}" if read.problem else "")

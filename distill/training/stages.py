@@ -87,6 +87,7 @@ def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:
     names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", "group_by_length", stage}
     fractions = config.fractions.model_dump()
     return {**config.model_dump(mode="json", include=names),
+            **({"keep_reasoning": True} if config.keep_reasoning else {}),
             "fractions": fractions if stage == "unified" else {stage: fractions[stage]},
             "objective": semantic_fields(config.objective),
             "lora": None if config.method == "full" else config.lora.model_dump(mode="json")}

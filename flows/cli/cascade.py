@@ -44,7 +44,8 @@ def cascade_command(arguments: argparse.Namespace) -> None:
                          "the column of the sample that holds them.")
     if arguments.processes is not None and arguments.processes < 1:
         raise InputError(f"--processes is {arguments.processes}, but must be 1 or more.")
-    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine,
+                           max_tokens=arguments.max_tokens)
     labels = labels_of(student)
     teacher = arguments.teacher and find_teacher(arguments.teacher, arguments.model, arguments.task,
                                                  arguments.teacher_shots, None, arguments.teacher_engine)

@@ -262,7 +262,8 @@ def show_command(arguments: argparse.Namespace) -> None:
     folder = find_run(arguments.run)
     query = Query(arguments.rejected or bool(arguments.reason), arguments.reason, arguments.kind,
                   count=arguments.count, stages=(arguments.stage,) if arguments.stage else STAGES)
-    show(folder, stored_config(folder).filters, query, Console())
+    config = stored_config(folder)
+    show(folder, config.filters, query, Console(), config.train.keep_reasoning)
 
 
 def nightly_command(arguments: argparse.Namespace) -> None:

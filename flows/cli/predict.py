@@ -37,7 +37,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
     elif arguments.out:
         raise InputError("The input stream goes to the output stream, as JSON lines: write '> FILE' for --out FILE. To "
                          "be gone on with after a stop, texts must come from a file.")
-    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine,
+                           max_tokens=arguments.max_tokens)
     if "temperature" in student.spec:
         print("Probabilities are calibrated on the run's held-out rows: temperature "
               f"{student.spec['temperature']:.2f}.", file=sys.stderr)

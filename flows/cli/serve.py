@@ -18,7 +18,8 @@ def serve_command(arguments: argparse.Namespace) -> None:
                     max_body=arguments.max_body, timeout=arguments.timeout)
     limits.check()
     token = token_of(arguments.token_file, arguments.host)
-    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine)
+    student = find_student(arguments.model, arguments.task, arguments.shots, arguments.prompt_format, arguments.engine,
+                           max_tokens=arguments.max_tokens)
     if arguments.cascade:
         student = cascaded(student, read_cascade(arguments.cascade))
     from distill.serving.server import serve

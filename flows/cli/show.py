@@ -14,16 +14,16 @@ _PROMPT_CHARS, _ANSWER_CHARS = 2000, 4000
 _BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def show(run: Path, filters: Filters, query: Query, console: Console) -> None:
+def show(run: Path, filters: Filters, query: Query, console: Console, keep_reasoning: bool = False) -> None:
     """Print a sample of a run's answers (see :func:`distill.dataset.inspect.find`), and of how many it is."""
     found = find(run, filters, query)
     for item in found.sample:
-        _print(item, console)
+        _print(item, console, keep_reasoning)
     for line in _summary(found, query):
         console.print(Text(line), soft_wrap=True)
 
 
-def _print(item: Judged, console: Console) -> None:
+def _print(item: Judged, console: Console, keep_reasoning: bool) -> None:
     verdict = f"{item.reason}: {item.detail}" if item.detail else item.reason
     response = item.response
     said = "no answer" if response.failure else f"answer, {response.n_output_tokens:,} tokens, {response.finish_reason}"
@@ -34,7 +34,7 @@ def _print(item: Judged, console: Console) -> None:
              (f"── {said}", "dim")]
     if not response.failure:
         parts.append((shortened(response.output, _ANSWER_CHARS), ""))
-    learned = completion_of(item.prompt, response)
+    learned = completion_of(item.prompt, response, keep_reasoning)
     if not verdict and learned != response.output.strip():
         parts += [("── trained on", "dim"), (learned, "")]
     for text, style in parts:

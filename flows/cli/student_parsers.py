@@ -94,6 +94,9 @@ def _with_student(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=int, default=0, metavar="N",
                         help="show the student N of the task's demonstrations; default: none")
     parser.add_argument("--prompt-format", choices=["raw", "chat"], help="default: as the student was trained")
+    parser.add_argument("--max-tokens", type=int, metavar="N",
+                        help="of an answer that is written, reasoning among it; default: 64, of tuples 256, of a "
+                             "student that reasons 1,024 or half its context")
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers",
                         help="default: transformers")
 

@@ -15,11 +15,14 @@ from distill.errors import InputError
 from distill.export.folder import exported_folder, write_record
 from distill.models import load_model, model_fingerprint
 from distill.run.folder import claim
+from distill.run.stage import run_stage
+from distill.run.storage import write_json
 from flows import export
 from flows.cli.main import main
 from flows.export import FORMS, export_model
 from flows.run import find_config
 from flows.students import find_student
+from sentidistill import load
 from tests.support.export import tiny_adapters, tiny_student
 from tests.support.prediction import finish_run
 
@@ -90,6 +93,39 @@ def test_a_run_takes_its_tasks_and_demonstrations_along(tmp_path):
     again = write(out, tmp_path / "again")
     for folder in (out, again):
         assert find_student(str(folder), shots=3).identity == find_student(str(run), shots=3).identity
+
+
+def test_what_is_exported_gives_the_probabilities_of_its_run(tmp_path):
+    run, config = claim(tmp_path / "mine"), load_config(find_config("demo"))
+    save_config(config, run / "config.yaml")
+    finish_run(run, config, tiny_student)
+    plain = find_student(str(run))
+    asked = {task: find_student(str(run), task).spec["question"] for task in ("sentiment", "emotion")}
+
+    def fitted(folder):
+        write_json(folder / "calibration.json", {
+            "sentiment": {"rows": 60, "temperature": 3.5, "before": None, "after": None},
+            "emotion": {"rows": 3, "temperature": None, "before": None, "after": None}})
+        return [], {}
+
+    run_stage(run / "calibration", {"model": plain.identity["weights"], "questions": asked}, fitted)
+    out = write("mine", tmp_path / "out", runs_dir=str(tmp_path))
+    again = write(out, tmp_path / "again")
+    of_run = find_student(str(run))
+    assert of_run.spec["temperature"] == 3.5 and find_student(str(out)).identity == of_run.identity
+    assert find_student(str(again)).identity == of_run.identity
+    assert "temperature" not in find_student(str(out), shots=2).spec  # it was not fitted for that
+    found = []
+    for place in (run, out):
+        with load(str(place)) as model:
+            found.append(model("Room was tiny").probabilities)
+    assert found[0] == found[1]
+    (again / "calibration.json").unlink()
+    with load(str(again)) as model:
+        assert model("Room was tiny").probabilities != found[0]
+    (again / "calibration.json").write_text('{"model": "x", "tasks": {"sentiment": {"temperature": 0}}}')
+    with pytest.raises(InputError, match="holds no temperature of the task 'sentiment'"):
+        find_student(str(again))
 
 
 def test_a_folder_is_whole_or_absent_and_nothing_of_others_is_replaced(student, tmp_path):

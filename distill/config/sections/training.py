@@ -73,7 +73,8 @@ class Gate(Section):
     max_repeated: float = Field(
         0.5, ge=0, le=1, description="share of answers most of whose 4-grams are repetitions")
     min_valid_labels: float = Field(
-        0.25, ge=0, le=1, description="share of answers that are a label of their prompt, once ICLDist was trained")
+        0.25, ge=0, le=1, description="share of answers that are a label of their prompt (or, of tuple tasks, tuples "
+                                       "with its fields and values), once ICLDist was trained")
 
 
 class SftObjective(Section):
@@ -108,6 +109,9 @@ class Train(Section):
     objective: Objective = Field(SftObjective(), description="sft, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
+    keep_reasoning: bool = Field(
+        False, description="ours: train on what a teacher thought, too: `<think>…</think>` and then the answer; such "
+                           "a student is evaluated by what it writes (evaluate.classify: generate)")
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what is computed in, over float32 weights; auto: bfloat16 on GPUs and on CPUs with AMX")

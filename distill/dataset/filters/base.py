@@ -43,13 +43,15 @@ def read_answer(prompt: Prompt, response: Response) -> str | None:
     return parse_answer(response.output, prompt.labels, prompt.multi_label) if has_closed_labels(prompt) else None
 
 
-def completion_of(prompt: Prompt, response: Response) -> str:
-    """Return the answer that is learned.
+def completion_of(prompt: Prompt, response: Response, keep_reasoning: bool = False) -> str:
+    """Return the answer that is learned; with ``keep_reasoning``, behind what the teacher thought before it, if it did
+    (:func:`distill.parsing.reasoning.with_reasoning`).
 
     To an ICLDist prompt: the label, list of labels or list of tuples, in the spelling and form of the prompt
     (' Positive.' becomes 'positive', '[anger, "Joy"]' becomes "['anger', 'joy']"), so that the student learns one form
     for each; what the teacher went on to say is left out. To any other prompt, and where ``off_list`` is switched off
-    and the answer is none of that kind: the answer, without the white space around it. Reasoning is never learned.
+    and the answer is none of that kind: the answer, without the white space around it.
     """
     read = read_answer(prompt, response)
-    return reasoning.split(response.output).answer.strip() if read is None else read
+    answer = reasoning.split(response.output).answer.strip() if read is None else read
+    return reasoning.with_reasoning(response.output, answer) if keep_reasoning else answer
