@@ -43,6 +43,9 @@ class Request:
     there is one: engines that cannot see to it raise InputError.
 
     ``first_tokens``: labels are scored by their first token as well, after the repetition penalty.
+
+    ``labels``: the engine says beside its answer how likely each of these would have been
+    (:attr:`Output.label_logprobs`); with ``max_tokens`` 0 it does nothing else.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Request:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     first_tokens: bool = False
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Output:
     With ``error``, ``text`` is empty and ``error`` says why (for example ``prompt_too_long``). ``n_cached_tokens`` of
     the prompt were not computed again, because an earlier prompt began with them. ``counts_estimated``: a server did
     not say how many tokens it took.
+
+    ``label_logprobs``: the log-probability (natural, before temperature and grammar) of each of the request's labels as
+    a whole, its end included (:mod:`distill.engines.label_tree`). Empty where it was not asked for, or cannot be told.
     """
 
     id: str
@@ -72,6 +79,7 @@ class Output:
     error: str = ""
     n_cached_tokens: int = 0
     counts_estimated: bool = False
+    label_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

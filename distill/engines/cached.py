@@ -36,7 +36,7 @@ class CachedEngine:
 
     def _answered(self, requests: Sequence[Request], labels: Sequence[Sequence[str]], ask: Callable[..., Any],
                   done: Done | None) -> list[Any]:
-        keys = [self._cache.key({**asdict(request), "id": "", "labels": list(some)})
+        keys = [self._cache.key({**asdict(request), "id": "", "labels": list(some) or list(request.labels)})
                 for request, some in zip(requests, labels, strict=True)]
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
@@ -75,5 +75,5 @@ class CachedEngine:
 
 def _restored(kept: dict[str, Any]) -> Output | LabelScores:
     if "scores" not in kept:
-        return Output("", **kept)
+        return Output("", **{**kept, "label_logprobs": tuple(kept.get("label_logprobs", ()))})
     return LabelScores("", **{**kept, "scores": tuple(kept["scores"]), "first_tokens": tuple(kept["first_tokens"])})

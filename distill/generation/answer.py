@@ -1,7 +1,7 @@
 """Pending shards through a pool of engines, within the budget, with a forecast of their cost after a pilot."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from distill.errors import RunError
 from distill.generation.budget import Budget, BudgetError
 from distill.generation.forecast import Forecast, pilot_size
 from distill.generation.journal import journalled
+from distill.generation.label_logprobs import count_to_capture, folder_beside
 from distill.generation.manifests import marker_path
 from distill.generation.messages import Progress, tasks_of
 from distill.generation.plan import Plan, Shard
@@ -27,13 +28,17 @@ log = logging.getLogger("sentidistill.generation")
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be answered, and by whom. ``show`` is told the forecast, and which cap of the budget it will meet."""
+    """What is to be answered, and by whom. ``show`` is told the forecast, and which cap of the budget it will meet.
+
+    ``answered``: the names of shards that lack distributions over labels alone.
+    """
 
     stage: Stage
     teacher: Teacher
     run: Path
     plan: Plan
-    spec: dict[str, Any]
+    prompts: Path
+    answered: frozenset[str]
     show: Callable[[Forecast, str], None] | None
 
     @property
@@ -41,8 +46,18 @@ class Job:
         """Where the stage's answers are."""
         return self.run / self.stage / RESPONSES
 
+    def n_to_ask(self, shards: Sequence[Shard]) -> int:
+        """Return of how many prompts of some shards something is to be asked, were nothing in their journals."""
+        scored = [shard for shard in shards if shard.name in self.answered]
+        return sum(shard.count for shard in shards if shard not in scored) + count_to_capture(self.prompts, scored)
 
-def answer(job: Job, budget: Budget, pending: list[Shard]) -> None:
+    def is_done(self, shard: Shard) -> bool:
+        """Say whether a shard is finished, with all that is wanted of it."""
+        return all(marker_path(folder, shard.name).exists() for folder in (
+            self.responses, *([folder_beside(self.responses)] if self.teacher.logprobs.labels else [])))
+
+
+def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard]) -> None:
     """Have a pool answer the pending shards, within the budget, and forecast what they cost after the pilot.
 
     Raises:
@@ -53,12 +68,12 @@ def answer(job: Job, budget: Budget, pending: list[Shard]) -> None:
     approved = budget.approved
     if budget.forecast and not approved:
         raise budget.waiting()
-    n_pending = sum(shard.count for shard in pending)
+    n_pending = job.n_to_ask(pending)
     pilot_rows = 0 if budget.forecast else min(pilot_size(job.teacher, job.plan.rows), n_pending)
     tasks = tasks_of(pending, pilot_rows, only_pilot=not approved)
     meter = budget.begin(devices_of(job.teacher, processes_for(job.teacher, len(tasks))))
     done_before = job.plan.rows - n_pending + journalled(job.responses)
-    pool = WorkerPool(job.teacher, job.spec, meter, job.run / "logs" / f"{job.stage}.log")
+    pool = WorkerPool(job.teacher, spec, meter, job.run / "logs" / f"{job.stage}.log")
     with tqdm(total=job.plan.rows, initial=done_before, unit="prompt", desc=job.stage, disable=None,
               smoothing=0.05) as bar:
         monitor = Monitor(job, budget, meter, pilot_rows, done_before,
@@ -72,7 +87,7 @@ def answer(job: Job, budget: Budget, pending: list[Shard]) -> None:
             meter.update(ended=True)
     if monitor.refused:
         raise monitor.refused
-    if finished and (approved or all(marker_path(job.responses, shard.name).exists() for shard in pending)):
+    if finished and (approved or all(map(job.is_done, pending))):
         return
     if finished and budget.forecast:
         raise budget.waiting()

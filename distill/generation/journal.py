@@ -4,13 +4,14 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distill.generation.journal_entries import JournalEntry, encoded, line_of, lines, portion_of
 from distill.generation.manifests import marker_path
 from distill.run.hashing import fingerprint
-from distill.run.records import Response
+from distill.run.records import LabelLogprobs, Response
 from distill.run.storage import atomic_path, sync_folder
 
 JOURNAL = ".journal.jsonl"
@@ -30,7 +31,7 @@ class Journal:
     another fingerprint is thrown away (:func:`journal_inputs` tells before whether it is one).
 
     ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
-    of their prompts that the engine did not have to compute.
+    of their prompts that the engine did not have to compute, ``label_logprobs`` how likely the labels of prompts are.
     """
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any],
@@ -42,6 +43,7 @@ class Journal:
         self._header = encoded({"fingerprint": fingerprint(inputs), "inputs": dict(inputs)})
         self.path = folder / f"{name}{JOURNAL}"
         self.responses: dict[str, Response] = {}
+        self.label_logprobs: dict[str, LabelLogprobs] = {}
         self.seconds, self.n_cached_tokens = 0.0, 0
         self._dirty = False
         self._synced = time.monotonic()
@@ -55,10 +57,12 @@ class Journal:
             self.sync()
             sync_folder(folder)
 
-    def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0) -> None:
+    def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0,
+            label_logprobs: Sequence[LabelLogprobs] = ()) -> None:
         """Write answers down."""
-        self._append(line_of(JournalEntry(tuple(responses), seconds, n_cached_tokens)))
-        self._count(responses, seconds, n_cached_tokens)
+        entry = JournalEntry(tuple(responses), seconds, n_cached_tokens, label_logprobs=tuple(label_logprobs))
+        self._append(line_of(entry))
+        self._count(entry)
 
     def sync(self) -> None:
         """Force what was written to disk."""
@@ -85,11 +89,13 @@ class Journal:
         self._dirty = True
         self.sync_if_due()
 
-    def _count(self, responses: Sequence[Response], seconds: float, n_cached_tokens: int) -> None:
-        for item in responses:
+    def _count(self, entry: JournalEntry) -> None:
+        for item in entry.responses:
             self.responses.setdefault(item.prompt_id, item)
-        self.seconds += seconds
-        self.n_cached_tokens += n_cached_tokens
+        for scored in entry.label_logprobs:
+            self.label_logprobs.setdefault(scored.prompt_id, scored)
+        self.seconds += entry.seconds
+        self.n_cached_tokens += entry.n_cached_tokens
 
     def _recover(self, mark: str, prompts: Collection[str] | None) -> int:
         """Take over what is there, mended where need be; return how many bytes of the file stay."""
@@ -102,15 +108,17 @@ class Journal:
                     return 0
                 continue
             found = portion_of(value)
-            known = [item for item in found.responses if prompts is None or item.prompt_id in prompts]
+            known = tuple(item for item in found.responses if prompts is None or item.prompt_id in prompts)
+            scored = tuple(item for item in found.label_logprobs if prompts is None or item.prompt_id in prompts)
             n_damaged += found.n_damaged
-            n_foreign += len(found.responses) - len(known)
-            self._count(known, found.seconds, found.n_cached_tokens)
+            n_foreign += len(found.responses) - len(known) + len(found.label_logprobs) - len(scored)
+            self._count(replace(found, responses=known, label_logprobs=scored))
         if n_damaged or n_foreign:
             log.warning("Of the answers in %s, %d could be read; %d were damaged, and %d were to prompts that are not "
                         "of this shard. These are left out, and prompts without an answer are asked again.", self.path,
                         len(self.responses), n_damaged, n_foreign)
-            line = line_of(JournalEntry(tuple(self.responses.values()), self.seconds, self.n_cached_tokens))
+            line = line_of(JournalEntry(tuple(self.responses.values()), self.seconds, self.n_cached_tokens,
+                                        label_logprobs=tuple(self.label_logprobs.values())))
             with atomic_path(self.path) as temporary:
                 temporary.write_bytes(self._header + line)
             whole = len(self._header) + len(line)

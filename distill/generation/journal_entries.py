@@ -1,12 +1,13 @@
 """The lines of a journal: what a line must be to be believed. A journal may be torn, damaged, or somebody else's."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeGuard, get_type_hints
 
-from distill.run.records import Response
+from distill.run.records import LabelLogprobs, Response
 
 MOST_TOKENS = 1 << 40
 """Of one answer or portion. More is no count, but a mistake, which no sum and no file should have to hold."""
@@ -27,12 +28,14 @@ class JournalEntry:
     seconds: float = 0.0
     n_cached_tokens: int = 0
     n_damaged: int = 0
+    label_logprobs: tuple[LabelLogprobs, ...] = ()
 
 
 def line_of(portion: JournalEntry) -> bytes:
     """Return a portion as a line."""
+    scored = {"label_logprobs": [asdict(item) for item in portion.label_logprobs]} if portion.label_logprobs else {}
     return encoded({"seconds": round(portion.seconds, 6), "cached": portion.n_cached_tokens,
-                    "responses": [asdict(item) for item in portion.responses]})
+                    "responses": [asdict(item) for item in portion.responses], **scored})
 
 
 def encoded(value: dict[str, Any]) -> bytes:
@@ -62,15 +65,32 @@ def portion_of(value: dict[str, Any] | None) -> JournalEntry:
     if value is None or not isinstance(found := value.get("responses"), list):
         return JournalEntry((), n_damaged=1)
     read = [_response(item) for item in found]
+    given = value.get("label_logprobs", [])
+    scored = [_label_logprobs(item) for item in given] if isinstance(given, list) else [None]
     seconds, cached = value.get("seconds"), value.get("cached")
     right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
     return JournalEntry(tuple(item for item in read if item), float(seconds or 0) if right else 0.0,
-                   cached if is_count(cached) else 0, read.count(None) + (not right) + (not is_count(cached)))
+                   cached if is_count(cached) else 0,
+                   read.count(None) + scored.count(None) + (not right) + (not is_count(cached)),
+                   tuple(item for item in scored if item))
 
 
 def is_count(value: Any) -> TypeGuard[int]:
     """Say whether a value can be a number of tokens."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
+
+
+def _label_logprobs(item: Any) -> LabelLogprobs | None:
+    if not isinstance(item, dict) or item.keys() != {"prompt_id", "labels", "logprobs"}:
+        return None
+    key, labels, logprobs = item["prompt_id"], item["labels"], item["logprobs"]
+    if not (isinstance(labels, list) and isinstance(logprobs, list) and len(logprobs) in (0, len(labels))):
+        return None
+    if not all(isinstance(text, str) and _is_unicode(text) for text in (key, *labels)):
+        return None
+    if not all(isinstance(value, float) and math.isfinite(value) for value in logprobs):
+        return None
+    return LabelLogprobs(key, labels, logprobs)
 
 
 def _response(item: Any) -> Response | None:
@@ -80,8 +100,13 @@ def _response(item: Any) -> Response | None:
                 for key, value in item.items())
     if not right or item["finish_reason"] not in _FINISH_REASONS:
         return None
+    return Response(**item) if _is_unicode("".join(part for part in item.values() if isinstance(part, str))) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether a text has no lone surrogates, which no file of answers can hold."""
     try:
-        "".join(value for value in item.values() if isinstance(value, str)).encode()
-    except UnicodeEncodeError:  # lone surrogates, which no file of answers can hold
-        return None
-    return Response(**item)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

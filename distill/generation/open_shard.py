@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from distill.errors import RunError
 from distill.generation.journal import Journal
+from distill.generation.label_logprobs import has_distribution
 from distill.generation.messages import ShardTask
 from distill.generation.plan import in_engine_order
-from distill.run.records import Prompt
+from distill.run.records import LabelLogprobs, Prompt
 
 _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
             errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",
@@ -17,26 +18,53 @@ _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the di
 
 
 class OpenShard:
-    """A shard that is being answered. ``waiting`` are the prompts without an answer yet, as the engine gets them.
+    """A shard that is being answered. ``waiting`` are the prompts that are not done with, as the engine gets them.
 
-    ``ended``: it was said to be done, that is committed, or its pilot is answered where no more is asked.
+    With ``labels``, that takes the distribution over their labels, too, of those that have one. ``ended``: it was said
+    to be done, that is committed, or its pilot is answered where no more is asked.
     """
 
-    def __init__(self, task: ShardTask, journal: Journal, prompts: list[Prompt]) -> None:
-        self.task, self.journal = task, journal
+    def __init__(self, task: ShardTask, journal: Journal, prompts: list[Prompt], *, labels: bool = False) -> None:
+        self.task, self.journal, self.labels = task, journal, labels
         self.prompts = {prompt.id: prompt for prompt in prompts}
         self.pilot = {prompt.id for prompt in prompts[:task.pilot]}
-        left = [prompt for prompt in prompts if prompt.id not in journal.responses]
+        left = [prompt for prompt in prompts if self.wants_answer(prompt) or self.wants_labels(prompt)]
+        self._left = {prompt.id for prompt in left}
         rest = [] if task.only_pilot else [prompt for prompt in left if prompt.id not in self.pilot]
         self.waiting = in_engine_order([prompt for prompt in left if prompt.id in self.pilot]) + in_engine_order(rest)
         self.n_running = 0
         self.ended = False
-        self._count = len(prompts)
+
+    def wants_answer(self, prompt: Prompt) -> bool:
+        """Say whether a prompt has no answer yet."""
+        return prompt.id not in self.journal.responses
+
+    def wants_labels(self, prompt: Prompt) -> bool:
+        """Say whether the distribution over a prompt's labels is wanted, and not there. What failed has none."""
+        if not self.labels or not has_distribution(prompt):
+            return False
+        answered, scored = self.journal.responses.get(prompt.id), self.journal.label_logprobs.get(prompt.id)
+        return not (answered and answered.failure) and not (scored and scored.labels == prompt.labels)
 
     @property
     def n_left(self) -> int:
-        """How many prompts have no answer."""
-        return self._count - len(self.journal.responses)
+        """How many prompts are not done with."""
+        return len(self._left)
+
+    @property
+    def has_pilot(self) -> bool:
+        """Whether the prompts of the pilot are done with."""
+        return self.pilot.isdisjoint(self._left)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Take note that the journal has more of some prompts."""
+        for prompt in map(self.prompts.__getitem__, keys):
+            if not self.wants_answer(prompt) and not self.wants_labels(prompt):
+                self._left.discard(prompt.id)
+
+    def scored(self) -> list[LabelLogprobs]:
+        """Return the distributions of the prompts that have one."""
+        return [item for key, item in self.journal.label_logprobs.items() if has_distribution(self.prompts[key])]
 
     def close_if_nothing_runs(self) -> None:
         """Close the journal of a shard that is not gone on with."""

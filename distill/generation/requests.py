@@ -1,5 +1,6 @@
 """Prompts as an engine is asked them, and its outputs as they are written down."""
 
+from dataclasses import replace
 from typing import Any
 
 from distill.engines.base import Output, Request, Sampling
@@ -13,8 +14,8 @@ def sampling_of(settings: dict[str, Any], family: str) -> Sampling:
     return Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
 
 
-def request_of(prompt: Prompt, settings: dict[str, Any]) -> Request:
-    """Return the request of a prompt.
+def request_of(prompt: Prompt, settings: dict[str, Any], *, labels: bool = False, answer: bool = True) -> Request:
+    """Return the request of a prompt: for its ``answer``, for the distribution over its ``labels``, or for both.
 
     Raises:
         RunError: its family does not belong to the stage.
@@ -25,9 +26,10 @@ def request_of(prompt: Prompt, settings: dict[str, Any]) -> Request:
         raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
                        f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
     chat = settings["chat_template"][prompt.family]
-    choices, pattern = structure_of(prompt, chat) if settings["structured"] else ((), "")
-    return Request(prompt.id, prompt.prompt, sampling_of(settings, prompt.family), chat=chat, seed=prompt.seed,
-                   choices=choices, pattern=pattern)
+    choices, pattern = structure_of(prompt, chat) if settings["structured"] and answer else ((), "")
+    sampling = sampling_of(settings, prompt.family)
+    return Request(prompt.id, prompt.prompt, sampling if answer else replace(sampling, max_tokens=0), chat=chat,
+                   seed=prompt.seed, choices=choices, pattern=pattern, labels=tuple(prompt.labels) if labels else ())
 
 
 def response_of(output: Output) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
+from distill.generation.label_logprobs import captured_inputs, folder_beside, inputs_of, is_captured, label_logprobs_of
 from distill.generation.manifests import is_intact, marker_path, parquet_path, read_marker, read_markers
 from distill.generation.plan import Plan, PromptFile, Shard, shard_inputs
 from distill.generation.status import RESPONSES
@@ -86,8 +87,9 @@ def mend_journals(responses: Path, prompts_path: Path, pending: Sequence[Shard],
 
 
 def remove_leftovers(responses: Path, pending: set[str]) -> None:
-    """Delete what a killed process left: half-written files, and journals of shards whose marker stands already."""
-    for path in [*responses.glob(".*.tmp"), *responses.glob(f"*{JOURNAL}")]:
+    """Delete what a killed process left: half-written files, and journals of shards that are finished."""
+    half_written = [*responses.glob(".*.tmp"), *folder_beside(responses).glob(".*.tmp")]
+    for path in [*half_written, *responses.glob(f"*{JOURNAL}")]:
         if path.name.removesuffix(JOURNAL) not in pending:
             path.unlink()
 
@@ -103,8 +105,11 @@ def _remove_foreign(responses: Path, names: set[str], settings: Mapping[str, Any
         path.with_suffix(".parquet").unlink(missing_ok=True)
 
 
-def reopen_if_damaged(folder: Path) -> None:
-    """Take the stage's marker away where it or a shard's file is missing or damaged, so that the stage is resumed."""
+def reopen_if_damaged(folder: Path, *, labels: bool) -> None:
+    """Take the stage's marker away where it or a shard's file is missing or damaged, so that the stage is resumed.
+
+    ``labels``: distributions over labels are wanted, and are to be there as well.
+    """
     if not is_finished(folder):
         return
     responses = folder / RESPONSES
@@ -114,7 +119,11 @@ def reopen_if_damaged(folder: Path) -> None:
     except InputError as error:
         log.warning("%s The shards' own markers say what is there.", error)
         shards = None
-    if len(markers) != shards or not all(is_intact(responses, name, one) for name, one in markers.items()):
+    whole = all(is_intact(responses, name, one) for name, one in markers.items())
+    if labels:
+        beside = folder_beside(responses)
+        whole = whole and all(is_captured(beside, name, captured_inputs(one.inputs)) for name, one in markers.items())
+    if len(markers) != shards or not whole:
         claim_stage(folder)
         remove(folder / MARKER)
 
@@ -136,11 +145,13 @@ def reopen_failed(folder: Path, plan: Plan, settings: dict[str, Any]) -> int:
                 if not item.failure or item.failure in HOPELESS]
         (responses / f"{shard.name}{JOURNAL}").unlink(missing_ok=True)
         journal = Journal(responses, shard.name, shard_inputs(shard, settings))
-        journal.add(kept, marker.seconds, marker.n_cached_tokens)
+        journal.add(kept, marker.seconds, marker.n_cached_tokens, label_logprobs_of(
+            folder_beside(responses), shard.name, inputs_of(shard, settings)))
         journal.sync()
         journal.close()
         (folder / MARKER).unlink(missing_ok=True)
         marker_path(responses, shard.name).unlink()
+        marker_path(folder_beside(responses), shard.name).unlink(missing_ok=True)
         n_again += marker.n_in - len(kept)
     log.info("%s failed prompts are asked again", f"{n_again:,}")
     return n_again

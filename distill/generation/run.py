@@ -11,6 +11,7 @@ from distill.generation.answer import Job, answer
 from distill.generation.budget import Budget, counts_decide
 from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.forecast import Forecast
+from distill.generation.label_logprobs import label_totals, uncaptured
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.plan import Shard, plan_shards, shard_inputs
 from distill.generation.resume import mend_journals, pending_shards, remove_leftovers, reopen_failed, reopen_if_damaged
@@ -44,8 +45,9 @@ def generate(
 
     Finished shards are never touched again, but with ``retry_failed`` for those that hold failures, of which just
     these are asked anew. Engines are started only where a shard is pending, in processes of their own. A shard whose
-    file was damaged is made anew, and a warning says so. ``show`` is told the forecast after the pilot, and which cap
-    of the budget it will meet.
+    file was damaged is made anew, and a warning says so. With ``teacher.logprobs.labels``, finished shards get the
+    distributions over labels that they lack, beside their answers. ``show`` is told the forecast after the pilot, and
+    which cap of the budget it will meet.
 
     The outcome's account counts prompts: in, answered, failed by reason; its totals are those of the markers.
 
@@ -67,6 +69,9 @@ def generate(
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, plan.shards, settings, on_change)
+        scored = uncaptured(responses, plan.shards, settings) if teacher.logprobs.labels else []
+        job = Job(stage, teacher, run, plan, prompts_path, frozenset(shard.name for shard in scored), show)
+        pending += scored
         remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
             needed = processes_for(teacher, len(pending)) * teacher.engine.n_devices
@@ -74,17 +79,19 @@ def generate(
                 engine = resolve_dtype_in(folder, teacher.engine, settings, lease)
                 spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                         "engine": engine.model_dump(mode="json"), "settings": settings,
-                        "counts_decide": counts_decide(teacher)}
+                        "counts_decide": counts_decide(teacher), "label_logprobs": teacher.logprobs.labels}
                 mend_journals(responses, prompts_path, pending, settings)
-                answer(Job(stage, teacher, run, plan, spec, show), budget, pending)
+                answer(job, spec, budget, pending)
             remove_leftovers(responses, set())  # of processes that died meanwhile
         row_counts, details = totals(stage, responses, plan.rows)
+        if teacher.logprobs.labels:
+            details |= label_totals(responses)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
             raise unusable_error(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
         return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
-    reopen_if_damaged(folder)
+    reopen_if_damaged(folder, labels=teacher.logprobs.labels)
     if retry_failed:
         budget.refuse_overspent()  # before what is finished is opened again
         claim_stage(folder)

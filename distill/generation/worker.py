@@ -17,13 +17,14 @@ from distill.config.sections.base import semantic_fields
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
+from distill.generation.label_logprobs import commit_labels, folder_beside, inputs_of, is_captured
 from distill.generation.manifests import commit, is_committed, parquet_path
 from distill.generation.messages import ShardProgress, ShardTask
 from distill.generation.open_shard import OpenShard, storage
 from distill.generation.plan import PromptFile, shard_inputs
 from distill.generation.requests import request_of, response_of, sampling_of
 from distill.generation.validity import count_unusable
-from distill.run.records import Prompt, Response, read_records
+from distill.run.records import LabelLogprobs, Prompt, Response, read_records
 
 _REPORT_SECONDS = 0.5
 ENGINE_DIED = "engine_died"
@@ -36,8 +37,9 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
 
     ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder, or empty), ``engine``,
     ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``cpus`` (which this
-    process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells;
-    may be left out: no).
+    process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells),
+    ``label_logprobs`` (whether distributions over labels are wanted beside the answers); the last two may be left out:
+    no.
 
     Raises:
         InputError: the engine cannot be opened with these settings.
@@ -54,7 +56,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         if spec.get("counts_decide"):
             _check_token_counts(engine, spec["settings"])
-        Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"]).run()
+        Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"],
+               labels=spec.get("label_logprobs", False)).run()
     return {}
 
 
@@ -70,9 +73,9 @@ class Worker:
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
-                 settings: dict[str, Any]) -> None:
+                 settings: dict[str, Any], *, labels: bool = False) -> None:
         self._engine, self._channel, self._prompts = engine, channel, prompts
-        self._folder, self._settings = folder, settings
+        self._folder, self._settings, self._labels = folder, settings, labels
         self._asked: dict[str, OpenShard] = {}
         self._progress: defaultdict[str, ShardProgress] = defaultdict(ShardProgress)
         self._stopping = False
@@ -123,7 +126,7 @@ class Worker:
             if deaths:
                 self._see_that_it_works()
             if deaths >= ALONE_DEATHS:
-                self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
+                self._give_up(shard, prompt)
                 break
             self._channel.send(("alone", prompt.id))
             self._answer([self._request(prompt, shard)])
@@ -131,6 +134,12 @@ class Worker:
             shard.close_if_nothing_runs()
             self._report()
             self._channel.send(("released", task.shard.name))
+
+    def _give_up(self, shard: OpenShard, prompt: Prompt) -> None:
+        if shard.wants_answer(prompt):
+            self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
+        else:
+            self._keep(shard, [], label_logprobs=[LabelLogprobs(prompt.id, prompt.labels, [])])
 
     def _see_that_it_works(self) -> None:
         """Ask the engine for a word: a prompt is not to blame for an engine that would die of any.
@@ -149,21 +158,20 @@ class Worker:
         prompts = self._prompts.load(task.shard.first, task.shard.count)
         with storage(self._folder):
             known = {prompt.id for prompt in prompts}
-            shard = OpenShard(task, Journal(self._folder, task.shard.name, inputs, known), prompts)
-            if is_committed(self._folder, task.shard.name, inputs):  # by a process that died before it could say so
-                shard.journal.delete()
-                shard.waiting, shard.ended = [], True
-                committed = list(read_records(parquet_path(self._folder, task.shard.name), Response))
-                self._count(shard, committed, only_pilot=True)
-                self._report()
-                self._channel.send(("done", task.shard.name))
-                return shard
-        self._count(shard, list(shard.journal.responses.values()), only_pilot=True)
+            journal = Journal(self._folder, task.shard.name, inputs, known)
+            if is_committed(self._folder, task.shard.name, inputs):  # before, or by a process that died meanwhile
+                committed = read_records(parquet_path(self._folder, task.shard.name), Response)
+                journal.responses = {item.prompt_id: item for item in committed}
+            folder = folder_beside(self._folder)
+            wants = self._labels and not is_captured(folder, task.shard.name, inputs_of(task.shard, self._settings))
+            shard = OpenShard(task, journal, prompts, labels=wants)
+        self._count(shard, list(journal.responses.values()), only_pilot=True)
         self._end_if_answered(shard)
         return shard
 
     def _request(self, prompt: Prompt, shard: OpenShard) -> Request:
-        request = request_of(prompt, self._settings)
+        request = request_of(prompt, self._settings, labels=shard.wants_labels(prompt),
+                             answer=shard.wants_answer(prompt))
         self._asked[prompt.id] = shard
         shard.n_running += 1
         return request
@@ -182,19 +190,31 @@ class Worker:
         if outputs:
             self._last = now
         for shard, some in by_shard.values():
-            self._keep(shard, [response_of(item) for item in some], each * len(some),
-                       sum(item.n_cached_tokens for item in some))
+            self._keep(shard, [response_of(item) for item in some if shard.wants_answer(shard.prompts[item.id])],
+                       each * len(some), sum(item.n_cached_tokens for item in some), self._logprobs(shard, some))
             if self._stopping:
                 shard.close_if_nothing_runs()
         if now - self._reported > _REPORT_SECONDS:
             self._report()
 
+    def _logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[LabelLogprobs]:
+        found = []
+        for prompt, output in ((shard.prompts[item.id], item) for item in outputs):
+            failed = shard.wants_answer(prompt) and response_of(output).failure
+            if shard.wants_labels(prompt) and not failed:
+                found.append(LabelLogprobs(prompt.id, prompt.labels, list(output.label_logprobs)))
+        return found
+
     def _keep(self, shard: OpenShard, responses: list[Response], seconds: float = 0.0,
-              n_cached_tokens: int = 0) -> None:
+              n_cached_tokens: int = 0, label_logprobs: Sequence[LabelLogprobs] = ()) -> None:
         with storage(self._folder):
-            shard.journal.add(responses, seconds, n_cached_tokens)
+            shard.journal.add(responses, seconds, n_cached_tokens, label_logprobs)
+        answered = {item.prompt_id for item in responses}
+        shard.settle(answered | {item.prompt_id for item in label_logprobs})
         self._count(shard, responses)
-        self._progress[shard.task.shard.name].n_cached_tokens += n_cached_tokens
+        progress = self._progress[shard.task.shard.name]
+        progress.n_cached_tokens += n_cached_tokens
+        progress.n_rows += sum(item.prompt_id not in answered for item in label_logprobs)
         self._end_if_answered(shard)
 
     def _count(self, shard: OpenShard, responses: Sequence[Response], *, only_pilot: bool = False) -> None:
@@ -204,21 +224,29 @@ class Worker:
                            only_pilot=only_pilot)
 
     def _end_if_answered(self, shard: OpenShard) -> None:
-        if shard.n_left and not (shard.task.only_pilot and shard.pilot <= shard.journal.responses.keys()):
+        if shard.n_left and not (shard.task.only_pilot and shard.has_pilot):
             return
-        name, journal = shard.task.shard.name, shard.journal
-        shard.ended = True
+        self._finish(shard)
+
+    def _finish(self, shard: OpenShard) -> None:
+        """Commit a shard that is whole; of another, the rest is asked another time."""
+        described, journal = shard.task.shard, shard.journal
+        shard.waiting, shard.ended = [], True
         with storage(self._folder):
             journal.sync()
             if shard.n_left:
-                journal.close()  # the rest is asked another time
+                journal.close()
             else:
-                commit(self._folder, name, shard.task.shard.prefix, shard_inputs(shard.task.shard, self._settings),
+                # The distributions first: where the answers' marker stands, nothing asks for the journal any more.
+                if shard.labels:
+                    commit_labels(folder_beside(self._folder), described.name,
+                                  inputs_of(described, self._settings), shard.scored())
+                commit(self._folder, described.name, described.prefix, shard_inputs(described, self._settings),
                        journal.responses.values(), journal.seconds, journal.n_cached_tokens,
                        count_unusable(shard.prompts, journal.responses.values()))
                 journal.delete()
         self._report()
-        self._channel.send(("done", name))
+        self._channel.send(("done", described.name))
 
     def _report(self) -> None:
         with storage(self._folder):

@@ -88,6 +88,19 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelLogprobs:
+    """How likely the teacher holds each label of a prompt: natural logarithms, each label as a whole, its end included.
+
+    They are before temperature and grammar, and need not add up to 1: the rest is for answers off the list. None where
+    they could not be computed.
+    """
+
+    prompt_id: str
+    labels: list[str]
+    logprobs: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRow:
     """One row of the training data: the prompt as asked, and the teacher's answer that is learned.
 
@@ -138,7 +151,7 @@ Record = TypeVar("Record", bound=_Dataclass)
 _READ_AHEAD = 1 << 20
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string()),
-    list[int]: pa.list_(pa.int32())}
+    list[int]: pa.list_(pa.int32()), list[float]: pa.list_(pa.float32())}
 
 
 def arrow_schema(record_type: type[_Dataclass]) -> pa.Schema:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from distill.config.schema import OpenAIEngine, TransformersEngine, VllmEngine
 from distill.engines import open_engine
@@ -18,7 +19,7 @@ from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import next_tokens
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
-from distill.models.tokenization import encode_prompt
+from distill.models.tokenization import encode_continuations, encode_prompt
 from tests.support.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
 
 TEXTS = ["The food was great", "I hated every minute of it, honestly", "It stopped {Text} working {{ %s after a week",
@@ -215,6 +216,50 @@ def test_label_scores_are_what_a_plain_forward_pass_says(transformers_engine: En
             logs = model(torch.tensor([[*prompt, *ids]])).logits[0].float().log_softmax(-1)
         expected.append(sum(logs[len(prompt) - 1 + at, token].item() for at, token in enumerate(ids)))
     assert transformers_engine.score_labels([request], [labels])[0].scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(scoring_engine: Engine, tiny_model: Path
+                                                                          ) -> None:
+    sets = [("good", "good-ish", "bad"), ("1", "10", "a label of rather many tokens, told as a whole"), ("yes",)] * 2
+    sampling = Sampling(max_tokens=4, stop=("##",))
+    asked = [dataclasses.replace(request, labels=labels, chat=number % 2 == 0)
+             for number, (request, labels) in enumerate(zip(requests(sampling), sets, strict=True))]
+    found = scoring_engine.generate(asked)
+    plain = scoring_engine.generate([dataclasses.replace(request, labels=()) for request in asked])
+    assert [item.text for item in found] == [item.text for item in plain]
+    alone = scoring_engine.generate([dataclasses.replace(
+        request, sampling=dataclasses.replace(sampling, max_tokens=0)) for request in asked])
+    for request, item, without in zip(asked, found, alone, strict=True):
+        expected = whole_label_logprobs(tiny_model, request)
+        assert item.label_logprobs == pytest.approx(expected, abs=2e-3), request.id
+        assert without.label_logprobs == pytest.approx(expected, abs=2e-3)
+        assert (without.text, without.n_output_tokens, without.error) == ("", 0, "")
+    assert not any(item.label_logprobs for item in plain)
+
+
+def test_labels_without_room_behind_a_prompt_cost_it_nothing_but_their_scores(scoring_engine: Engine) -> None:
+    long = Request("long", "good " * (CONTEXT - 6), Sampling(max_tokens=2), labels=("very " * 30, "bad"))
+    alike = Request("alike", "Is it good?", Sampling(max_tokens=2), labels=("good", "good"))
+    for found in scoring_engine.generate([long, alike]):
+        assert (found.finish_reason, found.n_output_tokens, found.label_logprobs) == ("length", 2, ())
+
+
+def whole_label_logprobs(folder: Path, request: Request) -> list[float]:
+    """Reckon with a plain forward pass over prompt and label: the label's tokens, and whatever may end it."""
+    tokenizer, model = load_tokenizer(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    stops = ["#" * count for count in range(1, 9)] + ([] if request.chat else ["\n" * count for count in range(1, 5)])
+    ends = {tokenizer.convert_tokens_to_ids(name) for name in (tokenizer.eos_token, "<|im_end|>", "<|endoftext|>")}
+    ends |= {ids[0] for text in stops if len(ids := tokenizer(text)["input_ids"]) == 1}
+    prompt = encode_prompt(tokenizer, request.prompt, request.chat)
+    separator = "" if request.chat else " " if request.prompt.endswith(":") else "\n"
+    found = []
+    for label in request.labels:
+        ids = encode_continuations(tokenizer, [separator + label], request.chat)[0]
+        with torch.inference_mode():
+            logs = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)[len(prompt) - 1:]
+        steps = sum(float(logs[place, token]) for place, token in enumerate(ids))
+        found.append(steps + float(logs[-1, sorted(ends)].logsumexp(-1)))
+    return found
 
 
 def test_special_tokens_in_user_text_are_plain_text(transformers_engine: Engine, tiny_model: Path) -> None:

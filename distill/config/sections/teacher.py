@@ -42,6 +42,13 @@ class ChatTemplate(Section):
         return dict.fromkeys(("knowdist", "icldist", "general"), value) if isinstance(value, bool) else value
 
 
+class Logprobs(Section):
+    """What is kept of the teacher's log-probabilities beside its answers."""
+
+    labels: bool = runtime_field(
+        False, description="of prompts that one label of a list answers: of every label as a whole")
+
+
 class Budget(Section):
     """Where generation stops, cleanly and resumably; of the whole run, both stages. Ours.
 
@@ -64,6 +71,7 @@ class Teacher(Section):
     sampling: TeacherSampling = TeacherSampling()
     structured: bool = Field(
         False, description="let the engine write nothing but labels of the prompt's list (vllm, openai). Ours")
+    logprobs: Logprobs = runtime_field(Logprobs())
     shard_size: int = Field(2000, ge=1, description="ours: prompts in a shard, about; never more than twice this")
     data_parallel: Processes = runtime_field(
         1, description="engine processes, each on GPUs of its own, fed from one queue of shards")
@@ -101,6 +109,9 @@ class Teacher(Section):
         if self.structured and not can.structured_output:
             raise ValueError(f"structured is set, but the engine {kind} cannot hold a model to a list of labels; "
                              "use the engine vllm, or openai with 'vllm serve', or set structured to false")
+        if self.logprobs.labels and not can.label_logprobs:
+            raise ValueError(f"logprobs.labels is set, but the engine {kind} does not say how likely a label is; use "
+                             "the engine vllm or transformers, or set logprobs.labels to false")
         return self
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from distill.engines.transformers.forward import Prefix
+from distill.engines.transformers.label_scores import tree_logprobs
 from distill.engines.transformers.padding import left_pad, positions
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import Warpers, next_tokens
@@ -20,8 +21,11 @@ OnEnd = Callable[[Row], None]
 
 @torch.inference_mode()
 def decode(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[int], on_end: OnEnd,
-           prefix: Prefix | None = None, warpers: Warpers = ()) -> None:
-    """Decode ``rows`` together to their ends, padded on the left. ``prefix``: what all their prompts begin with."""
+           prefix: Prefix | None = None, warpers: Warpers = (), *, with_trees: bool = False) -> None:
+    """Decode ``rows`` together to their ends, padded on the left. ``prefix``: what all their prompts begin with.
+
+    ``with_trees``: the labels of rows that have some are scored. That takes a model that can share a prefix.
+    """
     running, shared = list(rows), prefix.length if prefix is not None else 0
     ids, mask = left_pad([row.prompt[shared:] for row in running], tokenizer.pad_token_id, model.device)
     mask = torch.cat([mask.new_ones((len(mask), shared)), mask], dim=-1)
@@ -30,9 +34,18 @@ def decode(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[in
         result = model(input_ids=ids, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True,
                        logits_to_keep=1)
         cache = result.past_key_values
+        if with_trees:
+            with_trees = False
+            if trees := {index: row.tree for index, row in enumerate(running) if row.tree}:
+                scores = tree_logprobs(model, trees, result.logits[:, -1], cache, mask, where[:, -1])
+                for index, found in scores.items():
+                    running[index].label_logprobs = found
         tokens = next_tokens(result.logits[:, -1].float(), running, warpers)
         for row, token in zip(running, tokens, strict=True):
-            row.append(token, tokenizer, end_ids)
+            if row.sampling.max_tokens:
+                row.append(token, tokenizer, end_ids)
+            else:
+                row.reason = "stop"  # its labels were all that was asked
             if row.reason:
                 on_end(row)
         kept = [index for index, row in enumerate(running) if not row.reason]

@@ -18,10 +18,12 @@ from distill.engines.encoding import (
     encode_request,
     failed_output,
 )
+from distill.engines.label_tree import finite, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
 from distill.engines.transformers.acceleration import accelerate
 from distill.engines.transformers.decoding import decode
 from distill.engines.transformers.forward import Prefix, can_share, ending_logits, last_logits, shared_prefix
+from distill.engines.transformers.label_scores import MOST_LOGITS, separate_logprobs
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import warpers_of
@@ -79,14 +81,18 @@ class TransformersEngine(LocalEngine):
         def on_end(row: Row) -> None:
             text, reason = answer_text(self._tokenizer, row.tokens, row.reason, self._end_ids, row.sampling,
                                        row.opening)
-            output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens))
+            if row.tree and not row.label_logprobs:
+                row.label_logprobs = self._label_by_label(row)
+            output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens),
+                            label_logprobs=finite(row.label_logprobs))
             outputs[row.index] = output
             report(done, [output])
 
-        rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening)
+        rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening,
+                    tree_behind(encoded[i], request_tree(self._tokenizer, request, self._end_ids), self._limit))
                 for i, request in enumerate(requests) if i not in outputs]
         for group in _of_similar_length(sorted(rows, key=lambda row: (-row.max_length, row.index))):
-            self._decode(group, min(self._rows, max(1, self._batch_tokens // group[0].max_length)), on_end)
+            self._decode(group, self._at_once(group), on_end)
         return [outputs[i] for i in range(len(requests))]
 
     def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
@@ -111,6 +117,17 @@ class TransformersEngine(LocalEngine):
         gc.collect()
         torch.cuda.empty_cache()  # nothing without a GPU
 
+    def _at_once(self, rows: Sequence[Row]) -> int:
+        """Return how many rows, which come longest first, are decoded together."""
+        n_nodes = max(len(row.tree.tokens) if row.tree else 1 for row in rows)
+        vocabulary: int = self._model.config.get_text_config().vocab_size
+        return max(1, min(self._rows, self._batch_tokens // rows[0].max_length, MOST_LOGITS // (n_nodes * vocabulary)))
+
+    @torch.inference_mode()
+    def _label_by_label(self, row: Row) -> tuple[float, ...]:
+        assert row.tree is not None
+        return separate_logprobs(self._model, row.prompt, row.tree)
+
     def _decode(self, rows: Sequence[Row], at_once: int, on_end: Callable[[Row], None]) -> None:
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
         at_once = min(at_once, len(rows))
@@ -118,7 +135,7 @@ class TransformersEngine(LocalEngine):
             prefix = self._prefix([row.prompt for row in rows])
             for start in range(0, len(rows), at_once):
                 decode(self._model, self._tokenizer, rows[start:start + at_once], self._end_ids, on_end, prefix,
-                       self._warpers)
+                       self._warpers, with_trees=self._can_share)
             return
         except torch.OutOfMemoryError as error:
             if at_once == 1:

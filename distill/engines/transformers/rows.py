@@ -8,13 +8,15 @@ import torch
 
 from distill.engines.base import Sampling
 from distill.engines.first_line import first_line_end
+from distill.engines.label_tree import LabelTree
 
 
 @dataclass
 class Row:
     """One answer in the making. ``tokens`` includes the token that ended it; ``reason`` is empty while it runs.
 
-    ``opening``: what of the prompt belongs to the answer (:class:`distill.engines.encoding.Encoded`).
+    ``opening``: what of the prompt belongs to the answer (:class:`distill.engines.encoding.Encoded`). ``tree``: the
+    labels that are to be scored, and ``label_logprobs`` how likely they are.
     """
 
     prompt: list[int]
@@ -22,6 +24,8 @@ class Row:
     seed: int
     index: int = 0
     opening: str = ""
+    tree: LabelTree | None = None
+    label_logprobs: tuple[float, ...] = ()
     tokens: list[int] = field(default_factory=list)
     reason: str = ""
     generator: torch.Generator | None = None
@@ -37,8 +41,8 @@ class Row:
 
     @property
     def max_length(self) -> int:
-        """The tokens of prompt and longest answer together."""
-        return len(self.prompt) + self.sampling.max_tokens
+        """The tokens of prompt and longest answer together, or of prompt and labels."""
+        return len(self.prompt) + max(self.sampling.max_tokens, len(self.tree.tokens) if self.tree else 0)
 
     @property
     def position(self) -> int:

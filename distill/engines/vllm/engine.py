@@ -4,10 +4,11 @@ import contextlib
 import gc
 import importlib
 import importlib.util
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from distill.config import schema
 from distill.engines.base import Done, Output, Request
 from distill.engines.encoding import Encoded, answer_end_ids, answer_text, encode_request, failed_output
 from distill.engines.first_line import first_line_end
+from distill.engines.label_tree import LabelTree, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine
-from distill.engines.vllm.scores import parts_of
+from distill.engines.vllm.scores import TreeScores, parts_of
 from distill.engines.vllm.start import first_line, start
 from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
@@ -61,8 +63,20 @@ class VllmEngine(LocalEngine):
 
         As many as vLLM runs at once are waiting behind those that run, so that it never waits for one.
         """
-        stream, more, number = iter(requests), True, 0
-        running: dict[str, _Asked] = {}
+        stream, more, numbers = iter(requests), True, itertools.count()
+        running: dict[str, _Asked | _Scored] = {}
+
+        def add(asked: "_Asked | _Scored", ids: list[int], parameters: Any) -> None:
+            number = str(next(numbers))
+            self._add(number, ids, parameters)
+            running[number] = asked
+
+        def score(output: Output, asked: _Asked) -> None:
+            assert asked.tree is not None
+            scores = TreeScores(output, asked.encoded.ids, asked.tree)
+            for node, ids, parameters in scores.queries():
+                add(_Scored(scores, node), ids, parameters)
+
         try:
             while more or running:
                 while more and len(running) < self._window:
@@ -75,23 +89,32 @@ class VllmEngine(LocalEngine):
                     if item.error:
                         done([failed_output(request, item)])
                         continue
+                    tree = tree_behind(item, request_tree(self._tokenizer, request, self._end_ids), self._limit)
+                    asked = _Asked(request, item, with_line=True, tree=tree)
+                    if not request.sampling.max_tokens:
+                        nothing = Output(request.id, "", "stop", len(item.ids), 0)
+                        score(nothing, asked) if asked.tree else done([nothing])
+                        continue
                     try:
-                        self._add(str(number), item.ids, self._parameters(request, with_line=True))
+                        add(asked, item.ids, self._parameters(request, with_line=True))
                     except (ValueError, TypeError) as error:  # of this request; the others are well
                         log.warning("vLLM does not take the request %s (%s).", request.id, first_line(error))
                         done([Output(request.id, "", "error", len(item.ids), 0, "invalid_request")])
-                        continue
-                    running[str(number)] = _Asked(request, item, with_line=True)
-                    number += 1
                 outputs: list[Output] = []
                 for result in self._step(len(running)) if running else ():
-                    asked = running.pop(result.request_id)
+                    item_done = running.pop(result.request_id)
+                    if isinstance(item_done, _Scored):
+                        if (whole := item_done.scores.add(item_done.node, result)) is not None:
+                            outputs.append(whole)
+                        continue
+                    asked = item_done
                     output = self._output(asked.request, asked.encoded, result)
                     if asked.with_line and asked.request.sampling.first_line and _may_go_on(output, result):
                         # vLLM stopped at a blank line or within reasoning, where the first line is still to come
-                        running[str(number)] = _Asked(asked.request, asked.encoded, with_line=False)
-                        self._add(str(number), asked.encoded.ids, self._parameters(asked.request, with_line=False))
-                        number += 1
+                        add(replace(asked, with_line=False), asked.encoded.ids,
+                            self._parameters(asked.request, with_line=False))
+                    elif asked.tree:
+                        score(output, asked)
                     else:
                         outputs.append(output)
                 done(outputs)  # of none, too: a sign of life
@@ -170,11 +193,20 @@ class VllmEngine(LocalEngine):
 
 @dataclass(frozen=True)
 class _Asked:
-    """A request that vLLM is at; ``with_line`` where it was told to stop at a newline."""
+    """A request that vLLM is at; ``with_line`` where it was told to stop at a newline; ``tree``: labels to score."""
 
     request: Request
     encoded: Encoded
     with_line: bool
+    tree: LabelTree | None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A node of a request's labels that vLLM is at."""
+
+    scores: TreeScores
+    node: int
 
 
 def _stopped(n_running: int, error: Exception) -> ProcessDiedError:

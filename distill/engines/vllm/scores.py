@@ -1,9 +1,12 @@
 """Label scores out of vLLM: what it is asked for them, and where in its results they stand."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from distill.engines.base import Output
 from distill.engines.encoding import FIRST_TOKEN
+from distill.engines.label_tree import ROOT, LabelTree, finite
 from distill.engines.local import LabelQuestion
 
 _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
@@ -27,12 +30,8 @@ class Part:
 
     def parameters(self) -> Any:
         """Return vLLM's parameters of sampling."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         wanted = {"logprob_token_ids": self.label} if self.rule == FIRST_TOKEN else {"prompt_logprobs": 0}
-        return SamplingParams(max_tokens=1, temperature=0, detokenize=False, repetition_penalty=self.penalty,
-                              output_kind=RequestOutputKind.FINAL_ONLY, **wanted)
+        return _one_token(repetition_penalty=self.penalty, **wanted)
 
     def scores(self, result: Any) -> list[float]:
         """Return the log-probabilities that stand in a result of vLLM's."""
@@ -51,3 +50,43 @@ def parts_of(item: LabelQuestion) -> list[Part]:
     if item.request.first_tokens and (item.penalty != 1 or item.rule != FIRST_TOKEN):
         parts += [Part(item.place, item.prompt, part, FIRST_TOKEN, item.penalty, as_chosen=True) for part in some]
     return parts
+
+
+@dataclass
+class TreeScores:
+    """The labels of a request while they are scored, beside its ``output``: a token of vLLM's for each node.
+
+    vLLM has the prompt in its prefix cache by then, which ``prompt_logprobs`` would not use: a node costs little.
+    """
+
+    output: Output
+    prompt: list[int]
+    tree: LabelTree
+    _after: dict[int, dict[int, float]] = field(default_factory=dict)
+    _left: int = 0
+
+    def queries(self) -> Iterator[tuple[int, list[int], Any]]:
+        """Yield what vLLM is to be asked: node, prompt, parameters."""
+        for node in range(ROOT, len(self.tree.tokens)):
+            wanted = self.tree.wanted(node)
+            for start in range(0, len(wanted), _MAX_LABELS_AT_ONCE):
+                self._left += 1
+                yield node, [*self.prompt, *self.tree.prefix(node)], _one_token(
+                    logprob_token_ids=wanted[start:start + _MAX_LABELS_AT_ONCE])
+
+    def add(self, node: int, result: Any) -> Output | None:
+        """Take vLLM's result; return the whole output with the last of them."""
+        found = result.outputs[0].logprobs[0]
+        self._after.setdefault(node, {}).update({token: item.logprob for token, item in found.items()})
+        self._left -= 1
+        if self._left:
+            return None
+        return replace(self.output, label_logprobs=finite(self.tree.logprobs(self._after)))
+
+
+def _one_token(**wanted: Any) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(max_tokens=1, temperature=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
+                          **wanted)

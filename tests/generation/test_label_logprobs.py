@@ -1,0 +1,132 @@
+"""Distributions over labels: beside every answer that has one, later too, and never taken for others."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.config.schema import Teacher
+from distill.config.sections.teacher import Logprobs
+from distill.errors import ProcessDiedError, RunError
+from distill.generation.label_logprobs import read_label_logprobs
+from distill.generation.manifests import read_responses
+from distill.generation.run import generate
+from distill.models import Weights
+from distill.run.records import Prompt
+from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
+
+LABELS = ["good", "bad", "good-ish"]
+CAPTURING = TEACHER.model_copy(update={"logprobs": Logprobs(labels=True)})
+
+
+def prompts() -> list[Prompt]:
+    """Every second one is answered by a label; of those, some by a list of labels, which has no distribution."""
+    return [dataclasses.replace(prompt, labels=LABELS if number % 2 else [], multi_label=number % 10 == 9)
+            for number, prompt in enumerate(prompts_of(40, "general"))]
+
+
+def made(run: Path, teacher: Teacher, model: str = "model-a", **more: Any) -> Any:
+    path = written(run, prompts(), "icldist")
+    return generate("icldist", path, teacher, Weights(Path(model), model), run, 42, **more)
+
+
+def expected() -> dict[str, list[float]]:
+    """Number 13 cannot be asked."""
+    return {prompt.id: [-number - place / 8 for place in range(3)] for number, prompt in enumerate(prompts())
+            if prompt.labels and not prompt.multi_label and number != 13}
+
+
+def captured(run: Path) -> dict[str, list[float]]:
+    found = list(read_label_logprobs(run / "icldist" / "label_logprobs"))
+    assert all(item.labels == LABELS for item in found) and len({item.prompt_id for item in found}) == len(found)
+    return {item.prompt_id: item.logprobs for item in found}
+
+
+def state(run: Path, folder: str) -> dict[str, tuple[int, bytes]]:
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (run / "icldist" / folder).iterdir()}
+
+
+def test_every_answer_with_a_label_has_its_distribution_and_the_answers_are_the_same(
+    tmp_path: Path, fake: FakeEngine
+) -> None:
+    outcome = made(tmp_path / "with", CAPTURING)
+    assert captured(tmp_path / "with") == expected()
+    assert outcome.details["label_logprobs"]["n_in"] == outcome.details["label_logprobs"]["n_out"] == len(expected())
+    made(tmp_path / "without", TEACHER)
+    texts = [list(read_responses(tmp_path / run / "icldist" / "responses")) for run in ("with", "without")]
+    assert texts[0] == texts[1] and not (tmp_path / "without/icldist/label_logprobs").exists()
+    assert not list((tmp_path / "with").rglob("*.journal.jsonl"))
+    again = made(tmp_path / "with", CAPTURING)
+    assert again.reused and len(fake.asked) == 80
+
+
+def test_finished_answers_get_their_distributions_later_and_are_not_touched(tmp_path: Path, fake: FakeEngine) -> None:
+    first = made(tmp_path, TEACHER)
+    before = state(tmp_path, "responses")
+    later = made(tmp_path, CAPTURING)
+    assert state(tmp_path, "responses") == before and captured(tmp_path) == expected()
+    assert {request.id for request in fake.asked[40:]} == set(expected())
+    assert all(not request.sampling.max_tokens for request in fake.asked[40:])
+    assert later.row_counts == first.row_counts and later.details["responses"] == first.details["responses"]
+    assert made(tmp_path, CAPTURING).reused and made(tmp_path, TEACHER).reused
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_crash_costs_no_distribution_that_was_told(tmp_path: Path, fake: FakeEngine, later: bool) -> None:
+    if later:
+        made(tmp_path, TEACHER)
+    done = len(fake.asked)
+    fake.die_after = done + 7
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, CAPTURING)
+    fake.die_after = 10**9
+    made(tmp_path, CAPTURING)
+    assert captured(tmp_path) == expected()
+    asked = [request.id for request in fake.asked[done:]]
+    assert len(asked) == len(set(asked)) == (len(expected()) if later else 40)
+
+
+def test_a_damaged_or_missing_file_is_made_again_alone(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, CAPTURING)
+    before = state(tmp_path, "responses")
+    folder = tmp_path / "icldist" / "label_logprobs"
+    damaged, missing, *others = sorted(folder.glob("*.parquet"))
+    kept = {path: path.stat().st_mtime_ns for path in others}
+    damaged.write_bytes(b"PAR1")
+    missing.unlink()
+    with pytest.raises(RunError, match="checksum"):
+        captured(tmp_path)
+    made(tmp_path, CAPTURING)
+    assert captured(tmp_path) == expected() and state(tmp_path, "responses") == before
+    assert {path: path.stat().st_mtime_ns for path in others} == kept
+    assert all(not request.sampling.max_tokens for request in fake.asked[40:])
+
+
+def test_another_teachers_distributions_never_stand_beside_answers_that_were_kept(
+    tmp_path: Path, fake: FakeEngine
+) -> None:
+    made(tmp_path, TEACHER)
+    made(tmp_path, CAPTURING, model="model-b", on_change="keep")
+    assert captured(tmp_path) == {} and len(fake.asked) == 40
+    made(tmp_path, CAPTURING, model="model-b", on_change="discard")
+    assert captured(tmp_path) == expected() and len(fake.asked) == 80
+
+
+def test_failures_that_are_asked_again_keep_the_distributions_of_the_others(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, CAPTURING)
+    made(tmp_path, CAPTURING, retry_failed=True)
+    assert captured(tmp_path) == expected()
+    assert {request.prompt.split()[-1] for request in fake.asked[40:]} == {"13.", "14."}
+
+
+def test_a_prompt_whose_labels_kill_the_engine_has_an_answer_and_no_distribution(
+    tmp_path: Path, fake: FakeEngine
+) -> None:
+    made(tmp_path, TEACHER)
+    culprit = next(prompt for number, prompt in enumerate(prompts()) if number == 21)
+    fake.deadly = {culprit.prompt}
+    outcome = made(tmp_path, CAPTURING)
+    assert captured(tmp_path) == {key: value for key, value in expected().items() if key != culprit.id}
+    counts = outcome.details["label_logprobs"]
+    assert (counts["n_in"], counts["n_out"]) == (len(expected()), len(expected()) - 1)
