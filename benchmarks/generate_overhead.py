@@ -133,14 +133,14 @@ def _pipeline(prompts: list[Prompt], model: Path, arguments: argparse.Namespace,
             "cached": done.details["n_cached_tokens"] / done.details["n_prompt_tokens"]}
 
 
-def _texts(folder: Path | None, count: int, least: int, most: int) -> list[str]:
+def texts_of(count: int, folder: Path | None = None, least: int = 30, most: int = 350) -> list[str]:
     """Return texts of so many bytes."""
     return list(itertools.islice(real_words(real_texts(folder), 0, lambda chance: chance.randint(least, most)), count))
 
 
 def _short_prompts(count: int, folder: Path | None) -> list[Prompt]:
     found = []
-    for number, words in enumerate(_texts(folder, count, 20, 100)):
+    for number, words in enumerate(texts_of(count, folder, 20, 100)):
         text = f"{number}: {words}"
         key = content_id("overhead", text)
         found.append(Prompt(key, key, "knowdist", "overhead", f"What is the sentiment of this text? {text}\nAnswer:",
@@ -149,7 +149,7 @@ def _short_prompts(count: int, folder: Path | None) -> list[Prompt]:
 
 
 def _both_families(count: int, folder: Path | None) -> list[Prompt]:
-    texts = [Text(content_id(str(n)), text, "x", "x") for n, text in enumerate(_texts(folder, count, 30, 350))]
+    texts = [Text(content_id(str(n)), text, "x", "x") for n, text in enumerate(texts_of(count, folder, 30, 350))]
     config = IclDist(max_demonstrations=8)
     candidates = [*knowdist_candidates(texts[:count // 4], KnowDist(), 42),
               *icldist_candidates(texts[count // 4:], load_demonstrations(config), config, 42)]

@@ -144,6 +144,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _distributions_to_learn(self) -> Self:
+        if self.train.objective.kind == "labels" and not (self.teacher and self.teacher.logprobs.labels):
+            why = ("rows that were made elsewhere have none" if self.rows else
+                   "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)")
+            raise ValueError("train.objective is labels, which learns the teacher's distributions over labels, but "
+                             f"{why}")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:
         if self.filters.agreement.enabled and not self.filters.off_list.enabled:
             raise ValueError("filters.agreement compares labels, but filters.off_list is off and lets answers through "

@@ -19,6 +19,13 @@ from distill.dataset.filters import (
     read_answer,
 )
 from distill.dataset.join import joined
+from distill.dataset.label_targets import (
+    LabelTargets,
+    refuse_without_targets,
+    target_details,
+    target_inputs,
+    targets_of,
+)
 from distill.dataset.split import split_inputs, split_rows, unsplit_file
 from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
 from distill.errors import InputError
@@ -26,7 +33,7 @@ from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.prompting.kept import kept_icldist
-from distill.run.records import Drop, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
+from distill.run.records import Drop, LabelRow, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 
@@ -88,20 +95,23 @@ def build_dataset(
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
         **({"keep_reasoning": True} if train.keep_reasoning else {}),
+        **target_inputs(run, STAGES, train.objective),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         encoder = RowEncoder(student, train, seed)
+        targets = targets_of(run, STAGES, train.objective, encoder)
         with RecordWriter(folder / DROPPED, Drop) as drops:
-            accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops)
-                        for stage in STAGES}
+            accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops,
+                                             targets.get(stage)) for stage in STAGES}
         for stage, account in accounts.items():
             _refuse_nothing_left(folder, stage, account)
         if train.keep_reasoning:
             _refuse_no_reasoning(folder, accounts.values())
-        splits = split_rows(folder, STAGES, train, seed)
+        refuse_without_targets(targets.values(), run)
+        splits = split_rows(folder, STAGES, train, seed, LabelRow if targets else TokenizedRow)
         counts = [_row_counts(stage, account) for stage, account in accounts.items()]
-        return counts, {**_details(accounts), "split": splits}
+        return counts, {**_details(accounts), **target_details(targets), "split": splits}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -112,10 +122,10 @@ def responses_of(run: Path, stage: str) -> str:
 
 
 def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool, encoder: RowEncoder, folder: Path,
-                  drops: RecordWriter[Drop]) -> _Account:
+                  drops: RecordWriter[Drop], targets: LabelTargets | None) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
-    with RecordWriter(unsplit_file(folder, stage), TokenizedRow) as rows:
+    with RecordWriter(unsplit_file(folder, stage), LabelRow if targets else TokenizedRow) as rows:
         for some in _chunks(joined(run, stage)):
             account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
@@ -127,7 +137,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool,
                 reason, detail = verdicts[prompt.id]
                 row = encoded.get(prompt.id)
                 if isinstance(row, TokenizedRow):
-                    rows.write(row)
+                    rows.write(targets.labelled(row, prompt) if targets else row)
                     account.kept[prompt.kind] += 1
                     account.completion_tokens += len(row.input_ids) - row.n_prompt_tokens
                     account.rows_with_reasoning += keep_reasoning and reasoning.split(row.completion).reasoned

@@ -36,8 +36,11 @@ def unsplit_file(folder: Path, source: str) -> Path:
     return folder / f"{source}.unsplit.parquet"
 
 
-def split_rows(folder: Path, sources: Sequence[str], train: Train, seed: int) -> dict[str, dict[str, int]]:
+def split_rows(folder: Path, sources: Sequence[str], train: Train, seed: int,
+               kind: type[TokenizedRow] = TokenizedRow) -> dict[str, dict[str, int]]:
     """Write the waiting rows of each source with their split to ``SOURCE.parquet``; return how many are in each.
+
+    ``kind`` is that of the waiting rows.
 
     Of each source (knowdist, icldist) ``train.fractions`` are used, and of those ``train.eval_fraction`` (at most
     2,000, none of a single row) are for validation: of each stage of training by itself, so that ``unified`` draws
@@ -49,7 +52,7 @@ def split_rows(folder: Path, sources: Sequence[str], train: Train, seed: int) ->
     validation = frozenset[str]().union(*(
         chosen_ids(group, train.eval_fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
         for group in ([together] if train.stages == ["unified"] else used.values()) if len(group) > 1))
-    return {source: _write(folder, source, together, validation) for source in sources}
+    return {source: _write(folder, source, together, validation, kind) for source in sources}
 
 
 def validation_order(seed: int, row_id: str) -> tuple[int, str]:
@@ -67,9 +70,10 @@ def chosen_ids(ids: Iterable[str], fraction: float, seed: int, purpose: str, at_
     return frozenset(ordered[:wanted if at_most is None else min(at_most, wanted)])
 
 
-def _write(folder: Path, source: str, used: Collection[str], validation: Collection[str]) -> dict[str, int]:
+def _write(folder: Path, source: str, used: Collection[str], validation: Collection[str],
+           kind: type[TokenizedRow]) -> dict[str, int]:
     waiting, counts = unsplit_file(folder, source), Counter(dict.fromkeys(SPLITS, 0))
-    with open_parquet(waiting) as parquet, RecordWriter(folder / f"{source}.parquet", TokenizedRow) as rows:
+    with open_parquet(waiting) as parquet, RecordWriter(folder / f"{source}.parquet", kind) as rows:
         place = parquet.schema_arrow.names.index("split")
         for batch in parquet.iter_batches(_BATCH):
             table = pa.Table.from_batches([batch])

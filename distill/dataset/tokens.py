@@ -9,7 +9,7 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.models import context_length, load_tokenizer
 from distill.models.tokenization import VERSION as TOKENIZATION
-from distill.models.tokenization import encode_pairs
+from distill.models.tokenization import encode_pairs, raw_separator
 from distill.run.hashing import derived_rng, file_digest
 from distill.run.records import TokenizedRow, TrainingRow
 
@@ -37,6 +37,7 @@ class RowEncoder:
         """
         self._tokenizer, self._format, self._seed = load_tokenizer(student), train.prompt_format, seed
         self._limit = min(train.max_length, context_length(student))
+        self._labels: dict[tuple[str, tuple[str, ...], bool], list[list[int]]] = {}
         if train.prompt_format != "raw" and not self._tokenizer.chat_template:
             raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
                              f"{student} has no chat template. Set it to 'raw', or choose another student.")
@@ -59,6 +60,28 @@ class RowEncoder:
                 for row, longest in encode_rows(rows, self._tokenizer, self._format, self._seed)]
 
 
+    def encode_labels(self, row: TokenizedRow) -> list[list[int]]:
+        """Return each label of a row as its answer, end token included, in the row's form.
+
+        None where one of them is too long behind its prompt, or two have the same ids.
+        """
+        chat = is_chat(self._format, self._seed, row.id)
+        key = raw_separator(row.prompt), tuple(row.labels), chat
+        if key not in self._labels:
+            start = "x:" if key[0] == " " else "x"
+            self._labels[key] = [ids for _, ids in encode_pairs(
+                self._tokenizer, [(start, label) for label in row.labels], chat)]
+        found = self._labels[key]
+        fits = row.n_prompt_tokens + max(map(len, found), default=0) <= self._limit
+        return found if fits and len(set(map(tuple, found))) == len(found) else []
+
+
+def is_chat(prompt_format: str, seed: int, row_id: str) -> bool:
+    """Say whether a row is in chat form, else raw; with ``mixed``, that is drawn from (seed, row id)."""
+    return prompt_format == "chat" or (
+        prompt_format == "mixed" and derived_rng(seed, row_id, "prompt_format").random() < 0.5)
+
+
 def encode_rows(rows: Sequence[TrainingRow], tokenizer: Any, prompt_format: str, seed: int
                 ) -> list[tuple[TokenizedRow, int]]:
     """Return each row with its token ids, and the number of tokens of the longest form it may have.
@@ -69,9 +92,7 @@ def encode_rows(rows: Sequence[TrainingRow], tokenizer: Any, prompt_format: str,
     forms = {chat: encode_pairs(tokenizer, pairs, chat) for chat in _CHAT_FORMS[prompt_format]}
     found = []
     for place, row in enumerate(rows):
-        chat = prompt_format == "chat" or (
-            prompt_format == "mixed" and derived_rng(seed, row.id, "prompt_format").random() < 0.5)
-        prompt, completion = forms[chat][place]
+        prompt, completion = forms[is_chat(prompt_format, seed, row.id)][place]
         same = {name: getattr(row, name) for name in _FIELDS}
         longest = max(sum(map(len, encoded[place])) for encoded in forms.values())
         found.append((TokenizedRow(**same, input_ids=prompt + completion, n_prompt_tokens=len(prompt)), longest))

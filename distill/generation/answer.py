@@ -30,7 +30,7 @@ log = logging.getLogger("sentidistill.generation")
 class Job:
     """What is to be answered, and by whom. ``show`` is told the forecast, and which cap of the budget it will meet.
 
-    ``answered``: the names of shards that lack distributions over labels alone.
+    ``labels``: distributions over labels are wanted; ``answered``: the names of shards that lack nothing else.
     """
 
     stage: Stage
@@ -38,6 +38,7 @@ class Job:
     run: Path
     plan: Plan
     prompts: Path
+    labels: bool
     answered: frozenset[str]
     show: Callable[[Forecast, str], None] | None
 
@@ -54,7 +55,7 @@ class Job:
     def is_done(self, shard: Shard) -> bool:
         """Say whether a shard is finished, with all that is wanted of it."""
         return all(marker_path(folder, shard.name).exists() for folder in (
-            self.responses, *([folder_beside(self.responses)] if self.teacher.logprobs.labels else [])))
+            self.responses, *([folder_beside(self.responses)] if self.labels else [])))
 
 
 def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard]) -> None:

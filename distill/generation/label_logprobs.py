@@ -41,7 +41,7 @@ class LabelMarker:
 
 def has_distribution(prompt: Prompt) -> bool:
     """Say whether the answer to a prompt is one label of a closed list, which has a distribution."""
-    return bool(prompt.labels) and not prompt.multi_label and not prompt.tuple_schema
+    return prompt.family == "icldist" and bool(prompt.labels) and not prompt.multi_label and not prompt.tuple_schema
 
 
 def folder_beside(responses: Path) -> Path:

@@ -62,6 +62,7 @@ def generate(
     folder = run / stage
     plan = plan_shards(prompts_path, teacher.shard_size)
     settings = settings_of(stage, teacher, weights.identity, seed)
+    labels = teacher.logprobs.labels and stage == "icldist"  # analyses and rewritings have none
     # A forecast and its approval are true of these prompts with these settings.
     budget = Budget(teacher, run, stage, fingerprint({"prompts": plan.digest, **settings}))
 
@@ -69,8 +70,8 @@ def generate(
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, plan.shards, settings, on_change)
-        scored = uncaptured(responses, plan.shards, settings) if teacher.logprobs.labels else []
-        job = Job(stage, teacher, run, plan, prompts_path, frozenset(shard.name for shard in scored), show)
+        scored = uncaptured(responses, plan.shards, settings) if labels else []
+        job = Job(stage, teacher, run, plan, prompts_path, labels, frozenset(shard.name for shard in scored), show)
         pending += scored
         remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
@@ -79,19 +80,19 @@ def generate(
                 engine = resolve_dtype_in(folder, teacher.engine, settings, lease)
                 spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                         "engine": engine.model_dump(mode="json"), "settings": settings,
-                        "counts_decide": counts_decide(teacher), "label_logprobs": teacher.logprobs.labels}
+                        "counts_decide": counts_decide(teacher), "label_logprobs": labels}
                 mend_journals(responses, prompts_path, pending, settings)
                 answer(job, spec, budget, pending)
             remove_leftovers(responses, set())  # of processes that died meanwhile
         row_counts, details = totals(stage, responses, plan.rows)
-        if teacher.logprobs.labels:
+        if labels:
             details |= label_totals(responses)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
             raise unusable_error(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
         return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
-    reopen_if_damaged(folder, labels=teacher.logprobs.labels)
+    reopen_if_damaged(folder, labels=labels)
     if retry_failed:
         budget.refuse_overspent()  # before what is finished is opened again
         claim_stage(folder)

@@ -132,6 +132,18 @@ class TokenizedRow(TrainingRow):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelRow(TokenizedRow):
+    """A row with the teacher's distribution over the labels that might have answered it; two empty lists where none is.
+
+    ``label_ids``: each label as the answer, its end token included; ``label_logprobs``: their natural logarithms, which
+    add up to 1 as probabilities.
+    """
+
+    label_ids: list[list[int]] = field(default_factory=list)
+    label_logprobs: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """One record that left the pipeline: which, in which stage, why, and enough of it to look at."""
 
@@ -151,7 +163,8 @@ Record = TypeVar("Record", bound=_Dataclass)
 _READ_AHEAD = 1 << 20
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string()),
-    list[int]: pa.list_(pa.int32()), list[float]: pa.list_(pa.float32())}
+    list[int]: pa.list_(pa.int32()), list[list[int]]: pa.list_(pa.list_(pa.int32())),
+    list[float]: pa.list_(pa.float32())}
 
 
 def arrow_schema(record_type: type[_Dataclass]) -> pa.Schema:

@@ -143,7 +143,7 @@ def attention_of(config: Train, bfloat16: bool) -> str:
                          "it, or set it to auto.")
     if config.attention != "auto":
         return config.attention
-    return "flash_attention_2" if there and bfloat16 else "sdpa"
+    return "flash_attention_2" if there and bfloat16 and config.objective.kind != "labels" else "sdpa"
 
 
 def evaluation_steps(total_steps: int) -> list[int]:

@@ -17,13 +17,14 @@ from distill.run.records import Prompt
 from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
 
 LABELS = ["good", "bad", "good-ish"]
-CAPTURING = TEACHER.model_copy(update={"logprobs": Logprobs(labels=True)})
+TEXT_ONLY = TEACHER.model_copy(update={"max_unusable": 1.0})  # its answers are no labels
+CAPTURING = TEXT_ONLY.model_copy(update={"logprobs": Logprobs(labels=True)})
 
 
 def prompts() -> list[Prompt]:
     """Every second one is answered by a label; of those, some by a list of labels, which has no distribution."""
     return [dataclasses.replace(prompt, labels=LABELS if number % 2 else [], multi_label=number % 10 == 9)
-            for number, prompt in enumerate(prompts_of(40, "general"))]
+            for number, prompt in enumerate(prompts_of(40, "icldist"))]
 
 
 def made(run: Path, teacher: Teacher, model: str = "model-a", **more: Any) -> Any:
@@ -53,7 +54,7 @@ def test_every_answer_with_a_label_has_its_distribution_and_the_answers_are_the_
     outcome = made(tmp_path / "with", CAPTURING)
     assert captured(tmp_path / "with") == expected()
     assert outcome.details["label_logprobs"]["n_in"] == outcome.details["label_logprobs"]["n_out"] == len(expected())
-    made(tmp_path / "without", TEACHER)
+    made(tmp_path / "without", TEXT_ONLY)
     texts = [list(read_responses(tmp_path / run / "icldist" / "responses")) for run in ("with", "without")]
     assert texts[0] == texts[1] and not (tmp_path / "without/icldist/label_logprobs").exists()
     assert not list((tmp_path / "with").rglob("*.journal.jsonl"))
@@ -62,20 +63,20 @@ def test_every_answer_with_a_label_has_its_distribution_and_the_answers_are_the_
 
 
 def test_finished_answers_get_their_distributions_later_and_are_not_touched(tmp_path: Path, fake: FakeEngine) -> None:
-    first = made(tmp_path, TEACHER)
+    first = made(tmp_path, TEXT_ONLY)
     before = state(tmp_path, "responses")
     later = made(tmp_path, CAPTURING)
     assert state(tmp_path, "responses") == before and captured(tmp_path) == expected()
     assert {request.id for request in fake.asked[40:]} == set(expected())
     assert all(not request.sampling.max_tokens for request in fake.asked[40:])
     assert later.row_counts == first.row_counts and later.details["responses"] == first.details["responses"]
-    assert made(tmp_path, CAPTURING).reused and made(tmp_path, TEACHER).reused
+    assert made(tmp_path, CAPTURING).reused and made(tmp_path, TEXT_ONLY).reused
 
 
 @pytest.mark.parametrize("later", [False, True])
 def test_a_crash_costs_no_distribution_that_was_told(tmp_path: Path, fake: FakeEngine, later: bool) -> None:
     if later:
-        made(tmp_path, TEACHER)
+        made(tmp_path, TEXT_ONLY)
     done = len(fake.asked)
     fake.die_after = done + 7
     with pytest.raises(ProcessDiedError):
@@ -106,7 +107,7 @@ def test_a_damaged_or_missing_file_is_made_again_alone(tmp_path: Path, fake: Fak
 def test_another_teachers_distributions_never_stand_beside_answers_that_were_kept(
     tmp_path: Path, fake: FakeEngine
 ) -> None:
-    made(tmp_path, TEACHER)
+    made(tmp_path, TEXT_ONLY)
     made(tmp_path, CAPTURING, model="model-b", on_change="keep")
     assert captured(tmp_path) == {} and len(fake.asked) == 40
     made(tmp_path, CAPTURING, model="model-b", on_change="discard")
@@ -123,7 +124,7 @@ def test_failures_that_are_asked_again_keep_the_distributions_of_the_others(tmp_
 def test_a_prompt_whose_labels_kill_the_engine_has_an_answer_and_no_distribution(
     tmp_path: Path, fake: FakeEngine
 ) -> None:
-    made(tmp_path, TEACHER)
+    made(tmp_path, TEXT_ONLY)
     culprit = next(prompt for number, prompt in enumerate(prompts()) if number == 21)
     fake.deadly = {culprit.prompt}
     outcome = made(tmp_path, CAPTURING)

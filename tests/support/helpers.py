@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from distill.config.schema import Train
 from distill.dataset.split import split_rows, unsplit_file
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
-from distill.run.records import TokenizedRow, TrainingRow, write_records
+from distill.run.records import LabelRow, TokenizedRow, TrainingRow, write_records
 from distill.run.storage import write_text
 
 
@@ -22,13 +23,19 @@ def make_rows(count: int = 24) -> list[TrainingRow]:
 
 
 def write_dataset(folder: Path, rows: Mapping[str, Sequence[TrainingRow]], student: Path, train: Train,
-                  seed: int = 42) -> list[Path]:
-    """Write rows by source as the dataset stage does, with token ids and split; return their files."""
-    encoder = RowEncoder(student, train, seed)
+                  seed: int = 42, logprobs: Callable[[TokenizedRow], Sequence[float]] | None = None) -> list[Path]:
+    """Write rows by source as the dataset stage does, with token ids and split; return their files.
+
+    ``logprobs``: the teacher's distribution over the labels of a row.
+    """
+    encoder, kind = RowEncoder(student, train, seed), LabelRow if logprobs else TokenizedRow
     for source, some in rows.items():
-        write_records(unsplit_file(folder, source), TokenizedRow, [
-            row for row in encoder.encode(some) if isinstance(row, TokenizedRow)])
-    split_rows(folder, list(rows), train, seed)
+        found = [row for row in encoder.encode(some) if isinstance(row, TokenizedRow)]
+        if logprobs:
+            found = [LabelRow(**asdict(row), label_ids=encoder.encode_labels(row), label_logprobs=list(logprobs(row)))
+                     for row in found]
+        write_records(unsplit_file(folder, source), kind, found)
+    split_rows(folder, list(rows), train, seed, kind)
     return [folder / f"{source}.parquet" for source in rows]
 
 

@@ -83,6 +83,15 @@ class SftObjective(Section):
     kind: Literal["sft"] = "sft"
 
 
+class LabelsObjective(Section):
+    """Cross-entropy against the teacher's distribution over whole labels; of rows without one, as ``sft``. Ours."""
+
+    kind: Literal["labels"]
+    temperature: float = Field(1.0, gt=0, description="of the teacher's distribution: below 1 sharpens it")
+    calibration: Literal["none", "batch"] = Field(
+        "none", description="batch: of each format and label set, the mean distribution is taken off first")
+
+
 class UserObjective(Plugin):
     """An objective of your own: distill/training/README.md."""
 
@@ -93,7 +102,8 @@ def _kind_alone(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Objective = Annotated[SftObjective | UserObjective, Field(discriminator="kind"), BeforeValidator(_kind_alone)]
+Objective = Annotated[
+    SftObjective | LabelsObjective | UserObjective, Field(discriminator="kind"), BeforeValidator(_kind_alone)]
 
 
 class Train(Section):
@@ -106,7 +116,7 @@ class Train(Section):
     method: Literal["full", "lora", "qlora"] = Field(
         "full", description="full: all weights; lora, qlora: adapters, merged at the end")
     lora: Lora = Lora()
-    objective: Objective = Field(SftObjective(), description="sft, or {kind: plugin, use: file.py:Name}")
+    objective: Objective = Field(SftObjective(), description="sft, labels, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     keep_reasoning: bool = Field(
@@ -141,6 +151,17 @@ class Train(Section):
     def _stages_in_order(self) -> Self:
         if self.stages not in (["knowdist", "icldist"], ["knowdist"], ["icldist"], ["unified"]):
             raise ValueError("stages can be [knowdist, icldist], [knowdist], [icldist] or [unified]")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_side_by_side(self) -> Self:
+        if self.objective.kind == "labels" and (self.packing or self.attention not in ("auto", "sdpa")):
+            key = "packing" if self.packing else "attention"
+            raise ValueError("objective is labels, which sets the labels of a row side by side in one sequence with a "
+                             f"mask of its own; that goes with attention: sdpa, and without packing. Change {key}")
+        if self.objective.kind == "labels" and self.keep_reasoning:
+            raise ValueError("objective is labels, which learns labels that are answered at once, but keep_reasoning "
+                             "has the student think first; set keep_reasoning to false, or objective to sft")
         return self
 
     @model_validator(mode="after")

@@ -1,16 +1,18 @@
 """What a student is trained for: the objective that ships, and a user's own by reference."""
 
-from distill.config.sections.training import SftObjective, UserObjective
+from distill.config.sections.training import LabelsObjective, SftObjective, UserObjective
 from distill.plugins import load
 from distill.training.objectives.base import Objective
 
 __all__ = ["OBJECTIVES", "Objective", "objective_of"]
 
-OBJECTIVES = {"sft": "distill.training.objectives.completion:CompletionCrossEntropy"}
+OBJECTIVES = {
+    "sft": "distill.training.objectives.completion:CompletionCrossEntropy",
+    "labels": "distill.training.objectives.labels:LabelCrossEntropy"}
 """The objectives that ship, by their kind in ``train.objective``; by reference, because they import torch."""
 
 
-def objective_of(config: SftObjective | UserObjective) -> Objective:
+def objective_of(config: SftObjective | LabelsObjective | UserObjective) -> Objective:
     """Return the objective that ``train.objective`` names.
 
     Raises:

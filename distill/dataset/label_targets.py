@@ -1,0 +1,118 @@
+"""What the objective ``labels`` learns of a row beside its answer: the teacher's distribution over the labels.
+
+Batch calibration (Zhou et al., "Batch Calibration", ICLR 2024) takes off what a teacher gives each label whatever the
+text: of every format and label set, the mean distribution.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from distill.config.sections.training import LabelsObjective
+from distill.dataset.join import joined
+from distill.dataset.tokens import RowEncoder
+from distill.errors import InputError
+from distill.generation.label_logprobs import FOLDER, has_distribution, labels_digest, read_label_logprobs
+from distill.run.records import LabelLogprobs, LabelRow, Prompt, TokenizedRow
+
+Group = tuple[str, tuple[str, ...]]
+"""A format and its labels in their order."""
+
+
+class LabelTargets:
+    """The distributions of a stage's prompts, in the order in which the prompts stand in their file."""
+
+    def __init__(self, run: Path, stage: str, objective: LabelsObjective, encoder: RowEncoder) -> None:
+        """Read the means first, where they are taken off."""
+        self._run, self._stage, self._folder, self._encoder = run, stage, run / stage / FOLDER, encoder
+        self.n_rows = self.n_with_distribution = 0
+        self._means = self._mean_logprobs() if objective.calibration == "batch" else {}
+        self._restart()
+
+    def _restart(self) -> None:
+        self._records = read_label_logprobs(self._folder)
+        self._waiting: dict[str, LabelLogprobs] = {}
+
+    def labelled(self, row: TokenizedRow, prompt: Prompt) -> LabelRow:
+        """Return a row with the distribution over its labels, which is empty where there is none."""
+        own = LabelRow(**{field.name: getattr(row, field.name) for field in fields(TokenizedRow)})
+        if not has_distribution(prompt):
+            return own
+        self.n_rows += 1
+        ids = self._encoder.encode_labels(row)
+        if not ids or not (logprobs := self._of(prompt)):
+            return own
+        if mean := self._means.get(_group(prompt)):
+            logprobs = [value - taken for value, taken in zip(logprobs, mean, strict=True)]
+        self.n_with_distribution += 1
+        return replace(own, label_ids=ids, label_logprobs=_normalised(logprobs))
+
+    def _of(self, prompt: Prompt) -> list[float]:
+        if not has_distribution(prompt):
+            return []
+        while prompt.id not in self._waiting:
+            record = next(self._records, None)
+            if record is None:
+                return []
+            self._waiting[record.prompt_id] = record
+        found = self._waiting.pop(prompt.id)
+        return found.logprobs if found.labels == prompt.labels else []
+
+    def _mean_logprobs(self) -> dict[Group, list[float]]:
+        sums: dict[Group, list[float]] = {}
+        self._restart()
+        for prompt, response in joined(self._run, self._stage):
+            if response.failure or not (logprobs := self._of(prompt)):
+                continue
+            shares = [math.exp(value) for value in _normalised(logprobs)]
+            total = sums.setdefault(_group(prompt), [0.0] * len(shares))
+            sums[_group(prompt)] = [one + other for one, other in zip(total, shares, strict=True)]
+        return {group: _normalised([math.log(max(value, 1e-12)) for value in total]) for group, total in sums.items()}
+
+
+def targets_of(run: Path, stages: Sequence[str], objective: Any, encoder: RowEncoder) -> dict[str, LabelTargets]:
+    """Return the distributions of each stage where the objective learns them, else nothing."""
+    if not isinstance(objective, LabelsObjective):
+        return {}
+    return {stage: LabelTargets(run, stage, objective, encoder) for stage in stages}
+
+
+def target_details(targets: Mapping[str, LabelTargets]) -> dict[str, Any]:
+    """Return how many rows one label answers, and how many of them have a distribution, for the details of a stage."""
+    found = {stage: {"rows": some.n_rows, "with_distribution": some.n_with_distribution}
+             for stage, some in targets.items()}
+    return {"label_targets": found} if targets else {}
+
+
+def target_inputs(run: Path, stages: Sequence[str], objective: Any) -> dict[str, Any]:
+    """Return what decides the distributions in the rows, for the fingerprint of a stage; nothing for others."""
+    if not isinstance(objective, LabelsObjective):
+        return {}
+    return {"label_targets": {"calibration": objective.calibration,
+                              **{stage: labels_digest(run / stage / FOLDER) for stage in stages}}}
+
+
+def refuse_without_targets(targets: Collection[LabelTargets], run: Path) -> None:
+    """Raise where one label answers some rows and none of them has a distribution.
+
+    Raises:
+        InputError: see above.
+    """
+    rows = sum(some.n_rows for some in targets)
+    if rows and not any(some.n_with_distribution for some in targets):
+        raise InputError(
+            f"train.objective is 'labels', but none of the {rows} rows of {run} that one label answers has the "
+            "teacher's distribution over the labels. Set teacher.logprobs.labels to true and run the same command "
+            "again: finished answers get theirs without being asked for again. Or set train.objective to sft.")
+
+
+def _group(prompt: Prompt) -> Group:
+    return prompt.kind, tuple(prompt.labels)
+
+
+def _normalised(logprobs: Sequence[float]) -> list[float]:
+    most = max(logprobs)
+    total = most + math.log(sum(math.exp(value - most) for value in logprobs))
+    return [value - total for value in logprobs]
