@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.generation.journal import journalled
+from distill.generation.label_logprobs import captured, folder_beside
 from distill.generation.manifests import Marker, read_markers
 from distill.generation.usage import Session, sessions, spent
 from distill.run.markers import MARKER
@@ -28,7 +29,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     output tokens: of the session that runs now, else over all of them; ``seconds_left`` is reckoned from the rows an
     hour of the same (None where nothing tells). ``gpu_hours`` and, where ``teacher`` has prices, ``cost`` are what was
     spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
-    tokens.
+    tokens. ``label_logprobs``: how many distributions over labels are kept beside finished shards.
     """
     all_sessions = sessions(run)
     found: dict[str, dict[str, Any]] = {}
@@ -46,6 +47,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
             "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
             "n_output_tokens": total["n_output_tokens"], "n_estimated": total["n_estimated"],
+            "label_logprobs": sum(marker.n_out for marker in captured(folder_beside(responses)).values()),
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),

@@ -96,6 +96,8 @@ def teacher_table(folder: Path) -> "Table | None":
         lines["cost so far"] = lambda now: money(now["cost"])
     for name, show in lines.items():
         table.add_row(name, *(show(now) for now in stages.values()))
+    if any(now["label_logprobs"] for now in stages.values()):
+        table.add_row("distributions over labels", *(f"{now['label_logprobs']:,}" for now in stages.values()))
     if any(now["n_estimated"] for now in stages.values()):
         table.add_row("answers whose tokens are estimated", *(f"{now['n_estimated']:,}" for now in stages.values()))
     reasons = sorted({reason for now in stages.values() for reason in now["failures"]})

@@ -130,7 +130,10 @@ def _hyperparameters(stages: list[dict[str, Any]]) -> list[str]:
 def _objective(named: dict[str, Any] | None) -> str:
     if named is None:  # of a model of an earlier version
         return "sft"
-    return f"{named['use']} {named['options'] or ''} (code {named['code']})" if "use" in named else str(named["kind"])
+    if "use" in named:
+        return f"{named['use']} {named['options'] or ''} (code {named['code']})"
+    settings = ", ".join(f"{key} {value}" for key, value in named.items() if key != "kind")
+    return f"{named['kind']} ({settings})" if settings else str(named["kind"])
 
 
 def _results(bench: dict[str, Any] | None) -> list[str]:
