@@ -7,20 +7,35 @@ one block (loading the model is not counted). The plain loops ask with the same 
 process: ``generate`` of as many tokens as the longest label has, for one review at a time and for batches of 32 (padded
 on the left, sorted by length); for the encoder, a forward pass of each. Targets on 2 cores: 12 reviews a second with
 135M weights, 100 with the encoder of 22M, and 3 times as many as one review at a time.
+
+    python -m benchmarks.predict --memory [--rows 2000 200000]
+
+What ``distill predict`` holds at most of CSV files of so many rows, which an encoder of some thousand weights labels:
+the command, and the largest of its processes, in which the model is; and the seconds in which the file is read.
 """
 
 import argparse
+import contextlib
+import csv
+import itertools
 import json
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.machine import describe
+from distill.prediction.run import Options, open_source
 from distill.resources import shipped
 from flows.students import find_student
 from sentidistill import Model
+from tests.support.encoder import tiny_encoder
 
 BATCH = 32
 
@@ -32,7 +47,13 @@ def main() -> None:
     parser.add_argument("--encoder", default="all-minilm-l6-v2", help="the backbone of an encoder, or none")
     parser.add_argument("--texts", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=2, help="the best of which counts")
+    parser.add_argument("--memory", action="store_true", help="measure what is held instead")
+    parser.add_argument("--rows", type=int, nargs="+", default=[2_000, 200_000], help="of the files; for --memory")
     arguments = parser.parse_args()
+    if arguments.memory:
+        with tempfile.TemporaryDirectory() as folder:
+            memory(arguments.rows, Path(folder))
+        return
     texts = short_reviews()[:arguments.texts]
     print(f"{describe()}; {len(texts)} texts of {sum(map(len, texts)) / len(texts):.0f} characters", flush=True)
     if arguments.model != "none":
@@ -123,6 +144,46 @@ def encoder(backbone: str, folder: Path) -> dict[str, Callable[[Sequence[str]], 
 
     return {"distill predict": predict, "one at a time": lambda texts: classified(texts, 1),
             f"batches of {BATCH}": lambda texts: classified(texts, BATCH)}
+
+
+def memory(sizes: Sequence[int], folder: Path) -> None:
+    """Print what is held at most while files of these sizes are labelled by a tiny encoder."""
+    trained_encoder(str(tiny_encoder(folder / "tiny")), folder / "encoder")
+    print(describe())
+    for size in sizes:
+        source = folder / f"{size}.csv"
+        with source.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["number", "text"])
+            writer.writerows(enumerate(itertools.islice(itertools.cycle(short_reviews()), size)))
+        begun = time.perf_counter()
+        read = sum(batch.n_rows for batch in open_source(source, Options()).batches())
+        reading = time.perf_counter() - begun
+        command = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli.main", "predict", str(folder / "encoder"), str(source),
+             "--out", str(folder / f"{size}.out.csv")], stderr=subprocess.DEVNULL)
+        held: dict[int, int] = {}
+        while command.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                children = psutil.Process(command.pid).children(recursive=True)
+                held |= {one: max(held.get(one, 0), peak_of(one))
+                         for one in (command.pid, *(child.pid for child in children))}
+            time.sleep(0.05)
+        assert not command.returncode and read == size
+        others = max(peak for one, peak in held.items() if one != command.pid)
+        megabytes = source.stat().st_size / 1e6
+        print(f"  {size:>9,} rows, {megabytes:6.1f} MB: the command {held[command.pid] / 1e6:.0f} MB, "
+              f"the model's process {others / 1e6:.0f} MB; read in {reading:.2f} s, labelled in "
+              f"{time.perf_counter() - begun - reading:.0f} s", flush=True)
+
+
+def peak_of(process: int) -> int:
+    """Return the bytes that a process held at most so far; 0 where it is gone."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def _judge(config: Gate, stage: str, found: Mapping[str, Any], model: Path, fold
         if tuples:
             checks.append(("of its answers to prompts for tuples are such", found["valid_tuples"], tuples,
                            config.min_valid_labels, False, "min_valid_labels"))
-    if too_few := [f"{key} ({asked} rows)" for *_, asked, _, _, key in checks if asked < _ENOUGH]:
+    if too_few := [f"{key} ({asked} rows{' of tuples' if 'tuples' in what else ''})"
+                   for what, _, asked, _, _, key in checks if asked < _ENOUGH]:
         log.warning("The gate after '%s' does not judge %s: it takes %d held-out rows (train.eval_fraction).", stage,
                     ", ".join(too_few), _ENOUGH)
     failed = [f"{value:.0%} {what} ({'at most' if upper else 'at least'} {bound:.0%}: train.gate.{key})"
