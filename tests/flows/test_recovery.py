@@ -39,7 +39,8 @@ def die_in(what: str, run: Path, stack: Stack, worker: subprocess.Popen[bytes]) 
         run, "sentibench/base/*.seed42.json")
 
 
-def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack, first: Any, told: Any) -> None:
+def test_a_machine_or_its_worker_that_dies_in_every_stage_costs_no_finished_work(
+        stack: Stack, first: Any, told: Any) -> None:
     run, whole = stack.folder / "runs/killed", stack.folder / "runs/whole"
     kept = written(run, "*/responses/shard-*.json") | written(run, "**/_done.json")
     assert any("responses" in path for path in kept)
@@ -47,18 +48,34 @@ def test_a_machine_that_dies_in_every_stage_costs_no_finished_work(stack: Stack,
         worker = stack.worker()
         stack.begin("distill/resume", run="killed")
         kept |= die_in(what, run, stack, worker)
+
+    worker = stack.worker()
+    stack.begin("distill/resume", run="killed")
+    wait_until("the distilled model is evaluated", lambda: list(run.glob("sentibench/distilled/*")), every=0.02)
+    stack.kill(worker, tree=False)
+
+    def over() -> bool:
+        """The report is there, or nobody holds the run any more."""
+        return (run / "report/results.json").exists() or subprocess.run(
+            ["flock", "--nonblock", str(run / ".lock"), "true"], check=False).returncode == 0
+
+    def ends() -> list[str]:
+        return [one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"]
+
+    wait_until("the run without its worker ends", over, every=1)
+    told_before = len(ends())
     stack.worker()
     state = stack.ended(stack.begin("distill/resume", run="killed"))
     assert state.is_completed(), (state.message, stack.log())
     now = written(run, "**/*.json")
     assert {path: now[path] for path in kept} == kept, "finished work was done again"
     assert_as_undisturbed(run, whole)
-    completed = wait_until("the webhook is told of the end", lambda: [
-        one["flow"] for one in told[1] if one["state"] == "Completed" and one["run"] == "killed"], 60)
+    completed = wait_until("the webhook is told of the end", lambda: ends()[told_before:], 60)
     assert completed == ["distill"]
 
 
-def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stack: Stack) -> None:
+def test_a_server_restart_a_database_away_for_20_seconds_and_an_engine_that_is_killed_are_outlived(
+        stack: Stack) -> None:
     run, whole = stack.begun("outage", "corpus", "prompts"), stack.folder / "runs/whole"
     worker = stack.worker()
     flow_run = stack.begin("distill/full", config="ci", run="outage")
@@ -76,41 +93,14 @@ def test_a_server_restart_and_a_database_away_for_20_seconds_are_waited_for(stac
     stack.database.stop()
     time.sleep(20)
     stack.database.start()
-    state = stack.ended(flow_run)
-    assert state.is_completed(), (state.message, stack.log())
-    assert worker.poll() is None, "the worker did not outlive the outage"
-    assert_as_undisturbed(run, whole)
 
-
-def test_only_the_worker_dies_and_its_run_ends_or_is_resumed(stack: Stack) -> None:
-    run, whole = stack.begun("orphan", "corpus", "prompts"), stack.folder / "runs/whole"
-    worker = stack.worker()
-    stack.begin("distill/full", config="ci", run="orphan")
-    wait_until("generation begins", lambda: list(run.glob("knowdist/responses/shard-*.json")), every=0.02)
-    stack.kill(worker, tree=False)
-
-    def over() -> bool:
-        """The report is there, or nobody holds the run any more."""
-        return (run / "report/results.json").exists() or subprocess.run(
-            ["flock", "--nonblock", str(run / ".lock"), "true"], check=False).returncode == 0
-
-    wait_until("the run without its worker ends", over, every=1)
-    stack.worker()
-    state = stack.ended(stack.begin("distill/resume", run="orphan"))
-    assert state.is_completed(), (state.message, stack.log())
-    assert_as_undisturbed(run, whole)
-
-
-def test_an_engine_that_is_killed_is_started_again_after_a_while(stack: Stack) -> None:
-    run, whole = stack.begun("engine", "corpus", "prompts", "knowdist", "icldist"), stack.folder / "runs/whole"
-    worker = stack.worker()
-    flow_run = stack.begin("distill/full", config="ci", run="engine")
-    wait_until("training begins", lambda: (run / "models/knowdist").exists(), every=0.02)
+    wait_until("the second training begins", lambda: (run / "models/final").exists(), every=0.02)
     wait_until("its process is there", lambda: engine_of(worker), every=0.02).kill()
-    assert not (run / "models/knowdist/_done.json").exists()
+    assert not (run / "models/final/_done.json").exists()
     state = stack.ended(flow_run)
     assert state.is_completed(), (state.message, stack.log())
     assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
+    assert worker.poll() is None, "the worker did not outlive the outage"
     assert_as_undisturbed(run, whole)
 
 
