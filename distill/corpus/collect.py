@@ -70,11 +70,6 @@ def find_sources(config: Corpus, done: Sequence[Mapping[str, Any]] = ()) -> list
     return found
 
 
-def source_inputs(config: Corpus, done: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Return what determines each source's texts, as JSON values. Raises as :func:`find_sources`."""
-    return [one.inputs() for one in find_sources(config, done)]
-
-
 def check_same(before: list[FoundSource], now: list[FoundSource]) -> None:
     """Check that the files of the sources are still what they were.
 

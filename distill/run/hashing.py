@@ -29,14 +29,6 @@ def fingerprint(value: Any) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def ids_fingerprint(ids: list[str]) -> str:
-    """Return a digest of a set of record ids, independent of their order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for item in sorted(ids):
-        digest.update(item.encode() + b"\n")
-    return digest.hexdigest()
-
-
 def content_rank(seed: int, *parts: str) -> int:
     """Return a 64-bit hash of a seed and parts, by which records are chosen at random, but the same ones every time."""
     digest = hashlib.blake2b(digest_size=8, salt=seed.to_bytes(16, "little", signed=True))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from distill.config.address import Address
 from distill.config.load import load_config, save_config, validate
 from distill.config.sections.base import semantic_fields
-from distill.corpus.collect import source_inputs
+from distill.corpus.collect import find_sources
 from distill.errors import InputError, RunError
 from distill.run.records import Drop, read_records
 from distill.secrets import address_without_secrets, without_secrets
@@ -258,8 +258,8 @@ def test_a_part_of_an_address_that_a_variable_holds_is_shown_by_its_name(
     config = load_config(tmp_path / "c.yaml")
     save_config(config, tmp_path / "run" / "config.yaml")
     assert address in (tmp_path / "run" / "config.yaml").read_text()
-    assert source_inputs(config.corpus)[0]["files"][0][0] == "a.jsonl"  # type: ignore[arg-type]
+    assert find_sources(config.corpus)[0].inputs()["files"][0][0] == "a.jsonl"  # type: ignore[arg-type]
     guarded.signature = "another"  # type: ignore[attr-defined]
     with pytest.raises(InputError) as error:
-        source_inputs(config.corpus)  # type: ignore[arg-type]
+        find_sources(config.corpus)  # type: ignore[arg-type]
     assert "planted" not in str(error.value) and "FOLDER_OF_MINE" in str(error.value)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.run.folder import claim
-from distill.run.hashing import content_id, derived_rng, fingerprint, ids_fingerprint
+from distill.run.hashing import content_id, derived_rng, fingerprint
 from distill.run.records import Prompt, read_records, write_records
 from distill.run.row_counts import RowCounts, write_row_counts
 from distill.run.stage import kept_changes, run_stage
@@ -33,11 +33,6 @@ def test_ids_are_equal_only_for_equal_parts(left: list[str], right: list[str]) -
 @given(st.dictionaries(text, st.integers()))
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys(value: dict[str, int]) -> None:
     assert fingerprint(value) == fingerprint(dict(reversed(value.items())))
-
-
-@given(st.lists(st.text("abcdef", min_size=1)))
-def test_a_fingerprint_of_ids_does_not_depend_on_their_order(ids: list[str]) -> None:
-    assert ids_fingerprint(ids) == ids_fingerprint(ids[::-1])
 
 
 def test_random_choices_depend_on_seed_id_and_purpose_alone() -> None:
