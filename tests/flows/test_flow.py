@@ -14,6 +14,7 @@ import yaml
 from distill.run.records import Response, read_records
 from distill.run.row_counts import RowCounts
 from tests.support.flow import ENVIRONMENT, ROOT, distill
+from tests.support.machine_code import share_machine_code
 from tests.support.stack import begun
 
 
@@ -66,8 +67,12 @@ def test_a_second_run_reuses_everything(place: Path, served: dict[str, str]) -> 
 
 def test_a_run_killed_in_generation_is_resumed_to_the_same_end(place: Path, served: dict[str, str]) -> None:
     run = begun(place / "runs/ci", place / "runs/killed", "corpus", "prompts")
+    (run / "config.yaml").unlink()  # what comes after generation is smaller
+    smaller = ("train.stages=[unified]", "train.gate.enabled=false", "teacher_eval.gold.examples=0",
+               "evaluate.models=[distilled]", "evaluate.tasks=[sst2]")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli.main", "run", "ci", "--run", "killed"], cwd=place, start_new_session=True,
+        [sys.executable, "-m", "flows.cli.main", "run", "ci", "--run", "killed",
+         *(word for one in smaller for word in ("--set", one))], cwd=place, start_new_session=True,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(place / "prefect")},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(run.glob("knowdist/responses/*.json")):
@@ -183,7 +188,8 @@ def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
         [sys.executable, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p not in ('', {str(ROOT)!r})]; "
          f"sys.path.insert(0, {str(site)!r}); from flows.cli import main; "
          f"assert main.__file__.startswith({str(site)!r}); main.main(['collect', 'ci'])"],
-        cwd=empty, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+        cwd=empty, capture_output=True, text=True, check=False,
+        env={**ENVIRONMENT, **share_machine_code(site, tmp_path / "machine-code")})
     assert done.returncode == 0, done.stderr
     assert (empty / "runs/ci/corpus/texts.parquet").exists()
     for needed in ("sentibench/tasks/sst2.yaml", "sentibench/paper/table2.yaml", "flows/report/template.html",
