@@ -11,7 +11,7 @@ import yaml
 from distill.config.load import load_config
 from flows.orchestration.server import answers
 from tests.support.flow import ROOT, distill
-from tests.support.stack import Stack, wait_until
+from tests.support.stack import Stack, begun, wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OWN_TASK = (ROOT / "docs/own-task.md").read_text(encoding="utf-8")
@@ -95,8 +95,13 @@ def test_the_commands_of_sentibench_run_as_its_readme_has_them(tmp_path: Path) -
     assert (tmp_path / "results/scores.svg").exists() and (tmp_path / "lm-eval-tasks/sentibench_atsa.yaml").exists()
 
 
-def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(tmp_path: Path, tiny_model: Path) -> None:
-    """The block of the README on one machine, which is SQLite, with a free port; a worker runs the whole flow."""
+def test_the_deployments_are_registered_and_the_full_one_runs_to_its_end(place: Path, tmp_path: Path) -> None:
+    """The block of the README on one machine, which is SQLite, with a free port; a worker goes on with a run that has
+    been trained. (That it runs the whole flow, tests/conftest.py requires of the production stack.)
+    """
+    (tmp_path / "runs").mkdir()
+    begun(place / "runs/ci", tmp_path / "runs/ci", "corpus", "prompts", "knowdist", "icldist", "teacher_eval/gold",
+          "dataset", "models/knowdist", "gate/knowdist", "models/final", "gate/icldist")
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
     stack = Stack(tmp_path)
     assert PREFECT[0] == "export PREFECT_API_URL=http://127.0.0.1:4200/api"

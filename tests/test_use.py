@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flows.run import open_run
 from tests.support.flow import ENVIRONMENT, ROOT
 
 USE = (ROOT / "docs/use.md").read_text(encoding="utf-8")
@@ -29,10 +30,15 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make demo` leaves, with another run in the place of the demo's."""
+    """What `make demo` leaves, with another run in place of the demo's; one task to compare on, and fewer texts."""
     folder = tmp_path_factory.mktemp("use")
     shutil.copytree(place / "runs/ci", folder / "runs/demo")
+    with open_run(run=str(folder / "runs/demo"), overrides=["evaluate.tasks=[sst2]"], on_change="keep"):
+        pass
     shutil.copytree(ROOT / "data/demo", folder / "data/demo")
+    for name in ("tweets.txt", "products.jsonl"):
+        lines = (ROOT / "data/demo" / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / "data/demo" / name).write_text("".join(lines[:20]), encoding="utf-8")
     return folder
 
 
