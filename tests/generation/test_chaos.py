@@ -46,7 +46,7 @@ def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) 
         engine = OpenAIEngine(base_urls=[one.url for one in endpoints], model="tiny", tokenizer=None, concurrency=4,
                               timeout=3.0, max_model_len=2048)
         storm = Storm(teacher(engine=engine, chat_template=False), tiny_model, tmp_path / "storm", seed=2, faults=3,
-                      kinds=("endpoint", "worker", "endpoint"), prompts=120,
+                      kinds=("endpoint", "worker", "endpoint"), prompts=64,
                       endpoints=endpoints, calm=teacher(chat_template=False)).rage()
         assert storm.injected["endpoint"]
     finally:

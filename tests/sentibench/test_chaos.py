@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from distill.run.storage import read_json
+from sentibench.cli import main
 
 TASKS, LIMIT, SEEDS = ("sst2", "ssa"), 10, tuple(range(10))
 """One hundred prompts of tuples: more than are answered at once, so that some are done long before the last."""
@@ -15,18 +16,20 @@ TASKS, LIMIT, SEEDS = ("sst2", "ssa"), 10, tuple(range(10))
 
 def _run(model: Path, out: Path, until: int | None = None) -> None:
     """Run the command; with ``until``, kill all its processes once so many tuples have been answered."""
-    command = [sys.executable, "-m", "sentibench.cli", "run", "--model", str(model), "--tasks", ",".join(TASKS),
-               "--seeds", ",".join(map(str, SEEDS)), "--limit", str(LIMIT), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    command = ["run", "--model", str(model), "--tasks", ",".join(TASKS), "--seeds", ",".join(map(str, SEEDS)),
+               "--limit", str(LIMIT), "--out", str(out)]
+    if until is None:
+        assert main(command) == 0
+        return
+    process = subprocess.Popen([sys.executable, "-m", "sentibench.cli", *command], start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     answers = out / "answers/ssa.jsonl"
-    while until is not None and process.poll() is None:
+    while process.poll() is None:
         if answers.exists() and answers.read_bytes().count(b"\n") >= until:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.002)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == (-signal.SIGKILL if until is not None else 0), errors
+    assert process.returncode == -signal.SIGKILL, errors
 
 
 def _results(out: Path) -> dict[str, dict]:

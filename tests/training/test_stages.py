@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 import pytest
 
 from distill.config.schema import Fractions, Gate, StageTraining, Train, TransformersEngine
-from distill.errors import InputError, RunError
+from distill.errors import InputError, ProcessDiedError, RunError
 from distill.run.records import TrainingRow, read_records
+from distill.runtime.process import WorkerProcess
 from distill.training import checkpoints, stages
 from distill.validation import gate as gates
 from distill.validation import predict
@@ -147,36 +146,28 @@ def test_qlora_without_a_gpu_says_so(tiny_model: Path, run: Path, in_this_proces
 
 # ---------------------------------------------------------------- killed, and a full disk
 
-_TRAIN = """
-import json, sys
-from distill.training.worker import train
-print(json.dumps(train(json.loads(sys.argv[1]))["details"]))
-"""
-
-
 def test_killed_at_any_moment_training_joins_the_curve_of_one_that_was_not(
         tiny_model: Path, run: Path, in_this_process: None) -> None:
     """SIGKILL three times: while it starts, after a checkpoint, while one is being written or soon after."""
     whole = train(tiny_model, run, name="whole").details
     (rows,) = dataset(run, tiny_model)
-    spec = json.dumps({"stage": "icldist", "train": CONFIG.model_dump(mode="json"), "seed": 42,
-                       "rows": [str(rows)], "start_model": str(tiny_model),
-                       "out": str(run / "models" / "killed")})
+    spec = {"stage": "icldist", "train": CONFIG.model_dump(mode="json"), "seed": 42, "rows": [str(rows)],
+            "start_model": str(tiny_model), "out": str(run / "models" / "killed")}
     folder = run / "models" / "killed" / checkpoints.FOLDER
 
-    def begun() -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", _TRAIN, spec], stdout=subprocess.PIPE, text=True,
-                                stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    def begun() -> WorkerProcess:
+        return WorkerProcess("distill.training.worker:train", spec)
 
     for moment in ("tokens/rows.json", "checkpoint-2/whole.json", "checkpoint-4/model.safetensors"):
-        process = begun()
-        while process.poll() is None and not (folder / moment).exists():
-            time.sleep(0.002)
-        assert process.poll() is None, f"ended before {moment}"
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    found, _ = begun().communicate()
-    resumed = json.loads(found.splitlines()[-1])
+        with begun() as process:
+            while process.status is None and not (folder / moment).exists():
+                time.sleep(0.002)
+            assert process.status is None, f"ended before {moment}"
+            os.kill(process.pid, signal.SIGKILL)
+            with pytest.raises(ProcessDiedError, match="signal 9"):
+                process.result(None)
+    with begun() as process:
+        resumed = process.result(None)["details"]
     assert resumed["resumed_from_step"] in (2, 4)
     for name in ("train_loss", "eval_loss"):
         assert [step for step, _ in resumed[name]] == [step for step, _ in whole[name]]
