@@ -7,9 +7,17 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from distill.config.prompt_schema import GeneralPrompts, IclDistPrompts, KnowDistPrompts, OwnKnowDist
+from distill.config.prompt_schema import (
+    Entry,
+    GeneralPrompts,
+    IclDistPrompts,
+    KnowDistPrompts,
+    OwnKnowDist,
+    Perspective,
+)
 from distill.config.sections.base import Section
 from distill.config.task_file import load_task, with_tasks
+from distill.config.tuple_schema import nearest
 from distill.config.yaml_text import MOST_BYTES, parse_yaml
 from distill.errors import InputError
 from distill.resources import locate, shipped
@@ -78,4 +86,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
     for item in error.errors()[:4]:
         where = ".".join(str(part) for part in item["loc"] if part != "[key]")
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":  # of the file, of perspectives.NAME, of perspectives.NAME.METHOD
+            parts: dict[int, type[Section]] = {1: OwnKnowDist, 3: Perspective}
+            part = parts.get(len(item["loc"]), Entry)
+            message = f"there is no such key{nearest(str(item['loc'][-1]), part.model_fields)}"
         yield f"{where}: {message}" if where else message

@@ -141,7 +141,9 @@ def test_the_teacher_is_asked_the_known_labels_of_a_users_own_task(tmp_path: Pat
     ({"perspectives": {"a": {"weight": 1}}}, "perspectives.a: a perspective needs an instruction"),
     ({"perspectives": {"analyze": {"analyze": {"instruction": "x"}}}}, "'analyze' is called like a method"),
     ({"perspectives": {"a": {"analyze": {"instruction": "x\n\nText: y"}}}}, "by which the text is found"),
-    ({"tasks": {}}, "tasks: Extra inputs"),
+    ({"tasks": {}}, r"tasks: there is no such key \(there are: perspectives\)"),
+    ({"perspectives": {"a": {"rubrik": "x"}}}, r"perspectives\.a\.rubrik: .* the nearest is 'rubric'"),
+    ({"perspectives": {"a": {"analyze": {"instruction": "x", "tabel": 3}}}}, r"analyze\.tabel: .* nearest is 'table'"),
     ([1], "valid dictionary"),
 ])
 def test_a_file_that_is_none_of_perspectives_is_refused_with_the_key(
