@@ -26,6 +26,7 @@ from distill.run.storage import read_text
 
 _MOST_DEMONSTRATIONS = 10_000
 _ADVICE = "docs/own-task.md says what a task file holds; 'distill task new NAME' writes one to begin with."
+_DEMONSTRATION, _QUESTION = r"{Text}\nLabel: {Answer}", r"{Text}\nLabel:"
 
 
 class OwnTask(Section):
@@ -42,7 +43,11 @@ class OwnTask(Section):
 
     def entry(self, layout: Layout) -> tuple[Task, dict[str, LabelSetEntry]]:
         """Return the task as prompts are made of it, and its label sets by name; what it says of its layout itself goes
-        before the common ``layout``."""
+        before the common ``layout``.
+
+        Raises:
+            InputError: its demonstrations and its question do not lead to the answer in the same words.
+        """
         own, sets = self.described, self._label_sets()
         drawn: dict[str, list[str]] = {BASIC: [], LABEL_WORDS: [], TAXONOMY: []}
         for place, (name, one) in enumerate(zip(sets, own.label_sets.values(), strict=True)):
@@ -56,9 +61,21 @@ class OwnTask(Section):
         own_layout = layout.model_copy(update={key: text for key, text in (
             ("demonstration", own.demonstration and own.demonstration.rstrip() + "\n\n"),
             ("question", own.question.rstrip())) if text})
+        self._refuse_other_lead(own_layout)
         return Task(title=own.title or own.name, weight=own.weight, multi_label=own.answer == "labels",
                     layout=None if own_layout == layout else own_layout, tuple_schema=own.tuple_schema,
                     demonstrations=self.demonstrations, formats=formats), sets
+
+    def _refuse_other_lead(self, layout: Layout) -> None:
+        """Answers are trained and scored behind a colon and a space: so must demonstrations show them."""
+        lead = layout.question.partition("{Text}")[2]
+        shown, found, _ = layout.demonstration.partition("{Text}")[2].partition("{Answer}")
+        if not lead.endswith(":") or not found or shown != f"{lead} ":
+            raise InputError(
+                f"The task file {self.path} does not lead to the answer in one way: behind {{Text}}, question has "
+                f"{lead[:60]!r}, and demonstration {shown[:60]!r} before {{Answer}} (a key that is left out is as "
+                "docs/own-task.md says). Both need the same words, with a colon (:) at their end, and in demonstration "
+                f"one space behind it, such as '{_DEMONSTRATION}' and '{_QUESTION}'.")
 
     def _format(self, name: str, instruction: str, label_sets: list[str]) -> Format:
         printed = {}

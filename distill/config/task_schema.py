@@ -75,7 +75,8 @@ class TaskFile(Section):
     test: str = Field("", description="JSON Lines of the same form, to evaluate on")
     weight: Weight = Field(1, description="how often it is asked, relative to the other tasks")
     demonstration: str = Field("", description="how an example is shown, with {Text} and {Answer}")
-    question: str = Field("", description="how a text is asked about, with {Text}; the answer follows it")
+    question: str = Field("", description="how a text is asked about, with {Text}; it ends in a colon, as "
+                                          "demonstration does before {Answer}")
     max_tokens: int | None = Field(None, ge=1, description="tokens of a written answer in an evaluation, at most")
     paper: InPaper | None = Field(None, description="of the paper's tasks: where they are printed")
 

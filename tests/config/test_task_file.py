@@ -16,6 +16,7 @@ from distill.config.task_file import load_task, with_tasks
 from distill.config.task_lines import example_lines
 from distill.config.task_schema import TaskFile
 from distill.errors import InputError
+from distill.models.tokenization import raw_separator
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import icldist_candidates
 from distill.prompting.labels import meaning
@@ -144,6 +145,23 @@ def test_a_mistake_in_a_task_file_is_one_paragraph_that_says_where(
         changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         load_task(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(("layout", "fits"), [
+    (("{Text} is {Answer}", "{Text} is"), False), (("{Text}\n{Answer}", "{Text}"), False),
+    (("{Text}：{Answer}", "{Text}："), False), (("Label: {Answer} of {Text}", "{Text} is:"), False),
+    (("{Text} is:  {Answer}", "{Text} is:"), False), (("", "{Text}\nLabel:"), False),
+    (("{Text}\nIs: {Answer}", ""), False), (("{Text} is: {Answer}!\n", "And {Text} is: \n"), True)])
+def test_a_question_leads_to_the_answer_as_demonstrations_do_and_training_does(
+        layout: tuple[str, str], fits: bool, tmp_path: Path) -> None:
+    task = load_task(write(tmp_path, demonstration=layout[0], question=layout[1]))
+    if fits:
+        used = with_tasks(icldist_prompts(), [task]).layout_of("guests")
+        lead = used.question + raw_separator(used.question)
+        assert used.demonstration.partition("{Answer}")[0].endswith(lead.partition("{Text}")[2])
+    else:
+        with pytest.raises(InputError, match=r"guests\.yaml does not lead to the answer in one way"):
+            with_tasks(icldist_prompts(), [task])
 
 
 @pytest.mark.parametrize(("rows", "said"), [

@@ -64,7 +64,7 @@ def test_the_worked_example_is_run_by_the_command(tiny_model: Path, tmp_path: Pa
 
 def test_a_task_has_a_wording_and_a_length_of_answers_of_its_own_at_both_ends(own: Path) -> None:
     assert load_task_file(own).max_tokens is None
-    change(own, answer="labels", max_tokens=9, demonstration="<< {Text} >> {Answer}\n", question="<< {Text} >>")
+    change(own, answer="labels", max_tokens=9, demonstration="<< {Text} >>: {Answer}\n", question="<< {Text} >>:")
     for name in ("hotel-demonstrations", "hotel-test"):
         file = own.parent / f"{name}.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -73,15 +73,15 @@ def test_a_task_has_a_wording_and_a_length_of_answers_of_its_own_at_both_ends(ow
     assert task.max_tokens == 9
     (example, *_) = build_examples(task, load_task_data(task, "", "released"), "released", 1)
     *shown, question = example.prompt.split("\n\n")[1:]
-    assert question == "<< The view over the harbour made my mother cry, in a good way. >>" and len(shown) == 4
+    assert question == "<< The view over the harbour made my mother cry, in a good way. >>:" and len(shown) == 4
     config = IclDist.model_validate({"tasks": [str(own)], "weights": {"sentiment": 0, "emotion": 0}})
     pool = load_demonstrations(config)
     for candidate in icldist_candidates([Text(str(at), "A room", "a", "a") for at in range(9)], pool, config, 42):
         asked = candidate.render().prompt
-        assert asked.endswith("\n\n<< A room >>") and "Sentence" not in asked and "Output" not in asked
+        assert asked.endswith("\n\n<< A room >>:") and "Sentence" not in asked and "Output" not in asked
     prompts, name, pool = find_task(str(own), None, own.parent)
     used = question_of(prompts, name, pool, 4, chat=False).prompt("A room")
-    assert used.endswith("']\n\n<< A room >>") and used.count("<< ") == 5
+    assert used.endswith("']\n\n<< A room >>:") and used.count("<< ") == 5
 
 
 def test_other_words_of_an_own_task_are_another_way_to_ask(own: Path) -> None:
