@@ -131,7 +131,8 @@ def _describe(model: Path, run: Path | None, name: str, form: str, out: Path) ->
             shutil.copyfile(pool, out / DEMONSTRATIONS)
     elif read_record(model) and (model / FOLDER).is_dir():
         shutil.copytree(model / FOLDER, out / FOLDER)
-    carry_calibration(run or model, out)
+    if run or read_record(model):
+        carry_calibration(run or model, out)
     card = out / CARD
     text = read_text(card, _LARGEST_CARD) if card.is_file() else plain_card(name, model)
     write_text(card, text if form == "merged" else card_of_form(text, form))

@@ -25,6 +25,7 @@ from distill.prediction.temperature import temperature_of
 from distill.prompting.demonstrations import Demonstration, load_demonstrations, own_demonstrations
 from distill.prompting.kept import kept_icldist
 from distill.run.digests import digests
+from distill.run.folder import is_marked
 from distill.run.storage import read_json
 from distill.training.lineage import lineage_of
 from flows.evaluated_models import final_model, require_final_model
@@ -68,7 +69,8 @@ def find_student(name: str, task: str | None = None, shots: int = 0, prompt_form
     if reasons and max_tokens is None:
         max_tokens = min(_REASONING_TOKENS, context_length(folder) // 2)
     weights = model_fingerprint(folder)
-    temperature = temperature_of(run or folder, weights, task, question) if scored else None
+    ours = run or (folder if read_record(folder) else None)  # others have files of these names, too
+    temperature = temperature_of(ours, weights, task, question) if scored and ours else None
     spec = label_spec(folder, settings, question, temperature, reasons, max_tokens)
     columns = ("tuples",) if question.tuple_schema else ("label", "probability") if scored else ("label",)
     decides: dict[str, Any] = {key: spec[key] for key in ("temperature", "written", "max_tokens") if key in spec}
@@ -82,16 +84,22 @@ def model_of(name: str, runs_dir: str = "runs") -> tuple[Path, Path | None]:
     Raises:
         InputError: there is no such model, or its run is not finished.
     """
-    if (run := look_for_run(name, runs_dir)) is not None:
+    if not _is_model(name) and (run := look_for_run(name, runs_dir)) is not None:
         require_final_model(run)
         return final_model(run), run
     folder = resolve_model(name)
     if (form := read_record(folder).get("form", "merged")) != "merged":
         raise InputError(f"{folder} holds a model as {form}, for another runtime. Name the model that it was made "
                          "from, or an export of the form 'merged'.")
-    if (folder.parent.parent / CONFIG).is_file():  # a model that lies in its run
-        return folder, look_for_run(str(folder.parent.parent))
+    around = folder.parent.parent
+    if (around / CONFIG).is_file() and (is_marked(around) or lineage_of(folder)):  # a model that lies in its run
+        return folder, look_for_run(str(around))
     return folder, None
+
+
+def _is_model(name: str) -> bool:
+    """Say whether a path is that of a model's folder, in which others keep a config.yaml of theirs."""
+    return "/" in name and os.path.isfile(os.path.join(name, "config.json"))
 
 
 def encoder_folder(name: str, runs_dir: str) -> Path | None:
@@ -171,7 +179,7 @@ def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) ->
     if own := own_demonstrations(prompts, task):
         return own
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
-    if run is None and (folder / DEMONSTRATIONS).is_file():
+    if run is None and read_record(folder) and (folder / DEMONSTRATIONS).is_file():
         config = config.model_copy(update={"demonstrations": str(folder / DEMONSTRATIONS)})
     if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
         return []  # it was elsewhere when the run was made; without demonstrations none is needed

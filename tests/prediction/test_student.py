@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from distill.prompting.icldist import IclDistCandidates
 from distill.run.folder import claim
 from flows.cli.main import main
 from flows.cli.task_examples import files_of
+from flows.export import _describe
 from flows.run import find_config
 from flows.students import find_student
 from sentidistill import load
@@ -92,6 +94,19 @@ def test_a_trained_form_is_asked_again(student, tmp_path):
         {"stage": "icldist", "fingerprint": "x", "hyperparameters": {"prompt_format": "raw"}}]}))
     assert not question(own)["chat"]
     assert question(own, prompt_format="chat")["chat"]
+
+
+def test_files_of_others_that_are_called_as_ours_do_not_keep_a_model_from_being_asked(student, tmp_path):
+    before = find_student(str(student), shots=2)
+    model = tmp_path / "theirs" / "models" / "x"
+    shutil.copytree(student, model)
+    (model / "prompts").mkdir()
+    for name in ("calibration.json", "prompts/demonstrations.json", "config.yaml", "../../config.yaml"):
+        (model / name).write_text('{"model": 1}')
+    found = find_student(str(model), shots=2)
+    assert found.identity == before.identity and "temperature" not in found.spec
+    _describe(model, None, "x", "merged", tmp_path)
+    assert not (tmp_path / "calibration.json").exists()
 
 
 @pytest.mark.parametrize(("written", "label", "problem"), [
