@@ -59,6 +59,7 @@ def _benchmark(run: Run) -> tuple[Callable[[], Iterable[BenchmarkText]], str]:
 def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import texts_file
+    from distill.dataset.label_targets import refuse_unfit
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
     from distill.prompting.decontaminate import Benchmark
@@ -66,6 +67,8 @@ def prompts(run: Run) -> Outcome:
 
     _needs(run, "corpus", "distill collect")
     config, student = run.config, student_base_folder(run)
+    if config.train.objective.kind == "labels":
+        refuse_unfit(student)
     teacher = teacher_window(run, student)
     windows = limits(
         {family: getattr(run.teacher.sampling, family).max_tokens for family in FAMILIES},

@@ -145,12 +145,19 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _distributions_to_learn(self) -> Self:
-        if self.train.objective.kind == "labels" and not (self.teacher and self.teacher.logprobs.labels):
-            why = ("rows that were made elsewhere have none" if self.rows else
-                   "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)")
-            raise ValueError("train.objective is labels, which learns the teacher's distributions over labels, but "
-                             f"{why}")
-        return self
+        if self.train.objective.kind != "labels":
+            return self
+        if self.rows:
+            why = "rows that were made elsewhere have none"
+        elif not self.prompts.icldist.samples:
+            why = "prompts.icldist.samples is 0, and no other prompts have any"
+        elif self.train.stages == ["knowdist"]:
+            why = "train.stages is [knowdist], whose rows have none"
+        elif not (self.teacher and self.teacher.logprobs.labels):
+            why = "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)"
+        else:
+            return self
+        raise ValueError(f"train.objective is labels, which learns the teacher's distributions over labels, but {why}")
 
     @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:

@@ -100,7 +100,7 @@ def build_dataset(
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         encoder = RowEncoder(student, train, seed)
-        targets = targets_of(run, STAGES, train.objective, encoder)
+        targets = targets_of(run, STAGES, train.objective, student, encoder)
         with RecordWriter(folder / DROPPED, Drop) as drops:
             accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops,
                                              targets.get(stage)) for stage in STAGES}

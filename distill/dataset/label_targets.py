@@ -14,7 +14,10 @@ from distill.config.sections.training import LabelsObjective
 from distill.dataset.join import joined
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
-from distill.generation.label_logprobs import FOLDER, has_distribution, labels_digest, read_label_logprobs
+from distill.generation.label_logprobs import has_distribution, labels_digest, read_label_logprobs
+from distill.generation.status import RESPONSES
+from distill.models.attention import refuse_other_memory
+from distill.run.hashing import id_hash
 from distill.run.records import LabelLogprobs, LabelRow, Prompt, TokenizedRow
 
 Group = tuple[str, tuple[str, ...]]
@@ -26,14 +29,15 @@ class LabelTargets:
 
     def __init__(self, run: Path, stage: str, objective: LabelsObjective, encoder: RowEncoder) -> None:
         """Read the means first, where they are taken off."""
-        self._run, self._stage, self._folder, self._encoder = run, stage, run / stage / FOLDER, encoder
+        self._run, self._stage, self._responses, self._encoder = run, stage, run / stage / RESPONSES, encoder
         self.n_rows = self.n_with_distribution = 0
         self._means = self._mean_logprobs() if objective.calibration == "batch" else {}
         self._restart()
 
     def _restart(self) -> None:
-        self._records = read_label_logprobs(self._folder)
-        self._waiting: dict[str, LabelLogprobs] = {}
+        self._shards = read_label_logprobs(self._responses)
+        self._records: dict[str, LabelLogprobs] = {}
+        self._last = -1
 
     def labelled(self, row: TokenizedRow, prompt: Prompt) -> LabelRow:
         """Return a row with the distribution over its labels, which is empty where there is none."""
@@ -50,15 +54,17 @@ class LabelTargets:
         return replace(own, label_ids=ids, label_logprobs=_normalised(logprobs))
 
     def _of(self, prompt: Prompt) -> list[float]:
+        """Return a distribution. Prompts come in the order of their ids' hashes, and shards are ranges of it."""
         if not has_distribution(prompt):
             return []
-        while prompt.id not in self._waiting:
-            record = next(self._records, None)
-            if record is None:
+        while self._last < id_hash(prompt.id):
+            if (records := next(self._shards, None)) is None:
                 return []
-            self._waiting[record.prompt_id] = record
-        found = self._waiting.pop(prompt.id)
-        return found.logprobs if found.labels == prompt.labels else []
+            if records:
+                self._records = {record.prompt_id: record for record in records}
+                self._last = max(map(id_hash, self._records))
+        found = self._records.get(prompt.id)
+        return found.logprobs if found and found.labels == prompt.labels else []
 
     def _mean_logprobs(self) -> dict[Group, list[float]]:
         sums: dict[Group, list[float]] = {}
@@ -72,11 +78,22 @@ class LabelTargets:
         return {group: _normalised([math.log(max(value, 1e-12)) for value in total]) for group, total in sums.items()}
 
 
-def targets_of(run: Path, stages: Sequence[str], objective: Any, encoder: RowEncoder) -> dict[str, LabelTargets]:
-    """Return the distributions of each stage where the objective learns them, else nothing."""
+def targets_of(run: Path, stages: Sequence[str], objective: Any, student: Path, encoder: RowEncoder
+               ) -> dict[str, LabelTargets]:
+    """Return the distributions of each stage where the objective learns them, else nothing. Raises as refuse_unfit."""
     if not isinstance(objective, LabelsObjective):
         return {}
+    refuse_unfit(student)
     return {stage: LabelTargets(run, stage, objective, encoder) for stage in stages}
+
+
+def refuse_unfit(student: Path) -> None:
+    """Raise where the objective cannot set a row's labels side by side for a student.
+
+    Raises:
+        InputError: see :func:`distill.models.attention.refuse_other_memory`.
+    """
+    refuse_other_memory(student, "train.objective is 'labels', which sets the labels of a row side by side")
 
 
 def target_details(targets: Mapping[str, LabelTargets]) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def target_inputs(run: Path, stages: Sequence[str], objective: Any) -> dict[str,
     if not isinstance(objective, LabelsObjective):
         return {}
     return {"label_targets": {"calibration": objective.calibration,
-                              **{stage: labels_digest(run / stage / FOLDER) for stage in stages}}}
+                              **{stage: labels_digest(run / stage / RESPONSES) for stage in stages}}}
 
 
 def refuse_without_targets(targets: Collection[LabelTargets], run: Path) -> None:
@@ -100,12 +117,13 @@ def refuse_without_targets(targets: Collection[LabelTargets], run: Path) -> None
     Raises:
         InputError: see above.
     """
-    rows = sum(some.n_rows for some in targets)
-    if rows and not any(some.n_with_distribution for some in targets):
+    if targets and not any(some.n_with_distribution for some in targets):
+        rows = sum(some.n_rows for some in targets)
         raise InputError(
-            f"train.objective is 'labels', but none of the {rows} rows of {run} that one label answers has the "
-            "teacher's distribution over the labels. Set teacher.logprobs.labels to true and run the same command "
-            "again: finished answers get theirs without being asked for again. Or set train.objective to sft.")
+            f"train.objective is 'labels', but of the {rows} rows of {run} that one label of a list answers, none has "
+            "the teacher's distribution over the labels. With teacher.logprobs.labels set to true, the same command "
+            "gives finished answers theirs without asking for them again; answers behind reasoning have none, nor have "
+            "lists of labels and tuples. Or set train.objective to sft.")
 
 
 def _group(prompt: Prompt) -> Group:

@@ -75,14 +75,18 @@ def tree_of(labels: Sequence[Sequence[int]], ends: Sequence[int]) -> LabelTree |
     return LabelTree(tuple(key[-1] for key in nodes), tuple(parents), tuple(paths), tuple(ends))
 
 
-def request_tree(tokenizer: Any, request: Request, end_ids: Sequence[int]) -> LabelTree | None:
-    """Return the tree of a request's labels, as they stand behind its prompt; None where there is none to score."""
+def request_tree(tokenizer: Any, request: Request, end_ids: Sequence[int], stop: Sequence[str] | None = None
+                 ) -> LabelTree | None:
+    """Return the tree of a request's labels, as they stand behind its prompt; None where there is none to score.
+
+    ``stop``: what ends an answer, where that are not the request's own stop strings.
+    """
     if not request.labels:
         return None
     before = "" if request.chat else raw_separator(request.prompt)
     ids, _ = encode_labels(tokenizer, [before + label for label in request.labels], request.chat)
     sampling = request.sampling
-    stops = {*sampling.stop, *(["\n"] if sampling.first_line or not request.chat else [])}
+    stops = {*(sampling.stop if stop is None else stop), *(["\n"] if sampling.first_line or not request.chat else [])}
     return tree_of(ids, tuple(sorted({*end_ids, *_beginnings(tokenizer, frozenset(stops))})))
 
 

@@ -13,8 +13,8 @@ from distill.errors import RunError
 from distill.generation.budget import Budget, BudgetError
 from distill.generation.forecast import Forecast, pilot_size
 from distill.generation.journal import journalled
-from distill.generation.label_logprobs import count_to_capture, folder_beside
-from distill.generation.manifests import marker_path
+from distill.generation.label_logprobs import count_to_capture, folder_beside, is_captured
+from distill.generation.manifests import marker_path, read_marker
 from distill.generation.messages import Progress, tasks_of
 from distill.generation.plan import Plan, Shard
 from distill.generation.pool import WorkerPool
@@ -54,8 +54,9 @@ class Job:
 
     def is_done(self, shard: Shard) -> bool:
         """Say whether a shard is finished, with all that is wanted of it."""
-        return all(marker_path(folder, shard.name).exists() for folder in (
-            self.responses, *([folder_beside(self.responses)] if self.labels else [])))
+        marker = read_marker(marker_path(self.responses, shard.name))
+        return marker is not None and (
+            not self.labels or is_captured(folder_beside(self.responses), shard.name, marker))
 
 
 def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard]) -> None:
@@ -66,11 +67,13 @@ def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard])
         RunError: of the pilot, nothing can be learned from more than ``teacher.max_unusable``.
     """
     budget.refuse_overspent()
-    approved = budget.approved
+    # What answers are to get later is neither forecast nor approved: the pilot is of answers.
+    n_text = sum(shard.count for shard in pending if shard.name not in job.answered)
+    approved = budget.approved or not n_text
     if budget.forecast and not approved:
         raise budget.waiting()
     n_pending = job.n_to_ask(pending)
-    pilot_rows = 0 if budget.forecast else min(pilot_size(job.teacher, job.plan.rows), n_pending)
+    pilot_rows = 0 if budget.forecast else min(pilot_size(job.teacher, job.plan.rows), n_text)
     tasks = tasks_of(pending, pilot_rows, only_pilot=not approved)
     meter = budget.begin(devices_of(job.teacher, processes_for(job.teacher, len(tasks))))
     done_before = job.plan.rows - n_pending + journalled(job.responses)

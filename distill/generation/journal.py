@@ -92,8 +92,8 @@ class Journal:
     def _count(self, entry: JournalEntry) -> None:
         for item in entry.responses:
             self.responses.setdefault(item.prompt_id, item)
-        for scored in entry.label_logprobs:
-            self.label_logprobs.setdefault(scored.prompt_id, scored)
+        for scored in entry.label_logprobs:  # the last one: what was there before was of other labels, and asked again
+            self.label_logprobs[scored.prompt_id] = scored
         self.seconds += entry.seconds
         self.n_cached_tokens += entry.n_cached_tokens
 

@@ -1,7 +1,8 @@
 """The teacher's distributions over labels, kept beside its answers: a file for each shard, and its marker.
 
 They are in a folder of their own under the names of the shards, so that a shard without them is never taken for one
-that has them, and a finished shard gets them later (``teacher.logprobs.labels``) without being touched.
+that has them, and a finished shard gets them later (``teacher.logprobs.labels``) without being touched. A marker names
+the file of answers that it belongs to: beside other answers it counts for nothing.
 """
 
 import logging
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError
-from distill.generation.manifests import marker_path, parquet_path, read_marker
+from distill.generation.manifests import Marker, marker_path, parquet_path, read_marker, read_markers
 from distill.generation.plan import PromptFile, Shard, shard_inputs
 from distill.run.hashing import file_digest, fingerprint
 from distill.run.records import LabelLogprobs, Prompt, read_records, write_records
@@ -49,23 +50,21 @@ def folder_beside(responses: Path) -> Path:
     return responses.parent / FOLDER
 
 
-def inputs_of(shard: Shard, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that determines a shard's distributions, as their marker keeps it."""
-    return captured_inputs(shard_inputs(shard, dict(settings)))
+def inputs_of(responses: Marker) -> dict[str, Any]:
+    """Return what determines the distributions beside a shard's answers, from the answers' marker."""
+    return {"label_logprobs": VERSION, "responses": responses.sha256, **responses.inputs}
 
 
-def captured_inputs(responses: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what determines a shard's distributions, from what determines its responses."""
-    return {"label_logprobs": VERSION, **responses}
+def commit_labels(folder: Path, name: str, responses: Marker, records: Iterable[LabelLogprobs]) -> None:
+    """Write the distributions beside a shard's answers, sorted by prompt id, and then their marker.
 
-
-def commit_labels(folder: Path, name: str, inputs: dict[str, Any], records: Iterable[LabelLogprobs]) -> None:
-    """Write a shard's distributions, sorted by prompt id, and then their marker. Those that are there stay."""
-    if is_captured(folder, name, inputs):
+    Those that are there stay.
+    """
+    if is_captured(folder, name, responses):
         return
     records = list(records)
     told = sorted((item for item in records if item.logprobs), key=lambda item: item.prompt_id)
-    path = parquet_path(folder, name)
+    path, inputs = parquet_path(folder, name), inputs_of(responses)
     write_records(path, LabelLogprobs, told)
     marker = LabelMarker(fingerprint(inputs), inputs, len(records), len(told), file_digest(path))
     write_json(marker_path(folder, name), asdict(marker))
@@ -80,32 +79,34 @@ def read_label_marker(path: Path) -> LabelMarker | None:
         return None
 
 
-def is_captured(folder: Path, name: str, inputs: Mapping[str, Any]) -> bool:
-    """Say whether a shard has distributions made from just these inputs, in a file that is intact."""
+def is_captured(folder: Path, name: str, responses: Marker) -> bool:
+    """Say whether a shard has distributions that belong to its answers, in a file that is intact."""
     marker, path = read_label_marker(marker_path(folder, name)), parquet_path(folder, name)
-    return (marker is not None and marker.fingerprint == fingerprint(inputs) and path.exists()
+    return (marker is not None and marker.fingerprint == fingerprint(inputs_of(responses)) and path.exists()
             and file_digest(path) == marker.sha256)
 
 
 def uncaptured(responses: Path, shards: Sequence[Shard], settings: Mapping[str, Any]) -> list[Shard]:
     """Return the finished shards of these settings that have no whole file of distributions.
 
-    What there is of one that is damaged, or was made for other responses, is deleted, and a warning says so. Shards of
-    other settings that were kept get none: another teacher's distributions would stand beside their answers.
+    Shards of other settings that were kept get none: another teacher's would stand beside their answers.
     """
     found, folder = [], folder_beside(responses)
     for shard in shards:
         marker = read_marker(marker_path(responses, shard.name))
         if marker is None or marker.fingerprint != fingerprint(shard_inputs(shard, dict(settings))):
             continue
-        if is_captured(folder, shard.name, inputs_of(shard, settings)):
-            continue
-        if marker_path(folder, shard.name).exists():
-            log.warning("The distributions over labels in %s are damaged or belong to other answers; they are made "
-                        "again.", parquet_path(folder, shard.name))
-            marker_path(folder, shard.name).unlink()
-        found.append(shard)
+        if not is_captured(folder, shard.name, marker):
+            found.append(shard)
     return found
+
+
+def warn_of_stale(responses: Path, shards: Sequence[Shard]) -> None:
+    """Say which of the shards have a file of distributions that is made again."""
+    for shard in shards:
+        if marker_path(folder_beside(responses), shard.name).exists():
+            log.warning("The distributions over labels in %s are damaged or belong to other answers; they are made "
+                        "again.", parquet_path(folder_beside(responses), shard.name))
 
 
 def count_to_capture(prompts: Path, shards: Sequence[Shard]) -> int:
@@ -119,40 +120,42 @@ def count_to_capture(prompts: Path, shards: Sequence[Shard]) -> int:
         file.close()
 
 
-def label_logprobs_of(folder: Path, name: str, inputs: Mapping[str, Any]) -> list[LabelLogprobs]:
-    """Return a shard's distributions; none where it has none made from these inputs."""
-    if not is_captured(folder, name, inputs):
+def label_logprobs_of(responses: Path, name: str, marker: Marker) -> list[LabelLogprobs]:
+    """Return the distributions beside a shard's answers; none where it has none that belong to them."""
+    if not is_captured(folder_beside(responses), name, marker):
         return []
-    return list(read_records(parquet_path(folder, name), LabelLogprobs))
+    return list(read_records(parquet_path(folder_beside(responses), name), LabelLogprobs))
 
 
-def captured(folder: Path) -> dict[str, LabelMarker]:
-    """Return the readable markers of a folder of distributions by shard name, in order."""
-    found = {path.stem: read_label_marker(path) for path in sorted(folder.glob("shard-*.json"))}
-    return {name: marker for name, marker in found.items() if marker is not None}
+def captured(responses: Path) -> dict[str, LabelMarker]:
+    """Return the markers of the distributions that belong to a stage's answers, by shard name, in order."""
+    found = {name: (read_label_marker(marker_path(folder_beside(responses), name)), marker)
+             for name, marker in read_markers(responses).items()}
+    return {name: own for name, (own, marker) in found.items()
+            if own is not None and own.fingerprint == fingerprint(inputs_of(marker))}
 
 
 def label_totals(responses: Path) -> dict[str, Any]:
     """Return what a stage says of its distributions: how many there are, of how many, and the digest of all."""
-    markers = captured(folder_beside(responses)).values()
+    markers = captured(responses).values()
     return {"label_logprobs": {"n_in": sum(one.n_in for one in markers), "n_out": sum(one.n_out for one in markers),
-                               "digest": labels_digest(folder_beside(responses))}}
+                               "digest": labels_digest(responses)}}
 
 
-def labels_digest(folder: Path) -> str:
-    """Return a digest of all distributions of a stage: of its files' checksums."""
-    return fingerprint(sorted(marker.sha256 for marker in captured(folder).values()))
+def labels_digest(responses: Path) -> str:
+    """Return a digest of all distributions beside a stage's answers: of their files' checksums."""
+    return fingerprint(sorted(marker.sha256 for marker in captured(responses).values()))
 
 
-def read_label_logprobs(folder: Path) -> Iterator[LabelLogprobs]:
-    """Yield the distributions of all shards that have some, shard by shard, each sorted by prompt id.
+def read_label_logprobs(responses: Path) -> Iterator[list[LabelLogprobs]]:
+    """Yield the distributions beside a stage's answers, those of a shard at once, sorted by prompt id.
 
     Raises:
         RunError: a file is not the one its marker was written for.
     """
-    for name, marker in captured(folder).items():
-        path = parquet_path(folder, name)
+    for name, marker in captured(responses).items():
+        path = parquet_path(folder_beside(responses), name)
         if not path.exists() or file_digest(path) != marker.sha256:
             raise RunError(f"{path} is missing or damaged: its checksum is not the one in its marker. Run the "
                            "generation of this run again with teacher.logprobs.labels; it makes this file anew.")
-        yield from read_records(path, LabelLogprobs)
+        yield list(read_records(path, LabelLogprobs))

@@ -10,11 +10,17 @@ from distill.generation.journal import Journal
 from distill.generation.label_logprobs import has_distribution
 from distill.generation.messages import ShardTask
 from distill.generation.plan import in_engine_order
-from distill.run.records import LabelLogprobs, Prompt
+from distill.parsing import reasoning
+from distill.run.records import LabelLogprobs, Prompt, Response
 
 _STORAGE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up",
             errno.EROFS: "the storage is read-only", errno.EACCES: "the folder cannot be written to",
             errno.EPERM: "the folder cannot be written to"}
+
+
+def has_none(response: Response) -> bool:
+    """Say whether an answer has no distribution beside it: it failed, or the teacher reasoned before its label."""
+    return bool(response.failure) or reasoning.split(response.output).reasoned
 
 
 class OpenShard:
@@ -40,11 +46,11 @@ class OpenShard:
         return prompt.id not in self.journal.responses
 
     def wants_labels(self, prompt: Prompt) -> bool:
-        """Say whether the distribution over a prompt's labels is wanted, and not there. What failed has none."""
+        """Say whether the distribution over a prompt's labels is wanted, and not there."""
         if not self.labels or not has_distribution(prompt):
             return False
         answered, scored = self.journal.responses.get(prompt.id), self.journal.label_logprobs.get(prompt.id)
-        return not (answered and answered.failure) and not (scored and scored.labels == prompt.labels)
+        return not (answered and has_none(answered)) and not (scored and scored.labels == prompt.labels)
 
     @property
     def n_left(self) -> int:
@@ -64,7 +70,8 @@ class OpenShard:
 
     def scored(self) -> list[LabelLogprobs]:
         """Return the distributions of the prompts that have one."""
-        return [item for key, item in self.journal.label_logprobs.items() if has_distribution(self.prompts[key])]
+        return [item for key, item in self.journal.label_logprobs.items() if has_distribution(self.prompts[key])
+                and not has_none(self.journal.responses[key])]
 
     def close_if_nothing_runs(self) -> None:
         """Close the journal of a shard that is not gone on with."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
-from distill.generation.label_logprobs import captured_inputs, folder_beside, inputs_of, is_captured, label_logprobs_of
+from distill.generation.label_logprobs import folder_beside, label_logprobs_of, uncaptured
 from distill.generation.manifests import is_intact, marker_path, parquet_path, read_marker, read_markers
 from distill.generation.plan import Plan, PromptFile, Shard, shard_inputs
 from distill.generation.status import RESPONSES
@@ -103,9 +103,11 @@ def _remove_foreign(responses: Path, names: set[str], settings: Mapping[str, Any
             raise InputError(changed_message(path, marker.inputs, {"prompts": "none for this shard", **settings}))
         path.unlink()
         path.with_suffix(".parquet").unlink(missing_ok=True)
+        for beside in (marker_path, parquet_path):
+            beside(folder_beside(responses), name).unlink(missing_ok=True)
 
 
-def reopen_if_damaged(folder: Path, *, labels: bool) -> None:
+def reopen_if_damaged(folder: Path, shards: Sequence[Shard], settings: Mapping[str, Any], *, labels: bool) -> None:
     """Take the stage's marker away where it or a shard's file is missing or damaged, so that the stage is resumed.
 
     ``labels``: distributions over labels are wanted, and are to be there as well.
@@ -115,15 +117,13 @@ def reopen_if_damaged(folder: Path, *, labels: bool) -> None:
     responses = folder / RESPONSES
     markers = read_markers(responses)
     try:
-        shards = read_done(folder)["details"].get("shards")
+        n_shards = read_done(folder)["details"].get("shards")
     except InputError as error:
         log.warning("%s The shards' own markers say what is there.", error)
-        shards = None
+        n_shards = None
     whole = all(is_intact(responses, name, one) for name, one in markers.items())
-    if labels:
-        beside = folder_beside(responses)
-        whole = whole and all(is_captured(beside, name, captured_inputs(one.inputs)) for name, one in markers.items())
-    if len(markers) != shards or not whole:
+    lacking = labels and uncaptured(responses, shards, settings)
+    if len(markers) != n_shards or not whole or lacking:
         claim_stage(folder)
         remove(folder / MARKER)
 
@@ -145,13 +145,11 @@ def reopen_failed(folder: Path, plan: Plan, settings: dict[str, Any]) -> int:
                 if not item.failure or item.failure in HOPELESS]
         (responses / f"{shard.name}{JOURNAL}").unlink(missing_ok=True)
         journal = Journal(responses, shard.name, shard_inputs(shard, settings))
-        journal.add(kept, marker.seconds, marker.n_cached_tokens, label_logprobs_of(
-            folder_beside(responses), shard.name, inputs_of(shard, settings)))
+        journal.add(kept, marker.seconds, marker.n_cached_tokens, label_logprobs_of(responses, shard.name, marker))
         journal.sync()
         journal.close()
         (folder / MARKER).unlink(missing_ok=True)
         marker_path(responses, shard.name).unlink()
-        marker_path(folder_beside(responses), shard.name).unlink(missing_ok=True)
         n_again += marker.n_in - len(kept)
     log.info("%s failed prompts are asked again", f"{n_again:,}")
     return n_again

@@ -11,7 +11,7 @@ from distill.generation.answer import Job, answer
 from distill.generation.budget import Budget, counts_decide
 from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.forecast import Forecast
-from distill.generation.label_logprobs import label_totals, uncaptured
+from distill.generation.label_logprobs import label_totals, uncaptured, warn_of_stale
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.plan import Shard, plan_shards, shard_inputs
 from distill.generation.resume import mend_journals, pending_shards, remove_leftovers, reopen_failed, reopen_if_damaged
@@ -71,6 +71,7 @@ def generate(
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, plan.shards, settings, on_change)
         scored = uncaptured(responses, plan.shards, settings) if labels else []
+        warn_of_stale(responses, scored)
         job = Job(stage, teacher, run, plan, prompts_path, labels, frozenset(shard.name for shard in scored), show)
         pending += scored
         remove_leftovers(responses, {shard.name for shard in pending})
@@ -92,7 +93,7 @@ def generate(
         return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
-    reopen_if_damaged(folder, labels=labels)
+    reopen_if_damaged(folder, plan.shards, settings, labels=labels)
     if retry_failed:
         budget.refuse_overspent()  # before what is finished is opened again
         claim_stage(folder)

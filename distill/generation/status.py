@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.generation.journal import journalled
-from distill.generation.label_logprobs import captured, folder_beside
+from distill.generation.label_logprobs import captured
 from distill.generation.manifests import Marker, read_markers
 from distill.generation.usage import Session, sessions, spent
 from distill.run.markers import MARKER
@@ -47,7 +47,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
             "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
             "n_output_tokens": total["n_output_tokens"], "n_estimated": total["n_estimated"],
-            "label_logprobs": sum(marker.n_out for marker in captured(folder_beside(responses)).values()),
+            "label_logprobs": sum(marker.n_out for marker in captured(responses).values()),
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),

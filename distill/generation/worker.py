@@ -17,10 +17,10 @@ from distill.config.sections.base import semantic_fields
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
-from distill.generation.label_logprobs import commit_labels, folder_beside, inputs_of, is_captured
-from distill.generation.manifests import commit, is_committed, parquet_path
+from distill.generation.label_logprobs import commit_labels, folder_beside, is_captured
+from distill.generation.manifests import commit, is_committed, marker_path, parquet_path, read_marker
 from distill.generation.messages import ShardProgress, ShardTask
-from distill.generation.open_shard import OpenShard, storage
+from distill.generation.open_shard import OpenShard, has_none, storage
 from distill.generation.plan import PromptFile, shard_inputs
 from distill.generation.requests import request_of, response_of, sampling_of
 from distill.generation.validity import count_unusable
@@ -159,12 +159,15 @@ class Worker:
         with storage(self._folder):
             known = {prompt.id for prompt in prompts}
             journal = Journal(self._folder, task.shard.name, inputs, known)
+            marker = None
             if is_committed(self._folder, task.shard.name, inputs):  # before, or by a process that died meanwhile
+                marker = read_marker(marker_path(self._folder, task.shard.name))
                 committed = read_records(parquet_path(self._folder, task.shard.name), Response)
                 journal.responses = {item.prompt_id: item for item in committed}
-            folder = folder_beside(self._folder)
-            wants = self._labels and not is_captured(folder, task.shard.name, inputs_of(task.shard, self._settings))
-            shard = OpenShard(task, journal, prompts, labels=wants)
+            # What a journal has of distributions is gone on with, whatever is wanted now: none is lost.
+            wanted = self._labels or bool(journal.label_logprobs)
+            there = marker is not None and is_captured(folder_beside(self._folder), task.shard.name, marker)
+            shard = OpenShard(task, journal, prompts, labels=wanted and not there)
         self._count(shard, list(journal.responses.values()), only_pilot=True)
         self._end_if_answered(shard)
         return shard
@@ -200,8 +203,8 @@ class Worker:
     def _logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[LabelLogprobs]:
         found = []
         for prompt, output in ((shard.prompts[item.id], item) for item in outputs):
-            failed = shard.wants_answer(prompt) and response_of(output).failure
-            if shard.wants_labels(prompt) and not failed:
+            new = response_of(output) if shard.wants_answer(prompt) else None
+            if shard.wants_labels(prompt) and not (new and has_none(new)):
                 found.append(LabelLogprobs(prompt.id, prompt.labels, list(output.label_logprobs)))
         return found
 
@@ -237,13 +240,12 @@ class Worker:
             if shard.n_left:
                 journal.close()
             else:
-                # The distributions first: where the answers' marker stands, nothing asks for the journal any more.
+                marker = commit(
+                    self._folder, described.name, described.prefix, shard_inputs(described, self._settings),
+                    journal.responses.values(), journal.seconds, journal.n_cached_tokens,
+                    count_unusable(shard.prompts, journal.responses.values()))
                 if shard.labels:
-                    commit_labels(folder_beside(self._folder), described.name,
-                                  inputs_of(described, self._settings), shard.scored())
-                commit(self._folder, described.name, described.prefix, shard_inputs(described, self._settings),
-                       journal.responses.values(), journal.seconds, journal.n_cached_tokens,
-                       count_unusable(shard.prompts, journal.responses.values()))
+                    commit_labels(folder_beside(self._folder), described.name, marker, shard.scored())
                 journal.delete()
         self._report()
         self._channel.send(("done", described.name))

@@ -62,7 +62,8 @@ class Preflight:
 
 def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
               seed: int, bfloat16: bool, sharing: Sharing) -> Preflight:
-    """Work the numbers out; ``lengths`` are the training rows' tokens.
+    """Work the numbers out; ``lengths`` are the training rows' tokens, with
+    those that the objective adds.
 
     Raises:
         InputError: what must be held whatever the batch is more than the device has.
@@ -78,7 +79,8 @@ def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPl
                        for i in range(0, len(order), plan.device_batch_size))
             widest = max(sum(batch) if packing else max(batch) * len(batch) for batch in batches)
     chosen = "packed" if config.packing else "by length" if config.group_by_length else "in random order"
-    labels = round(widest * rows.n_completion_tokens / rows.n_tokens)
+    more = sum(lengths) - rows.n_tokens
+    labels = round(widest * (rows.n_completion_tokens + more) / (rows.n_tokens + more))
     memory = estimate(config, model, widest, labels, bfloat16, sharing)
     device, device_bytes = device_memory()
     if memory.standing > device_bytes:

@@ -141,6 +141,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     from distill.training.adapters import adapter_of, load_student
     from distill.training.arguments import attention_of, batch_plan, sft_arguments
     from distill.training.callbacks import Evaluations, Forecast, Progress, StepClock, TimedCheckpoints
+    from distill.training.objectives.labels import added_tokens
     from distill.training.preflight import preflight
     from distill.training.sampling import Arrangement
     from distill.training.trainer import CompletionTrainer
@@ -154,8 +155,11 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     keep_float32(arguments, bfloat16)
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
     train_rows, validation = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.validation))
-    found = preflight(config, rows, train_rows.data.column("length").to_pylist()[:rows.n_train], plan,
-                      hyperparameters.num_train_epochs, start_model, seed, bfloat16, _sharing(arguments))
+    lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
+    if config.objective.kind == "labels":
+        lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
+    found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
+                      _sharing(arguments))
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,

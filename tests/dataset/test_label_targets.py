@@ -2,20 +2,24 @@
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import MistralConfig
 
 from distill.config.schema import Filters, Train
 from distill.config.sections.training import LabelsObjective
 from distill.dataset.build import build_dataset
 from distill.errors import InputError
-from distill.generation.label_logprobs import commit_labels
+from distill.generation.label_logprobs import commit_labels, folder_beside
+from distill.generation.manifests import commit
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_pairs
-from distill.run.records import LabelLogprobs, LabelRow, read_records
+from distill.run.hashing import id_hash
+from distill.run.records import LabelLogprobs, LabelRow, Prompt, read_records, write_records
 from tests.support.filter import answer, fill, icldist, knowdist
 
 LABELS = icldist("i").labels
@@ -26,12 +30,18 @@ GIVEN = {f"i{n}": [-1.0 - (n * place) % 5 for place in range(N)] for n in range(
 
 def built(run: Path, student: Path, given: dict[str, list[float]], **objective: Any) -> Any:
     prompts = [dataclasses.replace(icldist(f"i{n}"), multi_label=n == 6) for n in range(7)]
-    said = [answer("['positive']" if n == 6 else "maybe" if n == 5 else "positive", f"i{n}") for n in range(7)]
-    fill(run, "icldist", prompts, said)
+    said = {f"i{n}": answer("['positive']" if n == 6 else "maybe" if n == 5 else "positive", f"i{n}") for n in range(7)}
+    in_order = sorted(prompts, key=lambda prompt: id_hash(prompt.id))
+    write_records(run / "prompts" / "icldist.parquet", Prompt, in_order)
+    responses = run / "icldist" / "responses"
+    responses.mkdir(parents=True)
+    for number, some in enumerate((in_order[:3], in_order[3:])):
+        marker = commit(responses, f"shard-{number:05d}", str(number), {"prompts": number},
+                        [said[prompt.id] for prompt in some], 1.0)
+        if given:
+            commit_labels(folder_beside(responses), f"shard-{number:05d}", marker, [
+                LabelLogprobs(prompt.id, LABELS, given[prompt.id]) for prompt in some if prompt.id in given])
     fill(run, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
-    if given:
-        commit_labels(run / "icldist" / "label_logprobs", "shard-00000", {},
-                      [LabelLogprobs(key, LABELS, values) for key, values in given.items()])
     train = Train(objective=LabelsObjective(kind="labels", **objective), max_length=256)
     return build_dataset(Filters(), train, student, run, 42, {})
 
@@ -74,7 +84,7 @@ def test_batch_calibration_takes_off_what_every_text_is_given(tmp_path: Path, ti
 
 
 def test_rows_without_any_distribution_are_refused_before_training(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match=r"none of the 5 rows .* teacher\.logprobs\.labels"):
+    with pytest.raises(InputError, match=r"of the 5 rows .* none has .* teacher\.logprobs\.labels"):
         built(tmp_path, tiny_model, {})
 
 
@@ -82,3 +92,11 @@ def test_other_distributions_are_other_rows(tmp_path: Path, tiny_model: Path) ->
     first = built(tmp_path / "a", tiny_model, GIVEN)
     other = built(tmp_path / "b", tiny_model, {**GIVEN, "i1": [-2.0] * N})
     assert first.fingerprint != other.fingerprint
+
+
+def test_a_student_that_sees_a_window_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(tiny_model, student)
+    MistralConfig(sliding_window=8, vocab_size=49152).save_pretrained(student)
+    with pytest.raises(InputError, match=r"'labels'.*\(mistral\).*sliding window"):
+        built(tmp_path, student, GIVEN)

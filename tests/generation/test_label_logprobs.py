@@ -1,12 +1,13 @@
 """Distributions over labels: beside every answer that has one, later too, and never taken for others."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distill.config.schema import Teacher
+from distill.config.schema import Budget, Teacher
 from distill.config.sections.teacher import Logprobs
 from distill.errors import ProcessDiedError, RunError
 from distill.generation.label_logprobs import read_label_logprobs
@@ -39,7 +40,7 @@ def expected() -> dict[str, list[float]]:
 
 
 def captured(run: Path) -> dict[str, list[float]]:
-    found = list(read_label_logprobs(run / "icldist" / "label_logprobs"))
+    found = [item for shard in read_label_logprobs(run / "icldist" / "responses") for item in shard]
     assert all(item.labels == LABELS for item in found) and len({item.prompt_id for item in found}) == len(found)
     return {item.prompt_id: item.logprobs for item in found}
 
@@ -110,6 +111,7 @@ def test_another_teachers_distributions_never_stand_beside_answers_that_were_kep
     made(tmp_path, TEXT_ONLY)
     made(tmp_path, CAPTURING, model="model-b", on_change="keep")
     assert captured(tmp_path) == {} and len(fake.asked) == 40
+    assert made(tmp_path, CAPTURING, model="model-b").reused, "what was kept is not asked about again"
     made(tmp_path, CAPTURING, model="model-b", on_change="discard")
     assert captured(tmp_path) == expected() and len(fake.asked) == 80
 
@@ -131,3 +133,65 @@ def test_a_prompt_whose_labels_kill_the_engine_has_an_answer_and_no_distribution
     assert captured(tmp_path) == {key: value for key, value in expected().items() if key != culprit.id}
     counts = outcome.details["label_logprobs"]
     assert (counts["n_in"], counts["n_out"]) == (len(expected()), len(expected()) - 1)
+
+
+def test_larger_shards_of_another_teacher_leave_no_distribution_of_the_first(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, CAPTURING)
+    (tmp_path / "icldist" / "_done.json").unlink()
+    larger = CAPTURING.model_copy(update={"shard_size": 40})
+    made(tmp_path, larger, model="model-b", on_change="discard")
+    folder = tmp_path / "icldist"
+    assert {path.name for path in (folder / "label_logprobs").iterdir()} == {
+        path.name for path in (folder / "responses").iterdir()}
+    assert captured(tmp_path) == expected()
+
+
+def test_other_answers_make_a_distribution_stale(tmp_path: Path, fake: FakeEngine) -> None:
+    """As after a crash between two deletions: the distributions stand, and answers are others or more."""
+    made(tmp_path, CAPTURING)
+    for marker in (tmp_path / "icldist" / "responses").glob("*.json"):
+        shown = json.loads(marker.read_text())
+        marker.write_text(json.dumps({**shown, "sha256": "of other answers"}))
+    assert captured(tmp_path) == {}
+    made(tmp_path, CAPTURING)
+    assert captured(tmp_path) == expected()
+
+
+def test_distributions_outlive_a_retry_that_does_not_want_them(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, CAPTURING)
+    made(tmp_path, TEXT_ONLY, retry_failed=True)
+    assert captured(tmp_path) == expected()
+
+
+def test_a_journal_with_other_labels_is_asked_again_and_comes_to_its_end(
+    tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "at_once", 1)
+    fake.die_after = 17
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, CAPTURING)
+    fake.die_after = 10**9
+    journals = list((tmp_path / "icldist/responses").glob("*.jsonl"))
+    assert any(b"good-ish" in path.read_bytes() for path in journals)
+    for path in journals:
+        path.write_bytes(path.read_bytes().replace(b"good-ish", b"gold-ish"))
+    made(tmp_path, CAPTURING)
+    assert captured(tmp_path) == expected()
+
+
+def test_an_answer_behind_reasoning_has_no_distribution(
+    tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fake._answer
+    monkeypatch.setattr(fake, "_answer", lambda request: dataclasses.replace(
+        plain(request), text="<think>Hm.</think>\ngood" if request.sampling.max_tokens else ""))
+    made(tmp_path / "at once", CAPTURING)
+    made(tmp_path / "later", TEXT_ONLY)
+    made(tmp_path / "later", CAPTURING)
+    assert captured(tmp_path / "at once") == captured(tmp_path / "later") == {}
+
+
+def test_what_is_captured_later_waits_for_no_approval(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, TEXT_ONLY)
+    made(tmp_path, CAPTURING.model_copy(update={"budget": Budget(approve=True)}))
+    assert captured(tmp_path) == expected()

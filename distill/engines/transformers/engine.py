@@ -126,7 +126,10 @@ class TransformersEngine(LocalEngine):
     @torch.inference_mode()
     def _label_by_label(self, row: Row) -> tuple[float, ...]:
         assert row.tree is not None
-        return separate_logprobs(self._model, row.prompt, row.tree)
+        try:
+            return separate_logprobs(self._model, row.prompt, row.tree, self._prompt_tokens)
+        except torch.OutOfMemoryError:  # the answer is there, and stays
+            return ()
 
     def _decode(self, rows: Sequence[Row], at_once: int, on_end: Callable[[Row], None]) -> None:
         """Decode rows of similar length, ``at_once`` together, or fewer where memory does not hold as many."""
@@ -138,13 +141,16 @@ class TransformersEngine(LocalEngine):
                        self._warpers, with_trees=self._can_share)
             return
         except torch.OutOfMemoryError as error:
-            if at_once == 1:
+            if at_once == 1 and not any(row.tree for row in rows):
                 raise _too_large() from error
         torch.cuda.empty_cache()  # after the except block, which keeps the failed batch's tensors alive
+        if at_once == 1:
+            for row in rows:
+                row.tree = None  # an answer alone takes less
         left = [row for row in rows if not row.reason]
         for row in left:
             row.restart()
-        self._decode(left, at_once // 2, on_end)
+        self._decode(left, max(1, at_once // 2), on_end)
 
     @torch.inference_mode()
     def _prefix(self, prompts: Sequence[list[int]]) -> Prefix:

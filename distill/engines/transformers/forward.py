@@ -5,17 +5,17 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache
 
 from distill.engines.transformers.padding import right_pad
+from distill.models.attention import has_plain_cache
 
 _WORTH_SHARING = 16  # tokens; a shorter common prefix is not worth a forward pass of its own
 
 
 def can_share(model: Any) -> bool:
     """Say whether a model's cache is keys and values of every position alone: no sliding window, no recurrent state."""
-    layers = DynamicCache(config=model.config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return has_plain_cache(model.config)
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:

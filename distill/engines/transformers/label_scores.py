@@ -48,13 +48,20 @@ def tree_logprobs(model: Any, trees: Mapping[int, LabelTree], first: torch.Tenso
     return {row: _logprobs(tree, first[row], logits[row]) for row, tree in trees.items()}
 
 
-def separate_logprobs(model: Any, prompt: Sequence[int], tree: LabelTree) -> tuple[float, ...]:
-    """Return the log-probabilities of the labels of one prompt, each label with a copy of the prompt."""
-    nodes = list(range(len(tree.tokens)))
-    endings = [[*tree.prefix(node), 0] for node in nodes]  # what is predicted after the node is the last
-    logits = ending_logits(model, prompt, endings)
-    after = torch.stack([logits[node, len(ending) - 1] for node, ending in enumerate(endings)])
-    return _logprobs(tree, logits[0, 0], after)
+def separate_logprobs(model: Any, prompt: Sequence[int], tree: LabelTree, tokens: int) -> tuple[float, ...]:
+    """Return the log-probabilities of the labels of one prompt, each label with a copy of the prompt.
+
+    ``tokens``: those of one forward pass, at most; a single copy is computed whatever it has.
+    """
+    endings = [[*tree.prefix(node), 0] for node in range(len(tree.tokens))]  # the last token's logits are the node's
+    at_once = max(1, tokens // (len(prompt) + max(tree.depths)))
+    after = []
+    for start in range(0, len(endings), at_once):
+        some = endings[start:start + at_once]
+        logits = ending_logits(model, prompt, some)
+        first = logits[0, 0]
+        after += [logits[row, len(ending) - 1] for row, ending in enumerate(some)]
+    return _logprobs(tree, first, torch.stack(after))
 
 
 def _logprobs(tree: LabelTree, first: torch.Tensor, nodes: torch.Tensor) -> tuple[float, ...]:

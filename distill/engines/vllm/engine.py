@@ -47,6 +47,8 @@ class VllmEngine(LocalEngine):
                              "'transformers'.")
         self._tokenizer = load_tokenizer(folder, config.chat_template_kwargs)
         self._sampling_params = config.sampling_params
+        stop: Any = config.sampling_params.get("stop", ()) or ()
+        self._stop = ([stop] if isinstance(stop, str) else stop) if "stop" in config.sampling_params else None
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         refuse_incomplete(folder)
         self._llm: Any = start(config, folder, processed_scores)
@@ -89,8 +91,8 @@ class VllmEngine(LocalEngine):
                     if item.error:
                         done([failed_output(request, item)])
                         continue
-                    tree = tree_behind(item, request_tree(self._tokenizer, request, self._end_ids), self._limit)
-                    asked = _Asked(request, item, with_line=True, tree=tree)
+                    tree = request_tree(self._tokenizer, request, self._end_ids, self._stop)
+                    asked = _Asked(request, item, with_line=True, tree=tree_behind(item, tree, self._limit))
                     if not request.sampling.max_tokens:
                         nothing = Output(request.id, "", "stop", len(item.ids), 0)
                         score(nothing, asked) if asked.tree else done([nothing])

@@ -81,6 +81,11 @@ class LabelCrossEntropy:
         return [label_ids[place] for place in kept], (shares[kept] / shares[kept].sum()).tolist()
 
 
+def added_tokens(rows: Any) -> list[int]:
+    """Return how many tokens the labels add to each row of an Arrow table, at most."""
+    return [sum(len(label) - 1 for label in labels or ()) for labels in rows.column("label_ids").to_pylist()]
+
+
 def side_by_side(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return ids and positions (rows × longest), and which token sees which (rows × 1 × longest × longest, boolean)."""
     width = max(row.length for row in rows)
