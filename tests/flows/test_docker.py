@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.dockerfile import ROOT, Image, instructions
+from tests.support.machine_code import share_machine_code
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE = ROOT / "docker/compose.yaml"
@@ -86,7 +87,9 @@ def test_the_flows_image_installs_and_runs_as_an_ordinary_user(open_folder: Path
     image = Image(ROOT / "docker/flows.Dockerfile", open_folder)
     image.build()
     assert image.packages == ["git", "make"]
-    done = image.run("collect", "ci", "--run", str(open_folder / "data/runs/ci"))
+    compiled = share_machine_code(open_folder / "opt/sentidistill", open_folder / "data/machine-code")
+    image.own(open_folder / "data/machine-code")
+    done = image.run("collect", "ci", "--run", str(open_folder / "data/runs/ci"), **compiled)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (open_folder / "data/runs/ci/corpus/texts.parquet").exists()
     help_ = image.run()

@@ -40,7 +40,7 @@ class Image:
         for place in _PLACES:
             (self.root / place[1:]).mkdir(parents=True, exist_ok=True)
         (self.root / "home").mkdir(exist_ok=True)
-        self._own(self.root)
+        self.own(self.root)
         for instruction, rest in instructions(self.dockerfile):
             getattr(self, f"_{instruction.lower()}")(rest)
 
@@ -79,7 +79,7 @@ class Image:
                                 ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / name)
-        self._own(folder)
+        self.own(folder)
 
     def _run(self, rest: str) -> None:
         if not self.user:
@@ -103,7 +103,8 @@ class Image:
     def _here(self, text: str) -> str:
         return re.sub("|".join(map(re.escape, _PLACES)), lambda found: f"{self.root}{found.group()}", text)
 
-    def _own(self, folder: Path) -> None:
+    def own(self, folder: Path) -> None:
+        """Give a folder to the image's user."""
         if not _ordinary_user():
             return
         for path in (folder, *folder.rglob("*")):
