@@ -34,7 +34,10 @@ log = logging.getLogger(LOGGER)
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
+    from distill.prompting.demonstrations import load_demonstrations
 
+    if run.config.prompts.icldist.samples and not is_finished(run.folder / "corpus"):
+        load_demonstrations(run.config.prompts.icldist)  # what is wrong with them is said before hours of work
     texts, benchmark_id = _benchmark(run)
     return build_corpus(run.corpus, run.config.seed, run.folder, benchmark_texts=texts,
                         benchmark_id=benchmark_id, on_change=run.on_change)

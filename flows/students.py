@@ -146,9 +146,10 @@ def find_task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDist
     Raises:
         InputError: there is no such task.
     """
-    prompts = prompts_of(run, folder)
+    prompts, named = prompts_of(run, folder), []
     if task and (os.path.isfile(task) or task.endswith((".yaml", ".yml"))):
         own = load_task(Path(task))
+        named = [own.described.name]
         prompts, task = with_tasks(prompts, [own]), own.described.name
     task = task or default_task(prompts, run, folder)
     if task not in prompts.tasks:
@@ -156,7 +157,7 @@ def find_task(task: str | None, run: Path | None, folder: Path) -> tuple[IclDist
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise InputError(f"There is no task '{task}'.{hint} Give --task one of {', '.join(prompts.tasks)}, or a task "
                          "file.")
-    return prompts, task, _pool(prompts, task, run, folder)
+    return prompts, task, _pool(prompts, task, run, folder, named)
 
 
 def prompts_of(run: Path | None, folder: Path) -> IclDistPrompts:
@@ -175,7 +176,7 @@ def default_task(prompts: IclDistPrompts, run: Path | None, folder: Path) -> str
     return DEFAULT_TASK if DEFAULT_TASK in taught or not taught else taught[0]
 
 
-def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) -> list[Demonstration]:
+def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path, named: list[str]) -> list[Demonstration]:
     if own := own_demonstrations(prompts, task):
         return own
     config = stored_config(run).prompts.icldist if run is not None else IclDist()
@@ -183,4 +184,4 @@ def _pool(prompts: IclDistPrompts, task: str, run: Path | None, folder: Path) ->
         config = config.model_copy(update={"demonstrations": str(folder / DEMONSTRATIONS)})
     if not os.path.isfile(config.demonstrations) and not config.demonstrations.startswith("shipped:"):
         return []  # it was elsewhere when the run was made; without demonstrations none is needed
-    return load_demonstrations(config, prompts)
+    return load_demonstrations(config, prompts, named)  # what a run was taught is asked as it was

@@ -1,9 +1,10 @@
 """The labelled texts that ICLDist prompts draw their demonstrations from (Section 2.2, footnote 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.config.prompt_files import icldist_prompts
 from distill.config.prompt_schema import IclDistPrompts
 from distill.config.schema import IclDist
 from distill.errors import InputError
@@ -36,15 +37,18 @@ def places_of(pool: Sequence[Demonstration], task: str) -> list[int]:
     return own or [place for place, item in enumerate(pool) if not item.task]
 
 
-def load_demonstrations(config: IclDist, prompts: IclDistPrompts | None = None) -> list[Demonstration]:
+def load_demonstrations(config: IclDist, prompts: IclDistPrompts | None = None, asked: Collection[str] | None = None
+                        ) -> list[Demonstration]:
     """Read the pool, and the demonstrations that tasks bring of their own: those of ``prompts``, or of the config.
 
     The pool is a JSON list of objects with ``text`` and the columns that the tasks' label sets name: ``sentiment``,
-    ``emotions`` and ``emotions_goemotions``, and more where a user's own task does.
+    ``emotions`` and ``emotions_goemotions``, and more where a user's own task does. ``asked``: the tasks whose labels
+    it must show; default: all.
 
     Raises:
         InputError: a file is missing or malformed, an entry lacks a column or has a label that no label set
-            of the prompt files knows, a text stands twice, or there are too few demonstrations.
+            of the prompt files knows, a text stands twice, or there are too few demonstrations; no entry shows a label
+            of a user's own task, or any of the sentiment task.
     """
     path, prompts = locate(config.demonstrations), prompts or config.prompts()
     entries = read_json(path)
@@ -55,7 +59,29 @@ def load_demonstrations(config: IclDist, prompts: IclDistPrompts | None = None) 
     if len(pool) < max(1, config.max_demonstrations):
         raise InputError(f"{path} holds {len(pool)} demonstrations, fewer than the {max(1, config.max_demonstrations)} "
                          "a prompt may have. Add some, or lower prompts.icldist.max_demonstrations.")
+    for task in prompts.tasks if asked is None else asked:
+        _refuse_unshown(f"{path}", pool, config, prompts, task)
     return [*pool, *(one for name in prompts.tasks for one in own_demonstrations(prompts, name))]
+
+
+def _refuse_unshown(where: str, pool: Sequence[Demonstration], config: IclDist, prompts: IclDistPrompts, task: str
+                    ) -> None:
+    """Refuse a task that the pool cannot show: of one that ships, a pool of a user's own may lack some labels."""
+    entry, ships = prompts.tasks[task], prompts.tasks[task] == icldist_prompts().tasks.get(task)
+    if entry.demonstrations or (ships and not {**prompts.weights, **config.weights}[task]):
+        return
+    for name in entry.label_sets:
+        labels = label_set(prompts, name)
+        shown = {word for item in pool for word in labels.shown(item.answers[labels.field], entry.multi_label)}
+        unshown = [label for label in labels.labels if label not in shown]
+        if unshown and not (ships and (shown or entry.multi_label)):
+            called = labels.names[labels.labels.index(unshown[0])]
+            values = sorted({value for item in pool for value in item.answers[labels.field]})
+            advice = (f"add prompts.icldist.weights: {{{task}: 0}}" if ships else
+                      "say under 'names' of the set what its labels are called there, or take the label out")
+            raise InputError(f"No demonstration in {where} shows the label '{unshown[0]}' of '{name}', a label set of "
+                             f"the task '{task}': it would be '{called}' in the column '{labels.field}', which has "
+                             f"{', '.join(values)[:500]}. Add demonstrations that show it, or {advice}.")
 
 
 def own_demonstrations(prompts: IclDistPrompts, task: str) -> list[Demonstration]:

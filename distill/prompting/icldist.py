@@ -116,14 +116,16 @@ def icldist_candidates(texts: Iterable[Text], pool: Sequence[Demonstration], con
 def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: Sequence[Demonstration]) -> _Variant:
     prompts = config.prompts()
     prompt = LabelPrompt(prompts, task, strategy, labels.labels)
-    places = places_of(pool, task)
-    answers = {place: labels.rewrite(pool[place].answers[labels.field]) for place in places}
+    multi_label = prompts.tasks[task].multi_label
+    # A text that has none of the set's labels shows nothing where one label answers.
+    answers = {place: answer for place in places_of(pool, task)
+               if (answer := labels.shown(pool[place].answers[labels.field], multi_label)) or multi_label}
     shows = {place: sum(1 << labels.labels.index(label) for label in set(answer)) for place, answer in answers.items()}
     least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
     return _Variant(
-        task, strategy, prompt.head, places,
+        task, strategy, prompt.head, list(answers),
         {place: prompt.demonstration(pool[place].text, answer) for place, answer in answers.items()},
-        shows, reduce(or_, shows.values(), 0), labels.labels, prompts.tasks[task].multi_label, "", least)
+        shows, reduce(or_, shows.values(), 0), labels.labels, multi_label, "", least)
 
 
 def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Demonstration]) -> _Variant:

@@ -51,6 +51,10 @@ class LabelSet:
         spelled = (respell(answer, self.names) for answer in answers)
         return [known[name] for name in spelled if name is not None]
 
+    def shown(self, answers: Iterable[str], multi_label: bool) -> list[str]:
+        """Return what a demonstration answers in this set's words: all of its labels, or the first alone; or none."""
+        return self.rewrite(answers)[:None if multi_label else 1]
+
 
 def meaning(prompts: IclDistPrompts, label: str, labels: Sequence[str]) -> str:
     """Return what the pool calls a label of a prompt's list: '+1' and 'POS' are both 'positive'.

@@ -22,7 +22,7 @@ from distill.parsing.tuple_answer import read_tuple_answer, schema_of, scored_tu
 from distill.parsing.tuple_scores import f1_of, tuple_statistics
 from distill.prompting.demonstrations import Demonstration, places_of
 from distill.prompting.few_shot import LabelPrompt, TuplePrompt
-from distill.prompting.labels import LabelSet, label_set
+from distill.prompting.labels import label_set
 from distill.prompting.tuples import tuples_text
 from distill.run.hashing import content_id, derived_rng, derived_seed, hash_order
 from distill.run.records import Prompt
@@ -37,8 +37,13 @@ def gold_questions(pool: Sequence[Demonstration], config: IclDist, examples: int
     texts of the pool: the text that is asked about never stands among them.
     """
     questions: list[GoldQuestion] = []
-    for task, entry in config.prompts().tasks.items():
-        keys = {content_id(pool[place].text): pool[place] for place in places_of(pool, task)}
+    prompts = config.prompts()
+    for task, entry in prompts.tasks.items():
+        items = [pool[place] for place in places_of(pool, task)]
+        if not (entry.multi_label or entry.tuple_schema):  # a text may have none of the labels that could answer
+            labels = label_set(prompts, entry.formats[BASIC].label_sets[0])
+            items = [item for item in items if labels.rewrite(item.answers[labels.field])]
+        keys = {content_id(item.text): item for item in items}
         chosen = sorted(keys, key=lambda key: (hash_order(seed, key, f"gold {task}"), key))[:examples]
         ask = _question if entry.tuple_schema is None else _tuple_question
         questions += [ask(task, key, keys[key], [item for other, item in keys.items() if other != key], config, seed)
@@ -54,10 +59,10 @@ def _question(
     labels = label_set(prompts, task.formats[BASIC].label_sets[0])
     shown = _draw(derived_rng(seed, key, f"gold {task_name} demonstrations"), others, config)
     text = LabelPrompt(prompts, task_name, BASIC, labels.labels).prompt(
-        ((one.text, _labels(one, labels, task.multi_label)) for one in shown), item.text)
+        ((one.text, labels.shown(one.answers[labels.field], task.multi_label)) for one in shown), item.text)
     prompt = Prompt(content_id("gold", task_name, text), key, "icldist", f"{task_name}/{BASIC}", text,
                     list(labels.labels), task.multi_label, len(shown), derived_seed(seed, key, f"gold {task_name}"))
-    return GoldQuestion(item.text, prompt, _labels(item, labels, task.multi_label))
+    return GoldQuestion(item.text, prompt, labels.shown(item.answers[labels.field], task.multi_label))
 
 
 def _tuple_question(
@@ -78,11 +83,6 @@ def _tuple_question(
 def _draw(rng: Random, others: Sequence[Demonstration], config: IclDist) -> list[Demonstration]:
     count = rng.randint(config.min_demonstrations, config.max_demonstrations)
     return rng.sample(others, min(count, len(others)))
-
-
-def _labels(item: Demonstration, labels: LabelSet, multi_label: bool) -> list[str]:
-    found = labels.rewrite(item.answers[labels.field])
-    return found if multi_label else found[:1]
 
 
 def read_answers(questions: Sequence[GoldQuestion], outputs: Sequence[Output]) -> list[GoldAnswer]:

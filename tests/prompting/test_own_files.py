@@ -29,6 +29,7 @@ from distill.teacher_eval.judge import choose_analyses, judged_perspectives, sco
 from distill.teacher_eval.rubric import judge_prompt
 from flows.report.teacher_eval import gold_table, judge_table
 from flows.run import open_run
+from flows.steps import collect
 from tests.prompting.test_prompting import PERSPECTIVES, make_texts
 from tests.prompting.test_stage import word_limits
 from tests.support.teacher_eval import answered, output, verdict_of, verdicts
@@ -241,6 +242,34 @@ def test_a_task_of_a_users_own_may_be_shown_with_the_common_demonstrations(tmp_p
     assert {len(one.labels) for one in asked} == {6, 7, 28}
     shown = {block.split("\n")[0].removeprefix("Sentence: ") for one in asked for block in one.demonstrations}
     assert shown <= {one.text for one in pool}
+
+
+def test_common_demonstrations_show_every_label_of_a_users_own_task_and_those_of_other_labels_are_left_out(
+        tmp_path: Path) -> None:
+    def config(sets: dict[str, Any]) -> IclDist:
+        values = {"name": "mine", "instruction": "Say {Labels}.", "label_sets": sets}
+        return IclDist.model_validate({"tasks": [own(tmp_path / "mine.yaml", values)], "max_demonstrations": 55,
+                                       "weights": {"sentiment": 0, "emotion": 0}})
+
+    standard = {"column": "sentiment", "labels": ["positive", "negative"]}
+    two = config({"s": standard, "w": {"column": "sentiment", "labels": ["+", "-"]}})
+    pool = load_demonstrations(two)
+    neutral = {one.text for one in pool if one.answers["sentiment"] == ("neutral",)}
+    asked = list(icldist_candidates(make_texts(30), pool, two, 42))
+    shown = {block.split("\n")[0].removeprefix("Sentence: ") for one in asked for block in one.demonstrations}
+    assert neutral and shown == {one.text for one in pool} - neutral
+    assert not neutral & {one.text for one in gold_questions(pool, two, 55, 42) if one.task == "mine"}
+    for sets, said in (
+            ({"s": {**standard, "labels": ["plus", "minus"]}}, "'plus' .*'sentiment', which has negative, neu"),
+            ({"s": standard, "w": {"column": "emotions", "labels": ["a", "b"]}}, "'a' of 'mine.w'.* be 'positive' in"),
+            ({"s": standard, "t": {"column": "emotions", "labels": ["anger", "joys"], "strategy": "lt"}}, "'joys' of"),
+            ({"s": {**standard, "names": ["positive", "positive"]}}, "shows the label 'positive' of 'mine.s'")):
+        with pytest.raises(InputError, match=said):
+            load_demonstrations(config(sets))
+    with open_run(str(ROOT / "flows/configs/ci.yaml"), str(tmp_path / "run"), [
+            f"prompts.icldist.tasks=[{tmp_path / 'mine.yaml'}]"]) as run, pytest.raises(InputError, match=said):
+        collect(run)
+    assert not (run.folder / "corpus").exists()
 
 
 def test_the_content_of_a_prompt_file_decides_and_not_where_it_lies(tmp_path: Path) -> None:
