@@ -14,12 +14,22 @@ __all__ = ["CountTokens", "Limits", "Window", "fit", "limits", "token_counter"]
 
 @dataclass(frozen=True)
 class Window:
-    """What one model can hold, in its own tokens: prompt, the longest answer allowed, and ``extra``."""
+    """What one model can hold, in its own tokens: prompt, the longest answer allowed, and ``extra``.
+
+    Where the longest answer would fill a window alone, as that of a teacher that reasons at length may the student's,
+    half of the window is kept for it: what is learned of it is far shorter, and what is too long after all is dropped
+    with the answers (:mod:`distill.dataset.tokens`).
+    """
 
     model: Literal["teacher", "student"]
     max_length: int
     count: CountTokens
     extra: int = 0
+
+    def room(self, max_tokens: int) -> int:
+        """Return the tokens that a prompt leaves free, whose answer has at most ``max_tokens``."""
+        room = max_tokens + self.extra
+        return room if self.model == "teacher" or room < self.max_length else self.max_length // 2
 
     def tokens(self, candidate: PromptCandidate, kept: int, enough: int) -> int:
         """Return the tokens of a candidate with its last ``kept`` demonstrations, or a bound of at most ``enough``."""
@@ -54,9 +64,9 @@ def limits(
 def fit(candidate: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
     """Return how many demonstrations of a candidate fit every window, with an empty reason and detail.
 
-    A prompt fits a window when its tokens, the longest answer of its family and ``extra`` are at most
-    ``max_length``. One that does not loses demonstrations one at a time from the front, down to the candidate's
-    ``min_demonstrations``; where even that does not fit, the reason is ``too_long_teacher`` or ``too_long_student``.
+    A prompt fits a window when its tokens and the room for an answer of its family are at most ``max_length``. One that
+    does not loses demonstrations one at a time from the front, down to the candidate's ``min_demonstrations``; where
+    even that does not fit, the reason is ``too_long_teacher`` or ``too_long_student``.
     """
     kept = len(candidate.demonstrations)
     reason, detail = _problem(candidate, kept, limits)
@@ -68,7 +78,7 @@ def fit(candidate: PromptCandidate, limits: Limits) -> tuple[int, str, str]:
 
 def _problem(candidate: PromptCandidate, kept: int, limits: Limits) -> tuple[str, str]:
     for window in limits.windows:
-        room = limits.max_tokens[candidate.family] + window.extra
+        room = window.room(limits.max_tokens[candidate.family])
         tokens = window.tokens(candidate, kept, window.max_length - room)
         if tokens + room > window.max_length:
             return f"too_long_{window.model}", (

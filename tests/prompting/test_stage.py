@@ -62,6 +62,14 @@ def test_the_window_holds_prompt_answer_and_the_students_end_token_exactly():
         assert len(prompts) == (0 if reason else 1)
 
 
+def test_an_answer_longer_than_the_students_window_leaves_half_of_it_to_the_prompt():
+    candidate = few_shot("one", demonstrations=0, min_demonstrations=0)
+    long = limits(dict.fromkeys(ANSWERS, 4096), count_words, 5000, count_words, 5)
+    assert not fit([candidate], long)[1]
+    longer = few_shot("one two three", demonstrations=0, min_demonstrations=0)
+    assert [drop.reason for drop in fit([longer], long)[1]] == ["too_long_student"]
+
+
 def test_a_prompt_is_shortened_from_the_front_by_as_little_as_needed():
     (prompt,), _, tally = fit([few_shot("one")], word_limits(student=1 + 5 + 2 + 2 * 2))
     assert prompt["prompt"] == "head shown2 shown2\nshown3 shown3\none"
