@@ -332,7 +332,7 @@ def _classified(model: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("work", "count"), [
     (lambda model, folder: Predictor(_vllm(pipeline_parallel_size=3), False, {"icldist": 1}).predict(
-        model, [TrainingRow("a", "icldist", "kind", "?", "!")], folder / "log"), 3),
+        model, [TrainingRow("a", "icldist", "kind", "?", "!")], {}, folder / "log"), 3),
     (lambda model, folder: Client(Weights(model, "m"), _vllm(tensor_parallel_size=2)).generate(
         [Request("a", "?")], folder / "log", folder / "kept"), 2),
     (_trained, 1), (lambda model, folder: _trained(model, folder, launch="8gpu-zero2"), 8),
