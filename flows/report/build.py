@@ -56,12 +56,13 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
         valid = [f"{100 * model['valid_label']:.0f}%" for model in results["validation"]["models"].values()]
         lines.append(f"Held-out label prompts answered with a valid label and nothing else: {' → '.join(valid)} "
                      f"({' → '.join(WAY[role].partition(', ')[2] for role in results['validation']['models'])}).")
-    overall = next(average for average in view.averages if average["group"] == "all")
-    scores = ", ".join(f"{model} {overall['cells'][model]}" for model in view.models)
-    missing = results["sentibench"]["averages"][view.models[0]]["all"]["missing"]
-    n_tasks = len(group_members("all")) - len(missing)  # what is no task of the paper is in no average
-    lines.append(f"SentiBench, mean F1 over {n_tasks} task{'s' * (n_tasks != 1)}: {scores} (distilled − base: "
-                 f"{overall['difference']}).")
+    overall = [average for average in view.averages if average["group"] == "all"]
+    for row in overall or view.tasks[:1]:  # of the paper's tasks there is an average, of others none
+        missing = results["sentibench"]["averages"][view.models[0]]["all"]["missing"]
+        n_tasks = len(group_members("all")) - len(missing)
+        name = f"SentiBench, mean F1 over {n_tasks} task{'s' * (n_tasks != 1)}" if overall else row["title"]
+        scores = ", ".join(f"{model} {row['cells'][model]}" for model in view.models)
+        lines.append(f"{name}: {scores} (distilled − base: {row['difference']}).")
     lines.append(_next(results["config"]))
     return lines
 

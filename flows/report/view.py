@@ -204,13 +204,21 @@ def _paper() -> dict[str, Any]:
          "average": f"{row['average']:.1f}"} for row in rows]}
 
 
+def _scores(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> list[dict[str, str]]:
+    """Return the average of the paper's tasks by model; where none was evaluated, the score of the first other task."""
+    for row in averages:
+        if row and row["group"] == "all":
+            return [{"value": f"{cell}%", "label": f"mean F1, {model}"} for model, cell in row["cells"].items()]
+    return [{"value": f"{100 * score['value']:.1f}%", "label": f"{task['title']}, {model}"}
+            for task in results["sentibench"]["tasks"][:1] for model, score in task["scores"].items()]
+
+
 def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> list[dict[str, str]]:
-    overall = next(row for row in averages if row and row["group"] == "all")
     counts = {item["stage"]: item for item in results["row_counts"]}
     answered = sum(counts[stage]["n_out"] for stage in ("knowdist", "icldist") if stage in counts)
     trained = sum(item["n_out"] for stage, item in counts.items() if stage.startswith("train/"))
     seconds = sum(stage["seconds"] for stage in results["stages"])
-    cards = [{"value": f"{overall['cells'][model]}%", "label": f"mean F1, {model}"} for model in overall["cells"]]
+    cards = _scores(results, averages)
     held_out = results["validation"]
     if held_out["n_labels"]:
         before, after = held_out["models"]["base"], held_out["models"]["distilled"]
@@ -248,6 +256,7 @@ def _notes(results: dict[str, Any]) -> Any:
     if bench.get("readings"):
         both = {reading: ", ".join(f"{model} {100 * values[reading]:.1f}" for model, values in bench["readings"].items()
                                    if values[reading] is not None) for reading in ("released", "paper")}
+    if bench.get("readings") and any(both.values()):  # there are averages of the paper's tasks alone
         yield (f"Answers are read as '{' and '.join(bench['read_as'])}'. Mean F1 over all tasks, of the same answers "
                f"as the authors' scorers read them (released): {both['released']}; by this project's rule (paper): "
                f"{both['paper']}.")

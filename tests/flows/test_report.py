@@ -10,6 +10,7 @@ import pytest
 
 from distill.config.sections.report import Picture
 from distill.run.storage import write_json
+from flows.report.build import summary
 from flows.report.cases import contrasts
 from flows.report.own_pictures import OwnPicture, own_pictures
 from flows.report.page import render_html, render_markdown
@@ -134,6 +135,22 @@ def test_a_calibrated_task_is_shown_before_and_after_and_one_of_few_rows_as_not_
     page = render_html(results, view)
     assert "ECE 20.0%" in page and "few_&lt;b&gt;" in page
     assert "not fitted: too few" in render_markdown(results, view)
+
+
+def test_a_run_that_is_evaluated_on_a_users_task_alone_has_a_report_and_its_score_at_the_head(
+    results: dict[str, Any]
+) -> None:
+    bench = results["sentibench"]
+    own = {**bench["tasks"][0], "task": "hotel", "title": "Hotel", "category": "own"}
+    none = {model: {group: {"value": None, "missing": [own["task"]]} for group in groups}
+            for model, groups in bench["averages"].items()}
+    nothing = {model: dict.fromkeys(values) for model, values in (bench.get("readings") or {}).items()}
+    results = {**results, "sentibench": {**bench, "tasks": [own], "averages": none, "readings": nothing}}
+    view = build_view(results)
+    assert view.averages == [] and [card["label"] for card in view.cards][:2] == ["Hotel, base", "Hotel, distilled"]
+    assert not any("Mean F1 over all tasks" in note for note in view.notes)
+    assert any(line.startswith("Hotel: base ") for line in summary(results, view))
+    assert "Hotel" in render_html(results, view) and "Hotel" in render_markdown(results, view)
 
 
 def test_every_key_of_the_results_is_documented(results: dict[str, Any]) -> None:
