@@ -56,7 +56,7 @@ def parts_of(item: LabelQuestion) -> list[Part]:
 class TreeScores:
     """The labels of a request while they are scored, beside its ``output``: a token of vLLM's for each node.
 
-    vLLM has the prompt in its prefix cache by then, which ``prompt_logprobs`` would not use: a node costs little.
+    vLLM has the whole blocks of the prompt in its prefix cache by then, which ``prompt_logprobs`` would not use.
     """
 
     output: Output

@@ -5,6 +5,7 @@ that the prompt is computed once. A distribution with all its mass on the answer
 vocabulary in common with the teacher.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,9 +51,7 @@ class LabelCrossEntropy:
         for number, row in enumerate(rows):
             scored[number, len(row.prompt) - 1:row.length] = bool(row.answers)
         head = extract_model_from_parallel(model).get_output_embeddings()
-        if head is None:
-            raise NotImplementedError("the objective 'labels' needs a model with an output head")
-        with head_only_at(head, scored.to(device)):
+        with head_only_at(head, scored.to(device)) if head is not None else contextlib.nullcontext():
             logits = model(input_ids=ids.to(device), position_ids=places.to(device), attention_mask=mask.to(device),
                            use_cache=False).logits
         predicted, target, weight = (part.to(device) for part in _targets(rows))
