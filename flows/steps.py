@@ -70,7 +70,7 @@ def prompts(run: Run) -> Outcome:
 
     _needs(run, "corpus", "distill collect")
     config, student = run.config, student_base_folder(run)
-    if config.train.objective.kind == "labels":
+    if "labels" in config.train.objective_kinds.values():
         refuse_unfit(student)
     teacher = teacher_window(run, student)
     windows = limits(

@@ -145,14 +145,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _distributions_to_learn(self) -> Self:
-        if self.train.objective.kind != "labels":
+        learning = [stage for stage, kind in self.train.objective_kinds.items() if kind == "labels"]
+        if not learning:
             return self
         if self.rows:
             why = "rows that were made elsewhere have none"
         elif not self.prompts.icldist.samples:
             why = "prompts.icldist.samples is 0, and no other prompts have any"
-        elif self.train.stages == ["knowdist"]:
-            why = "train.stages is [knowdist], whose rows have none"
+        elif learning == ["knowdist"]:
+            why = "only stage knowdist is trained for it, whose rows have none"
         elif not (self.teacher and self.teacher.logprobs.labels):
             why = "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)"
         else:

@@ -90,17 +90,18 @@ def build_dataset(
             ``prompt_format`` needs one.
         RunError: a prompt has no response record, or a response no prompt.
     """
+    objectives = {stage: train.objective_of_rows(stage) for stage in STAGES}
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
         **({"keep_reasoning": True} if train.keep_reasoning else {}),
-        **target_inputs(run, STAGES, train.objective),
+        **target_inputs(run, objectives),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         encoder = RowEncoder(student, train, seed)
-        targets = targets_of(run, STAGES, train.objective, student, encoder)
+        targets = targets_of(run, objectives, student, encoder)
         with RecordWriter(folder / DROPPED, Drop) as drops:
             accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops,
                                              targets.get(stage)) for stage in STAGES}
@@ -109,7 +110,8 @@ def build_dataset(
         if train.keep_reasoning:
             _refuse_no_reasoning(folder, accounts.values())
         refuse_without_targets(targets.values(), run)
-        splits = split_rows(folder, STAGES, train, seed, LabelRow if targets else TokenizedRow)
+        kinds = {stage: LabelRow if stage in targets else TokenizedRow for stage in STAGES}
+        splits = split_rows(folder, kinds, train, seed)
         counts = [_row_counts(stage, account) for stage, account in accounts.items()]
         return counts, {**_details(accounts), **target_details(targets), "split": splits}
 

@@ -89,7 +89,7 @@ def import_rows(config: Rows, train: Train, student: Path, run: Path, seed: int,
             if digest != inputs["files"].get(path):
                 raise changed_meanwhile(path)
         return accounts, {"kept_by_kind": by_source, "dropped_by_kind": {}, "mean_completion_tokens": {},
-                          "split": split_rows(folder, STAGES, train, seed)}
+                          "split": split_rows(folder, dict.fromkeys(STAGES, TokenizedRow), train, seed)}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 

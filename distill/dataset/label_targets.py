@@ -78,13 +78,13 @@ class LabelTargets:
         return {group: _normalised([math.log(max(value, 1e-12)) for value in total]) for group, total in sums.items()}
 
 
-def targets_of(run: Path, stages: Sequence[str], objective: Any, student: Path, encoder: RowEncoder
+def targets_of(run: Path, objectives: Mapping[str, Any], student: Path, encoder: RowEncoder
                ) -> dict[str, LabelTargets]:
-    """Return the distributions of each stage where the objective learns them, else nothing. Raises as refuse_unfit."""
-    if not isinstance(objective, LabelsObjective):
-        return {}
-    refuse_unfit(student)
-    return {stage: LabelTargets(run, stage, objective, encoder) for stage in stages}
+    """Return the distributions of each stage whose objective learns them. Raises as refuse_unfit."""
+    learning = _learning_labels(objectives)
+    if learning:
+        refuse_unfit(student)
+    return {stage: LabelTargets(run, stage, objective, encoder) for stage, objective in learning.items()}
 
 
 def refuse_unfit(student: Path) -> None:
@@ -103,12 +103,18 @@ def target_details(targets: Mapping[str, LabelTargets]) -> dict[str, Any]:
     return {"label_targets": found} if targets else {}
 
 
-def target_inputs(run: Path, stages: Sequence[str], objective: Any) -> dict[str, Any]:
+def target_inputs(run: Path, objectives: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides the distributions in the rows, for the fingerprint of a stage; nothing for others."""
-    if not isinstance(objective, LabelsObjective):
+    learning = _learning_labels(objectives)
+    if not learning:
         return {}
-    return {"label_targets": {"calibration": objective.calibration,
-                              **{stage: labels_digest(run / stage / RESPONSES) for stage in stages}}}
+    calibrations = {objective.calibration for objective in learning.values()}
+    return {"label_targets": {"calibration": "+".join(sorted(calibrations)),
+                              **{stage: labels_digest(run / stage / RESPONSES) for stage in learning}}}
+
+
+def _learning_labels(objectives: Mapping[str, Any]) -> dict[str, LabelsObjective]:
+    return {stage: objective for stage, objective in objectives.items() if isinstance(objective, LabelsObjective)}
 
 
 def refuse_without_targets(targets: Collection[LabelTargets], run: Path) -> None:

@@ -1,7 +1,7 @@
 """Which rows are trained on, which are kept for validation, and which ``train.fractions`` leave out."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ def unsplit_file(folder: Path, source: str) -> Path:
     return folder / f"{source}.unsplit.parquet"
 
 
-def split_rows(folder: Path, sources: Sequence[str], train: Train, seed: int,
-               kind: type[TokenizedRow] = TokenizedRow) -> dict[str, dict[str, int]]:
+def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: Train, seed: int
+               ) -> dict[str, dict[str, int]]:
     """Write the waiting rows of each source with their split to ``SOURCE.parquet``; return how many are in each.
 
-    ``kind`` is that of the waiting rows.
+    ``sources`` says of what kind the waiting rows of each are.
 
     Of each source (knowdist, icldist) ``train.fractions`` are used, and of those ``train.eval_fraction`` (at most
     2,000, none of a single row) are for validation: of each stage of training by itself, so that ``unified`` draws
@@ -52,7 +52,7 @@ def split_rows(folder: Path, sources: Sequence[str], train: Train, seed: int,
     validation = frozenset[str]().union(*(
         chosen_ids(group, train.eval_fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
         for group in ([together] if train.stages == ["unified"] else used.values()) if len(group) > 1))
-    return {source: _write(folder, source, together, validation, kind) for source in sources}
+    return {source: _write(folder, source, together, validation, kind) for source, kind in sources.items()}
 
 
 def validation_order(seed: int, row_id: str) -> tuple[int, str]:

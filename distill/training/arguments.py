@@ -129,7 +129,7 @@ def in_bfloat16(dtype: str, before: str | None = None) -> bool:
     return devices.choose_dtype(dtype, there, "training", before) == "bfloat16"
 
 
-def attention_of(config: Train, bfloat16: bool) -> str:
+def attention_of(config: Train, stage: str, bfloat16: bool) -> str:
     """Return the attention, by transformers' name; ``bfloat16``: what is computed in, without which flash is not.
 
     Raises:
@@ -143,7 +143,7 @@ def attention_of(config: Train, bfloat16: bool) -> str:
                          "it, or set it to auto.")
     if config.attention != "auto":
         return config.attention
-    return "flash_attention_2" if there and bfloat16 and config.objective.kind != "labels" else "sdpa"
+    return "flash_attention_2" if there and bfloat16 and config.objective_of(stage).kind != "labels" else "sdpa"
 
 
 def evaluation_steps(total_steps: int) -> list[int]:

@@ -85,9 +85,10 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
 def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:
     """Return the settings that decide the model; how the work is cut up for the device is not among them."""
     names = {"method", "prompt_format", "max_length", "dtype", "eval_fraction", "group_by_length", stage}
-    fractions = config.fractions.model_dump()
-    return {**config.model_dump(mode="json", include=names),
+    fractions, decided = config.fractions.model_dump(), config.model_dump(mode="json", include=names)
+    decided[stage].pop("objective")  # it stands below
+    return {**decided,
             **({"keep_reasoning": True} if config.keep_reasoning else {}),
             "fractions": fractions if stage == "unified" else {stage: fractions[stage]},
-            "objective": semantic_fields(config.objective),
+            "objective": semantic_fields(config.objective_of(stage)),
             "lora": None if config.method == "full" else config.lora.model_dump(mode="json")}

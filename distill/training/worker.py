@@ -91,10 +91,10 @@ def token_files(spec: dict[str, Any]) -> TokenFiles:
     """Return the rows of a training as files that every process maps; written where that has not been done yet."""
     from distill.models import load_tokenizer
 
-    config = Train.model_validate(spec["train"])
+    config, stage = Train.model_validate(spec["train"]), spec["stage"]
     return write_token_files(
-        [Path(path) for path in spec["rows"]], load_tokenizer(Path(spec["start_model"])).pad_token_id, config,
-        spec["stage"], Path(spec["out"]) / saved.FOLDER / "tokens", objective_of(config.objective).columns)
+        [Path(path) for path in spec["rows"]], load_tokenizer(Path(spec["start_model"])).pad_token_id, config, stage,
+        Path(spec["out"]) / saved.FOLDER / "tokens", objective_of(config.objective_of(stage)).columns)
 
 
 def prepare_environment() -> None:
@@ -156,7 +156,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
     train_rows, validation = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.validation))
     lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
-    if config.objective.kind == "labels":
+    if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
                       _sharing(arguments))
@@ -165,14 +165,14 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
                "dtype": "bfloat16" if bfloat16 else "float32"}
     _check_same_processes(made_by, before or made_by)
-    model = load_student(config, start_model, attention_of(config, bfloat16))
+    model = load_student(config, start_model, attention_of(config, stage, bfloat16))
     clock, forecast = StepClock(), Forecast(stage)
     callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
                  *([Evaluations()] if rows.n_validation else [])]
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=train_rows, eval_dataset=validation if rows.n_validation else None,
         processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
-        stage=stage, rows=rows, objective=objective_of(config.objective), counted=before, made_by=made_by,
+        stage=stage, rows=rows, objective=objective_of(config.objective_of(stage)), counted=before, made_by=made_by,
         arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size, config.group_by_length,
                                 config.packing))
     trainer.remove_callback(PrinterCallback)

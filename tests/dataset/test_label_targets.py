@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from transformers import MistralConfig
 
@@ -42,7 +43,7 @@ def built(run: Path, student: Path, given: dict[str, list[float]], **objective: 
             commit_labels(folder_beside(responses), f"shard-{number:05d}", marker, [
                 LabelLogprobs(prompt.id, LABELS, given[prompt.id]) for prompt in some if prompt.id in given])
     fill(run, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
-    train = Train(objective=LabelsObjective(kind="labels", **objective), max_length=256)
+    train = Train(icldist={"objective": LabelsObjective(kind="labels", **objective)}, max_length=256)
     return build_dataset(Filters(), train, student, run, 42, {})
 
 
@@ -61,7 +62,8 @@ def test_each_row_has_the_distribution_of_its_prompt_and_its_labels_as_answers(
     outcome = built(tmp_path, tiny_model, GIVEN)
     found = rows(tmp_path)
     assert outcome.details["label_targets"] == {
-        "knowdist": {"rows": 0, "with_distribution": 0}, "icldist": {"rows": 5, "with_distribution": 4}}
+        "icldist": {"rows": 5, "with_distribution": 4}}
+    assert "label_ids" not in pq.read_schema(tmp_path / "dataset" / "knowdist.parquet").names, "it learns as 'sft'"
     assert found.keys() == {"i0", "i1", "i2", "i3", "i4", "i6"}, "i5 is off the list"
     tokenizer = load_tokenizer(tiny_model)
     for key in ("i1", "i2", "i3", "i4"):

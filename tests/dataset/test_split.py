@@ -25,7 +25,7 @@ def split(folder: Path, **settings: object) -> dict[str, set[str]]:
         rows = [TokenizedRow(key, source, "", "p", "c") for key in ids]
         write_records(unsplit_file(folder, source), TokenizedRow, rows)
     train = Train(eval_fraction=0.2, **settings)
-    counts = split_rows(folder, list(ROWS), train, 42)
+    counts = split_rows(folder, dict.fromkeys(ROWS, TokenizedRow), train, 42)
     found: dict[str, set[str]] = {}
     for source in ROWS:
         rows = list(read_records(folder / f"{source}.parquet", TrainingRow))

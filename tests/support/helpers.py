@@ -35,7 +35,7 @@ def write_dataset(folder: Path, rows: Mapping[str, Sequence[TrainingRow]], stude
             found = [LabelRow(**asdict(row), label_ids=encoder.encode_labels(row), label_logprobs=list(logprobs(row)))
                      for row in found]
         write_records(unsplit_file(folder, source), kind, found)
-    split_rows(folder, list(rows), train, seed, kind)
+    split_rows(folder, dict.fromkeys(rows, kind), train, seed)
     return [folder / f"{source}.parquet" for source in rows]
 
 

@@ -93,8 +93,8 @@ def test_all_mass_on_the_answer_is_fine_tuning_and_a_batch_without_loss_has_none
 
 def trained(model: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
     monkeypatch.setattr(stages, "call_in_process", call_here)
-    config = Train(dtype="float32", icldist=FAST, gate=Gate(enabled=False),
-                   **{"device_batch_size": 4, "objective": LabelsObjective(kind="labels"), **more})
+    config = Train(dtype="float32", gate=Gate(enabled=False), **{
+        "device_batch_size": 4, "icldist": FAST, "objective": LabelsObjective(kind="labels"), **more})
     rows = [replace(row, labels=LABELS) for row in make_rows(33)]
     files = write_dataset(folder / name / "dataset", {"icldist": rows}, model, config,
                           logprobs=lambda row: LOGPROBS if row.id != "row003" else [])
@@ -115,3 +115,6 @@ def test_training_learns_the_distribution_whatever_the_device_batch(
     assert len(losses(adapted)) == len(losses(found)) and all(map(math.isfinite, losses(adapted)))
     plain = trained(tiny_model, tmp_path, "sft", monkeypatch, objective=SftObjective())
     assert losses(found)[0] > losses(plain)[0] + 0.01, "what a teacher is not sure of costs more"
+    own = FAST.model_copy(update={"objective": LabelsObjective(kind="labels")})
+    assert trained(tiny_model, tmp_path, "own", monkeypatch, objective=SftObjective(), icldist=own)["fingerprint"] == (
+        found["fingerprint"]), "a stage's own objective is as good as one of all"

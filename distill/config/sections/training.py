@@ -38,24 +38,6 @@ class Lora(Section):
         min_length=1)] | Literal["all-linear"] = Field("all-linear", description="names of the layers that get one")
 
 
-class StageTraining(Section):
-    """Optimisation of one stage (Tables 16 to 21). The defaults are Table 16's, for Llama-3.2-1B KnowDist."""
-
-    learning_rate: float = Field(5e-6, gt=0, description="the highest")
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field("cosine", description="how it falls")
-    warmup_ratio: float = Field(0.01, ge=0, lt=1, description="share of the steps in which it rises")
-    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
-    adam_beta2: float = Field(0.95, ge=0, lt=1, description="of AdamW")
-    num_train_epochs: float = Field(4, gt=0, description="times that each row is seen")
-    global_batch_size: int = Field(128, ge=1, description="rows of an optimiser step, over all devices")
-
-
-_TABLE_17: dict[str, Any] = {
-    "learning_rate": 1e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.02, "weight_decay": 0.01,
-    "adam_beta2": 0.999}
-
-
 class Fractions(Section):
     """Shares of the stages' training rows, chosen by hash: a smaller one is part of a larger one (Figure 3)."""
 
@@ -106,6 +88,25 @@ Objective = Annotated[
     SftObjective | LabelsObjective | UserObjective, Field(discriminator="kind"), BeforeValidator(_kind_alone)]
 
 
+class StageTraining(Section):
+    """Optimisation of one stage (Tables 16 to 21). The defaults are Table 16's, for Llama-3.2-1B KnowDist."""
+
+    learning_rate: float = Field(5e-6, gt=0, description="the highest")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field("cosine", description="how it falls")
+    warmup_ratio: float = Field(0.01, ge=0, lt=1, description="share of the steps in which it rises")
+    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="of AdamW")
+    num_train_epochs: float = Field(4, gt=0, description="times that each row is seen")
+    global_batch_size: int = Field(128, ge=1, description="rows of an optimiser step, over all devices")
+    objective: Objective | None = Field(None, description="of this stage; default: train.objective")
+
+
+_TABLE_17: dict[str, Any] = {
+    "learning_rate": 1e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.02, "weight_decay": 0.01,
+    "adam_beta2": 0.999}
+
+
 class Train(Section):
     """Two-stage supervised fine-tuning (Sections 2, 4.1)."""
 
@@ -153,13 +154,28 @@ class Train(Section):
             raise ValueError("stages can be [knowdist, icldist], [knowdist], [icldist] or [unified]")
         return self
 
+    def objective_of(self, stage: str) -> Objective:
+        """Return what a stage (knowdist, icldist, unified) is trained for."""
+        own: Objective | None = getattr(self, stage).objective
+        return self.objective if own is None else own
+
+    def objective_of_rows(self, source: str) -> Objective:
+        """Return what the rows of a source (knowdist, icldist) are learned by."""
+        return self.objective_of("unified" if self.stages == ["unified"] else source)
+
+    @property
+    def objective_kinds(self) -> dict[str, str]:
+        """The kinds of objectives of the stages that are trained."""
+        return {stage: self.objective_of(stage).kind for stage in self.stages}
+
     @model_validator(mode="after")
     def _labels_side_by_side(self) -> Self:
-        if self.objective.kind == "labels" and (self.packing or self.attention not in ("auto", "sdpa")):
+        labels = "labels" in self.objective_kinds.values()
+        if labels and (self.packing or self.attention not in ("auto", "sdpa")):
             key = "packing" if self.packing else "attention"
             raise ValueError("objective is labels, which sets the labels of a row side by side in one sequence with a "
                              f"mask of its own; that goes with attention: sdpa, and without packing. Change {key}")
-        if self.objective.kind == "labels" and self.keep_reasoning:
+        if labels and self.keep_reasoning:
             raise ValueError("objective is labels, which learns labels that are answered at once, but keep_reasoning "
                              "has the student think first; set keep_reasoning to false, or objective to sft")
         return self
