@@ -131,7 +131,8 @@ def dataset(run: Run) -> Outcome:
     on_change = "discard" if run.retry_failed else run.on_change
     return build_dataset(
         run.config.filters, run.config.train, student_base_folder(run), run.folder, run.config.seed,
-        parents={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change)
+        parents={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change,
+        dataset=run.config.dataset, icldist=run.config.prompts.icldist)
 
 
 def _rows_from_elsewhere(run: Run) -> Outcome:

@@ -20,6 +20,7 @@ from distill.config.sections.corpus import (
     Source,
     SourceBase,
 )
+from distill.config.sections.dataset import Compose, Dataset
 from distill.config.sections.engines import EngineConfig, OpenAIEngine, TeacherEngine, TransformersEngine, VllmEngine
 from distill.config.sections.evaluation import Evaluate, Validation
 from distill.config.sections.filters import Filters
@@ -45,8 +46,10 @@ __all__ = [
     "Budget",
     "ChatTemplate",
     "Clean",
+    "Compose",
     "Config",
     "Corpus",
+    "Dataset",
     "Decontaminate",
     "Dedup",
     "DepthPrunedStudent",
@@ -104,6 +107,7 @@ class Config(Section):
     rows: Rows | None = None
     teacher_eval: TeacherEval = TeacherEval()
     filters: Filters = Filters()
+    dataset: Dataset = Dataset()
     student: Student
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
@@ -159,6 +163,29 @@ class Config(Section):
         else:
             return self
         raise ValueError(f"train.objective is labels, which learns the teacher's distributions over labels, but {why}")
+
+    @model_validator(mode="after")
+    def _answers_to_put_together(self) -> Self:
+        if self.dataset.compose.kind != "many":
+            return self
+        if self.rows:
+            why = "rows that were made elsewhere stay as they are"
+        elif not self.prompts.icldist.samples:
+            why = "prompts.icldist.samples is 0"
+        elif self.train.stages == ["knowdist"]:
+            why = "train.stages is [knowdist], which no such rows are for"
+        elif other := next((kind for stage, kind in self.train.objective_kinds.items() if stage != "knowdist"
+                            and kind not in ("sft", "labels", "plugin")), ""):
+            why = f"the objective {other} does not know rows of several answers; sft and labels do"
+        elif self.train.prompt_format != "raw":
+            why = (f"train.prompt_format is {self.train.prompt_format}, and in a chat turn only the last answer stands "
+                   "where a model answers; set it to raw")
+        elif self.train.keep_reasoning:
+            why = "train.keep_reasoning has the student think before each answer; set it to false"
+        else:
+            return self
+        raise ValueError("dataset.compose is many, which puts the answers to several label prompts of ICLDist into one "
+                         f"row, but {why}. Or set dataset.compose to asked")
 
     @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distill.config.schema import Filters, Train
+from distill.config.schema import Dataset, Filters, IclDist, Train
 from distill.config.sections.base import semantic_fields
 from distill.dataset import agreement
+from distill.dataset.compose import VERSION as COMPOSITION
+from distill.dataset.compose import compose_file, waiting_row
 from distill.dataset.filters import (
     Filter,
     completion_of,
@@ -32,8 +34,20 @@ from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as PARSER_VERSION
+from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.kept import kept_icldist
-from distill.run.records import Drop, LabelRow, Prompt, RecordWriter, Response, TokenizedRow, TrainingRow
+from distill.prompting.pieces import PromptPieces
+from distill.run.records import (
+    TRAIN,
+    Drop,
+    LabelRow,
+    ManyAnswersRow,
+    Prompt,
+    RecordWriter,
+    Response,
+    TokenizedRow,
+    TrainingRow,
+)
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
 
@@ -70,6 +84,8 @@ def build_dataset(
     seed: int,
     parents: Mapping[str, str],
     on_change: OnChange = "stop",
+    dataset: Dataset | None = None,
+    icldist: IclDist | None = None,
 ) -> Outcome:
     """Filter the teacher's answers and write the rows of both stages, as token ids too, into ``run/dataset``.
 
@@ -77,7 +93,8 @@ def build_dataset(
     (:class:`distill.dataset.tokens.RowEncoder`); ``eval_fraction``, ``fractions`` and whether it is ``unified``
     (:func:`distill.dataset.split.split_rows`). ``student`` is the folder of the student, whose tokenizer it is;
     ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
-    decide, too: where failed prompts were asked again, the rows are made anew.
+    decide, too: where failed prompts were asked again, the rows are made anew. ``icldist`` says what the prompts of
+    stage 2 are made of, for :mod:`distill.dataset.compose`, if ``dataset`` asks for it.
 
     Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher failed at is
     dropped as ``teacher_failed:<reason>``. The details tell the rows, and the drops by reason, by kind, the rows by
@@ -91,29 +108,36 @@ def build_dataset(
         RunError: a prompt has no response record, or a response no prompt.
     """
     objectives = {stage: train.objective_of_rows(stage) for stage in STAGES}
+    compose = dataset.compose if dataset and dataset.compose.kind == "many" else None
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
         "encoding": encoding_inputs(student, train, seed), "split": split_inputs(train, seed),
         **({"keep_reasoning": True} if train.keep_reasoning else {}),
         **target_inputs(run, objectives),
+        **({"compose": {"version": COMPOSITION, **semantic_fields(compose)}} if compose else {}),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         encoder = RowEncoder(student, train, seed)
         targets = targets_of(run, objectives, student, encoder)
+        pieces = {"icldist": PromptPieces(icldist, load_demonstrations(icldist))} if compose and icldist else {}
         with RecordWriter(folder / DROPPED, Drop) as drops:
             accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops,
-                                             targets.get(stage)) for stage in STAGES}
+                                             targets.get(stage), pieces.get(stage)) for stage in STAGES}
         for stage, account in accounts.items():
             _refuse_nothing_left(folder, stage, account)
         if train.keep_reasoning:
             _refuse_no_reasoning(folder, accounts.values())
         refuse_without_targets(targets.values(), run)
-        kinds = {stage: LabelRow if stage in targets else TokenizedRow for stage in STAGES}
-        splits = split_rows(folder, kinds, train, seed)
-        counts = [_row_counts(stage, account) for stage, account in accounts.items()]
-        return counts, {**_details(accounts), **target_details(targets), "split": splits}
+        kinds = {stage: _kind_of_rows(targets.get(stage), pieces.get(stage)) for stage in STAGES}
+        splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces))
+        counts, more = [_row_counts(stage, account) for stage, account in accounts.items()], {}
+        if compose and pieces:
+            joined_rows, more["composed"] = compose_file(folder / "icldist.parquet", pieces["icldist"], encoder, compose)
+            counts.append(joined_rows)
+            splits["icldist"][TRAIN] = joined_rows.n_out
+        return counts, {**_details(accounts), **target_details(targets), "split": splits, **more}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -124,10 +148,10 @@ def responses_of(run: Path, stage: str) -> str:
 
 
 def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool, encoder: RowEncoder, folder: Path,
-                  drops: RecordWriter[Drop], targets: LabelTargets | None) -> _Account:
+                  drops: RecordWriter[Drop], targets: LabelTargets | None, pieces: PromptPieces | None) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
-    with RecordWriter(unsplit_file(folder, stage), LabelRow if targets else TokenizedRow) as rows:
+    with RecordWriter(unsplit_file(folder, stage), _kind_of_rows(targets, pieces)) as rows:
         for some in _chunks(joined(run, stage)):
             account.reasoned += sum(reasoning.split(response.output).reasoned for _, response in some)
             verdicts = {prompt.id: verdict(active, prompt, response) for prompt, response in some}
@@ -139,9 +163,10 @@ def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool,
                 reason, detail = verdicts[prompt.id]
                 row = encoded.get(prompt.id)
                 if isinstance(row, TokenizedRow):
-                    rows.write(targets.labelled(row, prompt) if targets else row)
                     account.kept[prompt.kind] += 1
                     account.completion_tokens += len(row.input_ids) - row.n_prompt_tokens
+                    row = targets.labelled(row, prompt) if targets else row
+                    rows.write(waiting_row(row, prompt, pieces) if pieces else row)
                     account.rows_with_reasoning += keep_reasoning and reasoning.split(row.completion).reasoned
                     continue
                 if row:
@@ -149,6 +174,10 @@ def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool,
                 drops.write(Drop(prompt.id, f"dataset/{stage}", reason, detail, response.output[:_EXCERPT]))
                 account.drop(prompt.kind, reason)
     return account
+
+
+def _kind_of_rows(targets: LabelTargets | None, pieces: PromptPieces | None) -> type[TokenizedRow]:
+    return ManyAnswersRow if pieces else LabelRow if targets else TokenizedRow
 
 
 def _row(prompt: Prompt, response: Response, keep_reasoning: bool) -> TrainingRow:

@@ -36,7 +36,7 @@ def unsplit_file(folder: Path, source: str) -> Path:
     return folder / f"{source}.unsplit.parquet"
 
 
-def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: Train, seed: int
+def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: Train, seed: int, by_text: bool = False
                ) -> dict[str, dict[str, int]]:
     """Write the waiting rows of each source with their split to ``SOURCE.parquet``; return how many are in each.
 
@@ -44,13 +44,20 @@ def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: T
 
     Of each source (knowdist, icldist) ``train.fractions`` are used, and of those ``train.eval_fraction`` (at most
     2,000, none of a single row) are for validation: of each stage of training by itself, so that ``unified`` draws
-    from both together. All are chosen by hash: of a larger share, a smaller one is a part.
+    from both together. All are chosen by hash: of a larger share, a smaller one is a part. ``by_text``: all rows of a
+    text are for validation, or none is.
     """
-    used = {source: chosen_ids(read_columns(unsplit_file(folder, source), ["id"])["id"].to_pylist(),
-                               getattr(train.fractions, source), seed, _FRACTION_HASH) for source in sources}
+    texts: dict[str, str] = {}
+    used: dict[str, frozenset[str]] = {}
+    for source in sources:
+        found = read_columns(unsplit_file(folder, source), ["id", "text_id"])
+        ids = found["id"].to_pylist()
+        used[source] = chosen_ids(ids, getattr(train.fractions, source), seed, _FRACTION_HASH)
+        if by_text:
+            texts |= dict(zip(ids, found["text_id"].to_pylist(), strict=True))
     together = frozenset[str]().union(*used.values())
     validation = frozenset[str]().union(*(
-        chosen_ids(group, train.eval_fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
+        _held_out(group, texts, train.eval_fraction, seed)
         for group in ([together] if train.stages == ["unified"] else used.values()) if len(group) > 1))
     return {source: _write(folder, source, together, validation, kind) for source, kind in sources.items()}
 
@@ -68,6 +75,22 @@ def chosen_ids(ids: Iterable[str], fraction: float, seed: int, purpose: str, at_
     ordered = sorted(ids, key=lambda item: (hash_order(seed, item, purpose), item))
     wanted = max(1, round(fraction * len(ordered))) if fraction else 0
     return frozenset(ordered[:wanted if at_most is None else min(at_most, wanted)])
+
+
+def _held_out(ids: Collection[str], texts: Mapping[str, str], fraction: float, seed: int) -> frozenset[str]:
+    """Return the rows for validation; with the ``texts`` of rows, those of whole texts, and no fewer."""
+    chosen = chosen_ids(ids, fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
+    if not texts:
+        return chosen
+    rows: dict[str, list[str]] = {}
+    for key in sorted(ids, key=lambda item: validation_order(seed, item)):
+        rows.setdefault(texts[key] or key, []).append(key)
+    held: set[str] = set()
+    for of_text in rows.values():
+        if len(held) >= len(chosen):
+            break
+        held.update(of_text)
+    return frozenset(held)
 
 
 def _write(folder: Path, source: str, used: Collection[str], validation: Collection[str],

@@ -9,7 +9,7 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.models import context_length, load_tokenizer
 from distill.models.tokenization import VERSION as TOKENIZATION
-from distill.models.tokenization import encode_pairs, raw_separator
+from distill.models.tokenization import encode_continuations, encode_pairs, encode_prompt, raw_separator
 from distill.run.hashing import derived_rng, file_digest
 from distill.run.records import TokenizedRow, TrainingRow
 
@@ -59,6 +59,18 @@ class RowEncoder:
         return [row if longest <= self._limit else TooLong(f"{longest} tokens of at most {self._limit}")
                 for row, longest in encode_rows(rows, self._tokenizer, self._format, self._seed)]
 
+    @property
+    def limit(self) -> int:
+        """Tokens that a row may have."""
+        return self._limit
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Return the ids of a raw prompt."""
+        return encode_prompt(self._tokenizer, prompt, chat=False)
+
+    def encode_following(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts as they stand behind an answer in a raw prompt."""
+        return encode_continuations(self._tokenizer, texts, chat=False)
 
     def encode_labels(self, row: TokenizedRow) -> list[list[int]]:
         """Return each label of a row as its answer, end token included, in the row's form.

@@ -18,7 +18,7 @@ from distill.run.records import Text
 
 
 @dataclass(frozen=True)
-class _Variant:
+class Variant:
     """A task in one format with one label set.
 
     ``places`` are those of the task's demonstrations in the pool, and ``blocks`` these by place, as they are printed;
@@ -79,7 +79,7 @@ class IclDistCandidates:
             candidates.append(self._candidate(text_id, text, variants[own.below(len(variants))], own_places, own))
         return candidates
 
-    def _candidate(self, text_id: str, text: str, variant: _Variant, own_places: set[int], rng: PromptRng
+    def _candidate(self, text_id: str, text: str, variant: Variant, own_places: set[int], rng: PromptRng
                ) -> PromptCandidate:
         usable = ([place for place in variant.places if place not in own_places] if own_places
                   else variant.places.copy())
@@ -113,7 +113,18 @@ def icldist_candidates(texts: Iterable[Text], pool: Sequence[Demonstration], con
         yield from candidates_of(text.id, text.text)
 
 
-def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: Sequence[Demonstration]) -> _Variant:
+def label_variants(config: IclDist, pool: Sequence[Demonstration]) -> Iterator[Variant]:
+    """Yield the label tasks that a config asks, in each format with each label set."""
+    prompts = config.prompts()
+    weights = {**prompts.weights, **config.weights}
+    for task in sorted(prompts.tasks):
+        if weights[task] and prompts.tasks[task].tuple_schema is None:
+            for strategy, sets in config.formats(task).items():
+                for name in sets:
+                    yield _variant(config, task, strategy, label_set(prompts, name), pool)
+
+
+def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: Sequence[Demonstration]) -> Variant:
     prompts = config.prompts()
     prompt = LabelPrompt(prompts, task, strategy, labels.labels)
     multi_label = prompts.tasks[task].multi_label
@@ -122,13 +133,13 @@ def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: 
                if (answer := labels.shown(pool[place].answers[labels.field], multi_label)) or multi_label}
     shows = {place: sum(1 << labels.labels.index(label) for label in set(answer)) for place, answer in answers.items()}
     least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
-    return _Variant(
+    return Variant(
         task, strategy, prompt.head, list(answers),
         {place: prompt.demonstration(pool[place].text, answer) for place, answer in answers.items()},
         shows, reduce(or_, shows.values(), 0), labels.labels, multi_label, "", least)
 
 
-def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Demonstration]) -> _Variant:
+def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Demonstration]) -> Variant:
     prompts = config.prompts()
     schema, prompt = prompts.tasks[task].tuple_schema, TuplePrompt(prompts, task, strategy)
     places = places_of(pool, task)
@@ -139,13 +150,13 @@ def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Dem
     shows = {place: reduce(or_, (bits.get(key, 0) for one in pool[place].tuples for key in enumerate(one)),
                            0 if pool[place].tuples else bits[-1, ""]) for place in places}
     least = max(1, config.min_demonstrations) if strategy == MINIMIZED else config.min_demonstrations
-    return _Variant(
+    return Variant(
         task, strategy, prompt.head, places,
         {place: prompt.demonstration(pool[place].text, pool[place].tuples) for place in places},
         shows, reduce(or_, shows.values(), 0), (), False, schema.model_dump_json() if schema else "", least)
 
 
-def _covering(shuffled: Iterator[int], variant: _Variant, count: int) -> list[int]:
+def _covering(shuffled: Iterator[int], variant: Variant, count: int) -> list[int]:
     """Prefer demonstrations with labels not shown yet: a minimised prompt says its labels by them alone."""
     first: list[int] = []
     rest: list[int] = []

@@ -144,6 +144,21 @@ class LabelRow(TokenizedRow):
 
 
 @dataclass(frozen=True, slots=True)
+class ManyAnswersRow(LabelRow):
+    """A row in which several answers may carry loss, the last of which is its ``completion``.
+
+    ``gaps``: where each answer before the last ends and the next begins, as places in ``input_ids`` (end, begin, end,
+    begin, …); what lies between carries no loss. Behind each of those answers the end token is learned, though the text
+    goes on there: as if each had been asked alone. ``label_logprobs`` has the labels' of every answer, one after
+    another. ``question_at``: where in ``prompt`` the question about the last text begins, in characters; -1 where it
+    is not told.
+    """
+
+    gaps: list[int] = field(default_factory=list)
+    question_at: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """One record that left the pipeline: which, in which stage, why, and enough of it to look at."""
 

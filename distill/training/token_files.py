@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from distill.config.schema import Train
 from distill.errors import InputError
@@ -17,6 +18,7 @@ from distill.run.storage import read_object, write_json
 IGNORED = -100
 _BATCH = 4096
 _DONE = "rows.json"
+_GAPS = "gaps"
 _OURS = ("input_ids", "labels", "length", "row")  # what a batch means by them
 
 
@@ -57,9 +59,10 @@ def write_token_files(rows: Sequence[Path], pad: int, config: Train, stage: str,
                       columns: Sequence[str] = ()) -> TokenFiles:
     """Write the rows in the files ``rows`` (:class:`distill.run.records.TokenizedRow`) to ``folder``, by their split.
 
-    The Arrow columns: ``input_ids``, ``labels`` (-100 on the prompt, the ids on the completion and the end token),
-    ``length`` (tokens), ``row`` (its number in the file), ``id``, and those of the rows that ``columns`` names.
-    ``pad`` is the token of the row without loss. What was written to its end is not written again.
+    The Arrow columns: ``input_ids``, ``labels`` (-100 where nothing is learned, else the ids on the completion and the
+    end token: :func:`completion_labels`), ``length`` (tokens), ``row`` (its number in the file), ``id``, and those of
+    the rows that ``columns`` names. ``pad`` is the token of the row without loss. What was written to its end is not
+    written again.
 
     Raises:
         InputError: there are no rows, none is left to train on, or they have no such column.
@@ -71,7 +74,7 @@ def write_token_files(rows: Sequence[Path], pad: int, config: Train, stage: str,
     result, schema = TokenFiles(folder), _schema(rows, columns)
     validation = [schema.empty_table()]
     with pa.ipc.new_stream(str(result.train), schema) as writer:
-        for table in _read(rows, ["id", "split", "input_ids", "n_prompt_tokens", *columns]):
+        for table in _read(rows, ["id", "split", "input_ids", "n_prompt_tokens", *columns], [_GAPS]):
             result.n_in += len(table)
             validation.append(_arrow(table.filter(pc.equal(table["split"], VALIDATION)), schema))
             wanted = _arrow(table.filter(pc.equal(table["split"], TRAIN)), schema, result.n_train)
@@ -102,20 +105,32 @@ def rows_digest(rows: Sequence[Path]) -> str:
     """
     names = ("id", "split", "input_ids", "n_prompt_tokens")
     digests = {name: hashlib.blake2b(digest_size=8) for name in (*names, "lengths")}
-    for table in _read(rows, names):
+    for table in _read(rows, names, [_GAPS]):
         for name in ("id", "split"):
             digests[name].update("".join(f"{value}\0" for value in table[name].to_pylist()).encode())
         ids = table["input_ids"].combine_chunks()
         for name, array in (("input_ids", ids.flatten()), ("lengths", pc.list_value_length(ids)),
                             ("n_prompt_tokens", table["n_prompt_tokens"])):
             digests[name].update(np.ascontiguousarray(array.to_numpy()).tobytes())
+        if _GAPS in table.column_names:
+            digests.setdefault(_GAPS, hashlib.blake2b(digest_size=8)).update(repr(table[_GAPS].to_pylist()).encode())
     return hashlib.blake2b("".join(digest.hexdigest() for digest in digests.values()).encode(),
                            digest_size=8).hexdigest()
 
 
-def _read(rows: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:
+def _read(rows: Sequence[Path], columns: Sequence[str], where_there: Sequence[str] = ()) -> Iterator[pa.Table]:
     for path in rows:
-        yield from read_tables(path, list(dict.fromkeys(columns)))
+        there = _columns_of(path) if where_there else []
+        yield from read_tables(path, list(dict.fromkeys([*columns, *(name for name in where_there if name in there)])))
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return a file's columns; none where it cannot be read, which is said when it is."""
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return []
+    return names
 
 
 def _schema(rows: Sequence[Path], columns: Sequence[str]) -> pa.Schema:
@@ -130,19 +145,29 @@ def _schema(rows: Sequence[Path], columns: Sequence[str]) -> pa.Schema:
     return pa.schema([*fields, *((name, there.field(name).type) for name in columns if name != "id")])
 
 
-def completion_labels(input_ids: pa.ListArray, n_prompt_tokens: "np.ndarray") -> pa.ListArray:
-    """Return -100 on the prompt of each row, and the ids on its completion and end token."""
+def completion_labels(input_ids: pa.ListArray, n_prompt_tokens: "np.ndarray",
+                      gaps: Sequence[Sequence[int]] = ()) -> pa.ListArray:
+    """Return -100 on the prompt of each row, and the ids on its completion and end token.
+
+    With ``gaps`` (:class:`distill.run.records.ManyAnswersRow`), -100 between answers, too; but behind each of these
+    stands the row's end token, though the row goes on with another.
+    """
     lengths, values = pc.list_value_length(input_ids).to_numpy(), input_ids.flatten().to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
     labels = np.where(place < np.repeat(n_prompt_tokens, lengths), IGNORED, values)
+    for first, last, places in zip(offsets[:-1], offsets[1:], gaps, strict=False):
+        for end, begin in zip(places[::2], places[1::2], strict=True):
+            labels[first + end:first + begin] = IGNORED
+            labels[first + end] = values[last - 1]
     return pa.ListArray.from_arrays(offsets, pa.array(labels, pa.int32()))
 
 
 def _arrow(table: pa.Table, schema: pa.Schema, first: int = 0) -> pa.Table:
     """Return rows with their labels, numbered from ``first`` on."""
     ids = table["input_ids"].combine_chunks()
-    made = {"labels": completion_labels(ids, table["n_prompt_tokens"].to_numpy()),
+    gaps = table[_GAPS].to_pylist() if _GAPS in table.column_names else []
+    made = {"labels": completion_labels(ids, table["n_prompt_tokens"].to_numpy(), gaps),
             "length": pc.list_value_length(ids).cast(pa.int32()), "row": _numbers(first, len(table))}
     return pa.table([made[name] if name in made else table[name] for name in schema.names], schema=schema)
 

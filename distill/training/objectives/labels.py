@@ -1,8 +1,8 @@
 """Cross-entropy against the teacher's distribution over whole labels; rows without one are fine-tuned on as ever.
 
 The possible answers of a row stand side by side behind its prompt, in one sequence: each sees the prompt and itself, so
-that the prompt is computed once. A distribution with all its mass on the answer gives the loss of ``sft``. It needs no
-vocabulary in common with the teacher.
+that the prompt is computed once; in a row of several answers, so do those behind each of its questions. A distribution
+with all its mass on the answer gives the loss of ``sft``. It needs no vocabulary in common with the teacher.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from accelerate.utils import extract_model_from_parallel
 
@@ -21,17 +22,28 @@ _LEAST = 1e-4
 
 
 @dataclass
-class Answers:
-    """A row: the ids of its prompt, its possible answers (end tokens included), and the weight of each."""
+class Choice:
+    """One of a row's answers: where it stands, what may stand there (end tokens included), and the weight of each.
 
-    prompt: list[int]
+    ``place``: how many of the row's ids stand before it.
+    """
+
+    place: int
     answers: list[list[int]]
     weights: list[float]
+
+
+@dataclass
+class Answers:
+    """A row: the ids up to its last answer, the others among them; and its choices, in the order of their places."""
+
+    ids: list[int]
+    choices: list[Choice]
 
     @property
     def length(self) -> int:
         """Tokens that the model sees: no answer's last one."""
-        return len(self.prompt) + sum(len(answer) - 1 for answer in self.answers)
+        return len(self.ids) + sum(len(answer) - 1 for choice in self.choices for answer in choice.answers)
 
 
 class LabelCrossEntropy:
@@ -49,7 +61,8 @@ class LabelCrossEntropy:
         ids, places, mask = side_by_side(rows)
         scored = torch.zeros_like(ids, dtype=torch.bool)
         for number, row in enumerate(rows):
-            scored[number, len(row.prompt) - 1:row.length] = bool(row.answers)
+            scored[number, [choice.place - 1 for choice in row.choices]] = True
+            scored[number, len(row.ids):row.length] = True
         head = extract_model_from_parallel(model).get_output_embeddings()
         with head_only_at(head, scored.to(device)) if head is not None else contextlib.nullcontext():
             logits = model(input_ids=ids.to(device), position_ids=places.to(device), attention_mask=mask.to(device),
@@ -65,13 +78,12 @@ class LabelCrossEntropy:
         lists = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), batch["label_ids"], batch["label_logprobs"],
                     strict=True)
         for ids, labels, label_ids, logprobs in lists:
-            learned = [place for place, label in enumerate(labels) if label != IGNORED]
-            prompt = ids[:learned[0]] if learned else ids
-            if learned and logprobs:
-                found.append(Answers(prompt, *self._likely(label_ids, logprobs)))
-            else:
-                completion = [ids[place] for place in learned]
-                found.append(Answers(prompt, [completion] if learned else [], [1.0] * bool(learned)))
+            choices = [Choice(place, [answer], [1.0]) for place, answer in learned_answers(labels)]
+            if choices and logprobs:
+                n = len(label_ids)
+                for number, choice in enumerate(choices):
+                    choice.answers, choice.weights = self._likely(label_ids, logprobs[number * n:(number + 1) * n])
+            found.append(Answers(ids[:choices[-1].place] if choices else ids, choices))
         return found
 
     def _likely(self, label_ids: Sequence[list[int]], logprobs: Sequence[float]) -> tuple[list[list[int]], list[float]]:
@@ -80,9 +92,23 @@ class LabelCrossEntropy:
         return [label_ids[place] for place in kept], (shares[kept] / shares[kept].sum()).tolist()
 
 
+def learned_answers(labels: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Return the answers of a row, each with its place: what is learned without a token between that is not."""
+    found: list[tuple[int, list[int]]] = []
+    for place, label in enumerate(labels):
+        if label == IGNORED:
+            continue
+        if not place or labels[place - 1] == IGNORED:
+            found.append((place, []))
+        found[-1][1].append(label)
+    return found
+
+
 def added_tokens(rows: Any) -> list[int]:
     """Return how many tokens the labels add to each row of an Arrow table, at most."""
-    return [sum(len(label) - 1 for label in labels or ()) for labels in rows.column("label_ids").to_pylist()]
+    ids, counts = rows.column("label_ids").to_pylist(), pc.list_value_length(rows.column("label_logprobs")).to_pylist()
+    return [sum(len(label) - 1 for label in labels) * (count // len(labels)) if labels else 0
+            for labels, count in zip(ids, counts, strict=True)]
 
 
 def side_by_side(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -91,16 +117,17 @@ def side_by_side(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, t
     ids, places = torch.zeros((len(rows), width), dtype=torch.long), torch.zeros((len(rows), width), dtype=torch.long)
     mask = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding sees itself: no NaN
     for number, row in enumerate(rows):
-        size, at = len(row.prompt), len(row.prompt)
-        ids[number, :size], places[number, :size] = torch.tensor(row.prompt), torch.arange(size)
+        size, at = len(row.ids), len(row.ids)
+        ids[number, :size], places[number, :size] = torch.tensor(row.ids), torch.arange(size)
         mask[number, :size, :size] = torch.ones((size, size), dtype=torch.bool).tril()
-        for answer in row.answers:
-            more = len(answer) - 1
-            ids[number, at:at + more] = torch.tensor(answer[:-1], dtype=torch.long)
-            places[number, at:at + more] = torch.arange(size, size + more)
-            mask[number, at:at + more, :size] = True
-            mask[number, at:at + more, at:at + more] = torch.ones((more, more), dtype=torch.bool).tril()
-            at += more
+        for choice in row.choices:
+            for answer in choice.answers:
+                more = len(answer) - 1
+                ids[number, at:at + more] = torch.tensor(answer[:-1], dtype=torch.long)
+                places[number, at:at + more] = torch.arange(choice.place, choice.place + more)
+                mask[number, at:at + more, :choice.place] = True
+                mask[number, at:at + more, at:at + more] = torch.ones((more, more), dtype=torch.bool).tril()
+                at += more
     return ids, places, mask[:, None]
 
 
@@ -108,11 +135,12 @@ def _targets(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, torch
     """Return for every token of every answer: which of the scored logits predicts it, its id, and its weight."""
     predicted, target, weight, first = [], [], [], 0
     for row in rows:
-        at = first + 1  # the first logits of a row are those behind its prompt
-        for answer, share in zip(row.answers, row.weights, strict=True):
-            predicted += [first, *range(at, at + len(answer) - 1)]
-            target += answer
-            weight += [share] * len(answer)
-            at += len(answer) - 1
-        first = at if row.answers else first
+        at = first + len(row.choices)  # the first logits of a row are those before its answers
+        for behind, choice in enumerate(row.choices, first):
+            for answer, share in zip(choice.answers, choice.weights, strict=True):
+                predicted += [behind, *range(at, at + len(answer) - 1)]
+                target += answer
+                weight += [share] * len(answer)
+                at += len(answer) - 1
+        first = at
     return torch.tensor(predicted, dtype=torch.long), torch.tensor(target, dtype=torch.long), torch.tensor(weight)

@@ -1,0 +1,29 @@
+"""The part ``dataset``: how answers become training rows."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from distill.config.sections.base import Section
+
+
+class Compose(Section):
+    """How many answers a row of stage 2 teaches. Ours.
+
+    ``asked``: one, of the prompt as the teacher was asked. ``many``: texts with the teacher's own answers are put
+    together into few-shot rows, and every answer carries loss.
+    """
+
+    kind: Literal["asked", "many"] = Field("asked", description="asked: rows as the teacher was asked; many: label "
+                                                                "prompts of one format are put together")
+    texts_per_row: int = Field(6, ge=2, le=64, description="with many: texts of a row, at most")
+
+
+def _kind_alone(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Dataset(Section):
+    """What rows are made of the teacher's answers."""
+
+    compose: Annotated[Compose, BeforeValidator(_kind_alone)] = Compose()
