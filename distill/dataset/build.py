@@ -134,7 +134,8 @@ def build_dataset(
         splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces))
         counts, more = [_row_counts(stage, account) for stage, account in accounts.items()], {}
         if compose and pieces:
-            joined_rows, more["composed"] = compose_file(folder / "icldist.parquet", pieces["icldist"], encoder, compose)
+            joined_rows, more["composed"] = compose_file(
+                folder / "icldist.parquet", pieces["icldist"], encoder, compose)
             counts.append(joined_rows)
             splits["icldist"][TRAIN] = joined_rows.n_out
         return counts, {**_details(accounts), **target_details(targets), "split": splits, **more}

@@ -25,7 +25,9 @@ class Objective(Protocol):
 
         ``batch`` holds ``input_ids`` and ``labels`` (batch × time, -100 where nothing is learned), ``attention_mask``
         where rows are padded or ``position_ids`` where they are packed into one, and each of ``columns`` as a list
-        with a value of each row, which is None for a row without loss. ``model`` may be wrapped (DDP, DeepSpeed,
+        with a value of each row, which is None for a row without loss. Behind an answer that is not its row's last
+        stands the end token among the labels, though the row goes on
+        (:class:`distill.run.records.ManyAnswersRow`). ``model`` may be wrapped (DDP, DeepSpeed,
         peft): call it, with use_cache=False; :func:`.completion.completion_logits` does that at little cost.
         """
         ...
