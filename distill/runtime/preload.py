@@ -18,8 +18,8 @@ from distill.runtime.parent_death import die_with_parent
 _PR_SET_CHILD_SUBREAPER = 36
 _MODULES = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
             "sentencepiece", "pyarrow.parquet", "distill.engines.transformers.engine", "distill.engines.client",
-            "distill.generation.worker", "distill.validation.measure")
-"""What nearly every fork needs: each would import the last six itself, which takes half a second of CPU time."""
+            "distill.generation.worker")
+"""What nearly every fork needs: each would import the last five itself, which takes half a second of CPU time."""
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked decides what ends
 die_with_parent(os.getppid())

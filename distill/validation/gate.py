@@ -25,7 +25,7 @@ log = logging.getLogger("sentidistill.gate")
 
 FOLDER = "gate"
 ANSWERS = "answers.json"
-VERSION = 4
+VERSION = 5
 """Raised when rows are chosen, asked or measured in another way."""
 _NGRAM = 4
 _ENOUGH = 8  # fewer rows say nothing of a model

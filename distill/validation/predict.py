@@ -1,7 +1,7 @@
 """How held-out rows are put to a model: greedily, and its losses on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
 from distill.run.markers import ANSWERS
 from distill.run.records import TrainingRow
-from distill.runtime.leases import leased
-from distill.runtime.process import call_in_process
-from distill.validation.measure import measure
+from distill.validation.measure import loss_of, measure
 from distill.validation.tuples import TupleQuestion, measure_tuples
 
 
@@ -40,25 +38,22 @@ class Predictor:
 
         ``tuples``: by id, what the rows ask for that ask for tuples.
 
-        The engine answers in one process, and the losses are computed in the next: two models in one process would
-        share its memory, which neither gives back for sure. Tracebacks go to ``log``. Answers are kept beside it
-        as they come, until the stage is finished, so that none is asked for twice.
+        How likely the teacher's label was, is asked beside the answer, behind the same pass over the prompt.
+        Tracebacks go to ``log``. Answers are kept beside it as they come, until the stage is finished, so that none is
+        asked for twice.
 
         Raises:
             InputError, RunError: the model cannot be loaded, or its process died.
         """
-        requests = [Request(row.id, row.prompt, Sampling(max_tokens=self.max_tokens[row.family]), chat=self.chat)
-                    for row in rows]
+        requests = [Request(row.id, row.prompt, Sampling(max_tokens=self.max_tokens[row.family]), chat=self.chat,
+                            labels=(row.completion,) if row.labels else ()) for row in rows]
         client = Client(Weights(model, model_fingerprint(model)), self.engine)
         outputs, computed = client.generate(requests, log, log.parent / ANSWERS / f"{log.stem}.jsonl")
-        with leased(1):
-            losses = call_in_process("distill.validation.measure:losses", {
-                "model": str(model), "rows": [asdict(row) for row in rows], "chat": self.chat,
-                "dtype": computed["dtype"]}, log)["losses"]
+        losses = [loss_of(output) for output in outputs]
         return {
-            "measured": {**measure(rows, outputs, losses), **measure_tuples(rows, outputs, tuples)},
+            "measured": {**measure(rows, outputs), **measure_tuples(rows, outputs, tuples)},
             "computed": computed,
             "answers": [{"id": row.id, "family": row.family, "kind": row.kind, "prompt": row.prompt,
                          "teacher": row.completion, "answer": output.text, "finish_reason": output.finish_reason,
-                         "loss": round(losses[row.id][0], 4) if row.id in losses else None}
-                        for row, output in zip(rows, outputs, strict=True)]}
+                         "loss": None if loss is None else round(loss, 4)}
+                        for row, output, loss in zip(rows, outputs, losses, strict=True)]}

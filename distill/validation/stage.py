@@ -17,7 +17,7 @@ from distill.run.storage import read_object, write_json
 from distill.validation.predict import Predictor
 from distill.validation.tuples import TupleQuestion, tuple_questions
 
-VERSION = 5
+VERSION = 6
 """Raised when rows are chosen, asked or measured in another way."""
 
 

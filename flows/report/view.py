@@ -23,7 +23,7 @@ def _percent(value: float) -> str:
 
 
 LEARNED: dict[str, tuple[str, Callable[[float], str]]] = {
-    "loss": ("loss on the teacher's label (nats a token)", "{:.3f}".format),
+    "loss": ("loss on the teacher's label (nats)", "{:.3f}".format),
     "valid_label": ("answers that are a valid label and nothing else", _percent),
     "readable_label": ("answers in which a valid label can be read", _percent),
     "as_teacher": ("answers with the teacher's label", _percent),

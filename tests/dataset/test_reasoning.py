@@ -134,7 +134,7 @@ def test_a_config_under_which_reasoning_could_not_be_read_is_refused(settings, s
 def test_held_out_rows_are_compared_without_reasoning():
     row = TokenizedRow("a", "icldist", "sentiment/lw", "…", learned("negative"), POLARITY)
     said = [Output("a", text, "stop", 1, 1) for text in (learned("negative"), learned("positive"), "<think>negative")]
-    found = [measure([row], [one], {"a": (1.0, 1)}) for one in said]
+    found = [measure([row], [one]) for one in said]
     assert [(one["valid_label"], one["as_teacher"]) for one in found] == [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
 
 

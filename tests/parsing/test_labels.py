@@ -209,7 +209,7 @@ def test_an_empty_list_is_an_answer_to_filters_gate_and_gold() -> None:
     assert reason(prompt, answer("[]\nmore", finish_reason="length")) == ""
     row = TrainingRow("a", "icldist", "emotion/lt", "…", "[]", list(EKMAN), True)
     outputs = [Output("a", text, "stop", 1, 1) for text in ("[]", "['fear']", "none")]
-    found = [measure([row], [one], {"a": (1.0, 1)}) for one in outputs]
+    found = [measure([row], [one]) for one in outputs]
     assert [(one["valid_label"], one["as_teacher"]) for one in found] == [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
     question = GoldQuestion("t", prompt, [])
     answers = read_answers([question] * 3, outputs)

@@ -1,5 +1,6 @@
 """Held-out rows: none of them was trained on, each is accounted for, and what is measured is what it says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from distill.engines.base import Output
 from distill.errors import RunError
 from distill.run.records import Prompt, TrainingRow, write_records
 from distill.validation.gate import _judge
-from distill.validation.measure import completion_losses, measure
+from distill.validation.measure import measure
 from distill.validation.predict import Predictor
 from distill.validation.stage import choose_rows, read_answers, validate_models
 from distill.validation.tuples import TupleQuestion, measure_tuples
@@ -33,38 +34,43 @@ def test_a_label_alone_a_label_with_more_and_no_label_are_told_apart() -> None:
     outputs = [output(" positive"), output(" negative\n"), output(" positive\n\nSentence: more", "length"),
                output(" positive", "length"), output(" lovely"), output("The final answer is: positive."),
                output(" Positive"), output("", "error"), output("whatever")]
-    measured = measure(rows, outputs, {one.id: (2.0, 2) for one in rows[:-1]})
-    assert measured == {"loss": 1.0, "valid_label": 0.25, "readable_label": 0.75, "as_teacher": 0.625}
+    outputs[0], outputs[1] = (replace(one, label_logprobs=(-loss,)) for one, loss in zip(outputs[:2], (1.0, 3.0), strict=True))
+    assert measure(rows, outputs) == {"loss": 2.0, "valid_label": 0.25, "readable_label": 0.75, "as_teacher": 0.625}
 
 
 def test_a_list_of_labels_is_the_teachers_in_any_order() -> None:
     one = TrainingRow("a", "icldist", "emotion/lt", "…", "['joy', 'anger']", ["anger", "joy", "fear"], True)
     said = ["['anger', 'joy']", "['joy']", "['anger', 'joy'] and more"]
-    found = [measure([one], [output(text)], {"a": (1.0, 1)}) for text in said]
+    found = [measure([one], [output(text)]) for text in said]
     assert [item["as_teacher"] for item in found] == [1.0, 0.0, 0.0]
     assert [item["valid_label"] for item in found] == [1.0, 1.0, 0.0]
 
 
 def test_without_label_prompts_nothing_is_measured() -> None:
-    assert set(measure([row("f", "text", ())], [output("x")], {}).values()) == {None}
+    assert set(measure([row("f", "text", ())], [output("x")]).values()) == {None}
 
 
-def test_losses_are_those_of_each_row_alone(tiny_model: Path) -> None:
+@pytest.mark.parametrize("chat", [False, True])
+def test_losses_are_those_of_each_label_alone_with_all_that_ends_an_answer(
+    tiny_model: Path, tmp_path: Path, chat: bool
+) -> None:
     import torch
 
     from distill.models import load_model, load_tokenizer
     from distill.models.tokenization import encode_completion, encode_prompt
 
     rows = [row("short"), row("a much longer question " * 9, "negative"), row("third", "a free answer", ())]
+    answers = replace(PREDICTOR, chat=chat).predict(tiny_model, rows, {}, tmp_path / "log")["answers"]
+    assert answers[2]["loss"] is None
     tokenizer, model = load_tokenizer(tiny_model), load_model(tiny_model)
-    for one, (loss, count) in zip(rows, completion_losses(tiny_model, rows, False), strict=True):
-        prompt = encode_prompt(tokenizer, one.prompt, False)
-        completion = encode_completion(tokenizer, one.prompt, one.completion, False)
-        labels = torch.tensor([[-100] * len(prompt) + completion])
+    for one, answer in zip(rows[:2], answers, strict=False):
+        prompt = encode_prompt(tokenizer, one.prompt, chat)
+        *label, end = encode_completion(tokenizer, one.prompt, one.completion, chat)
         with torch.no_grad():
-            mean = model(input_ids=torch.tensor([prompt + completion]), labels=labels).loss.item()
-        assert count == len(completion)
-        assert loss == pytest.approx(mean * count, rel=1e-4)
+            logs = model(torch.tensor([prompt + label])).logits[0, len(prompt) - 1:].log_softmax(-1)
+        whole = sum(logs[place, token].item() for place, token in enumerate(label))
+        assert whole + logs[-1, end].item() <= -answer["loss"] + 1e-3, "one way to end of several"
+        assert -answer["loss"] < whole
 
 
 @pytest.fixture
