@@ -114,7 +114,7 @@ def test_what_is_preloaded_is_there() -> None:
     (names,) = (ast.literal_eval(one.value) for one in program.body
                 if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "_MODULES")
     ours = [name for name in names if name.startswith("distill.")]
-    assert len(ours) == 4 and all(map(find_spec, ours))
+    assert len(ours) == 3 and all(map(find_spec, ours))
 
 
 def test_an_interruption_while_a_call_is_asked_for_leaves_nothing_to_wait_for(tmp_path: Path) -> None:

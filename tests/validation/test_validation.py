@@ -34,7 +34,8 @@ def test_a_label_alone_a_label_with_more_and_no_label_are_told_apart() -> None:
     outputs = [output(" positive"), output(" negative\n"), output(" positive\n\nSentence: more", "length"),
                output(" positive", "length"), output(" lovely"), output("The final answer is: positive."),
                output(" Positive"), output("", "error"), output("whatever")]
-    outputs[0], outputs[1] = (replace(one, label_logprobs=(-loss,)) for one, loss in zip(outputs[:2], (1.0, 3.0), strict=True))
+    outputs[0] = replace(outputs[0], label_logprobs=(-1.0,))
+    outputs[1] = replace(outputs[1], label_logprobs=(-3.0,))
     assert measure(rows, outputs) == {"loss": 2.0, "valid_label": 0.25, "readable_label": 0.75, "as_teacher": 0.625}
 
 
