@@ -8,7 +8,7 @@ be called alone. Heavy modules are imported inside, because workers and ``--help
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.schema import TeacherSampling
 from distill.errors import InputError
@@ -27,6 +27,9 @@ from flows.plan import STAGES, command_for, planned, trained_stages, untrained_m
 from flows.run import Run
 from flows.stale import refuse_stale
 from flows.teacher import teacher_window
+
+if TYPE_CHECKING:
+    from distill.prompting.decontaminate import Benchmark
 
 log = logging.getLogger(LOGGER)
 
@@ -65,7 +68,6 @@ def prompts(run: Run) -> Outcome:
     from distill.dataset.label_targets import refuse_unfit
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
-    from distill.prompting.decontaminate import Benchmark
     from distill.prompting.length import limits, token_counter
 
     _needs(run, "corpus", "distill collect")
@@ -78,13 +80,19 @@ def prompts(run: Run) -> Outcome:
         teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,
         student=token_counter(load_tokenizer(student), config.train.prompt_format),
         student_max_length=min(config.train.max_length, context_length(student)))
-    texts, benchmark_id = _benchmark(run)
-    benchmark = Benchmark(texts, benchmark_id, run.corpus.decontaminate.max_distance) if benchmark_id else None
     return build_prompts(
         config.prompts, texts_file(run.folder), config.seed, run.folder, windows,
         {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
          "student": model_fingerprint(student), "chat_template": run.teacher.chat_template.model_dump(),
-         "prompt_format": config.train.prompt_format}, run.on_change, benchmark=benchmark)
+         "prompt_format": config.train.prompt_format}, run.on_change, benchmark=_no_benchmark_texts(run))
+
+
+def _no_benchmark_texts(run: Run) -> "Benchmark | None":
+    """Return what prompts, and rows of the demonstration pool, must not hold; None where that is not asked for."""
+    from distill.prompting.decontaminate import Benchmark
+
+    texts, benchmark_id = _benchmark(run)
+    return Benchmark(texts, benchmark_id, run.corpus.decontaminate.max_distance) if benchmark_id else None
 
 
 def generate(run: Run, stage: Source) -> Outcome:
@@ -132,7 +140,7 @@ def dataset(run: Run) -> Outcome:
     return build_dataset(
         run.config.filters, run.config.train, student_base_folder(run), run.folder, run.config.seed,
         parents={stage: _fingerprint(run, stage) for stage in ("prompts", *STAGES)}, on_change=on_change,
-        dataset=run.config.dataset, icldist=run.config.prompts.icldist)
+        dataset=run.config.dataset, icldist=run.config.prompts.icldist, benchmark=_no_benchmark_texts(run))
 
 
 def _rows_from_elsewhere(run: Run) -> Outcome:

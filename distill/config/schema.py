@@ -165,6 +165,21 @@ class Config(Section):
         raise ValueError(f"train.objective is labels, which learns the teacher's distributions over labels, but {why}")
 
     @model_validator(mode="after")
+    def _formats_for_the_pool(self) -> Self:
+        if not self.prompts.icldist.pool_rows:
+            return self
+        if self.rows:
+            why = "rows that were made elsewhere have none; set it to false"
+        elif not self.prompts.icldist.samples:
+            why = "prompts.icldist.samples is 0"
+        elif self.train.stages == ["knowdist"]:
+            why = "train.stages is [knowdist], which no such rows are for"
+        else:
+            return self
+        raise ValueError("prompts.icldist.pool_rows makes rows of the demonstrations in the formats of the run's "
+                         f"ICLDist prompts, but {why}")
+
+    @model_validator(mode="after")
     def _answers_to_put_together(self) -> Self:
         if self.dataset.compose.kind != "many":
             return self

@@ -28,12 +28,14 @@ from distill.dataset.label_targets import (
     target_inputs,
     targets_of,
 )
+from distill.dataset.pool import Pool, add_pool_rows
 from distill.dataset.split import split_inputs, split_rows, unsplit_file
 from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
 from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as PARSER_VERSION
+from distill.prompting.decontaminate import Benchmark
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.kept import kept_icldist
 from distill.prompting.pieces import PromptPieces
@@ -86,6 +88,7 @@ def build_dataset(
     on_change: OnChange = "stop",
     dataset: Dataset | None = None,
     icldist: IclDist | None = None,
+    benchmark: Benchmark | None = None,
 ) -> Outcome:
     """Filter the teacher's answers and write the rows of both stages, as token ids too, into ``run/dataset``.
 
@@ -94,7 +97,8 @@ def build_dataset(
     (:func:`distill.dataset.split.split_rows`). ``student`` is the folder of the student, whose tokenizer it is;
     ``parents`` holds the fingerprints of the stages whose files are read. The responses themselves
     decide, too: where failed prompts were asked again, the rows are made anew. ``icldist`` says what the prompts of
-    stage 2 are made of, for :mod:`distill.dataset.compose`, if ``dataset`` asks for it.
+    stage 2 are made of, for :mod:`distill.dataset.compose`, if ``dataset`` asks for it, and whether rows are made of
+    the demonstration pool (:mod:`distill.dataset.pool`), of what does not stand in ``benchmark``.
 
     Rows stand in the order of the prompts, under their ids. The counts are of prompts; what the teacher failed at is
     dropped as ``teacher_failed:<reason>``. The details tell the rows, and the drops by reason, by kind, the rows by
@@ -109,6 +113,7 @@ def build_dataset(
     """
     objectives = {stage: train.objective_of_rows(stage) for stage in STAGES}
     compose = dataset.compose if dataset and dataset.compose.kind == "many" else None
+    pool = Pool(icldist, seed, benchmark) if icldist and icldist.pool_rows else None
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
@@ -116,6 +121,7 @@ def build_dataset(
         **({"keep_reasoning": True} if train.keep_reasoning else {}),
         **target_inputs(run, objectives),
         **({"compose": {"version": COMPOSITION, **semantic_fields(compose)}} if compose else {}),
+        **({"pool": pool.inputs()} if pool else {}),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
@@ -138,6 +144,11 @@ def build_dataset(
                 folder / "icldist.parquet", pieces["icldist"], encoder, compose)
             counts.append(joined_rows)
             splits["icldist"][TRAIN] = joined_rows.n_out
+        if pool:
+            of_pool, more["pool_rows"] = add_pool_rows(pool, [folder / f"{stage}.parquet" for stage in STAGES], encoder,
+                                                       kinds["icldist"], folder / DROPPED)
+            counts.append(of_pool)
+            splits["icldist"][TRAIN] += of_pool.n_out
         return counts, {**_details(accounts), **target_details(targets), "split": splits, **more}
 
     return run_stage(run / FOLDER, inputs, work, on_change)

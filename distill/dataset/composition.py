@@ -7,14 +7,18 @@ import pyarrow.compute as pc
 
 from distill.corpus.build import texts_file
 from distill.dataset.build import FOLDER
+from distill.dataset.pool import OF_POOL
 from distill.run.records import TRAIN, read_columns
+
+POOL = "demonstration pool"
 
 
 def composition(run: Path, stage: str) -> list[dict[str, Any]]:
     """Return ``family``, ``kind``, ``source`` and ``rows`` for each that a stage is trained on, sorted.
 
-    Rows for validation and outside ``train.fractions`` are not counted. ``source`` is where the texts came from, and
-    empty for rows without a text of the corpus. Empty without the file.
+    Rows for validation and outside ``train.fractions`` are not counted. ``source`` is where the texts came from, of a
+    row of several answers the last one; ``POOL`` for rows of the demonstration pool, and empty for others without a
+    text of the corpus. Empty without the file.
     """
     path = run / FOLDER / f"{stage}.parquet"
     if not path.exists():
@@ -24,6 +28,9 @@ def composition(run: Path, stage: str) -> list[dict[str, Any]]:
     if texts_file(run).exists():
         texts = read_columns(texts_file(run), ["id", "source"]).rename_columns(["text_id", "source"])
         rows = rows.join(texts, "text_id")
+        of_pool = pc.starts_with(rows["text_id"], OF_POOL)
+        rows = rows.set_column(rows.schema.get_field_index("source"), "source",
+                               pc.if_else(of_pool, POOL, rows["source"]))
     keys = [name for name in ("family", "kind", "source") if name in rows.column_names]
     counted = rows.group_by(keys).aggregate([([], "count_all")]).to_pylist()
     return sorted(({"family": row["family"], "kind": row["kind"], "source": row.get("source") or "",

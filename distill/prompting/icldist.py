@@ -1,6 +1,6 @@
 """ICLDist prompts: sentiment and emotion tasks in many formats, with demonstrations (Tables 11 and 12)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -11,9 +11,10 @@ from distill.config.schema import IclDist
 from distill.prompting.candidate import PromptCandidate
 from distill.prompting.demonstrations import Demonstration, normalised, places_of
 from distill.prompting.few_shot import LabelPrompt, TuplePrompt
-from distill.prompting.labels import LabelSet, label_set
+from distill.prompting.labels import LabelSet, answer_text, label_set
 from distill.prompting.sampling import PromptRng, SystematicSampler
 from distill.prompting.template import around
+from distill.prompting.tuples import tuples_text
 from distill.run.records import Text
 
 
@@ -21,9 +22,9 @@ from distill.run.records import Text
 class Variant:
     """A task in one format with one label set.
 
-    ``places`` are those of the task's demonstrations in the pool, and ``blocks`` these by place, as they are printed;
-    ``shows`` has a bit for every label (or value of a closed field) that a demonstration's answer shows, ``every``
-    those that any shows.
+    ``places`` are those of the task's demonstrations in the pool, ``blocks`` these by place, as they are printed, and
+    ``answers`` what they answer; ``shows`` has a bit for every label (or value of a closed field) that a
+    demonstration's answer shows, ``every`` those that any shows.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Variant:
     head: str
     places: list[int]
     blocks: dict[int, str]
+    answers: dict[int, str]
     shows: dict[int, int]
     every: int
     labels: tuple[str, ...]
@@ -78,6 +80,19 @@ class IclDistCandidates:
             own = rng if number == 0 else PromptRng(self._seed, text_id, f"icldist {number}")
             candidates.append(self._candidate(text_id, text, variants[own.below(len(variants))], own_places, own))
         return candidates
+
+    def of_pool(self, place: int, text_id: str, text: str, without: Collection[int]
+                ) -> Iterator[tuple[PromptCandidate, str]]:
+        """Yield the prompts of a text of the pool, one in every format with every label set, each with its answer.
+
+        They show no demonstrations of that text, nor those at the places ``without``.
+        """
+        hidden = {place, *without, *self._own_places(text)}
+        for (task, name), variants in self._variants.items():
+            for number, variant in enumerate(variants):
+                if place in variant.answers:
+                    rng = PromptRng(self._seed, text_id, f"icldist pool {task}/{name} {number}")
+                    yield self._candidate(text_id, text, variant, hidden, rng), variant.answers[place]
 
     def _candidate(self, text_id: str, text: str, variant: Variant, own_places: set[int], rng: PromptRng
                ) -> PromptCandidate:
@@ -136,6 +151,7 @@ def _variant(config: IclDist, task: str, strategy: str, labels: LabelSet, pool: 
     return Variant(
         task, strategy, prompt.head, list(answers),
         {place: prompt.demonstration(pool[place].text, answer) for place, answer in answers.items()},
+        {place: answer_text(answer, multi_label) for place, answer in answers.items()},
         shows, reduce(or_, shows.values(), 0), labels.labels, multi_label, "", least)
 
 
@@ -153,6 +169,7 @@ def _tuple_variant(config: IclDist, task: str, strategy: str, pool: Sequence[Dem
     return Variant(
         task, strategy, prompt.head, places,
         {place: prompt.demonstration(pool[place].text, pool[place].tuples) for place in places},
+        {place: tuples_text(pool[place].tuples) for place in places},
         shows, reduce(or_, shows.values(), 0), (), False, schema.model_dump_json() if schema else "", least)
 
 

@@ -125,6 +125,10 @@ class IclDist(_Family):
     tasks: list[LocalPath] = runtime_field([], description="task files of your own, asked beside the tasks that ship: "
                                                            "docs/own-task.md")
     demonstrations: LocalPath = Field("shipped:data/demonstrations.json", description="the pool of 55 (Section 2.2)")
+    # Decides rows, not prompts: the teacher need not be asked again.
+    pool_rows: bool = runtime_field(
+        False, description="ours: train on the texts of the pool, too, with their own labels, in every format and "
+                           "label set; changes the dataset, but no prompts")
 
     @model_validator(mode="before")
     @classmethod
