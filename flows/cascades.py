@@ -11,16 +11,16 @@ from distill.config.prompt_schema import BASIC
 from distill.config.sections.engines import TeacherEngine
 from distill.config.sections.models import Model
 from distill.corpus.build import read_texts, texts_file
-from distill.dataset.build import FOLDER as DATASET
+from distill.dataset.composition import taught_texts
+from distill.dataset.pool import OF_POOL
 from distill.encoder.settings import settings_of
 from distill.errors import InputError
 from distill.models.resolve import BUILT_IN
 from distill.prediction.question import Question, question_of
 from distill.prediction.student import Student
-from distill.prompting.demonstrations import normalised
+from distill.prompting.demonstrations import load_demonstrations, normalised
 from distill.prompting.few_shot import LabelPrompt
 from distill.prompting.template import around
-from distill.run.records import TRAIN, read_columns
 from distill.training.stages import SOURCES
 from flows.evaluated_models import subject_of
 from flows.run import Run, look_for_run, stored_config
@@ -102,11 +102,10 @@ def trained_on(student_name: str, runs_dir: str = "runs") -> Callable[[str], boo
     if encoder_folder(student_name, runs_dir) is not None:
         return lambda text: False
     _, run = model_of(student_name, runs_dir)
-    files = [path for source in SOURCES if run and (path := run / DATASET / f"{source}.parquet").is_file()]
     if run is None or not texts_file(run).is_file():
         return lambda text: False
-    ids = {text_id for path in files for text_id, split in zip(*(
-        column.to_pylist() for column in read_columns(path, ["text_id", "split"]).columns), strict=True)
-        if split == TRAIN}
+    ids = {key for source in SOURCES for key in taught_texts(run, source)}
     texts = {normalised(text.text) for text in read_texts(run) if text.id in ids}
+    if any(key.startswith(OF_POOL) for key in ids):
+        texts |= {normalised(item.text) for item in load_demonstrations(stored_config(run).prompts.icldist)}
     return lambda text: normalised(text) in texts

@@ -14,6 +14,7 @@ from typing import Any
 
 from distill.config.sections.dataset import Compose
 from distill.dataset.tokens import RowEncoder
+from distill.errors import InputError
 from distill.models.tokenization import raw_separator
 from distill.prompting.pieces import Pieces, PromptPieces
 from distill.run.hashing import content_id
@@ -40,8 +41,11 @@ def compose_file(path: Path, pieces: PromptPieces, encoder: RowEncoder, config: 
 
     All others stay as they are. Return the account of the rows to train on, and how many rows have how many answers,
     for the details.
+
+    Raises:
+        InputError: there are label prompts, and none of them can be taken apart.
     """
-    account, sizes = RowCounts("dataset/compose", "rows"), Counter[int]()
+    account, sizes, n_labels, n_known = RowCounts("dataset/compose", "rows"), Counter[int](), 0, 0
     with RecordWriter(path, ManyAnswersRow) as rows:  # it takes the place of the old one at its end
         for row in composed(read_records(path, ManyAnswersRow), pieces, encoder, config):
             rows.write(row)
@@ -51,6 +55,14 @@ def compose_file(path: Path, pieces: PromptPieces, encoder: RowEncoder, config: 
                 account.n_out += 1
                 account.dropped[JOINED] += n - 1
                 sizes[n] += 1
+                n_labels += bool(row.labels)
+                n_known += row.question_at >= 0
+    if n_labels and not n_known:
+        raise InputError(
+            "dataset.compose is many, but none of the run's label prompts can be taken apart into texts: they show "
+            "demonstrations that prompts.icldist.demonstrations and its tasks do not hold (any more), or layouts whose "
+            "demonstrations are not questions with their answers. Put the files back that the prompts were made "
+            "with, or set dataset.compose to asked.")
     return account, {"answers": account.n_in, "rows": account.n_out,
                      "rows_by_answers": {str(n): count for n, count in sorted(sizes.items())}}
 
@@ -146,6 +158,7 @@ class _Open:
         return replace(
             last, id=content_id("composed", *(row.id for row in self.rows)), prompt=self._prompt,
             input_ids=[*self._ids, *_answer(last)], n_prompt_tokens=self._first, gaps=self._gaps,
+            text_ids=[row.text_id for row in self.rows],
             label_logprobs=[value for row in self.rows for value in row.label_logprobs],
             question_at=len(self._prompt) - len(last.prompt) + last.question_at)
 

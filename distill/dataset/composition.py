@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from distill.corpus.build import texts_file
 from distill.dataset.build import FOLDER
@@ -11,6 +12,18 @@ from distill.dataset.pool import OF_POOL
 from distill.run.records import TRAIN, read_columns
 
 POOL = "demonstration pool"
+_SEVERAL = "text_ids"
+
+
+def taught_texts(run: Path, stage: str) -> set[str]:
+    """Return the ids of the texts whose answers a stage is trained on; none without the file."""
+    path = run / FOLDER / f"{stage}.parquet"
+    if not path.exists():
+        return set()
+    several = [_SEVERAL] if _SEVERAL in pq.read_schema(path).names else []
+    rows = read_columns(path, ["text_id", "split", *several])
+    rows = rows.filter(pc.equal(rows["split"], TRAIN))
+    return {*rows["text_id"].to_pylist(), *(one for name in several for some in rows[name].to_pylist() for one in some)}
 
 
 def composition(run: Path, stage: str) -> list[dict[str, Any]]:

@@ -150,11 +150,12 @@ class ManyAnswersRow(LabelRow):
     ``gaps``: where each answer before the last ends and the next begins, as places in ``input_ids`` (end, begin, end,
     begin, …); what lies between carries no loss. Behind each of those answers the end token is learned, though the text
     goes on there: as if each had been asked alone. ``label_logprobs`` has the labels' of every answer, one after
-    another. ``question_at``: where in ``prompt`` the question about the last text begins, in characters; -1 where it
-    is not told.
+    another, and ``text_ids`` the texts that were asked about (empty for a single one). ``question_at``: where in
+    ``prompt`` the question about the last text begins, in characters; -1 where it is not told.
     """
 
     gaps: list[int] = field(default_factory=list)
+    text_ids: list[str] = field(default_factory=list)
     question_at: int = -1
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from distill.config.schema import Config, Dataset, Filters, Train
 from distill.dataset.build import build_dataset
+from distill.dataset.composition import taught_texts
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
 from distill.prompting.pieces import PromptPieces
@@ -114,7 +115,7 @@ def test_rows_of_formats_that_are_not_asked_stay_as_they_are(changed: dict[str, 
 
 
 def test_the_dataset_stage_puts_rows_together_where_it_is_asked_and_accounts_for_each(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = prompts_of([f"The soup of day {n} was cold." for n in range(12)])
     said = [answer(one.labels[0] if not one.multi_label else f"['{one.labels[0]}']", one.id) for one in asked]
@@ -130,12 +131,18 @@ def test_the_dataset_stage_puts_rows_together_where_it_is_asked_and_accounts_for
     (account,) = [account for account in many.row_counts if account.stage == "dataset/compose"]
     splits = many.details["split"]["icldist"]
     assert splits["train"] == account.n_out < account.n_in == 36 - splits["validation"]
+    rows = read_records(many.folder / "icldist.parquet", ManyAnswersRow)
+    kept = {row.text_id for row in rows if row.split != TRAIN}
+    assert taught_texts(tmp_path / "many", "icldist") == {one.text_id for one in asked} - kept
     told = many.details["composed"]
     assert sum(int(n) * count for n, count in told["rows_by_answers"].items()) == told["answers"] == account.n_in
     assert set(pq.read_schema(plain.folder / "icldist.parquet").names).isdisjoint(["gaps", "question_at"])
     assert built(tmp_path / "many", compose="many").reused and built(tmp_path / "plain").reused
     with pytest.raises(InputError, match="texts_per_row"):
         built(tmp_path / "many", compose={"kind": "many", "texts_per_row": 3})
+    monkeypatch.setattr("distill.dataset.build.load_demonstrations", lambda _: [])
+    with pytest.raises(InputError, match=r"none of the run's label prompts can be taken apart.*demonstrations"):
+        built(tmp_path / "other", compose="many")
 
 
 @pytest.mark.parametrize(("changed", "why"), [
