@@ -33,6 +33,8 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
         rows.append((f"{device} hours", f"{forecast.gpu_hours_left:,.3g}",
                      f"{forecast.rows_per_hour / forecast.devices:,.0f} rows an hour and {device}; the paper's 4 A100: "
                      f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} an hour and GPU"))
+    if forecast.logprob_bytes_left:
+        rows.append(("log-probabilities", f"{forecast.logprob_bytes_left / 1e6:,.3g} MB", "before compression"))
     if forecast.cost_left is not None:
         rows.append(("cost", money(forecast.cost_left), prices(teacher)))
     width = max(len(row[1]) for row in rows)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from distill.config.sections.engines import Capabilities
 from distill.errors import InputError
+from distill.run.top_logprobs import TopLogprobs
 
 __all__ = ["Capabilities", "Done", "Engine", "LabelScores", "Output", "Request", "Sampling", "in_order"]
 
@@ -46,6 +47,10 @@ class Request:
 
     ``labels``: the engine says beside its answer how likely each of these would have been
     (:attr:`Output.label_logprobs`); with ``max_tokens`` 0 it does nothing else.
+
+    ``top_k``: the engine says beside its answer which so many tokens were the likeliest at each of the answer's
+    (:attr:`Output.top_logprobs`); where an ``answer`` is given, it says so of that and writes none. ``ended``: that
+    ended with the token that ends an answer.
     """
 
     id: str
@@ -57,6 +62,9 @@ class Request:
     pattern: str = ""
     first_tokens: bool = False
     labels: tuple[str, ...] = ()
+    top_k: int = 0
+    answer: str | None = None
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Output:
 
     ``label_logprobs``: the log-probability (natural, before temperature and grammar) of each of the request's labels as
     a whole, its end included (:mod:`distill.engines.label_tree`). Empty where it was not asked for, or cannot be told.
+    ``top_logprobs``: the likeliest tokens at each of the answer's, before temperature and grammar; None likewise.
     """
 
     id: str
@@ -80,6 +89,7 @@ class Output:
     n_cached_tokens: int = 0
     counts_estimated: bool = False
     label_logprobs: tuple[float, ...] = ()
+    top_logprobs: TopLogprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,14 @@ class Engine(ABC):
             InputError: the engine has no tokenizer.
         """
         raise InputError(f"The engine '{self.name}' does not count tokens.")
+
+    def token_names(self, ids: Sequence[int]) -> list[str]:
+        """Return what the model's tokenizer calls tokens; an empty string for an id that it does not know.
+
+        Raises:
+            InputError: the engine has no tokenizer.
+        """
+        raise InputError(f"The engine '{self.name}' does not know its model's tokens.")
 
     def check_token_counts(self, sampling: Sampling, chat: bool) -> None:
         """Ask a word, and see that the tokens it takes can be told, where a budget depends on them.

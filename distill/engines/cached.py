@@ -36,7 +36,7 @@ class CachedEngine:
 
     def _answered(self, requests: Sequence[Request], labels: Sequence[Sequence[str]], ask: Callable[..., Any],
                   done: Done | None) -> list[Any]:
-        keys = [self._cache.key({**asdict(request), "id": "", "labels": list(some) or list(request.labels)})
+        keys = [self._cache.key({**_told(request), "id": "", "labels": list(some) or list(request.labels)})
                 for request, some in zip(requests, labels, strict=True)]
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
@@ -58,7 +58,7 @@ class CachedEngine:
             for result in results:
                 key = missing[int(result.id)]
                 if not result.error:
-                    self._cache.add(key, {name: value for name, value in asdict(result).items() if name != "id"})
+                    self._cache.add(key, {name: value for name, value in _plain(result).items() if name != "id"})
                 tell(key, result)
 
         if missing:
@@ -71,6 +71,19 @@ class CachedEngine:
                            f"{self._of and f' of {self._of}'}. This is a defect of the engine; the other answers are "
                            "kept.")
         return [found[place] for place in range(len(requests))]
+
+
+def _told(request: Request) -> dict[str, Any]:
+    """Return a request's values; answers that were kept before there was ``top_k`` are known by those of then."""
+    values = asdict(request)
+    return values if request.top_k else {name: value for name, value in values.items()
+                                         if name not in ("top_k", "answer", "ended")}
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    """Return a result's values without log-probabilities of tokens, which are too many to keep here."""
+    return {name: value for name, value in asdict(replace(result, top_logprobs=None) if isinstance(
+        result, Output) else result).items() if name != "top_logprobs"}
 
 
 def _restored(kept: dict[str, Any]) -> Output | LabelScores:

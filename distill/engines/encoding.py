@@ -9,7 +9,7 @@ from typing import Any
 from distill.engines.base import LabelScores, Output, Request, Sampling
 from distill.engines.first_line import first_line_end
 from distill.errors import InputError
-from distill.models.tokenization import encode_continuations, encode_prompt, stop_token_ids
+from distill.models.tokenization import encode_continuations, encode_prompt, end_token_id, stop_token_ids
 from distill.parsing.reasoning import begins_within
 from distill.run.storage import read_json
 
@@ -95,6 +95,34 @@ def answer_text(tokenizer: Any, tokens: Sequence[int], reason: str, end_ids: Seq
     if ends:
         return text[: min(ends)], "stop"
     return (text.rstrip("\ufffd") if reason == "length" else text), reason
+
+
+def answer_length(tokenizer: Any, tokens: Sequence[int], text: str, reason: str, end_ids: Sequence[int],
+                  opening: str = "") -> int:
+    """Return how many of the tokens that were written are those of an answer's ``text`` and of its end.
+
+    Where a stop string cut it, what follows is left out, and there is no end.
+    """
+    kept = list(tokens[:-1]) if tokens and tokens[-1] in end_ids else list(tokens)
+
+    def shown(count: int) -> str:
+        return opening + str(tokenizer.decode(kept[:count], skip_special_tokens=True,
+                                              clean_up_tokenization_spaces=False))
+
+    count = len(kept)
+    if shown(count) == text or reason == "length":
+        return len(tokens)
+    while count and len(shown(count - 1)) >= len(text):
+        count -= 1
+    return count
+
+
+def given_answer(tokenizer: Any, request: Request) -> list[int]:
+    """Return the token ids of the answer that a request gives, as they stand behind its prompt."""
+    assert request.answer is not None
+    ids = encode_continuations(tokenizer, [request.answer], request.chat)[0] if request.answer else []
+    end = end_token_id(tokenizer, request.chat) if request.ended else None
+    return ids if end is None else [*ids, end]
 
 
 def label_scores(request: Request, encoded: Encoded, scores: Sequence[float], rule: str,

@@ -61,6 +61,10 @@ class LocalEngine(Engine):
         """Return the number of tokens each prompt takes, chat template included where ``chat``."""
         return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
 
+    def token_names(self, ids: Sequence[int]) -> list[str]:
+        """Return what the tokenizer calls tokens."""
+        return [token or "" for token in self._tokenizer.convert_ids_to_tokens(list(ids))]
+
     @abstractmethod
     def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
         """Score the labels of each question; with ``first_tokens``, after the repetition penalty, where it asks."""

@@ -1,7 +1,7 @@
 """Pending shards through a pool of engines, within the budget, with a forecast of their cost after a pilot."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from distill.errors import RunError
 from distill.generation.budget import Budget, BudgetError
 from distill.generation.forecast import Forecast, pilot_size
 from distill.generation.journal import journalled
-from distill.generation.label_logprobs import count_to_capture, folder_beside, is_captured
 from distill.generation.manifests import marker_path, read_marker
 from distill.generation.messages import Progress, tasks_of
 from distill.generation.plan import Plan, Shard
 from distill.generation.pool import WorkerPool
+from distill.generation.sidecar import Sidecar, count_to_capture
 from distill.generation.slots import processes_for
 from distill.generation.status import RESPONSES, Stage
 from distill.generation.usage import Meter, devices_of
@@ -30,7 +30,7 @@ log = logging.getLogger("sentidistill.generation")
 class Job:
     """What is to be answered, and by whom. ``show`` is told the forecast, and which cap of the budget it will meet.
 
-    ``labels``: distributions over labels are wanted; ``answered``: the names of shards that lack nothing else.
+    ``sidecars``: what is wanted beside the answers; ``lacking``: what of it finished shards lack, by their names.
     """
 
     stage: Stage
@@ -38,8 +38,8 @@ class Job:
     run: Path
     plan: Plan
     prompts: Path
-    labels: bool
-    answered: frozenset[str]
+    sidecars: Sequence[Sidecar[Any]]
+    lacking: Mapping[str, Sequence[Sidecar[Any]]]
     show: Callable[[Forecast, str], None] | None
 
     @property
@@ -49,14 +49,15 @@ class Job:
 
     def n_to_ask(self, shards: Sequence[Shard]) -> int:
         """Return of how many prompts of some shards something is to be asked, were nothing in their journals."""
-        scored = [shard for shard in shards if shard.name in self.answered]
-        return sum(shard.count for shard in shards if shard not in scored) + count_to_capture(self.prompts, scored)
+        scored = [shard for shard in shards if shard.name in self.lacking]
+        return (sum(shard.count for shard in shards if shard not in scored)
+                + count_to_capture(self.prompts, scored, self.lacking))
 
     def is_done(self, shard: Shard) -> bool:
         """Say whether a shard is finished, with all that is wanted of it."""
         marker = read_marker(marker_path(self.responses, shard.name))
-        return marker is not None and (
-            not self.labels or is_captured(folder_beside(self.responses), shard.name, marker))
+        return marker is not None and all(
+            sidecar.is_captured(self.responses, shard.name, marker) for sidecar in self.sidecars)
 
 
 def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard]) -> None:
@@ -68,7 +69,7 @@ def answer(job: Job, spec: dict[str, Any], budget: Budget, pending: list[Shard])
     """
     budget.refuse_overspent()
     # What answers are to get later is neither forecast nor approved: the pilot is of answers.
-    n_text = sum(shard.count for shard in pending if shard.name not in job.answered)
+    n_text = sum(shard.count for shard in pending if shard.name not in job.lacking)
     approved = budget.approved or not n_text
     if budget.forecast and not approved:
         raise budget.waiting()

@@ -23,6 +23,7 @@ class Forecast:
 
     ``rows`` are all prompts of the stage, ``rows_left`` those without an answer when this was reckoned. Hours are None
     where nothing tells the speed. ``made_for`` is the fingerprint of prompts and settings it is true of.
+    ``logprob_bytes_left``: of what is kept beside the answers (``teacher.logprobs``), before compression.
     """
 
     stage: str
@@ -38,6 +39,7 @@ class Forecast:
     gpu_hours_left: float | None
     cost_left: float | None
     made_for: str = ""
+    logprob_bytes_left: float = 0.0
 
 
 def pilot_size(teacher: Teacher, n_rows: int) -> int:
@@ -63,7 +65,8 @@ def reckon(teacher: Teacher, sessions: Sequence[Session], devices: int, pilot: M
     found = Forecast(
         sessions[-1].stage, pilot["n_rows"], rows, rows_left, round(pilot["n_prompt_tokens"] / n_pilot, 1),
         round(pilot["n_output_tokens"] / n_pilot, 1), round(tokens_a_second, 1), round(3600 * rows_a_second, 1),
-        devices, hours, None if hours is None else hours * devices, None, made_for)
+        devices, hours, None if hours is None else hours * devices, None, made_for,
+        rows_left * pilot.get("logprob_bytes", 0) / n_pilot)
     return priced(found, teacher)
 
 

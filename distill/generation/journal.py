@@ -13,6 +13,7 @@ from distill.generation.manifests import marker_path
 from distill.run.hashing import fingerprint
 from distill.run.records import LabelLogprobs, Response
 from distill.run.storage import atomic_path, sync_folder
+from distill.run.top_logprobs import TopLogprobs
 
 JOURNAL = ".journal.jsonl"
 _SYNC_SECONDS = 1.0
@@ -31,7 +32,8 @@ class Journal:
     another fingerprint is thrown away (:func:`journal_inputs` tells before whether it is one).
 
     ``responses`` holds the answers by prompt id, ``seconds`` the engine's time on them, ``n_cached_tokens`` the tokens
-    of their prompts that the engine did not have to compute, ``label_logprobs`` how likely the labels of prompts are.
+    of their prompts that the engine did not have to compute, ``label_logprobs`` how likely the labels of prompts are,
+    ``top_logprobs`` what might have stood at each token of the answers.
     """
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, Any],
@@ -44,6 +46,7 @@ class Journal:
         self.path = folder / f"{name}{JOURNAL}"
         self.responses: dict[str, Response] = {}
         self.label_logprobs: dict[str, LabelLogprobs] = {}
+        self.top_logprobs: dict[str, TopLogprobs] = {}
         self.seconds, self.n_cached_tokens = 0.0, 0
         self._dirty = False
         self._synced = time.monotonic()
@@ -58,11 +61,18 @@ class Journal:
             sync_folder(folder)
 
     def add(self, responses: Sequence[Response], seconds: float = 0.0, n_cached_tokens: int = 0,
-            label_logprobs: Sequence[LabelLogprobs] = ()) -> None:
+            label_logprobs: Sequence[LabelLogprobs] = (), top_logprobs: Sequence[TopLogprobs] = ()) -> None:
         """Write answers down."""
-        entry = JournalEntry(tuple(responses), seconds, n_cached_tokens, label_logprobs=tuple(label_logprobs))
+        entry = JournalEntry(tuple(responses), seconds, n_cached_tokens, label_logprobs=tuple(label_logprobs),
+                             top_logprobs=tuple(top_logprobs))
         self._append(line_of(entry))
         self._count(entry)
+
+    def logprob_bytes(self, prompt_id: str) -> int:
+        """Return about what the log-probabilities beside an answer take in a file, before compression."""
+        labels, top = self.label_logprobs.get(prompt_id), self.top_logprobs.get(prompt_id)
+        return len(prompt_id) * bool(labels or top is not None) + (
+            sum(len(label) + 4 for label in labels.labels) if labels else 0) + (0 if top is None else top.n_bytes)
 
     def sync(self) -> None:
         """Force what was written to disk."""
@@ -94,6 +104,8 @@ class Journal:
             self.responses.setdefault(item.prompt_id, item)
         for scored in entry.label_logprobs:  # the last one: what was there before was of other labels, and asked again
             self.label_logprobs[scored.prompt_id] = scored
+        for top in entry.top_logprobs:
+            self.top_logprobs[top.prompt_id] = top
         self.seconds += entry.seconds
         self.n_cached_tokens += entry.n_cached_tokens
 
@@ -110,15 +122,18 @@ class Journal:
             found = portion_of(value)
             known = tuple(item for item in found.responses if prompts is None or item.prompt_id in prompts)
             scored = tuple(item for item in found.label_logprobs if prompts is None or item.prompt_id in prompts)
+            top = tuple(item for item in found.top_logprobs if prompts is None or item.prompt_id in prompts)
             n_damaged += found.n_damaged
-            n_foreign += len(found.responses) - len(known) + len(found.label_logprobs) - len(scored)
-            self._count(replace(found, responses=known, label_logprobs=scored))
+            n_foreign += (len(found.responses) - len(known) + len(found.label_logprobs) - len(scored)
+                          + len(found.top_logprobs) - len(top))
+            self._count(replace(found, responses=known, label_logprobs=scored, top_logprobs=top))
         if n_damaged or n_foreign:
             log.warning("Of the answers in %s, %d could be read; %d were damaged, and %d were to prompts that are not "
                         "of this shard. These are left out, and prompts without an answer are asked again.", self.path,
                         len(self.responses), n_damaged, n_foreign)
             line = line_of(JournalEntry(tuple(self.responses.values()), self.seconds, self.n_cached_tokens,
-                                        label_logprobs=tuple(self.label_logprobs.values())))
+                                        label_logprobs=tuple(self.label_logprobs.values()),
+                                        top_logprobs=tuple(self.top_logprobs.values())))
             with atomic_path(self.path) as temporary:
                 temporary.write_bytes(self._header + line)
             whole = len(self._header) + len(line)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_type_hints
 
 from distill.run.records import LabelLogprobs, Response
+from distill.run.top_logprobs import TopLogprobs, from_json
 
 MOST_TOKENS = 1 << 40
 """Of one answer or portion. More is no count, but a mistake, which no sum and no file should have to hold."""
@@ -29,11 +30,14 @@ class JournalEntry:
     n_cached_tokens: int = 0
     n_damaged: int = 0
     label_logprobs: tuple[LabelLogprobs, ...] = ()
+    top_logprobs: tuple[TopLogprobs, ...] = ()
 
 
 def line_of(portion: JournalEntry) -> bytes:
     """Return a portion as a line."""
     scored = {"label_logprobs": [asdict(item) for item in portion.label_logprobs]} if portion.label_logprobs else {}
+    if portion.top_logprobs:
+        scored["top_logprobs"] = [item.to_json() for item in portion.top_logprobs]
     return encoded({"seconds": round(portion.seconds, 6), "cached": portion.n_cached_tokens,
                     "responses": [asdict(item) for item in portion.responses], **scored})
 
@@ -67,12 +71,14 @@ def portion_of(value: dict[str, Any] | None) -> JournalEntry:
     read = [_response(item) for item in found]
     given = value.get("label_logprobs", [])
     scored = [_label_logprobs(item) for item in given] if isinstance(given, list) else [None]
+    given = value.get("top_logprobs", [])
+    top = [from_json(item) for item in given] if isinstance(given, list) else [None]
     seconds, cached = value.get("seconds"), value.get("cached")
     right = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _MOST_SECONDS
     return JournalEntry(tuple(item for item in read if item), float(seconds or 0) if right else 0.0,
                    cached if is_count(cached) else 0,
-                   read.count(None) + scored.count(None) + (not right) + (not is_count(cached)),
-                   tuple(item for item in scored if item))
+                   sum(some.count(None) for some in (read, scored, top)) + (not right) + (not is_count(cached)),
+                   tuple(item for item in scored if item), tuple(item for item in top if item is not None))
 
 
 def is_count(value: Any) -> TypeGuard[int]:

@@ -14,8 +14,12 @@ def sampling_of(settings: dict[str, Any], family: str) -> Sampling:
     return Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
 
 
-def request_of(prompt: Prompt, settings: dict[str, Any], *, labels: bool = False, answer: bool = True) -> Request:
-    """Return the request of a prompt: for its ``answer``, for the distribution over its ``labels``, or for both.
+def request_of(prompt: Prompt, settings: dict[str, Any], *, labels: bool = False, top_k: int = 0,
+               answered: Response | None = None) -> Request:
+    """Return the request of a prompt, which has no answer yet, or has been ``answered``.
+
+    ``labels``: for the distribution over its labels, too; ``top_k``: for the log-probabilities of so many tokens at
+    each of the answer's.
 
     Raises:
         RunError: its family does not belong to the stage.
@@ -26,10 +30,15 @@ def request_of(prompt: Prompt, settings: dict[str, Any], *, labels: bool = False
         raise RunError(f"The prompt {prompt.id} is of the family '{prompt.family}', which does not belong to this "
                        f"stage ({', '.join(settings['sampling'])}). Run the prompts stage again.")
     chat = settings["chat_template"][prompt.family]
-    choices, pattern = structure_of(prompt, chat) if settings["structured"] and answer else ((), "")
+    choices, pattern = structure_of(prompt, chat) if settings["structured"] and not answered else ((), "")
     sampling = sampling_of(settings, prompt.family)
-    return Request(prompt.id, prompt.prompt, sampling if answer else replace(sampling, max_tokens=0), chat=chat,
-                   seed=prompt.seed, choices=choices, pattern=pattern, labels=tuple(prompt.labels) if labels else ())
+    request = Request(prompt.id, prompt.prompt, sampling, chat=chat, seed=prompt.seed, choices=choices, pattern=pattern,
+                      labels=tuple(prompt.labels) if labels else (), top_k=top_k)
+    if answered is None:
+        return request
+    ended = answered.finish_reason == "stop" and not sampling.stop  # a stop string ends an answer without a token
+    return replace(request, sampling=replace(sampling, max_tokens=0), answer=answered.output if top_k else None,
+                   ended=ended)
 
 
 def response_of(output: Output) -> Response:

@@ -8,10 +8,12 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.generation.journal import JOURNAL, Journal, is_damaged, journal_inputs
-from distill.generation.label_logprobs import folder_beside, label_logprobs_of, uncaptured
+from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import is_intact, marker_path, parquet_path, read_marker, read_markers
 from distill.generation.plan import Plan, PromptFile, Shard, shard_inputs
+from distill.generation.sidecar import Sidecar, lacking_of
 from distill.generation.status import RESPONSES
+from distill.generation.top_logprobs import SIDECARS, TOP
 from distill.run.folder import claim_stage, remove
 from distill.run.hashing import fingerprint
 from distill.run.markers import MARKER, is_finished, read_done
@@ -88,7 +90,8 @@ def mend_journals(responses: Path, prompts_path: Path, pending: Sequence[Shard],
 
 def remove_leftovers(responses: Path, pending: set[str]) -> None:
     """Delete what a killed process left: half-written files, and journals of shards that are finished."""
-    half_written = [*responses.glob(".*.tmp"), *folder_beside(responses).glob(".*.tmp")]
+    half_written = [*responses.glob(".*.tmp"), *(
+        path for sidecar in SIDECARS for path in sidecar.folder(responses).glob(".*.tmp"))]
     for path in [*half_written, *responses.glob(f"*{JOURNAL}")]:
         if path.name.removesuffix(JOURNAL) not in pending:
             path.unlink()
@@ -103,14 +106,16 @@ def _remove_foreign(responses: Path, names: set[str], settings: Mapping[str, Any
             raise InputError(changed_message(path, marker.inputs, {"prompts": "none for this shard", **settings}))
         path.unlink()
         path.with_suffix(".parquet").unlink(missing_ok=True)
-        for beside in (marker_path, parquet_path):
-            beside(folder_beside(responses), name).unlink(missing_ok=True)
+        for folder in (sidecar.folder(responses) for sidecar in SIDECARS):
+            marker_path(folder, name).unlink(missing_ok=True)
+            parquet_path(folder, name).unlink(missing_ok=True)
 
 
-def reopen_if_damaged(folder: Path, shards: Sequence[Shard], settings: Mapping[str, Any], *, labels: bool) -> None:
+def reopen_if_damaged(folder: Path, shards: Sequence[Shard], settings: Mapping[str, Any],
+                      sidecars: Sequence[Sidecar[Any]]) -> None:
     """Take the stage's marker away where it or a shard's file is missing or damaged, so that the stage is resumed.
 
-    ``labels``: distributions over labels are wanted, and are to be there as well.
+    ``sidecars`` are to be there as well.
     """
     if not is_finished(folder):
         return
@@ -122,7 +127,7 @@ def reopen_if_damaged(folder: Path, shards: Sequence[Shard], settings: Mapping[s
         log.warning("%s The shards' own markers say what is there.", error)
         n_shards = None
     whole = all(is_intact(responses, name, one) for name, one in markers.items())
-    lacking = labels and uncaptured(responses, shards, settings)
+    lacking = lacking_of(responses, shards, settings, sidecars)
     if len(markers) != n_shards or not whole or lacking:
         claim_stage(folder)
         remove(folder / MARKER)
@@ -145,7 +150,8 @@ def reopen_failed(folder: Path, plan: Plan, settings: dict[str, Any]) -> int:
                 if not item.failure or item.failure in HOPELESS]
         (responses / f"{shard.name}{JOURNAL}").unlink(missing_ok=True)
         journal = Journal(responses, shard.name, shard_inputs(shard, settings))
-        journal.add(kept, marker.seconds, marker.n_cached_tokens, label_logprobs_of(responses, shard.name, marker))
+        journal.add(kept, marker.seconds, marker.n_cached_tokens, LABELS.records_of(responses, shard.name, marker),
+                    TOP.records_of(responses, shard.name, marker))
         journal.sync()
         journal.close()
         (folder / MARKER).unlink(missing_ok=True)

@@ -11,12 +11,13 @@ from distill.generation.answer import Job, answer
 from distill.generation.budget import Budget, counts_decide
 from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.forecast import Forecast
-from distill.generation.label_logprobs import label_totals, uncaptured, warn_of_stale
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.plan import Shard, plan_shards, shard_inputs
 from distill.generation.resume import mend_journals, pending_shards, remove_leftovers, reopen_failed, reopen_if_damaged
+from distill.generation.sidecar import lacking_of
 from distill.generation.slots import processes_for
 from distill.generation.status import RESPONSES, STAGES, Stage, add_up
+from distill.generation.top_logprobs import refuse_more_than_vocabulary, tell_of_later, wanted_sidecars
 from distill.generation.validity import too_many, unusable_error
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
@@ -45,15 +46,16 @@ def generate(
 
     Finished shards are never touched again, but with ``retry_failed`` for those that hold failures, of which just
     these are asked anew. Engines are started only where a shard is pending, in processes of their own. A shard whose
-    file was damaged is made anew, and a warning says so. With ``teacher.logprobs.labels``, finished shards get the
-    distributions over labels that they lack, beside their answers. ``show`` is told the forecast after the pilot, and
-    which cap of the budget it will meet.
+    file was damaged is made anew, and a warning says so. With ``teacher.logprobs``, finished shards get what they lack
+    of it, beside their answers. ``show`` is told the forecast after the pilot, and which cap of the budget it will
+    meet.
 
     The outcome's account counts prompts: in, answered, failed by reason; its totals are those of the markers.
 
     Raises:
         InputError: shards were made from other settings and ``on_change`` is ``stop``;
-            the engine refuses its settings; or ``on_change`` is ``keep`` but the prompts themselves have changed.
+            ``teacher.logprobs.top_k`` is more than the teacher's vocabulary; the engine refuses its settings; or
+            ``on_change`` is ``keep`` but the prompts themselves have changed.
         ProcessDiedError: the engine kept dying; the same command again goes on from there.
         BudgetError: a cap of the budget was reached, or (ApprovalNeeded) the forecast is to be approved.
         RunError: answers could not be written down; or nothing can be learned from more of them than
@@ -62,7 +64,8 @@ def generate(
     folder = run / stage
     plan = plan_shards(prompts_path, teacher.shard_size)
     settings = settings_of(stage, teacher, weights.identity, seed)
-    labels = teacher.logprobs.labels and stage == "icldist"  # analyses and rewritings have none
+    sidecars = wanted_sidecars(teacher.logprobs, stage)
+    refuse_more_than_vocabulary(teacher.logprobs.top_k, weights.folder)
     # A forecast and its approval are true of these prompts with these settings.
     budget = Budget(teacher, run, stage, fingerprint({"prompts": plan.digest, **settings}))
 
@@ -70,10 +73,10 @@ def generate(
         responses = folder / RESPONSES
         responses.mkdir(exist_ok=True)
         pending = pending_shards(responses, plan.shards, settings, on_change)
-        scored = uncaptured(responses, plan.shards, settings) if labels else []
-        warn_of_stale(responses, scored)
-        job = Job(stage, teacher, run, plan, prompts_path, labels, frozenset(shard.name for shard in scored), show)
-        pending += scored
+        lacking = lacking_of(responses, plan.shards, settings, sidecars)
+        tell_of_later(responses, lacking)
+        job = Job(stage, teacher, run, plan, prompts_path, sidecars, lacking, show)
+        pending += [shard for shard in plan.shards if shard.name in lacking]
         remove_leftovers(responses, {shard.name for shard in pending})
         if pending:
             needed = processes_for(teacher, len(pending)) * teacher.engine.n_devices
@@ -81,19 +84,19 @@ def generate(
                 engine = resolve_dtype_in(folder, teacher.engine, settings, lease)
                 spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                         "engine": engine.model_dump(mode="json"), "settings": settings,
-                        "counts_decide": counts_decide(teacher), "label_logprobs": labels}
+                        "counts_decide": counts_decide(teacher), "logprobs": teacher.logprobs.model_dump(mode="json")}
                 mend_journals(responses, prompts_path, pending, settings)
                 answer(job, spec, budget, pending)
             remove_leftovers(responses, set())  # of processes that died meanwhile
         row_counts, details = totals(stage, responses, plan.rows)
-        if labels:
-            details |= label_totals(responses)
+        for sidecar in sidecars:
+            details |= sidecar.totals(responses)
         if too_many(details["unusable"], plan.rows, teacher.max_unusable):
             raise unusable_error(stage, details["unusable"], plan.rows, teacher.max_unusable, (), run)
         return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
-    reopen_if_damaged(folder, plan.shards, settings, labels=labels)
+    reopen_if_damaged(folder, plan.shards, settings, sidecars)
     if retry_failed:
         budget.refuse_overspent()  # before what is finished is opened again
         claim_stage(folder)

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.generation.journal import journalled
-from distill.generation.label_logprobs import captured
+from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import Marker, read_markers
+from distill.generation.top_logprobs import SIDECARS, TOP
 from distill.generation.usage import Session, sessions, spent
 from distill.run.markers import MARKER
 
@@ -29,7 +30,8 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     output tokens: of the session that runs now, else over all of them; ``seconds_left`` is reckoned from the rows an
     hour of the same (None where nothing tells). ``gpu_hours`` and, where ``teacher`` has prices, ``cost`` are what was
     spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
-    tokens. ``label_logprobs``: how many distributions over labels are kept beside finished shards.
+    tokens. ``label_logprobs``, ``top_logprobs``: how many distributions over labels, and how many answers with
+    log-probabilities of their tokens, are kept beside finished shards; ``logprob_bytes``: what both take on disk.
     """
     all_sessions = sessions(run)
     found: dict[str, dict[str, Any]] = {}
@@ -47,7 +49,9 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
             "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
             "n_output_tokens": total["n_output_tokens"], "n_estimated": total["n_estimated"],
-            "label_logprobs": sum(marker.n_out for marker in captured(responses).values()),
+            "label_logprobs": sum(marker.n_out for marker in LABELS.captured(responses).values()),
+            "top_logprobs": sum(marker.n_out for marker in TOP.captured(responses).values()),
+            "logprob_bytes": sum(sidecar.n_bytes(responses) for sidecar in SIDECARS),
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),

@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from pydantic import TypeAdapter
 from distill import engines
 from distill.config.schema import TeacherEngine
 from distill.config.sections.base import semantic_fields
+from distill.config.sections.teacher import Logprobs
 from distill.engines.base import Engine, Output, Request, Sampling
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.generation.journal import Journal
-from distill.generation.label_logprobs import commit_labels, folder_beside, is_captured
+from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import commit, is_committed, marker_path, parquet_path, read_marker
 from distill.generation.messages import ShardProgress, ShardTask
 from distill.generation.open_shard import OpenShard, has_none, storage
 from distill.generation.plan import PromptFile, shard_inputs
 from distill.generation.requests import request_of, response_of, sampling_of
+from distill.generation.top_logprobs import TopSidecar
 from distill.generation.validity import count_unusable
 from distill.run.records import LabelLogprobs, Prompt, Response, read_records
+from distill.run.top_logprobs import TopLogprobs, none_of
 
 _REPORT_SECONDS = 0.5
 ENGINE_DIED = "engine_died"
@@ -38,8 +42,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
     ``spec``: ``folder`` (of the responses), ``prompts`` (Parquet file), ``model`` (folder, or empty), ``engine``,
     ``settings`` (what determines the responses, see :func:`distill.generation.run.settings_of`), ``cpus`` (which this
     process may use; empty: all), ``counts_decide`` (whether a budget depends on the tokens that a server tells),
-    ``label_logprobs`` (whether distributions over labels are wanted beside the answers); the last two may be left out:
-    no.
+    ``logprobs`` (what is wanted beside the answers, as ``teacher.logprobs``); the last two may be left out: no.
 
     Raises:
         InputError: the engine cannot be opened with these settings.
@@ -57,7 +60,7 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
         if spec.get("counts_decide"):
             _check_token_counts(engine, spec["settings"])
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"],
-               labels=spec.get("label_logprobs", False)).run()
+               Logprobs.model_validate(spec.get("logprobs", {}))).run()
     return {}
 
 
@@ -73,9 +76,9 @@ class Worker:
     """
 
     def __init__(self, engine: Engine, channel: Connection, prompts: PromptFile, folder: Path,
-                 settings: dict[str, Any], *, labels: bool = False) -> None:
+                 settings: dict[str, Any], logprobs: Logprobs = Logprobs()) -> None:  # noqa: B008
         self._engine, self._channel, self._prompts = engine, channel, prompts
-        self._folder, self._settings, self._labels = folder, settings, labels
+        self._folder, self._settings, self._logprobs = folder, settings, logprobs
         self._asked: dict[str, OpenShard] = {}
         self._progress: defaultdict[str, ShardProgress] = defaultdict(ShardProgress)
         self._stopping = False
@@ -139,7 +142,8 @@ class Worker:
         if shard.wants_answer(prompt):
             self._keep(shard, [Response(prompt.id, "", "error", 0, 0, ENGINE_DIED)])
         else:
-            self._keep(shard, [], label_logprobs=[LabelLogprobs(prompt.id, prompt.labels, [])])
+            labels = [LabelLogprobs(prompt.id, prompt.labels, [])] if shard.wants_labels(prompt) else []
+            self._keep(shard, [], label_logprobs=labels, top_logprobs=[] if labels else [none_of(prompt.id)])
 
     def _see_that_it_works(self) -> None:
         """Ask the engine for a word: a prompt is not to blame for an engine that would die of any.
@@ -164,17 +168,21 @@ class Worker:
                 marker = read_marker(marker_path(self._folder, task.shard.name))
                 committed = read_records(parquet_path(self._folder, task.shard.name), Response)
                 journal.responses = {item.prompt_id: item for item in committed}
-            # What a journal has of distributions is gone on with, whatever is wanted now: none is lost.
-            wanted = self._labels or bool(journal.label_logprobs)
-            there = marker is not None and is_captured(folder_beside(self._folder), task.shard.name, marker)
-            shard = OpenShard(task, journal, prompts, labels=wanted and not there)
+            # What a journal has of log-probabilities is gone on with, whatever is wanted now: none is lost.
+            labels = self._logprobs.labels or bool(journal.label_logprobs)
+            top_k = self._logprobs.top_k or max((item.k for item in journal.top_logprobs.values()), default=0)
+            if marker is not None:
+                labels = labels and not LABELS.is_captured(self._folder, task.shard.name, marker)
+                top_k *= not TopSidecar(top_k).is_captured(self._folder, task.shard.name, marker)
+            shard = OpenShard(task, journal, prompts, labels=labels, top_k=top_k)
         self._count(shard, list(journal.responses.values()), only_pilot=True)
         self._end_if_answered(shard)
         return shard
 
     def _request(self, prompt: Prompt, shard: OpenShard) -> Request:
         request = request_of(prompt, self._settings, labels=shard.wants_labels(prompt),
-                             answer=shard.wants_answer(prompt))
+                             top_k=shard.top_k if shard.wants_top(prompt) else 0,
+                             answered=shard.journal.responses.get(prompt.id))
         self._asked[prompt.id] = shard
         shard.n_running += 1
         return request
@@ -194,13 +202,14 @@ class Worker:
             self._last = now
         for shard, some in by_shard.values():
             self._keep(shard, [response_of(item) for item in some if shard.wants_answer(shard.prompts[item.id])],
-                       each * len(some), sum(item.n_cached_tokens for item in some), self._logprobs(shard, some))
+                       each * len(some), sum(item.n_cached_tokens for item in some), self._label_logprobs(shard, some),
+                       self._top_logprobs(shard, some))
             if self._stopping:
                 shard.close_if_nothing_runs()
         if now - self._reported > _REPORT_SECONDS:
             self._report()
 
-    def _logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[LabelLogprobs]:
+    def _label_logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[LabelLogprobs]:
         found = []
         for prompt, output in ((shard.prompts[item.id], item) for item in outputs):
             new = response_of(output) if shard.wants_answer(prompt) else None
@@ -208,23 +217,36 @@ class Worker:
                 found.append(LabelLogprobs(prompt.id, prompt.labels, list(output.label_logprobs)))
         return found
 
-    def _keep(self, shard: OpenShard, responses: list[Response], seconds: float = 0.0,
-              n_cached_tokens: int = 0, label_logprobs: Sequence[LabelLogprobs] = ()) -> None:
+    def _top_logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[TopLogprobs]:
+        found = []
+        for prompt, output in ((shard.prompts[item.id], item) for item in outputs):
+            new = response_of(output) if shard.wants_answer(prompt) else None
+            if shard.wants_top(prompt) and not (new and new.failure):
+                told = output.top_logprobs
+                whole = told is not None and told.k >= shard.top_k
+                found.append(replace(told, prompt_id=prompt.id) if told and whole else none_of(prompt.id))
+        return found
+
+    def _keep(self, shard: OpenShard, responses: list[Response], seconds: float = 0.0, n_cached_tokens: int = 0,
+              label_logprobs: Sequence[LabelLogprobs] = (), top_logprobs: Sequence[TopLogprobs] = ()) -> None:
         with storage(self._folder):
-            shard.journal.add(responses, seconds, n_cached_tokens, label_logprobs)
+            shard.journal.add(responses, seconds, n_cached_tokens, label_logprobs, top_logprobs)
         answered = {item.prompt_id for item in responses}
-        shard.settle(answered | {item.prompt_id for item in label_logprobs})
+        scored = [item.prompt_id for item in label_logprobs] + [item.prompt_id for item in top_logprobs]
+        shard.settle(answered.union(scored))
         self._count(shard, responses)
         progress = self._progress[shard.task.shard.name]
         progress.n_cached_tokens += n_cached_tokens
-        progress.n_rows += sum(item.prompt_id not in answered for item in label_logprobs)
+        progress.n_rows += sum(key not in answered for key in scored)
         self._end_if_answered(shard)
 
     def _count(self, shard: OpenShard, responses: Sequence[Response], *, only_pilot: bool = False) -> None:
         progress = self._progress[shard.task.shard.name]
         for item in responses:
-            progress.count(shard.prompts[item.prompt_id], item, of_pilot=item.prompt_id in shard.pilot,
-                           only_pilot=only_pilot)
+            of_pilot = item.prompt_id in shard.pilot
+            progress.count(shard.prompts[item.prompt_id], item, of_pilot=of_pilot, only_pilot=only_pilot)
+            if of_pilot:
+                progress.pilot["logprob_bytes"] += shard.journal.logprob_bytes(item.prompt_id)
 
     def _end_if_answered(self, shard: OpenShard) -> None:
         if shard.n_left and not (shard.task.only_pilot and shard.has_pilot):
@@ -245,7 +267,10 @@ class Worker:
                     journal.responses.values(), journal.seconds, journal.n_cached_tokens,
                     count_unusable(shard.prompts, journal.responses.values()))
                 if shard.labels:
-                    commit_labels(folder_beside(self._folder), described.name, marker, shard.scored())
+                    LABELS.commit(self._folder, described.name, marker, shard.scored())
+                if shard.top_k:
+                    TopSidecar(shard.top_k, self._engine.token_names).commit(
+                        self._folder, described.name, marker, shard.top_scored())
                 journal.delete()
         self._report()
         self._channel.send(("done", described.name))

@@ -40,13 +40,13 @@ def refuse_misfit(tokenizer: Any, folder: Path) -> None:
         InputError: it has ids that the model has no embedding for, or hardly any of those it has; the config's special
             ids are unknown to it; no ordinary word or sentence comes back from it.
     """
-    rows = _embeddings(folder)
+    rows = embeddings_of(folder)
     if rows is not None:
         _refuse_other_vocabulary(tokenizer, folder, rows)
     _refuse_nonsense(tokenizer, folder)
 
 
-def _embeddings(folder: Path) -> int | None:
+def embeddings_of(folder: Path) -> int | None:
     """Return how many tokens the config says the model has; None where it does not say."""
     config = _config(folder)
     inner = config.get("text_config")

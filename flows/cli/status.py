@@ -98,6 +98,10 @@ def teacher_table(folder: Path) -> "Table | None":
         table.add_row(name, *(show(now) for now in stages.values()))
     if any(now["label_logprobs"] for now in stages.values()):
         table.add_row("distributions over labels", *(f"{now['label_logprobs']:,}" for now in stages.values()))
+    if any(now["top_logprobs"] for now in stages.values()):
+        table.add_row("log-probabilities of answers", *(f"{now['top_logprobs']:,}" for now in stages.values()))
+    if any(now["logprob_bytes"] for now in stages.values()):
+        table.add_row("their size, in MB", *(f"{now['logprob_bytes'] / 1e6:,.2f}" for now in stages.values()))
     if any(now["n_estimated"] for now in stages.values()):
         table.add_row("answers whose tokens are estimated", *(f"{now['n_estimated']:,}" for now in stages.values()))
     reasons = sorted({reason for now in stages.values() for reason in now["failures"]})

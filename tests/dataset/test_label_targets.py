@@ -15,7 +15,7 @@ from distill.config.schema import Filters, Train
 from distill.config.sections.training import LabelsObjective
 from distill.dataset.build import build_dataset
 from distill.errors import InputError
-from distill.generation.label_logprobs import commit_labels, folder_beside
+from distill.generation.label_logprobs import LABELS as SIDECAR
 from distill.generation.manifests import commit
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_pairs
@@ -40,7 +40,7 @@ def built(run: Path, student: Path, given: dict[str, list[float]], **objective: 
         marker = commit(responses, f"shard-{number:05d}", str(number), {"prompts": number},
                         [said[prompt.id] for prompt in some], 1.0)
         if given:
-            commit_labels(folder_beside(responses), f"shard-{number:05d}", marker, [
+            SIDECAR.commit(responses, f"shard-{number:05d}", marker, [
                 LabelLogprobs(prompt.id, LABELS, given[prompt.id]) for prompt in some if prompt.id in given])
     fill(run, "knowdist", [knowdist()], [answer("The author complains that nobody cared about the device.")])
     train = Train(icldist={"objective": LabelsObjective(kind="labels", **objective)}, max_length=256)

@@ -15,11 +15,12 @@ from distill.engines import open_engine
 from distill.engines.base import Engine, LabelScores, Output, Request, Sampling
 from distill.engines.encoding import answer_text
 from distill.engines.first_line import first_line_end
+from distill.engines.transformers import top_k
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import next_tokens
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
-from distill.models.tokenization import encode_continuations, encode_prompt
+from distill.models.tokenization import encode_continuations, encode_prompt, end_token_id
 from tests.support.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
 
 TEXTS = ["The food was great", "I hated every minute of it, honestly", "It stopped {Text} working {{ %s after a week",
@@ -235,6 +236,42 @@ def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(scoring
         assert without.label_logprobs == pytest.approx(expected, abs=2e-3)
         assert (without.text, without.n_output_tokens, without.error) == ("", 0, "")
     assert not any(item.label_logprobs for item in plain)
+
+
+def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_also_of_an_answer_that_is_given(
+    scoring_engine: Engine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(top_k, "MOST_LOGITS", 5 * 49152)  # answers are in pieces, and few together
+    samplings = [Sampling(max_tokens=7), Sampling(max_tokens=6, temperature=1.3), Sampling(max_tokens=3)]
+    asked = [dataclasses.replace(request, sampling=sampling, chat=number != 2, top_k=6)
+             for number, (request, sampling) in enumerate(zip(requests(), samplings, strict=False))]
+    at_once = scoring_engine.generate(asked)
+    texts = ("good", " a long answer of many words, in all", "\nbad")
+    given = [dataclasses.replace(request, answer=text, sampling=dataclasses.replace(request.sampling, max_tokens=0),
+                                 ended=number != 1)
+             for number, (request, text) in enumerate(zip(asked, texts, strict=True))]
+    later = scoring_engine.generate(given)
+    tokenizer = load_tokenizer(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    for request, output in zip([*asked, *given], [*at_once, *later], strict=True):
+        top = output.top_logprobs
+        assert top is not None and top.top_ids.shape == (len(top), 6)
+        prompt, answer = encode_prompt(tokenizer, request.prompt, request.chat), top.token_ids.tolist()
+        with torch.no_grad():
+            logs = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1:-1].log_softmax(-1)
+        values, ids = logs.topk(6)
+        assert top.top_ids[:, 0].tolist() == ids[:, 0].tolist()
+        assert torch.tensor(top.top_logprobs).float() == pytest.approx(values.numpy(), abs=6e-3)
+        rest = (1 - values.exp().sum(-1)).log()
+        assert torch.tensor(top.rest_logprobs).float() == pytest.approx(rest.numpy(), abs=6e-3)
+        if request.answer is None:
+            assert len(top) == output.n_output_tokens
+        else:
+            ends = [end_token_id(tokenizer, request.chat)] if request.ended else []
+            assert answer == [*encode_continuations(tokenizer, [request.answer], request.chat)[0], *ends]
+    nothing = dataclasses.replace(given[1], answer="", id="n")
+    unheard = dataclasses.replace(given[0], answer="good " * CONTEXT, id="u")
+    assert [output.top_logprobs for output in scoring_engine.generate([nothing, unheard])] == [None, None]
 
 
 def test_labels_without_room_behind_a_prompt_cost_it_nothing_but_their_scores(scoring_engine: Engine) -> None:

@@ -20,6 +20,7 @@ from distill.generation.run import generate
 from distill.models import Weights
 from distill.run.hashing import content_id, derived_seed, id_hash
 from distill.run.records import Prompt, Response, write_records
+from distill.run.top_logprobs import TopLogprobs, top_logprobs
 
 TEACHER = Teacher(model=Model(name="m"), shard_size=8)
 
@@ -81,8 +82,21 @@ class FakeEngine:
             return Output(request.id, "", "error", 0, 0, "prompt_too_long")
         text = "\ud800" if number == 14 else f"{number} {request.sampling.max_tokens} {request.seed}"
         text = text if request.sampling.max_tokens else ""
+        said = text if request.answer is None else request.answer
+        if request.top_k and said:
+            return Output(request.id, text, "stop", 7, 3 if text else 0, top_logprobs=self.top(number, request.top_k))
         return Output(request.id, text, "stop", 7, 3 if text else 0, label_logprobs=tuple(
             -number - place / 8 for place, _ in enumerate(request.labels)))
+
+
+    @staticmethod
+    def top(number: int, k: int) -> TopLogprobs:
+        """Say what depends on the prompt and ``k`` alone: three tokens, of which each is the likeliest."""
+        ids = [[100 * place + number % 7 + other for other in range(k)] for place in range(3)]
+        return top_logprobs("", [row[0] for row in ids], ids, [[-1.0 - other for other in range(k)]] * 3)
+
+    def token_names(self, ids: Sequence[int]) -> list[str]:
+        return [f"token {number}" for number in ids]
 
 
 class ThreadChild:

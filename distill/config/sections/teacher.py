@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from distill.config.sections.base import Processes, Seconds, Section, runtime_field
-from distill.config.sections.engines import TeacherEngine, TransformersEngine
+from distill.config.sections.engines import MOST_TOP_LOGPROBS, TeacherEngine, TransformersEngine
 from distill.config.sections.models import Model
 
 
@@ -47,6 +47,9 @@ class Logprobs(Section):
 
     labels: bool = runtime_field(
         False, description="of prompts that one label of a list answers: of every label as a whole")
+    top_k: int | None = runtime_field(
+        None, ge=1, le=MOST_TOP_LOGPROBS, description="of all other answers: of so many tokens, the likeliest, at each "
+                                                       "token of the answer (20 is usual; 126 bytes a token)")
 
 
 class Budget(Section):
@@ -112,7 +115,17 @@ class Teacher(Section):
         if self.logprobs.labels and not can.label_logprobs:
             raise ValueError(f"logprobs.labels is set, but the engine {kind} does not say how likely a label is; use "
                              "the engine vllm or transformers, or set logprobs.labels to false")
+        self._refuse_top_k(kind, can.top_logprobs)
         return self
+
+    def _refuse_top_k(self, kind: str, can: bool) -> None:
+        k, most = self.logprobs.top_k, self.engine.most_top_logprobs
+        if k and not can:
+            raise ValueError(f"logprobs.top_k is set, but the engine {kind} does not say what else a token might have "
+                             "been; use the engine vllm or transformers, or set logprobs.top_k to null")
+        if k and k > most:
+            raise ValueError(f"logprobs.top_k is {k}, but the engine gives at most {most} (max_logprobs in its "
+                             "'extra'); raise that, or lower top_k")
 
     @property
     def has_prices(self) -> bool:

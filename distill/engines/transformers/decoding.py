@@ -14,6 +14,7 @@ from distill.engines.transformers.label_scores import tree_logprobs
 from distill.engines.transformers.padding import left_pad, positions
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import Warpers, next_tokens
+from distill.engines.transformers.top_k import top_of
 
 OnEnd = Callable[[Row], None]
 """Told of each row as it ends."""
@@ -40,7 +41,13 @@ def decode(model: Any, tokenizer: Any, rows: Sequence[Row], end_ids: Sequence[in
                 scores = tree_logprobs(model, trees, result.logits[:, -1], cache, mask, where[:, -1])
                 for index, found in scores.items():
                     running[index].label_logprobs = found
-        tokens = next_tokens(result.logits[:, -1].float(), running, warpers)
+        logits = result.logits[:, -1].float()
+        if any(row.top_k for row in running):
+            top_ids, top_logs = top_of(logits, max(row.top_k for row in running))
+            for row, ids_of, logs in zip(running, top_ids, top_logs, strict=True):
+                if row.top_k:
+                    row.top.append((ids_of[:row.top_k], logs[:row.top_k]))
+        tokens = next_tokens(logits, running, warpers)
         for row, token in zip(running, tokens, strict=True):
             if row.sampling.max_tokens:
                 row.append(token, tokenizer, end_ids)

@@ -13,10 +13,13 @@ from distill.engines.base import Done, Output, Request
 from distill.engines.encoding import (
     FIRST_TOKEN,
     FULL_LIKELIHOOD,
+    Encoded,
     answer_end_ids,
+    answer_length,
     answer_text,
     encode_request,
     failed_output,
+    given_answer,
 )
 from distill.engines.label_tree import finite, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine, report
@@ -27,8 +30,10 @@ from distill.engines.transformers.label_scores import MOST_LOGITS, separate_logp
 from distill.engines.transformers.penalty import penalised
 from distill.engines.transformers.rows import Row
 from distill.engines.transformers.sampling import warpers_of
+from distill.engines.transformers.top_k import Answered, forced_top
 from distill.errors import InputError, RunError
 from distill.models import context_length, load_model, load_tokenizer
+from distill.run.top_logprobs import TopLogprobs, top_logprobs
 
 _CPU_TOKENS = 1024
 """Tokens in one forward pass over prompts on CPU: more leave the caches of the processor (SmolLM2 on 2 cores: 745
@@ -84,16 +89,46 @@ class TransformersEngine(LocalEngine):
             if row.tree and not row.label_logprobs:
                 row.label_logprobs = self._label_by_label(row)
             output = Output(requests[row.index].id, text, reason, len(row.prompt), len(row.tokens),
-                            label_logprobs=finite(row.label_logprobs))
+                            label_logprobs=finite(row.label_logprobs), top_logprobs=self._top(row, text, reason))
             outputs[row.index] = output
             report(done, [output])
 
+        given = [i for i, request in enumerate(requests) if request.answer is not None and i not in outputs]
+        for place, output in self._forced(requests, encoded, given):
+            outputs[place] = output
+            report(done, [output])
         rows = [Row(encoded[i].ids, request.sampling, request.seed, i, encoded[i].opening,
-                    tree_behind(encoded[i], request_tree(self._tokenizer, request, self._end_ids), self._limit))
+                    tree_behind(encoded[i], request_tree(self._tokenizer, request, self._end_ids), self._limit),
+                    top_k=request.top_k if request.sampling.max_tokens else 0)
                 for i, request in enumerate(requests) if i not in outputs]
         for group in _of_similar_length(sorted(rows, key=lambda row: (-row.max_length, row.index))):
             self._decode(group, self._at_once(group), on_end)
         return [outputs[i] for i in range(len(requests))]
+
+    def _top(self, row: Row, text: str, reason: str) -> TopLogprobs | None:
+        if not row.top_k:
+            return None
+        count = answer_length(self._tokenizer, row.tokens, text, reason, self._end_ids, row.opening)
+        if not count:
+            return None
+        ids, logs = (torch.stack(part) for part in zip(*row.top[:count], strict=True))
+        return top_logprobs("", row.tokens[:count], ids.numpy(), logs.numpy())
+
+    def _forced(self, requests: Sequence[Request], encoded: Sequence[Encoded], places: Sequence[int]
+                ) -> Iterator[tuple[int, Output]]:
+        """Yield the outputs of requests whose answers are given."""
+        rows = []
+        for place in places:
+            answer = given_answer(self._tokenizer, requests[place])
+            if answer and len(encoded[place].ids) + len(answer) <= self._limit:
+                rows.append(Answered(place, encoded[place].ids, answer))
+            else:
+                yield place, Output(requests[place].id, "", "stop", len(encoded[place].ids), 0)
+        most = max((requests[place].top_k for place in places), default=0)
+        for row, top in forced_top(self._model, rows, most, self._prompt_tokens):
+            k = requests[row.place].top_k
+            told = top and top_logprobs("", row.answer, top[0][:, :k].numpy(), top[1][:, :k].numpy())
+            yield row.place, Output(requests[row.place].id, "", "stop", len(row.prompt), 0, top_logprobs=told)
 
     def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:
         firsts = [item for item in questions if item.rule == FIRST_TOKEN or item.request.first_tokens]

@@ -16,7 +16,8 @@ class Row:
     """One answer in the making. ``tokens`` includes the token that ended it; ``reason`` is empty while it runs.
 
     ``opening``: what of the prompt belongs to the answer (:class:`distill.engines.encoding.Encoded`). ``tree``: the
-    labels that are to be scored, and ``label_logprobs`` how likely they are.
+    labels that are to be scored, and ``label_logprobs`` how likely they are; ``top``: of each token of the answer, the
+    ``top_k`` likeliest ones and their log-probabilities.
     """
 
     prompt: list[int]
@@ -26,6 +27,8 @@ class Row:
     opening: str = ""
     tree: LabelTree | None = None
     label_logprobs: tuple[float, ...] = ()
+    top_k: int = 0
+    top: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     reason: str = ""
     generator: torch.Generator | None = None
@@ -35,7 +38,7 @@ class Row:
 
     def restart(self) -> None:
         """Forget the answer so far, and begin with the same random numbers."""
-        self.tokens, self.reason = [], ""
+        self.tokens, self.reason, self.top = [], "", []
         if self.sampling.temperature > 0:
             self.generator = torch.Generator().manual_seed(self.seed)
 

@@ -14,11 +14,19 @@ from typing import Any
 
 from distill.config import schema
 from distill.engines.base import Done, Output, Request
-from distill.engines.encoding import Encoded, answer_end_ids, answer_text, encode_request, failed_output
+from distill.engines.encoding import (
+    Encoded,
+    answer_end_ids,
+    answer_length,
+    answer_text,
+    encode_request,
+    failed_output,
+    given_answer,
+)
 from distill.engines.first_line import first_line_end
 from distill.engines.label_tree import LabelTree, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine
-from distill.engines.vllm.scores import TreeScores, parts_of
+from distill.engines.vllm.scores import ForcedAnswer, TreeScores, parts_of, written_top
 from distill.engines.vllm.start import first_line, start
 from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
@@ -75,7 +83,9 @@ class VllmEngine(LocalEngine):
 
         def score(output: Output, asked: _Asked) -> None:
             assert asked.tree is not None
-            scores = TreeScores(output, asked.encoded.ids, asked.tree)
+            add_all(TreeScores(output, asked.encoded.ids, asked.tree))
+
+        def add_all(scores: TreeScores | ForcedAnswer) -> None:
             for node, ids, parameters in scores.queries():
                 add(_Scored(scores, node), ids, parameters)
 
@@ -90,6 +100,12 @@ class VllmEngine(LocalEngine):
                     item = encode_request(self._tokenizer, request, self._limit, room)
                     if item.error:
                         done([failed_output(request, item)])
+                        continue
+                    if request.answer is not None:
+                        nothing = Output(request.id, "", "stop", len(item.ids), 0)
+                        given = given_answer(self._tokenizer, request)
+                        fits = given and len(item.ids) + len(given) <= self._limit
+                        add_all(ForcedAnswer(nothing, item.ids, given, request.top_k)) if fits else done([nothing])
                         continue
                     tree = request_tree(self._tokenizer, request, self._end_ids, self._stop)
                     asked = _Asked(request, item, with_line=True, tree=tree_behind(item, tree, self._limit))
@@ -182,6 +198,7 @@ class VllmEngine(LocalEngine):
         return SamplingParams(
             seed=request.seed if decided["temperature"] != 0 else None, stop_token_ids=self._end_ids,
             detokenize=bool(decided["stop"]), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY,
+            logprobs=request.top_k or None,
             **{name: value for name, value in decided.items() if value is not None})
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
@@ -189,8 +206,12 @@ class VllmEngine(LocalEngine):
         tokens = list(answer.token_ids)
         text, reason = answer_text(
             self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling, item.opening)
+        top = None
+        if request.top_k:
+            count = answer_length(self._tokenizer, tokens, text, reason, self._end_ids, item.opening)
+            top = written_top(tokens[:count], answer.logprobs, request.top_k)
         return Output(request.id, text, reason, len(item.ids), len(tokens),
-                      n_cached_tokens=result.num_cached_tokens or 0)
+                      n_cached_tokens=result.num_cached_tokens or 0, top_logprobs=top)
 
 
 @dataclass(frozen=True)
@@ -205,9 +226,9 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A node of a request's labels that vLLM is at."""
+    """A node of a request's labels, or a place of its answer, that vLLM is at."""
 
-    scores: TreeScores
+    scores: TreeScores | ForcedAnswer
     node: int
 
 

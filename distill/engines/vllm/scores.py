@@ -1,6 +1,6 @@
 """Label scores out of vLLM: what it is asked for them, and where in its results they stand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ from distill.engines.base import Output
 from distill.engines.encoding import FIRST_TOKEN
 from distill.engines.label_tree import ROOT, LabelTree, finite
 from distill.engines.local import LabelQuestion
+from distill.run.top_logprobs import TopLogprobs, top_logprobs
 
 _MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 
@@ -82,6 +83,50 @@ class TreeScores:
         if self._left:
             return None
         return replace(self.output, label_logprobs=finite(self.tree.logprobs(self._after)))
+
+
+@dataclass
+class ForcedAnswer:
+    """An answer that is given, while the likeliest tokens at each of its own are told: a token of vLLM's for each.
+
+    As with labels, vLLM has what comes before in its prefix cache, and memory for one place of each at a time.
+    """
+
+    output: Output
+    prompt: list[int]
+    answer: list[int]
+    k: int
+    _found: dict[int, tuple[list[int], list[float]]] = field(default_factory=dict)
+
+    def queries(self) -> Iterator[tuple[int, list[int], Any]]:
+        """Yield what vLLM is to be asked: place, prompt, parameters."""
+        for place in range(len(self.answer)):
+            yield place, [*self.prompt, *self.answer[:place]], _one_token(logprobs=self.k)
+
+    def add(self, place: int, result: Any) -> Output | None:
+        """Take vLLM's result; return the whole output with the last of them."""
+        self._found[place] = _likeliest(result.outputs[0].logprobs[0], self.k)
+        if len(self._found) < len(self.answer):
+            return None
+        tops = [self._found[place] for place in range(len(self.answer))]
+        return replace(self.output, top_logprobs=_record(self.answer, tops))
+
+
+def written_top(tokens: Sequence[int], found: Any, k: int) -> TopLogprobs | None:
+    """Return the likeliest tokens at each of those that vLLM wrote; ``found``: what it says of each."""
+    return _record(tokens, [_likeliest(found[place], k) for place in range(len(tokens))]) if tokens else None
+
+
+def _likeliest(found: Mapping[int, Any], k: int) -> tuple[list[int], list[float]]:
+    """Return the ids and log-probabilities of ``k`` tokens: vLLM gives the one it chose beside them."""
+    chosen = sorted(found.items(), key=lambda item: item[1].rank)[:k]
+    return [token for token, _ in chosen], [item.logprob for _, item in chosen]
+
+
+def _record(tokens: Sequence[int], tops: Sequence[tuple[list[int], list[float]]]) -> TopLogprobs | None:
+    if len({len(ids) for ids, _ in tops}) != 1:  # it gave fewer than it was asked for
+        return None
+    return top_logprobs("", tokens, [ids for ids, _ in tops], [logs for _, logs in tops])
 
 
 def _one_token(**wanted: Any) -> Any:

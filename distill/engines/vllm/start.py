@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import schema
+from distill.config.sections.engines import MOST_TOP_LOGPROBS
 from distill.errors import InputError, ProcessDiedError, RunError
 
 _NO_MEMORY = ("out of memory", "free memory on device", "allocate memory")
@@ -112,7 +113,7 @@ def _start(config: schema.VllmEngine, folder: Path, processed_scores: bool) -> A
         block_size=config.block_size or (32 if on_cpu else None),
         # Compiling takes a minute or more on CPU and gains nothing there (measured: 72 against 5 s of CPU time to start
         # a 135M model, then the same rate).
-        **{"enforce_eager": on_cpu, **special, **config.extra})
+        **{"enforce_eager": on_cpu, "max_logprobs": MOST_TOP_LOGPROBS, **special, **config.extra})
 
 
 def _refuse_unknown(extra: Mapping[str, Any]) -> None:

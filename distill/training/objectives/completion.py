@@ -5,33 +5,16 @@ does, and completions are a small part of ICLDist rows.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 
 from distill.config.sections.training import SftObjective
+from distill.models.output_head import head_only_at
 
 IGNORED = -100
-
-
-@contextlib.contextmanager
-def head_only_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
-    """Let an output head see only the hidden states at ``positions`` (a boolean mask, batch × time).
-
-    The model's own forward runs as always, so wrappers around it (DDP, DeepSpeed, peft) keep working; what it
-    returns as logits is positions × vocabulary, in row order.
-    """
-    def select(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = inputs[0]
-        return (hidden[positions], *inputs[1:]) if hidden.shape[:2] == positions.shape else inputs
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def completion_logits(model: torch.nn.Module, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,8 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 
 from distill.config.sections.training import LabelsObjective
-from distill.training.objectives.completion import IGNORED, head_only_at
+from distill.models.output_head import head_only_at
+from distill.training.objectives.completion import IGNORED
 
 _LEAST = 1e-4
 """Labels with a smaller probability are left out: they change nothing and cost tokens. The others have all the mass."""
