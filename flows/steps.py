@@ -66,6 +66,7 @@ def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import texts_file
     from distill.dataset.label_targets import refuse_unfit
+    from distill.dataset.top_targets import refuse_other_family
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.prompting.build import build_prompts
     from distill.prompting.length import limits, token_counter
@@ -75,6 +76,8 @@ def prompts(run: Run) -> Outcome:
     if "labels" in config.train.objective_kinds.values():
         refuse_unfit(student)
     teacher = teacher_window(run, student)
+    if "logits" in config.train.objective_kinds.values():
+        refuse_other_family(teacher.tokenizer, load_tokenizer(student))
     windows = limits(
         {family: getattr(run.teacher.sampling, family).max_tokens for family in FAMILIES},
         teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,

@@ -203,6 +203,18 @@ class Config(Section):
                          f"row, but {why}. Or set dataset.compose to asked")
 
     @model_validator(mode="after")
+    def _log_probabilities_to_learn(self) -> Self:
+        if "logits" not in self.train.objective_kinds.values():
+            return self
+        if self.rows:
+            why = "rows that were made elsewhere have none; set it to sft"
+        elif not (self.teacher and self.teacher.logprobs.top_k):
+            why = "teacher.logprobs.top_k is null; set it to 20 (answers that are there get theirs)"
+        else:
+            return self
+        raise ValueError(f"train.objective is logits, which learns the teacher's log-probabilities, but {why}")
+
+    @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:
         if self.filters.agreement.enabled and not self.filters.off_list.enabled:
             raise ValueError("filters.agreement compares labels, but filters.off_list is off and lets answers through "

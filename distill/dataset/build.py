@@ -21,15 +21,15 @@ from distill.dataset.filters import (
     read_answer,
 )
 from distill.dataset.join import joined
-from distill.dataset.label_targets import (
-    LabelTargets,
+from distill.dataset.pool import Pool, add_pool_rows
+from distill.dataset.split import split_inputs, split_rows, unsplit_file
+from distill.dataset.targets import (
+    Targets,
     refuse_without_targets,
     target_details,
     target_inputs,
     targets_of,
 )
-from distill.dataset.pool import Pool, add_pool_rows
-from distill.dataset.split import split_inputs, split_rows, unsplit_file
 from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
 from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
@@ -42,7 +42,6 @@ from distill.prompting.pieces import PromptPieces
 from distill.run.records import (
     TRAIN,
     Drop,
-    LabelRow,
     ManyAnswersRow,
     Prompt,
     RecordWriter,
@@ -135,7 +134,7 @@ def build_dataset(
             _refuse_nothing_left(folder, stage, account)
         if train.keep_reasoning:
             _refuse_no_reasoning(folder, accounts.values())
-        refuse_without_targets(targets.values(), run)
+        refuse_without_targets(targets, run)
         kinds = {stage: _kind_of_rows(targets.get(stage), pieces.get(stage)) for stage in STAGES}
         splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces))
         counts, more = [_row_counts(stage, account) for stage, account in accounts.items()], {}
@@ -160,7 +159,7 @@ def responses_of(run: Path, stage: str) -> str:
 
 
 def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool, encoder: RowEncoder, folder: Path,
-                  drops: RecordWriter[Drop], targets: LabelTargets | None, pieces: PromptPieces | None) -> _Account:
+                  drops: RecordWriter[Drop], targets: Targets | None, pieces: PromptPieces | None) -> _Account:
     account, active = _Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
     with RecordWriter(unsplit_file(folder, stage), _kind_of_rows(targets, pieces)) as rows:
@@ -177,7 +176,7 @@ def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool,
                 if isinstance(row, TokenizedRow):
                     account.kept[prompt.kind] += 1
                     account.completion_tokens += len(row.input_ids) - row.n_prompt_tokens
-                    row = targets.labelled(row, prompt) if targets else row
+                    row = targets.labelled(row, prompt, response) if targets else row
                     rows.write(waiting_row(row, prompt, pieces) if pieces else row)
                     account.rows_with_reasoning += keep_reasoning and reasoning.split(row.completion).reasoned
                     continue
@@ -188,8 +187,8 @@ def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool,
     return account
 
 
-def _kind_of_rows(targets: LabelTargets | None, pieces: PromptPieces | None) -> type[TokenizedRow]:
-    return ManyAnswersRow if pieces else LabelRow if targets else TokenizedRow
+def _kind_of_rows(targets: Targets | None, pieces: PromptPieces | None) -> type[TokenizedRow]:
+    return ManyAnswersRow if pieces else targets.record if targets else TokenizedRow
 
 
 def _row(prompt: Prompt, response: Response, keep_reasoning: bool) -> TrainingRow:

@@ -5,7 +5,7 @@ text: of every format and label set, the mean distribution.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ from typing import Any
 from distill.config.sections.training import LabelsObjective
 from distill.dataset.join import joined
 from distill.dataset.tokens import RowEncoder
-from distill.errors import InputError
 from distill.generation.label_logprobs import has_distribution, labels_digest, read_label_logprobs
 from distill.generation.status import RESPONSES
 from distill.models.attention import refuse_other_memory
 from distill.run.hashing import id_hash
-from distill.run.records import LabelLogprobs, LabelRow, Prompt, TokenizedRow
+from distill.run.records import LabelLogprobs, LabelRow, Prompt, Response, TokenizedRow
 
 Group = tuple[str, tuple[str, ...]]
 """A format and its labels in their order."""
@@ -26,6 +25,8 @@ Group = tuple[str, tuple[str, ...]]
 
 class LabelTargets:
     """The distributions of a stage's prompts, in the order in which the prompts stand in their file."""
+
+    record = LabelRow
 
     def __init__(self, run: Path, stage: str, objective: LabelsObjective, encoder: RowEncoder) -> None:
         """Read the means first, where they are taken off."""
@@ -39,7 +40,7 @@ class LabelTargets:
         self._records: dict[str, LabelLogprobs] = {}
         self._last = -1
 
-    def labelled(self, row: TokenizedRow, prompt: Prompt) -> LabelRow:
+    def labelled(self, row: TokenizedRow, prompt: Prompt, _: Response) -> LabelRow:
         """Return a row with the distribution over its labels, which is empty where there is none."""
         own = LabelRow(**{field.name: getattr(row, field.name) for field in fields(TokenizedRow)})
         if not has_distribution(prompt):
@@ -52,6 +53,20 @@ class LabelTargets:
             logprobs = [value - taken for value, taken in zip(logprobs, mean, strict=True)]
         self.n_with_distribution += 1
         return replace(own, label_ids=ids, label_logprobs=_normalised(logprobs))
+
+    def details(self) -> dict[str, Any]:
+        """Return how many rows one label answers, and how many of them have a distribution."""
+        return {"rows": self.n_rows, "with_distribution": self.n_with_distribution}
+
+    def tell(self) -> None:
+        """There is nothing to warn of: rows without a distribution are counted."""
+
+    def why_none(self) -> str:
+        """Say that no row has a distribution, and why that may be."""
+        return (f"of the {self.n_rows} rows of stage {self._stage} that one label of a list answers, none has the "
+                "teacher's distribution over the labels. With teacher.logprobs.labels set to true, the same command "
+                "gives finished answers theirs without asking for them again; answers behind reasoning have none, nor "
+                "have lists of labels and tuples")
 
     def _of(self, prompt: Prompt) -> list[float]:
         """Return a distribution. Prompts come in the order of their ids' hashes, and shards are ranges of it."""
@@ -78,15 +93,6 @@ class LabelTargets:
         return {group: _normalised([math.log(max(value, 1e-12)) for value in total]) for group, total in sums.items()}
 
 
-def targets_of(run: Path, objectives: Mapping[str, Any], student: Path, encoder: RowEncoder
-               ) -> dict[str, LabelTargets]:
-    """Return the distributions of each stage whose objective learns them. Raises as refuse_unfit."""
-    learning = _learning_labels(objectives)
-    if learning:
-        refuse_unfit(student)
-    return {stage: LabelTargets(run, stage, objective, encoder) for stage, objective in learning.items()}
-
-
 def refuse_unfit(student: Path) -> None:
     """Raise where the objective cannot set a row's labels side by side for a student.
 
@@ -96,40 +102,13 @@ def refuse_unfit(student: Path) -> None:
     refuse_other_memory(student, "train.objective is 'labels', which sets the labels of a row side by side")
 
 
-def target_details(targets: Mapping[str, LabelTargets]) -> dict[str, Any]:
-    """Return how many rows one label answers, and how many of them have a distribution, for the details of a stage."""
-    found = {stage: {"rows": some.n_rows, "with_distribution": some.n_with_distribution}
-             for stage, some in targets.items()}
-    return {"label_targets": found} if targets else {}
-
-
-def target_inputs(run: Path, objectives: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the distributions in the rows, for the fingerprint of a stage; nothing for others."""
-    learning = _learning_labels(objectives)
+def label_inputs(run: Path, learning: Mapping[str, LabelsObjective]) -> dict[str, Any]:
+    """Return what decides the distributions in the rows, for the fingerprint of a stage; nothing where none is."""
     if not learning:
         return {}
     calibrations = {objective.calibration for objective in learning.values()}
     return {"label_targets": {"calibration": "+".join(sorted(calibrations)),
                               **{stage: labels_digest(run / stage / RESPONSES) for stage in learning}}}
-
-
-def _learning_labels(objectives: Mapping[str, Any]) -> dict[str, LabelsObjective]:
-    return {stage: objective for stage, objective in objectives.items() if isinstance(objective, LabelsObjective)}
-
-
-def refuse_without_targets(targets: Collection[LabelTargets], run: Path) -> None:
-    """Raise where one label answers some rows and none of them has a distribution.
-
-    Raises:
-        InputError: see above.
-    """
-    if targets and not any(some.n_with_distribution for some in targets):
-        rows = sum(some.n_rows for some in targets)
-        raise InputError(
-            f"train.objective is 'labels', but of the {rows} rows of {run} that one label of a list answers, none has "
-            "the teacher's distribution over the labels. With teacher.logprobs.labels set to true, the same command "
-            "gives finished answers theirs without asking for them again; answers behind reasoning have none, nor have "
-            "lists of labels and tuples. Or set train.objective to sft.")
 
 
 def _group(prompt: Prompt) -> Group:

@@ -35,10 +35,10 @@ class RowEncoder:
         Raises:
             InputError: it does not load, or has no chat template where ``train.prompt_format`` needs one.
         """
-        self._tokenizer, self._format, self._seed = load_tokenizer(student), train.prompt_format, seed
+        self.tokenizer, self._format, self._seed = load_tokenizer(student), train.prompt_format, seed
         self._limit = min(train.max_length, context_length(student))
         self._labels: dict[tuple[str, tuple[str, ...], bool], list[list[int]]] = {}
-        if train.prompt_format != "raw" and not self._tokenizer.chat_template:
+        if train.prompt_format != "raw" and not self.tokenizer.chat_template:
             raise InputError(f"train.prompt_format is '{train.prompt_format}', but the student's tokenizer in "
                              f"{student} has no chat template. Set it to 'raw', or choose another student.")
 
@@ -57,7 +57,7 @@ class RowEncoder:
                     raise InputError(f"Row {number} (id {row.id}, {row.family}, {row.kind}) has no {part}, so there is "
                                      "nothing to learn from it. Remove such rows.")
         return [row if longest <= self._limit else TooLong(f"{longest} tokens of at most {self._limit}")
-                for row, longest in encode_rows(rows, self._tokenizer, self._format, self._seed)]
+                for row, longest in encode_rows(rows, self.tokenizer, self._format, self._seed)]
 
     @property
     def limit(self) -> int:
@@ -66,11 +66,11 @@ class RowEncoder:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Return the ids of a raw prompt."""
-        return encode_prompt(self._tokenizer, prompt, chat=False)
+        return encode_prompt(self.tokenizer, prompt, chat=False)
 
     def encode_following(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of texts as they stand behind an answer in a raw prompt."""
-        return encode_continuations(self._tokenizer, texts, chat=False)
+        return encode_continuations(self.tokenizer, texts, chat=False)
 
     def encode_labels(self, row: TokenizedRow) -> list[list[int]]:
         """Return each label of a row as its answer, end token included, in the row's form.
@@ -82,7 +82,7 @@ class RowEncoder:
         if key not in self._labels:
             start = "x:" if key[0] == " " else "x"
             self._labels[key] = [ids for _, ids in encode_pairs(
-                self._tokenizer, [(start, label) for label in row.labels], chat)]
+                self.tokenizer, [(start, label) for label in row.labels], chat)]
         found = self._labels[key]
         fits = row.n_prompt_tokens + max(map(len, found), default=0) <= self._limit
         return found if fits and len(set(map(tuple, found))) == len(found) else []

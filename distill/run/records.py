@@ -8,14 +8,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import RunError
 from distill.run.storage import atomic_path
 
+Int32s: TypeAlias = Annotated[np.ndarray, "int32"]
+Float16s: TypeAlias = Annotated[np.ndarray, "float16"]
+"""Many numbers of a record, which as objects of Python would take ten times the memory."""
 Family = Literal["knowdist", "icldist", "general"]
 FAMILIES: tuple[Family, ...] = ("knowdist", "icldist", "general")
 TRAIN, VALIDATION, OUTSIDE = SPLITS = ("train", "validation", "outside_fraction")
@@ -143,6 +147,23 @@ class LabelRow(TokenizedRow):
     label_logprobs: list[float] = field(default_factory=list)
 
 
+_NO_IDS, _NO_LOGPROBS = np.zeros(0, np.int32), np.zeros(0, np.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class TopRow(TokenizedRow):
+    """A row with the teacher's likeliest tokens at those of its answer (:mod:`distill.run.top_logprobs`).
+
+    They are of a run of learned tokens, which begins behind the first ``top_first``: ``rest_logprobs`` has a value for
+    each, ``top_ids`` and ``top_logprobs`` k times as many, token after token.
+    """
+
+    top_first: int = 0
+    top_ids: Int32s = field(default_factory=lambda: _NO_IDS)
+    top_logprobs: Float16s = field(default_factory=lambda: _NO_LOGPROBS)
+    rest_logprobs: Float16s = field(default_factory=lambda: _NO_LOGPROBS)
+
+
 @dataclass(frozen=True, slots=True)
 class ManyAnswersRow(LabelRow):
     """A row in which several answers may carry loss, the last of which is its ``completion``.
@@ -180,7 +201,7 @@ _READ_AHEAD = 1 << 20
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(), int: pa.int64(), bool: pa.bool_(), list[str]: pa.list_(pa.string()),
     list[int]: pa.list_(pa.int32()), list[list[int]]: pa.list_(pa.list_(pa.int32())),
-    list[float]: pa.list_(pa.float32())}
+    list[float]: pa.list_(pa.float32()), Int32s: pa.list_(pa.int32()), Float16s: pa.list_(pa.float16())}
 
 
 def arrow_schema(record_type: type[_Dataclass]) -> pa.Schema:

@@ -11,7 +11,7 @@ from distill.config.schema import Train
 from distill.dataset.split import split_rows, unsplit_file
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
-from distill.run.records import LabelRow, TokenizedRow, TrainingRow, write_records
+from distill.run.records import LabelRow, TokenizedRow, TopRow, TrainingRow, write_records
 from distill.run.storage import write_text
 
 
@@ -23,17 +23,19 @@ def make_rows(count: int = 24) -> list[TrainingRow]:
 
 
 def write_dataset(folder: Path, rows: Mapping[str, Sequence[TrainingRow]], student: Path, train: Train,
-                  seed: int = 42, logprobs: Callable[[TokenizedRow], Sequence[float]] | None = None) -> list[Path]:
+                  seed: int = 42, logprobs: Callable[[TokenizedRow], Sequence[float]] | None = None,
+                  top: Callable[[TokenizedRow], TopRow] | None = None) -> list[Path]:
     """Write rows by source as the dataset stage does, with token ids and split; return their files.
 
-    ``logprobs``: the teacher's distribution over the labels of a row.
+    ``logprobs``: the teacher's distribution over the labels of a row; ``top``: a row with its likeliest tokens.
     """
-    encoder, kind = RowEncoder(student, train, seed), LabelRow if logprobs else TokenizedRow
+    encoder, kind = RowEncoder(student, train, seed), LabelRow if logprobs else TopRow if top else TokenizedRow
     for source, some in rows.items():
         found = [row for row in encoder.encode(some) if isinstance(row, TokenizedRow)]
         if logprobs:
             found = [LabelRow(**asdict(row), label_ids=encoder.encode_labels(row), label_logprobs=list(logprobs(row)))
                      for row in found]
+        found = [top(row) for row in found] if top else found
         write_records(unsplit_file(folder, source), kind, found)
     split_rows(folder, dict.fromkeys(rows, kind), train, seed)
     return [folder / f"{source}.parquet" for source in rows]

@@ -74,6 +74,20 @@ class LabelsObjective(Section):
         "none", description="batch: of each format and label set, the mean distribution is taken off first")
 
 
+class LogitsObjective(Section):
+    """The teacher's distribution over tokens, from the likeliest ones that are kept (``teacher.logprobs.top_k``). Ours.
+
+    All other tokens count as one. Teacher and student must have one vocabulary. What has no distribution (labels,
+    tokens that only the student writes) is learned as by ``sft``.
+    """
+
+    kind: Literal["logits"]
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
+        "forward_kl", description="of student and teacher: KL(teacher, student), KL(student, teacher), Jensen-Shannon")
+    temperature: float = Field(1.0, gt=0, description="of both distributions; the divergence is times its square")
+    alpha: float = Field(0.5, ge=0, le=1, description="share of sft's cross-entropy; 0: the divergence alone")
+
+
 class UserObjective(Plugin):
     """An objective of your own: distill/training/README.md."""
 
@@ -85,7 +99,8 @@ def _kind_alone(value: Any) -> Any:
 
 
 Objective = Annotated[
-    SftObjective | LabelsObjective | UserObjective, Field(discriminator="kind"), BeforeValidator(_kind_alone)]
+    SftObjective | LabelsObjective | LogitsObjective | UserObjective, Field(discriminator="kind"),
+    BeforeValidator(_kind_alone)]
 
 
 class StageTraining(Section):
@@ -117,7 +132,8 @@ class Train(Section):
     method: Literal["full", "lora", "qlora"] = Field(
         "full", description="full: all weights; lora, qlora: adapters, merged at the end")
     lora: Lora = Lora()
-    objective: Objective = Field(SftObjective(), description="sft, labels, or {kind: plugin, use: file.py:Name}")
+    objective: Objective = Field(
+        SftObjective(), description="sft, labels, logits, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     keep_reasoning: bool = Field(

@@ -1,6 +1,7 @@
 """What a student is trained for: the objective that ships, and a user's own by reference."""
 
-from distill.config.sections.training import LabelsObjective, SftObjective, UserObjective
+from distill.config.sections.training import Objective as AnyObjective
+from distill.config.sections.training import UserObjective
 from distill.plugins import load
 from distill.training.objectives.base import Objective
 
@@ -8,11 +9,12 @@ __all__ = ["OBJECTIVES", "Objective", "objective_of"]
 
 OBJECTIVES = {
     "sft": "distill.training.objectives.completion:CompletionCrossEntropy",
-    "labels": "distill.training.objectives.labels:LabelCrossEntropy"}
+    "labels": "distill.training.objectives.labels:LabelCrossEntropy",
+    "logits": "distill.training.objectives.logits:LogitDivergence"}
 """The objectives that ship, by their kind in ``train.objective``; by reference, because they import torch."""
 
 
-def objective_of(config: SftObjective | LabelsObjective | UserObjective) -> Objective:
+def objective_of(config: AnyObjective) -> Objective:
     """Return the objective that ``train.objective`` names.
 
     Raises:

@@ -1,0 +1,96 @@
+"""Divergence from the teacher's distribution over tokens, of which the likeliest are kept, mixed with fine-tuning.
+
+At each token of an answer there are k + 1 outcomes: each of the k tokens that the teacher held likeliest, and any other
+token. Teacher and student are compared over these, so that no mass is made up or lost: a student that agrees on all of
+them has a divergence of 0. The temperature is of both over these outcomes, and the divergence is times its square, as
+in Hinton et al. (2015), so that its gradients stay of one size.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.config.sections.training import LogitsObjective
+from distill.training.objectives.completion import IGNORED, completion_logits
+
+_LEAST = -100.0
+"""Logarithm of what counts as no probability: a vocabulary that is kept whole leaves none for other tokens."""
+
+
+class LogitDivergence:
+    """See :class:`distill.training.objectives.base.Objective`."""
+
+    columns = ("top_first", "top_ids", "top_logprobs", "rest_logprobs")
+
+    def __init__(self, config: LogitsObjective) -> None:
+        self._config = config
+
+    def loss(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return the sum over tokens; of those without a distribution, of the cross-entropy alone."""
+        logits, targets = completion_logits(model, batch)
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        alpha, total = self._config.alpha, losses.sum()
+        for places, ids, logprobs in _by_number(learned_tokens(batch), *(batch[name] for name in self.columns)):
+            at = torch.tensor(places, device=logits.device)
+            divergence = self._divergence(logits[at], torch.from_numpy(ids).to(logits.device),
+                                          torch.from_numpy(logprobs).to(logits.device))
+            total = total + (1 - alpha) * (divergence.sum() - losses[at].sum())
+        return total
+
+    def _divergence(self, logits: torch.Tensor, ids: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Return the divergence at each token. ``teacher``: log-probabilities of the k tokens, and of all others."""
+        temperature = self._config.temperature
+        student = outcomes(logits, ids)
+        p, q = ((one / temperature).log_softmax(-1) for one in (teacher, student))
+        if self._config.divergence == "forward_kl":
+            found = _kl(p, q)
+        elif self._config.divergence == "reverse_kl":
+            found = _kl(q, p)
+        else:
+            middle = torch.logaddexp(p, q) - math.log(2)
+            found = (_kl(p, middle) + _kl(q, middle)) / 2
+        return found * temperature ** 2
+
+
+def outcomes(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities of the tokens ``ids`` (tokens × k), and of all others together (tokens × k + 1)."""
+    total = logits.logsumexp(-1, keepdim=True)
+    others = logits.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
+    return (torch.cat([logits.gather(-1, ids), others], dim=-1) - total).clamp(min=_LEAST)
+
+
+def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one.exp() * (one - other)).sum(-1)
+
+
+def learned_tokens(batch: Mapping[str, Any]) -> list[int]:
+    """Return how many tokens of each row are learned; packed rows begin where ``position_ids`` are 0."""
+    wanted = batch["labels"][:, 1:] != IGNORED
+    if "position_ids" not in batch:
+        return [int(count) for count in wanted.sum(-1)]
+    starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+    ends = [*starts[1:], wanted.shape[1] + 1]
+    return [int(wanted[0, start:end - 1].sum()) for start, end in zip(starts, ends, strict=True)]
+
+
+def _by_number(counts: Sequence[int], firsts: Sequence[int | None], ids: Sequence[Any], logprobs: Sequence[Any],
+               rests: Sequence[Any]) -> list[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Return the places of tokens with a distribution among all that are learned, its ids and log-probabilities.
+
+    Those with equally many tokens kept are together: places, (places × k), (places × k + 1, the others last).
+    ``counts``: the learned tokens of each row.
+    """
+    found: dict[int, tuple[list[int], list[np.ndarray], list[np.ndarray]]] = {}
+    place = 0
+    for count, first, own_ids, own, rest in zip(counts, firsts, ids, logprobs, rests, strict=True):
+        if first is not None and (n := len(rest)):  # None: a row without loss
+            places, all_ids, all_logs = found.setdefault(len(own_ids) // n, ([], [], []))
+            places += range(place + first, place + first + n)
+            all_ids.append(np.asarray(own_ids, np.int64).reshape(n, -1))
+            all_logs.append(np.concatenate([np.asarray(own, np.float32).reshape(n, -1),
+                                            np.asarray(rest, np.float32)[:, None]], axis=1))
+        place += count
+    return [(places, np.concatenate(all_ids), np.concatenate(all_logs)) for places, all_ids, all_logs in found.values()]
