@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import TeacherSampling
+from distill.config.schema import OnPolicyObjective, TeacherSampling
 from distill.errors import InputError
 from distill.models import Weights, weights_of
 from distill.run.folder import claim_stage, remove
@@ -66,8 +66,8 @@ def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import texts_file
     from distill.dataset.label_targets import refuse_unfit
-    from distill.dataset.top_targets import refuse_other_family
     from distill.models import context_length, load_tokenizer, model_fingerprint
+    from distill.models.same_vocabulary import refuse_other_family
     from distill.prompting.build import build_prompts
     from distill.prompting.length import limits, token_counter
 
@@ -77,7 +77,9 @@ def prompts(run: Run) -> Outcome:
         refuse_unfit(student)
     teacher = teacher_window(run, student)
     if "logits" in config.train.objective_kinds.values():
-        refuse_other_family(teacher.tokenizer, load_tokenizer(student))
+        refuse_other_family(teacher.tokenizer, load_tokenizer(student), "logits")
+    for stage in config.train.stages:
+        _asked_in_training(run, stage, student)
     windows = limits(
         {family: getattr(run.teacher.sampling, family).max_tokens for family in FAMILIES},
         teacher=token_counter(teacher.tokenizer, teacher.form), teacher_context=teacher.context,
@@ -184,9 +186,27 @@ def train(run: Run, stage: Stage) -> Outcome:
         start = prepare_student(run.config.student, run.folder)
     outcome = train_stage(
         stage, run.config.train, [run.folder / "dataset" / f"{source}.parquet" for source in sources_of(stage)], start,
-        out, run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change)
+        out, run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change,
+        teacher=_asked_in_training(run, stage, start))
     write_card(run.folder, run.config, out, student_base_folder(run), _scores_of(run, outcome))
     return outcome
+
+
+def _asked_in_training(run: Run, stage: str, student: Path) -> Path | None:
+    """Return the model that a stage's objective asks for its distributions, on this machine.
+
+    Raises:
+        InputError: its vocabulary is not the student's.
+    """
+    from distill.models import load_tokenizer, resolve_model
+    from distill.models.same_vocabulary import refuse_other_tokens
+
+    objective = run.config.train.objective_of(stage)
+    if not isinstance(objective, OnPolicyObjective) or objective.teacher is None:
+        return None
+    teacher = resolve_model(objective.teacher.name, objective.teacher.revision)
+    refuse_other_tokens(load_tokenizer(teacher), load_tokenizer(student), objective.kind)
+    return teacher
 
 
 def _scores_of(run: Run, trained: Outcome) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ from distill.config.sections.training import (
     Fractions,
     Gate,
     Lora,
+    OnPolicyObjective,
     PretrainedStudent,
     StageTraining,
     Student,
@@ -178,6 +179,20 @@ class Config(Section):
             return self
         raise ValueError("prompts.icldist.pool_rows makes rows of the demonstrations in the formats of the run's "
                          f"ICLDist prompts, but {why}")
+
+    @model_validator(mode="after")
+    def _a_teacher_beside_the_student(self) -> Self:
+        for stage in self.train.stages:
+            objective = self.train.objective_of(stage)
+            if not isinstance(objective, OnPolicyObjective) or objective.teacher is not None:
+                continue
+            if self.teacher is None or self.teacher.engine.kind == "openai":
+                why = "the config has none" if self.teacher is None else "the teacher's is behind a server"
+                raise ValueError(f"the objective of stage {stage} is on_policy, for which the teacher is loaded beside "
+                                 f"the student, but {why}; name a model in the objective: {{kind: on_policy, teacher: "
+                                 "{name: FOLDER}}")
+            objective.teacher = self.teacher.model
+        return self
 
     @model_validator(mode="after")
     def _answers_to_put_together(self) -> Self:

@@ -18,7 +18,7 @@ def targets_of(run: Path, objectives: Mapping[str, Any], student: Path, encoder:
 
     Raises:
         InputError: the student does not fit: :func:`.label_targets.refuse_unfit`, or
-            :func:`.top_targets.refuse_other_vocabulary`.
+            :func:`distill.models.same_vocabulary.refuse_other_vocabulary`.
     """
     found: dict[str, Targets] = {}
     for stage, objective in objectives.items():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.dataset.tokens import RowEncoder
-from distill.errors import InputError
 from distill.generation.label_logprobs import has_distribution
 from distill.generation.status import RESPONSES
 from distill.generation.top_logprobs import TOP, tokens_of
+from distill.models.same_vocabulary import refuse_other_vocabulary
 from distill.models.vocabulary import embeddings_of
 from distill.run.hashing import id_hash
 from distill.run.records import Prompt, Response, TokenizedRow, TopRow
@@ -24,8 +24,6 @@ from distill.run.top_logprobs import TopLogprobs
 _MOST_BEHIND = 4
 """Tokens at the end of an answer that only one side has: white space, and the token that ends it."""
 _FEW = 0.9
-_STRANGE = 0.01
-_SHOWN = 3
 
 log = logging.getLogger("sentidistill.dataset")
 
@@ -44,7 +42,7 @@ class TopTargets:
         """
         self._stage, self._responses = stage, run / stage / RESPONSES
         self._encoder, self._other = encoder, ""
-        refuse_other_vocabulary(tokens_of(self._responses), encoder.tokenizer, embeddings_of(student))
+        refuse_other_vocabulary(tokens_of(self._responses), encoder.tokenizer, "logits", embeddings_of(student))
         self._paths = TOP.paths(self._responses)
         self._records: dict[str, TopLogprobs] = {}
         self._last = -1
@@ -119,47 +117,6 @@ def common_end(ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int, in
             if size > best[1] - best[0]:
                 best = last - size, last, other - size
     return best
-
-
-def refuse_other_family(teacher: Any, student: Any) -> None:
-    """Raise where two tokenizers have little in common, before anything is asked.
-
-    A few tokens of one alone, which may never be written, are let through.
-
-    Raises:
-        InputError: as :func:`refuse_other_vocabulary`.
-    """
-    ids = range(len(teacher))
-    theirs = {number: name for number, name in enumerate(teacher.convert_ids_to_tokens(list(ids))) if name}
-    ours = dict(enumerate(student.convert_ids_to_tokens(list(ids))))
-    if sum(ours[number] != name for number, name in theirs.items()) > _STRANGE * len(theirs):
-        refuse_other_vocabulary(theirs, student, None)
-
-
-def refuse_other_vocabulary(theirs: Mapping[int, str], tokenizer: Any, rows: int | None) -> None:
-    """Raise where tokens of the teacher are others to the student.
-
-    ``theirs``: what the teacher calls each id ("": an id without a token); ``tokenizer``: the student's; ``rows``: how
-    many ids the student has embeddings for.
-
-    Raises:
-        InputError: see above.
-    """
-    ids = sorted(theirs)
-    names = tokenizer.convert_ids_to_tokens(ids)
-    differ = [(number, theirs[number], name or "") for number, name in zip(ids, names, strict=True)
-              if (name or "") != theirs[number] or (rows is not None and number >= rows)]
-    if not differ:
-        return
-    shown = "; ".join(f"{number} is {one!r} to the teacher and " + (
-        f"{other!r} to the student" if rows is None or number < rows else f"beyond the student's {rows} ids")
-        for number, one, other in differ[:_SHOWN])
-    raise InputError(
-        f"train.objective is 'logits', which learns the teacher's log-probabilities token by token, but the student "
-        f"has another vocabulary: of {len(ids):,} tokens, {len(differ):,} differ ({shown}). Choose a student of the "
-        "teacher's family, or train.objective labels or sft, which need no common vocabulary. (Across vocabularies, "
-        "tokens and probabilities would have to be aligned by text, as GOLD and universal logit distillation do; that "
-        "is not built in.)")
 
 
 def top_inputs(run: Path, stages: Sequence[str]) -> dict[str, Any]:

@@ -50,11 +50,11 @@ class Sharing:
 
 
 def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, bfloat16: bool,
-             sharing: Sharing = Sharing()) -> Memory:
+             sharing: Sharing = Sharing(), teacher: Path | None = None) -> Memory:
     """Estimate a training step on the largest device batch: ``batch_tokens`` with padding, ``batch_labels`` with loss.
 
     AdamW in float32 (weights, gradients and two moments: 16 bytes a trained weight), activations as a Llama-like
-    decoder keeps them for the backward pass, and logits where there is loss.
+    decoder keeps them for the backward pass, and logits where there is loss. A ``teacher`` beside it adds its weights.
     """
     shape = _Shape.of(model)
     parameters = count_parameters(model)
@@ -64,8 +64,9 @@ def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, b
     copies = _BFLOAT16 if bfloat16 and config.method != "qlora" else 0  # autocast keeps rounded ones for a step
     shares = sharing.world_size if sharing.zero_stage >= 2 else 1
     standing = (frozen * bytes_each + trained * _FLOAT32) / (sharing.world_size if sharing.zero_stage == 3 else 1)
+    beside = count_parameters(teacher) * (_BFLOAT16 if bfloat16 else _FLOAT32) if teacher else 0
     return Memory(
-        weights=int(0 if "param" in sharing.aside else standing) + parameters * copies,
+        weights=beside + int(0 if "param" in sharing.aside else standing) + parameters * copies,
         gradients=trained * _FLOAT32 // shares,
         optimizer=0 if "optimizer" in sharing.aside else trained * _ADAM // shares,
         activations=shape.activations(batch_tokens, batch_labels, _BFLOAT16 if bfloat16 else _FLOAT32,

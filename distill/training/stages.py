@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from distill.config.schema import Train
 from distill.config.sections.base import semantic_fields
+from distill.models import model_fingerprint
 from distill.run.folder import remove
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, run_stage
@@ -33,13 +34,14 @@ def sources_of(stage: str) -> tuple[str, ...]:
 
 
 def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,
-                parents: str = "", on_change: OnChange = "stop") -> Outcome:
+                parents: str = "", on_change: OnChange = "stop", teacher: Path | None = None) -> Outcome:
     """Fine-tune ``start_model`` on the rows in the files ``rows`` and leave the model in ``out``.
 
     The rows say which of them are to be trained on, and hold their token ids (:mod:`distill.dataset`).
 
     ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``parents`` is the
-    fingerprint of the stage that made the rows. Where ``out``'s neighbour ``knowdist`` holds a finished stage 1,
+    fingerprint of the stage that made the rows; ``teacher`` the model that the objective asks. Where ``out``'s
+    neighbour ``knowdist`` holds a finished stage 1,
     stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
 
     In ``out``: the model, ``lineage.json`` and ``training.json`` (loss curves, speed). The account counts rows; those
@@ -52,13 +54,15 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     """
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
     inputs = {"version": VERSION, "stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows),
-              "parents": parents, "start_model": ancestors[-1]["fingerprint"], "seed": seed}
+              "parents": parents, "start_model": ancestors[-1]["fingerprint"], "seed": seed,
+              **({"teacher": model_fingerprint(teacher)} if teacher else {})}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
         spec = {
             "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
-            "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed}
+            "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed,
+            "teacher": str(teacher.resolve()) if teacher else None}
         cluster = cluster_of(config.launch) if config.launch else None
         refuse_foreign_job(cluster.machines if cluster else 1)
         if cluster:

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
+from trl.models import unwrap_model_for_generation
 
 from distill.errors import RunError
+from distill.run.hashing import derived_seed
 from distill.training import checkpoints
 from distill.training.objectives import Objective
 from distill.training.objectives.completion import IGNORED, CompletionCrossEntropy
+from distill.training.objectives.on_policy import OnPolicyDivergence
 from distill.training.sampling import Arrangement, EpochSampler, InOrder
 from distill.training.token_files import TokenFiles
 
@@ -78,6 +81,24 @@ class CompletionTrainer(SFTTrainer):
     def tokens_since_start(self) -> int:
         """Return the tokens of :meth:`counted` without those given before this training was resumed."""
         return self.counted()["tokens"] - self._counted_before["tokens"]
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Return a step's device batches and their learned tokens; where the student answers, with its answers.
+
+        What is drawn depends on the step alone: a resumed training draws what one that was not stopped does.
+        """
+        batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if isinstance(self._objective, OnPolicyDivergence):
+            checkpointing = self.args.gradient_checkpointing_kwargs
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator,
+                                             gradient_checkpointing_kwargs=checkpointing) as model, \
+                    self.compute_loss_context_manager(), torch.random.fork_rng():
+                torch.manual_seed(derived_seed(
+                    self.args.seed, f"{self.state.global_step}/{self.args.process_index}", "answers of the student"))
+                batches = [self._objective.answered(model, batch, self.processing_class.pad_token_id)
+                           for batch in batches]
+            n_items = self._get_num_items_in_batch(batches, device)
+        return batches, n_items
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:

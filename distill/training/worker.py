@@ -28,8 +28,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one stage and write its model folder; return its accounts, curves and speed as JSON values.
 
-    ``spec``: ``stage``, ``train`` (the config's section), ``rows`` (files), ``start_model``, ``out``, ``seed``. Where
-    accelerate launched several processes, each calls this, and the first one writes and returns.
+    ``spec``: ``stage``, ``train`` (the config's section), ``rows`` (files), ``start_model``, ``out``, ``seed``, and
+    ``teacher``, where the objective asks one (a folder). Where accelerate launched several processes, each calls this,
+    and the first one writes and returns.
 
     Raises:
         InputError: the rows, the tokenizer, the batch sizes, the LoRA targets or the memory do not fit.
@@ -52,7 +53,7 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     before = read_json(resume / saved.WHOLE) if resume else None
     bfloat16 = in_bfloat16(config.dtype, before and before.get("dtype"))
     trainer, clock, forecast, found = _build_trainer(config, stage, start_model, rows, folder, spec["seed"], before,
-                                                     bfloat16)
+                                                     bfloat16, _teacher(spec))
     try:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     except torch.OutOfMemoryError as error:
@@ -94,7 +95,8 @@ def token_files(spec: dict[str, Any]) -> TokenFiles:
     config, stage = Train.model_validate(spec["train"]), spec["stage"]
     return write_token_files(
         [Path(path) for path in spec["rows"]], load_tokenizer(Path(spec["start_model"])).pad_token_id, config, stage,
-        Path(spec["out"]) / saved.FOLDER / "tokens", objective_of(config.objective_of(stage)).columns)
+        Path(spec["out"]) / saved.FOLDER / "tokens",
+        objective_of(config.objective_of(stage), _teacher(spec)).columns)
 
 
 def prepare_environment() -> None:
@@ -129,7 +131,8 @@ def _keep_memory() -> None:
 
 
 def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFiles, folder: Path, seed: int,
-                   before: dict[str, Any] | None, bfloat16: bool = False) -> tuple[Any, Any, Any, "Preflight"]:
+                   before: dict[str, Any] | None, bfloat16: bool = False, teacher: Path | None = None
+                   ) -> tuple[Any, Any, Any, "Preflight"]:
     """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand.
 
     ``before`` is what the checkpoint to go on with says of itself.
@@ -159,7 +162,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments))
+                      _sharing(arguments), teacher)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
@@ -172,9 +175,9 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=train_rows, eval_dataset=validation if rows.n_validation else None,
         processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
-        stage=stage, rows=rows, objective=objective_of(config.objective_of(stage)), counted=before, made_by=made_by,
-        arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size, config.group_by_length,
-                                config.packing))
+        stage=stage, rows=rows, objective=objective_of(config.objective_of(stage), teacher), counted=before,
+        made_by=made_by, arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size,
+                                                 config.group_by_length, config.packing))
     trainer.remove_callback(PrinterCallback)
     for weight in trainer.model.parameters():
         if weight.requires_grad and config.method == "qlora":
@@ -183,6 +186,10 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
         raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
                        "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
     return trainer, clock, forecast, found
+
+
+def _teacher(spec: dict[str, Any]) -> Path | None:
+    return Path(spec["teacher"]) if spec.get("teacher") else None
 
 
 def _check_same_processes(now: dict[str, Any], then: dict[str, Any]) -> None:

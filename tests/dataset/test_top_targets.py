@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from distill.config.schema import Filters, Train
 from distill.config.sections.training import LogitsObjective
 from distill.dataset.build import build_dataset
-from distill.dataset.top_targets import common_end, refuse_other_family
+from distill.dataset.top_targets import common_end
 from distill.errors import InputError, RunError
 from distill.generation.manifests import commit
 from distill.generation.top_logprobs import TopSidecar
 from distill.models import load_tokenizer
+from distill.models.same_vocabulary import refuse_other_family
 from distill.models.tokenization import encode_continuations, end_token_id
 from distill.run.hashing import id_hash
 from distill.run.records import Prompt, TopRow, read_records, write_records
@@ -87,7 +88,7 @@ def test_another_vocabulary_is_refused_and_it_is_said_how_it_differs(tmp_path: P
     with pytest.raises(InputError, match=r"another vocabulary: of \d+ tokens, \d+ differ \(1 is '<.*' to the teacher"):
         built(tmp_path, tiny_model, renamed=True)
     tokenizer = load_tokenizer(tiny_model)
-    refuse_other_family(tokenizer, tokenizer)
+    refuse_other_family(tokenizer, tokenizer, "logits")
 
     class Other:
         def __len__(self) -> int:
@@ -97,7 +98,7 @@ def test_another_vocabulary_is_refused_and_it_is_said_how_it_differs(tmp_path: P
             return [f"<{token}>" for token in tokenizer.convert_ids_to_tokens(list(ids))]
 
     with pytest.raises(InputError, match="another vocabulary"):
-        refuse_other_family(Other(), tokenizer)
+        refuse_other_family(Other(), tokenizer, "logits")
 
 
 def test_answers_without_any_are_refused_a_damaged_file_too_and_some_are_told(

@@ -88,6 +88,20 @@ class LogitsObjective(Section):
     alpha: float = Field(0.5, ge=0, le=1, description="share of sft's cross-entropy; 0: the divergence alone")
 
 
+class OnPolicyObjective(Section):
+    """The student answers, and learns the teacher's distribution at each token of what it wrote (GKD). Ours.
+
+    The teacher is loaded beside the student, in each training process. Both must have one vocabulary.
+    """
+
+    kind: Literal["on_policy"]
+    teacher: Model | None = Field(None, description="default: teacher.model")
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
+        "reverse_kl", description="of student and teacher: KL(teacher, student), KL(student, teacher), Jensen-Shannon")
+    temperature: float = Field(1.0, gt=0, description="of the answers that are drawn, and of both distributions")
+    max_tokens: int = Field(128, ge=1, description="tokens of an answer of the student's, at most")
+
+
 class UserObjective(Plugin):
     """An objective of your own: distill/training/README.md."""
 
@@ -99,7 +113,7 @@ def _kind_alone(value: Any) -> Any:
 
 
 Objective = Annotated[
-    SftObjective | LabelsObjective | LogitsObjective | UserObjective, Field(discriminator="kind"),
+    SftObjective | LabelsObjective | LogitsObjective | OnPolicyObjective | UserObjective, Field(discriminator="kind"),
     BeforeValidator(_kind_alone)]
 
 
@@ -133,7 +147,7 @@ class Train(Section):
         "full", description="full: all weights; lora, qlora: adapters, merged at the end")
     lora: Lora = Lora()
     objective: Objective = Field(
-        SftObjective(), description="sft, labels, logits, or {kind: plugin, use: file.py:Name}")
+        SftObjective(), description="sft, labels, logits, on_policy, or {kind: plugin, use: file.py:Name}")
     prompt_format: Literal["raw", "chat", "mixed"] = Field(
         "raw", description="ours: SentiBench's prompts are raw; 'mixed' draws one of the two for each row")
     keep_reasoning: bool = Field(
@@ -185,12 +199,15 @@ class Train(Section):
         return {stage: self.objective_of(stage).kind for stage in self.stages}
 
     @model_validator(mode="after")
-    def _labels_side_by_side(self) -> Self:
+    def _objectives_and_forms_of_rows(self) -> Self:
         labels = "labels" in self.objective_kinds.values()
         if labels and (self.packing or self.attention not in ("auto", "sdpa")):
             key = "packing" if self.packing else "attention"
             raise ValueError("objective is labels, which sets the labels of a row side by side in one sequence with a "
                              f"mask of its own; that goes with attention: sdpa, and without packing. Change {key}")
+        if self.packing and "on_policy" in self.objective_kinds.values():
+            raise ValueError("objective is on_policy, for which the student answers prompts, each in a row of its own; "
+                             "set packing to false")
         if labels and self.keep_reasoning:
             raise ValueError("objective is labels, which learns labels that are answered at once, but keep_reasoning "
                              "has the student think first; set keep_reasoning to false, or objective to sft")
