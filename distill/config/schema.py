@@ -71,6 +71,7 @@ __all__ = [
     "KnowDist",
     "Lora",
     "Model",
+    "OnPolicyObjective",
     "OpenAIEngine",
     "PluginSource",
     "PretrainedStudent",

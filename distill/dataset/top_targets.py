@@ -6,7 +6,7 @@ have its distribution; the others are learned as by ``sft``, and counted.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
