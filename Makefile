@@ -53,8 +53,11 @@ demo: install
 	$(BIN)/distill run flows/configs/demo.yaml
 
 # Two processes: most tests keep one core busy. (For one file, `python -m pytest FILE` is quicker.)
+# SLOW=no leaves out what takes minutes, SLOW=only runs that alone.
+SLOW ?= yes
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder \
+		$(if $(filter no,$(SLOW)),-m "not slow",$(if $(filter only,$(SLOW)),-m slow))
 
 lint: install
 	$(BIN)/ruff check .

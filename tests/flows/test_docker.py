@@ -83,6 +83,7 @@ def test_every_command_of_the_stack_is_one_of_ours(services: dict[str, Any]) -> 
         assert hasattr(commands, f"{build_parser().parse_args(command).action}_command"), name
 
 
+@pytest.mark.slow
 def test_the_flows_image_installs_and_runs_as_an_ordinary_user(open_folder: Path) -> None:
     image = Image(ROOT / "docker/flows.Dockerfile", open_folder)
     image.build()

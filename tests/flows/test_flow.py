@@ -197,20 +197,22 @@ def test_a_wheel_holds_all_that_the_pipeline_reads(tmp_path: Path) -> None:
         assert (site / needed).exists()
 
 
+@pytest.mark.slow
 def test_real_small_runs_on_the_real_data_with_a_tiny_model(
-        place: Path, shared_dir: Path, served: dict[str, str]) -> None:
+        tmp_path: Path, shared_dir: Path, served: dict[str, str]) -> None:
     """The shipped config, vLLM included; only the models and the sizes are small."""
     sizes = ["prompts.knowdist.samples=8", "prompts.icldist.samples=9", "prompts.general.samples=6",
              "teacher.sampling.knowdist.max_tokens=8", "teacher.model.name=random-tiny",
              "teacher.max_unusable=1", "student.model.name=random-tiny",
              "filters={truncated: false, off_list: false, copied: false, repetitive: false}",
              "train.dtype=float32", "evaluate.engine.dtype=float32", "evaluate.limit=1", "evaluate.validation.labels=2",
-             "teacher_eval.gold.examples=0", "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
-    done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=place,
+             "teacher_eval.gold.examples=0", "evaluate.models=[distilled]",
+             "train.gate={min_ended: 0, max_repeated: 1, min_valid_labels: 0}"]
+    done = distill("run", "real-small", *(part for size in sizes for part in ("--set", size)), cwd=tmp_path,
                    **served)
     assert done.returncode == 0, done.stderr[-3000:]
-    counts = {item["stage"]: item for item in json.loads((place / "runs/real-small/row_counts.json").read_text())}
+    counts = {item["stage"]: item for item in json.loads((tmp_path / "runs/real-small/row_counts.json").read_text())}
     assert counts["collect"]["n_out"] == 2000 and counts["decontaminate"]["dropped"]["benchmark_exact"] > 0
     assert counts["icldist"]["n_out"] == 15
-    results = json.loads((place / "runs/real-small/report/results.json").read_text())
+    results = json.loads((tmp_path / "runs/real-small/report/results.json").read_text())
     assert len(results["sentibench"]["tasks"]) == 12

@@ -27,6 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> M
                  prompts=PROMPTS).undisturbed()
 
 
+@pytest.mark.slow
 def test_a_storm_of_kills_leaves_what_a_calm_run_makes(
         tmp_path: Path, tiny_model: Path, undisturbed: Mapping[str, str]) -> None:
     storm = Storm(teacher(data_parallel=2), tiny_model, tmp_path / "storm", seed=4, faults=8, prompts=PROMPTS,
@@ -40,6 +41,7 @@ def test_an_engine_that_hangs_is_replaced(tmp_path: Path, tiny_model: Path, undi
     assert storm.runs == 1 and "gave no sign of life for 8 s. It is replaced" in storm.said.read_text()
 
 
+@pytest.mark.slow
 def test_endpoints_may_fail_misbehave_and_die(tmp_path: Path, tiny_model: Path) -> None:
     endpoints = [ServedModel(tiny_model, fault_rate=0.1, seed=n) for n in range(2)]
     try:

@@ -34,6 +34,7 @@ def test_the_export_holds_a_task_each_and_a_group_of_them(exported: Path) -> Non
     assert len(rows) == LIMIT and rows[0]["prompt"].endswith("\nLabel:") and rows[0]["label"] in get_task("sst2").labels
 
 
+@pytest.mark.slow
 def test_lm_eval_gives_the_same_scores(exported: Path) -> None:
     model = resolve_model("smollm2-135m-instruct")  # random weights write no tuples to be scored
     assert main(["run", "--model", str(model), "--tasks", ",".join(TASKS), "--seeds", "42", "--limit", str(LIMIT),

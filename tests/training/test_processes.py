@@ -62,6 +62,7 @@ def assert_same(outcome: Any, alone: Any) -> None:
         torch.testing.assert_close(ours[name], weight, atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed compiles its communication on CPU, with c++")
 def test_zero_3_gives_the_losses_and_the_weights_of_one(
         tiny_model: Path, rows_file: Path, tmp_path: Path, alone: Any) -> None:
@@ -70,6 +71,7 @@ def test_zero_3_gives_the_losses_and_the_weights_of_one(
     assert_same(train(tiny_model, rows_file, tmp_path / "final", launch=str(tmp_path / "zero3.yaml")), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="DeepSpeed compiles its communication on CPU, with c++")
 @pytest.mark.parametrize("name", ["8gpu-zero2", "8gpu-zero3"])
 def test_a_learning_rate_of_next_to_nothing_leaves_the_weights_as_they_were(
