@@ -203,6 +203,13 @@ class Engine(ABC):
                              "named that could tell, so that teacher.budget.max_cost could not be kept. Set the "
                              "engine's 'tokenizer' to a model with the same one, or teacher.budget.max_cost to null.")
 
+    def check_label_logprobs(self) -> None:  # noqa: B027 (most know what they can)
+        """See that :attr:`Output.label_logprobs` can be told, where that depends on what is elsewhere.
+
+        Raises:
+            InputError: it cannot.
+        """
+
     def close(self) -> None:  # noqa: B027 (there may be nothing to give back)
         """Give the memory back."""
 

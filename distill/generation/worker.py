@@ -59,6 +59,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         if spec.get("counts_decide"):
             _check_token_counts(engine, spec["settings"])
+        if spec.get("label_logprobs"):
+            engine.check_label_logprobs()
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"],
                Logprobs.model_validate(spec.get("logprobs", {}))).run()
     return {}

@@ -219,16 +219,16 @@ def test_label_scores_are_what_a_plain_forward_pass_says(transformers_engine: En
     assert transformers_engine.score_labels([request], [labels])[0].scores == pytest.approx(expected, abs=1e-4)
 
 
-def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(scoring_engine: Engine, tiny_model: Path
-                                                                          ) -> None:
+def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(engine: Engine, tiny_model: Path) -> None:
+    engine.check_label_logprobs()
     sets = [("good", "good-ish", "bad"), ("1", "10", "a label of rather many tokens, told as a whole"), ("yes",)] * 2
     sampling = Sampling(max_tokens=4, stop=("##",))
     asked = [dataclasses.replace(request, labels=labels, chat=number % 2 == 0)
              for number, (request, labels) in enumerate(zip(requests(sampling), sets, strict=True))]
-    found = scoring_engine.generate(asked)
-    plain = scoring_engine.generate([dataclasses.replace(request, labels=()) for request in asked])
+    found = engine.generate(asked)
+    plain = engine.generate([dataclasses.replace(request, labels=()) for request in asked])
     assert [item.text for item in found] == [item.text for item in plain]
-    alone = scoring_engine.generate([dataclasses.replace(
+    alone = engine.generate([dataclasses.replace(
         request, sampling=dataclasses.replace(sampling, max_tokens=0)) for request in asked])
     for request, item, without in zip(asked, found, alone, strict=True):
         expected = whole_label_logprobs(tiny_model, request)
@@ -274,10 +274,10 @@ def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_al
     assert [output.top_logprobs for output in scoring_engine.generate([nothing, unheard])] == [None, None]
 
 
-def test_labels_without_room_behind_a_prompt_cost_it_nothing_but_their_scores(scoring_engine: Engine) -> None:
+def test_labels_without_room_behind_a_prompt_cost_it_nothing_but_their_scores(engine: Engine) -> None:
     long = Request("long", "good " * (CONTEXT - 6), Sampling(max_tokens=2), labels=("very " * 30, "bad"))
     alike = Request("alike", "Is it good?", Sampling(max_tokens=2), labels=("good", "good"))
-    for found in scoring_engine.generate([long, alike]):
+    for found in engine.generate([long, alike]):
         assert (found.finish_reason, found.n_output_tokens, found.label_logprobs) == ("length", 2, ())
 
 

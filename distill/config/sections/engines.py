@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -240,8 +240,9 @@ class _NamedModel(EngineSettings):
 class OpenAIEngine(_NamedModel):
     """One or several servers that speak OpenAI's protocol: ``vllm serve``, SGLang, LMDeploy, or a paid one.
 
-    They show no scores of labels. The key is read from the environment variable named, where that is set, and stands
-    nowhere else.
+    They show no scores of labels. How likely labels are beside an answer, those say that take token ids and give the
+    log-probability of any token they are asked (``vllm serve``). The key is read from the environment variable named,
+    where that is set, and stands nowhere else.
     """
 
     CAPABILITIES: ClassVar = Capabilities(
@@ -264,6 +265,11 @@ class OpenAIEngine(_NamedModel):
     timeout: Seconds = runtime_field(600.0, gt=0, description="seconds that one answer may take")
     outage_timeout: Seconds = runtime_field(
         600.0, ge=0, description="seconds without any endpoint that answers, after which the work stops (resumable)")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; what a server shows of log-probabilities is asked when it is there."""
+        return replace(self.CAPABILITIES, label_logprobs=self.send_tokens and self.tokenizer is not None)
 
     @model_validator(mode="after")
     def _no_secrets_in_plain_text(self) -> Self:  # in place of the one that every section has

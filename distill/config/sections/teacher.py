@@ -114,7 +114,8 @@ class Teacher(Section):
                              "use the engine vllm, or openai with 'vllm serve', or set structured to false")
         if self.logprobs.labels and not can.label_logprobs:
             raise ValueError(f"logprobs.labels is set, but the engine {kind} does not say how likely a label is; use "
-                             "the engine vllm or transformers, or set logprobs.labels to false")
+                             "the engine vllm or transformers, or openai with its tokenizer and send_tokens and a "
+                             "server of vLLM's, or set logprobs.labels to false")
         self._refuse_top_k(kind, can.top_logprobs)
         return self
 

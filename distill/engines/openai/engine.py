@@ -1,7 +1,8 @@
-"""Models behind servers that speak OpenAI's protocol (``vllm serve`` and others): answers, no label scores."""
+"""Models behind servers that speak OpenAI's protocol (``vllm serve`` and others)."""
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
@@ -14,6 +15,8 @@ from distill.config import schema
 from distill.engines.base import Done, Engine, Output, Request, Sampling
 from distill.engines.encoding import answer_end_ids, encode_request, failed_output
 from distill.engines.first_line import first_line_end
+from distill.engines.label_tree import LabelTree, finite, request_tree, tree_behind
+from distill.engines.openai import label_scores
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.client import Client
 from distill.engines.openai.endpoint import Endpoint
@@ -30,6 +33,7 @@ from distill.models import load_tokenizer
 from distill.models.tokenization import encode_prompt
 from distill.models.tokenizer import tokenizer_folder
 
+log = logging.getLogger("sentidistill.engines")
 T = TypeVar("T")
 _SIGN_SECONDS = 1.0
 _NO_LIMIT = 1 << 62
@@ -52,11 +56,12 @@ class OpenAIEngine(Engine):
             raise InputError("The engine 'openai' does not know what to ask for. Set its 'model' to the name under "
                              "which the model is served.")
         self._model, self._key = config.model, Key(config.api_key_variable)
-        self._tokenizer, end_ids = _tokenizer(config)
+        self._tokenizer, self._end_ids = _tokenizer(config)
         self._sends_tokens = config.send_tokens and self._tokenizer is not None
         self._pool = Pool([Endpoint(Client(url, self._key, config.timeout, config.concurrency), self._model,
                                     config.concurrency) for url in config.base_urls], config.outage_timeout, backoff)
         raise_file_limit(self._pool.capacity)
+        self._backoff = backoff
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
         self._thread.start()
@@ -67,7 +72,7 @@ class OpenAIEngine(Engine):
             raise
         entries = self._pool.entries()
         self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
-        self._dialect = Dialect(self._model, not self._others, end_ids if self._sends_tokens else (),
+        self._dialect = Dialect(self._model, not self._others, self._end_ids if self._sends_tokens else (),
                                 config.sampling_params, config.chat_template_kwargs)
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
         self.max_model_len = min((limit for limit in limits if limit), default=None)
@@ -127,6 +132,20 @@ class OpenAIEngine(Engine):
         if self._tokenizer is None:
             super().check_token_counts(sampling, chat)
 
+    def check_label_logprobs(self) -> None:
+        """Ask each endpoint how likely some tokens are; see :class:`distill.engines.base.Engine`.
+
+        Raises:
+            InputError: one does not say it, or prompts are sent as text.
+            ProcessDiedError: none has an answer.
+        """
+        if not self._sends_tokens:
+            raise InputError("An endpoint is asked with token ids how likely labels are. Set the engine's 'tokenizer' "
+                             "to a model with the same one, and send_tokens to true.")
+        tokens = range(min(label_scores.MOST_AT_ONCE, len(self._tokenizer)))
+        ids = encode_prompt(self._tokenizer, "Hello", chat=False)
+        self._run(label_scores.check(self._pool, self._model, ids, tokens, self._backoff))
+
     def close(self) -> None:
         """Close the connections."""
         if self._loop.is_closed():
@@ -158,18 +177,40 @@ class OpenAIEngine(Engine):
         if (request.choices or request.pattern) and self._others:
             raise InputError("Only 'vllm serve' can be told what an answer may look like; these endpoints are served "
                              f"by {listed(self._others)}. Set structured to false, or serve the model with vLLM.")
+        wants_answer = request.sampling.max_tokens > 0
         if self._sends_tokens:
+            room, limit = self._dialect.max_tokens(request.sampling), self.max_model_len or _NO_LIMIT
             with self._counter.lock:
-                encoded = encode_request(self._tokenizer, request, self.max_model_len or _NO_LIMIT,
-                                         self._dialect.max_tokens(request.sampling))
+                encoded = encode_request(self._tokenizer, request, limit, room if wants_answer else 0)
+                tree = tree_behind(encoded, request_tree(self._tokenizer, request, self._end_ids), limit)
             if encoded.error:
                 return failed_output(request, encoded)
-            return self._answer(request, encoded.ids, encoded.opening)
+            if tree:
+                return self._scored(request, encoded.ids, tree)
+            nothing = Output(request.id, "", "stop", len(encoded.ids), 0)
+            return self._answer(request, encoded.ids, encoded.opening) if wants_answer else nothing
         try:
             request.prompt.encode()
         except UnicodeEncodeError:
             return Output(request.id, "", "error", 0, 0, "not_encodable")
-        return self._answer(request, None) if request.prompt else Output(request.id, "", "error", 0, 0, "empty_prompt")
+        if not request.prompt:
+            return Output(request.id, "", "error", 0, 0, "empty_prompt")
+        return self._answer(request, None) if wants_answer else Output(request.id, "", "stop", 0, 0)
+
+    async def _scored(self, request: Request, ids: list[int], tree: LabelTree) -> Output:
+        """Return the answer, where one is wanted, with how likely the labels are; without, where just that fails."""
+        output = Output(request.id, "", "stop", len(ids), 0)
+        if request.sampling.max_tokens:
+            output = await self._answer(request, ids)
+        if output.error:
+            return output
+        try:
+            found = await label_scores.tree_logprobs(self._pool, self._model, ids, tree)
+        except (RejectedError, TransientError) as error:
+            log.warning("An endpoint did not say how likely the labels of a prompt are (%s). It has an answer, and no "
+                        "distribution.", error)
+            return output
+        return replace(output, label_logprobs=finite(found))
 
     async def _answer(self, request: Request, ids: list[int] | None, opening: str = "") -> Output:
         failed = Output(request.id, "", "error", len(ids or ()), 0)

@@ -6,8 +6,8 @@ from typing import Any
 
 from distill.engines.base import Request, Sampling
 
-# What the model's folder may set on the server's side, and no other engine obeys.
-_PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0}
+PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0}
+"""What the model's folder may set on the server's side, and no other engine obeys."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Dialect:
         if self.is_vllm:
             if sampling.repetition_penalty is not None:  # else the server's own counts
                 body["repetition_penalty"] = sampling.repetition_penalty
-            body |= _PLAIN_SAMPLING | ({"stop_token_ids": list(self.end_ids)} if self.end_ids else {})
+            body |= PLAIN_SAMPLING | ({"stop_token_ids": list(self.end_ids)} if self.end_ids else {})
             if request.choices:
                 body["structured_outputs"] = {"choice": list(request.choices)}
             elif request.pattern:
