@@ -54,6 +54,15 @@ def money(value: float) -> str:
     return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
 
 
+def size(n_bytes: float) -> str:
+    """Return a number of bytes in the unit that people would use."""
+    for unit in ("bytes", "KB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:,.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} GB"
+
+
 def duration(seconds: float) -> str:
     """Return a time in the unit that people would use."""
     if seconds < 90:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from distill.config.schema import Teacher
 from distill.generation.journal import journalled
+from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import Marker, read_markers
 from distill.generation.top_logprobs import SIDECARS, TOP
@@ -32,6 +33,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
     tokens. ``label_logprobs``, ``top_logprobs``: how many distributions over labels, and how many answers with
     log-probabilities of their tokens, are kept beside finished shards; ``logprob_bytes``: what both take on disk.
+    ``labels_left``: what the distributions over labels would take that are not there (:func:`labels_left`).
     """
     all_sessions = sessions(run)
     found: dict[str, dict[str, Any]] = {}
@@ -52,6 +54,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "label_logprobs": sum(marker.n_out for marker in LABELS.captured(responses).values()),
             "top_logprobs": sum(marker.n_out for marker in TOP.captured(responses).values()),
             "logprob_bytes": sum(sidecar.n_bytes(responses) for sidecar in SIDECARS),
+            "labels_left": labels_left(run, _rate(live or own, "n_rows")) if stage == "icldist" else None,
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),
@@ -60,6 +63,24 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "finished": (run / stage / MARKER).exists(),
         }
     return found
+
+
+def labels_left(run: Path, rows_per_second: float = 0.0) -> dict[str, Any] | None:
+    """Return what distributions over labels would take that are not kept yet; None where there are none to come.
+
+    ``prompts``, ``bytes`` on disk, and ``seconds`` at so many rows a second (None where nothing tells), all rather too
+    many: some prompts have none in the end.
+    """
+    prompts, responses = run / "prompts" / "icldist.parquet", run / "icldist" / RESPONSES
+    n_rows, markers, kept = _n_rows(prompts), read_markers(responses), LABELS.captured(responses)
+    if not n_rows or (len(kept) == len(markers) and sum(marker.n_in for marker in markers.values()) == n_rows):
+        return None
+    cost = label_cost(prompts, max(1, len(markers)))
+    left = cost.n_prompts - sum(marker.n_in for marker in kept.values())
+    if left <= 0:
+        return None
+    return {"prompts": left, "bytes": round(cost.n_bytes * left / cost.n_prompts),
+            "seconds": math.ceil(left / rows_per_second) if rows_per_second else None}
 
 
 def add_up(markers: Iterable[Marker]) -> dict[str, Any]:

@@ -59,10 +59,10 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
             contextlib.closing(PromptFile(Path(spec["prompts"]))) as prompts:
         if spec.get("counts_decide"):
             _check_token_counts(engine, spec["settings"])
-        if spec.get("label_logprobs"):
+        logprobs = Logprobs.model_validate(spec.get("logprobs", {}))
+        if logprobs.labels:
             engine.check_label_logprobs()
-        Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"],
-               Logprobs.model_validate(spec.get("logprobs", {}))).run()
+        Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"], logprobs).run()
     return {}
 
 

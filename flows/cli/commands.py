@@ -153,6 +153,11 @@ def stage_command(arguments: argparse.Namespace) -> None:
     def wanted(run: Run) -> Sequence[str]:
         return trained_stages(run) if arguments.command == "train" else STAGES
 
+    if arguments.command == "generate" and arguments.logprobs:
+        from flows.cli import logprobs
+
+        logprobs.logprobs_command(arguments)
+        return
     if arguments.command == "prompts" and arguments.show < 0:
         raise InputError(f"--show is {arguments.show}, but must be 1 or more.")
     with open_run(arguments.config, arguments.run, arguments.overrides, arguments.on_change) as run:

@@ -70,6 +70,10 @@ def _add_stages(commands: Any) -> None:
         if name in ("generate", "train"):
             stages = ["knowdist", "icldist"] + (["unified"] if name == "train" else [])
             command.add_argument("--stage", choices=stages, help="only this one; default: all of the config")
+        if name == "generate":
+            command.add_argument("--logprobs", action="store_true",
+                                 help="ask for no text, but keep how likely the teacher holds each label beside the "
+                                      "answers of a finished stage icldist; CONFIG may be a run")
         if name == "prompts":
             command.add_argument("--show", type=int, nargs="?", const=5, default=0, metavar="N",
                                  help="then print N of them (5 where N is left out), spread over families and kinds")

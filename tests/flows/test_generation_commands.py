@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from rich.console import Console
 
 from distill.config.load import load_config
 from distill.config.schema import Config
+from distill.engines.base import Output
 from distill.errors import InputError
 from distill.generation.forecast import Forecast
+from distill.run.records import Prompt, read_records, write_records
 from flows.cli.commands import explain_command
 from flows.cli.explain import explain
-from flows.cli.main import build_parser
+from flows.cli.main import build_parser, main
 from flows.cli.status import teacher_table
 from flows.forecast import forecast_table
 from flows.run import find_config, open_run
 from tests.support.flow import distill
+from tests.support.generation import FakeEngine
 from tests.support.stack import begun
 
 
@@ -74,6 +78,37 @@ def test_a_forecast_is_a_table_of_aligned_numbers() -> None:
     end = lines[1].index("178,695,000") + len("178,695,000")
     assert all(line[end - 1] != " " and line[end:end + 3] == "   " for line in lines), lines
     assert "297,247,500" in forecast_table(forecast, priced().teacher) and "2.5 a GPU hour" in lines[-1]
+
+
+def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
+    place: Path, tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    begun(place / "runs/ci", tmp_path / "runs/old", "corpus", "prompts", "icldist", "knowdist")
+    begun(place / "runs/ci", tmp_path / "runs/open", "corpus", "prompts")
+    begun(place / "runs/ci", tmp_path / "runs/none", "corpus", "prompts", "icldist")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fake, "_answer", lambda request: Output(
+        request.id, "", "stop", 7, 0, label_logprobs=(-1.0,) * len(request.labels)))
+    answers = {path: path.read_bytes() for path in (tmp_path / "runs/old/icldist/responses").iterdir()}
+    assert "distributions that could be kept" in shown(teacher_table(tmp_path / "runs/old"))
+    main(["generate", "old", "--logprobs"])
+    assert fake.asked and not any(request.sampling.max_tokens for request in fake.asked)
+    assert {path: path.read_bytes() for path in answers} == answers
+    said = " ".join(capsys.readouterr().out.split())
+    n_asked = len(fake.asked)
+    assert f"{n_asked} answers are to be scored: about" in said and f"{n_asked} of {n_asked} answers have" in said
+    main(["generate", "ci", "--run", "old", "--logprobs"])
+    assert len(fake.asked) == n_asked
+    asked = tmp_path / "runs/none/prompts/icldist.parquet"
+    write_records(asked, Prompt, [replace(prompt, multi_label=True) for prompt in read_records(asked, Prompt)])
+    for arguments, why in ((["open"], "Not all prompts of runs/open"), (["none"], "No prompt of runs/none"),
+                           (["old", "--discard"], "leaves the answers"), (["ci"], "no run of ci"),
+                           (["old", "--stage", "knowdist"], "no distribution"), (["absent"], "no config file absent")):
+        with pytest.raises(SystemExit) as ended:
+            main(["generate", *arguments, "--logprobs"])
+        assert ended.value.code == 2 and why in " ".join(capsys.readouterr().err.split())
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"old", "open", "none"}
 
 
 def test_a_command_stops_at_its_budget_and_says_how_to_go_on(place: Path) -> None:

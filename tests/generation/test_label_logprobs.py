@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from distill.config.schema import Budget, Teacher
 from distill.config.sections.teacher import Logprobs
 from distill.errors import ProcessDiedError, RunError
-from distill.generation.label_logprobs import read_label_logprobs
+from distill.generation.label_cost import label_cost
+from distill.generation.label_logprobs import has_distribution, read_label_logprobs
 from distill.generation.manifests import read_responses
 from distill.generation.run import generate
+from distill.generation.status import status
 from distill.models import Weights
-from distill.run.records import Prompt
+from distill.run.records import LabelLogprobs, Prompt, write_records
 from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
 
 LABELS = ["good", "bad", "good-ish"]
@@ -59,6 +62,7 @@ def test_every_answer_with_a_label_has_its_distribution_and_the_answers_are_the_
     texts = [list(read_responses(tmp_path / run / "icldist" / "responses")) for run in ("with", "without")]
     assert texts[0] == texts[1] and not (tmp_path / "without/icldist/label_logprobs").exists()
     assert not list((tmp_path / "with").rglob("*.journal.jsonl"))
+    assert fake.n_checks == 1, "whether the engine can is asked before the first prompt, where it is wanted"
     again = made(tmp_path / "with", CAPTURING)
     assert again.reused and len(fake.asked) == 80
 
@@ -189,6 +193,26 @@ def test_an_answer_behind_reasoning_has_no_distribution(
     made(tmp_path / "later", TEXT_ONLY)
     made(tmp_path / "later", CAPTURING)
     assert captured(tmp_path / "at once") == captured(tmp_path / "later") == {}
+
+
+def test_what_distributions_take_is_known_before_there_are_any(tmp_path: Path, fake: FakeEngine) -> None:
+    made(tmp_path, TEXT_ONLY)
+    left = status(tmp_path)["icldist"]["labels_left"]
+    assert left["prompts"] == sum(map(has_distribution, prompts())) == len(expected()) + 1
+    made(tmp_path, CAPTURING)
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "icldist/label_logprobs").iterdir())
+    assert 0.7 * on_disk < left["bytes"] < 1.4 * on_disk and left["seconds"] is not None
+    assert status(tmp_path)["icldist"]["labels_left"] is None, "all that can be told is kept"
+
+
+@pytest.mark.parametrize("n_labels", [2, 5, 40])
+def test_the_bytes_foretold_are_those_that_files_have(tmp_path: Path, n_labels: int) -> None:
+    labels, rng = [f"label {number}" for number in range(n_labels)], random.Random(0)
+    asked = [dataclasses.replace(prompt, labels=labels) for prompt in prompts_of(1500, "icldist")]
+    told = [LabelLogprobs(prompt.id, labels, [rng.gauss(-5, 3) for _ in labels]) for prompt in asked]
+    write_records(tmp_path / "found.parquet", LabelLogprobs, sorted(told, key=lambda item: item.prompt_id))
+    size = (tmp_path / "found.parquet").stat().st_size
+    assert label_cost(written(tmp_path, asked, "icldist"), 1).n_bytes == pytest.approx(size, rel=0.25)
 
 
 def test_what_is_captured_later_waits_for_no_approval(tmp_path: Path, fake: FakeEngine) -> None:

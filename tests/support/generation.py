@@ -60,7 +60,7 @@ class FakeEngine:
         self.asked: list[Request] = []
         self.deadly: set[str] = set()
         self.dies_at: set[int] = set()
-        self.opened = 0
+        self.opened = self.n_checks = 0
 
     def answer(self, requests: Iterable[Request], done: Done) -> None:
         stream = iter(requests)
@@ -75,6 +75,9 @@ class FakeEngine:
             self.asked += some
             outputs = [self._answer(request) for request in some]
             done(outputs[1:] if self.loses else outputs)
+
+    def check_label_logprobs(self) -> None:
+        self.n_checks += 1
 
     def _answer(self, request: Request) -> Output:
         number = int(request.prompt.split()[-1].strip("."))
