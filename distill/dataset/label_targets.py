@@ -1,11 +1,6 @@
-"""What the objective ``labels`` learns of a row beside its answer: the teacher's distribution over the labels.
+"""What the objective ``labels`` learns of a row beside its answer: the teacher's distribution over the labels."""
 
-Batch calibration (Zhou et al., "Batch Calibration", ICLR 2024) takes off what a teacher gives each label whatever the
-text: of every format and label set, the mean distribution.
-"""
-
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +8,7 @@ from typing import Any
 from distill.config.sections.training import LabelsObjective
 from distill.dataset.join import joined
 from distill.dataset.tokens import RowEncoder
+from distill.generation.batch_calibration import BatchCalibration
 from distill.generation.label_logprobs import has_distribution, labels_digest, read_label_logprobs
 from distill.generation.status import RESPONSES
 from distill.models.attention import refuse_other_memory
@@ -32,7 +28,9 @@ class LabelTargets:
         """Read the means first, where they are taken off."""
         self._run, self._stage, self._responses, self._encoder = run, stage, run / stage / RESPONSES, encoder
         self.n_rows = self.n_with_distribution = 0
-        self._means = self._mean_logprobs() if objective.calibration == "batch" else {}
+        self._calibration = BatchCalibration()
+        if objective.calibration == "batch":
+            self._read_means()
         self._restart()
 
     def _restart(self) -> None:
@@ -49,10 +47,8 @@ class LabelTargets:
         ids = self._encoder.encode_labels(row)
         if not ids or not (logprobs := self._of(prompt)):
             return own
-        if mean := self._means.get(_group(prompt)):
-            logprobs = [value - taken for value, taken in zip(logprobs, mean, strict=True)]
         self.n_with_distribution += 1
-        return replace(own, label_ids=ids, label_logprobs=_normalised(logprobs))
+        return replace(own, label_ids=ids, label_logprobs=self._calibration.calibrated(_group(prompt), logprobs))
 
     def details(self) -> dict[str, Any]:
         """Return how many rows one label answers, and how many of them have a distribution."""
@@ -81,16 +77,11 @@ class LabelTargets:
         found = self._records.get(prompt.id)
         return found.logprobs if found and found.labels == prompt.labels else []
 
-    def _mean_logprobs(self) -> dict[Group, list[float]]:
-        sums: dict[Group, list[float]] = {}
+    def _read_means(self) -> None:
         self._restart()
         for prompt, response in joined(self._run, self._stage):
-            if response.failure or not (logprobs := self._of(prompt)):
-                continue
-            shares = [math.exp(value) for value in _normalised(logprobs)]
-            total = sums.setdefault(_group(prompt), [0.0] * len(shares))
-            sums[_group(prompt)] = [one + other for one, other in zip(total, shares, strict=True)]
-        return {group: _normalised([math.log(max(value, 1e-12)) for value in total]) for group, total in sums.items()}
+            if not response.failure and (logprobs := self._of(prompt)):
+                self._calibration.add(_group(prompt), logprobs)
 
 
 def refuse_unfit(student: Path) -> None:
@@ -113,9 +104,3 @@ def label_inputs(run: Path, learning: Mapping[str, LabelsObjective]) -> dict[str
 
 def _group(prompt: Prompt) -> Group:
     return prompt.kind, tuple(prompt.labels)
-
-
-def _normalised(logprobs: Sequence[float]) -> list[float]:
-    most = max(logprobs)
-    total = most + math.log(sum(math.exp(value - most) for value in logprobs))
-    return [value - total for value in logprobs]

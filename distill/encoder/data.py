@@ -30,12 +30,14 @@ class Sentence:
 
 
 def load_sentences(data: EncoderData) -> dict[str, list[Sentence]]:
-    """Return the sentences of each split, in order.
+    """Return the sentences of each split, in order; without gold labels, none but those of the test file.
 
     Raises:
         InputError: a file is missing or empty; a line has no text, or a label that is no number from 0 to the number
             of classes; or the train split has no example of a class.
     """
+    if data.path is None:
+        return {"train": [], "dev": [], "test": _read_test(data)}
     found = {split: read_split(data, split) for split in SPLITS}
     _refuse_missing_classes(found["train"], data)
     return found
@@ -43,7 +45,21 @@ def load_sentences(data: EncoderData) -> dict[str, list[Sentence]]:
 
 def read_split(data: EncoderData, split: str) -> list[Sentence]:
     """Return the sentences of one split (``train``, ``dev`` or ``test``), in order. Raises like load_sentences."""
+    if data.path is None:
+        raise InputError("data.path names no texts with gold labels.")
     where, rows = _rows(data.path, split)
+    return _sentences(where, rows, split, data)
+
+
+def _read_test(data: EncoderData) -> list[Sentence]:
+    if data.test is None:
+        return []
+    lines = read_lines(Path(data.test), "data.test names a file with a label, a space and a text on each line.")
+    return _sentences(data.test, _line_rows(lines), "test", data)
+
+
+def _sentences(where: str, rows: Iterator[tuple[int, object, object]], split: str, data: EncoderData
+               ) -> list[Sentence]:
     seen: Counter[str] = Counter()
     found = []
     for number, label, text in rows:

@@ -9,7 +9,8 @@ from typing import Any
 from distill.config.sections.base import semantic_fields
 from distill.config.sections.encoder import EncoderConfig
 from distill.encoder.data import Sentence, load_sentences
-from distill.encoder.targets import training_rows, unlabelled_texts, write_rows
+from distill.encoder.run_labels import labels_of_run
+from distill.encoder.targets import hold_out, training_rows, unlabelled_texts, write_rows
 from distill.encoder.teacher import FILE, Unlabelled, label_texts, read_labels
 from distill.errors import InputError
 from distill.models import model_fingerprint, resolve_model
@@ -44,8 +45,13 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
         call_in_process("distill.encoder.training:refuse_backbone", {
             "config": config.model_dump(mode="json"), "backbone": str(backbone)}, run / "error.log")
     given, labels = _labelled(config, sentences, run, on_change)
-    sentences["train"], targets = training_rows(config, sentences["train"], given, labels)
-    n_given = len(targets) if labels is None else labels.row_counts[-1].n_in
+    n_given = len(given) + (0 if config.from_run and config.labels == "teacher" else len(sentences["train"]))
+    labelled, targets = training_rows(config, sentences["train"], given, labels)
+    n_gold = len(sentences["test"])
+    if config.data.path:
+        sentences["train"] = labelled
+    else:
+        sentences, targets = hold_out(config, labelled, targets, sentences["test"])
     inputs = {
         **_settings(config), "backbone": model_fingerprint(backbone, pickled=True),
         "data": {"names": config.data.names, **{
@@ -61,10 +67,12 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
             result = slot.call("distill.encoder.training:train", {
                 "config": config.model_dump(mode="json"), "backbone": str(backbone), "out": str(folder), "seed": seed,
                 "rows": str(rows.resolve()), "threads": slot.threads, "bar": slot.number}, folder / "error.log")
-            write_json(folder / RESULT, {**result, "config": config.model_dump(mode="json")})
+            write_json(folder / RESULT, {**result, "config": config.model_dump(mode="json"),
+                                         "gold": {"dev": bool(config.data.path), "test": n_gold > 0}})
             trained = result["counts"]["train"]
-            dropped = Counter({"no_label": n_given - trained} if n_given > trained else {})
-            return [RowCounts(f"encoder/seed{seed}", "rows", n_given, trained, dropped)], {
+            held = {f"held_out_{split}": len(sentences[split]) for split in ("dev", *(() if n_gold else ("test",)))}
+            dropped = Counter({"no_label": n_given - len(labelled), **({} if config.data.path else held)})
+            return [RowCounts(f"encoder/seed{seed}", "rows", n_given, trained, +dropped)], {
                 "test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"], "cut": result["cut"]}
 
         return run_stage(model_folder(run, seed), {**inputs, "seed": seed}, work, on_change, explained=False)
@@ -131,7 +139,7 @@ def _but_seed(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(config: EncoderConfig) -> dict[str, Any]:
     """Return what of a config decides the models, with the texts it refers to."""
-    left_out = (*_PLACES, *(("teacher",) if config.labels == "gold" else ()))
+    left_out = (*_PLACES, "data", "from_run", *(("teacher",) if config.labels == "gold" else ()))
     prompt = file_digest(shipped("prompts/encoder.yaml")) if config.prompt else None
     return {"version": VERSION, "prompt_text": prompt,
             **{key: value for key, value in semantic_fields(config).items() if key not in left_out}}
@@ -146,6 +154,8 @@ def _labelled(config: EncoderConfig, sentences: dict[str, list[Sentence]], run: 
     """
     if config.labels == "gold":
         return [], None
+    if config.from_run:
+        return labels_of_run(config.from_run, config.data.names, sentences, run, on_change)
     assert config.teacher is not None
     more, account = unlabelled_texts(config, sentences)
     texts = [*(Unlabelled(one.id, one.text, one.label) for one in sentences["train"]), *more]

@@ -5,22 +5,23 @@ few sentences with gold labels, drawn anew for each text, never the text itself.
 probabilities are those of the labels given the prompt; else the answer is read and has all of the probability.
 """
 
+import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distill.config.prompt_files import icldist_prompts
 from distill.config.sections.base import semantic_fields
-from distill.config.sections.encoder import TeacherLabels
+from distill.config.sections.encoder import TeacherLabels, words_by_class
 from distill.encoder.data import Sentence
 from distill.encoder.labelling import ask
 from distill.engines.client import Client
 from distill.errors import RunError
+from distill.generation.batch_calibration import BatchCalibration
 from distill.generation.validity import too_many
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import weights_of
@@ -49,9 +50,9 @@ class Unlabelled:
     gold: int | None
 
 
-def words_of(config: TeacherLabels, names: Sequence[str]) -> list[str]:
-    """Return what the classes are called in the prompts."""
-    return list(config.verbalizer or names)
+def words_of(config: TeacherLabels, names: Sequence[str]) -> list[list[str]]:
+    """Return what the classes are called in the prompts, the words of each."""
+    return words_by_class(config.verbalizer, list(names))
 
 
 def demonstration_pool(config: TeacherLabels, sentences: Sequence[Sentence], classes: int) -> list[Sentence]:
@@ -62,13 +63,17 @@ def demonstration_pool(config: TeacherLabels, sentences: Sequence[Sentence], cla
     return [one for some in by_class for one in some[:share]]
 
 
-def prompt_for(config: TeacherLabels, words: Sequence[str], pool: Sequence[Sentence], text: Unlabelled) -> str:
-    """Return one prompt: instruction, demonstrations, question. Nothing inside a text is interpreted."""
+def prompt_for(config: TeacherLabels, words: Sequence[Sequence[str]], pool: Sequence[Sentence], text: Unlabelled
+               ) -> str:
+    """Return one prompt: instruction, demonstrations, question. Nothing inside a text is interpreted.
+
+    A demonstration is answered by the first of its class's ``words``.
+    """
     others = [one for one in pool if one.text != text.text]
     rng = derived_rng(_SEED, text.id, "teacher demonstrations")
     shown = rng.sample(others, min(config.demonstrations, len(others)))
-    return LabelPrompt(icldist_prompts(), _TASK, config.format, words).prompt(
-        ((one.text, [words[one.label]]) for one in shown), text.text)
+    return LabelPrompt(icldist_prompts(), _TASK, config.format, [*itertools.chain(*words)]).prompt(
+        ((one.text, [words[one.label][0]]) for one in shown), text.text)
 
 
 def label_texts(
@@ -87,13 +92,13 @@ def label_texts(
     """
     words = words_of(config, names)
     pool = demonstration_pool(config, sentences, len(names))
-    prompts = [prompt_for(config, words, pool, text) for text in texts]
+    prompts, labels = [prompt_for(config, words, pool, text) for text in texts], [*itertools.chain(*words)]
     weights = weights_of(config.model, config.engine)
     decides = {"model": weights.identity, "engine": semantic_fields(config.engine), "chat": config.chat_template,
-               "tokenization": TOKENIZATION, "words": words, "soft": config.soft, "max_tokens": config.max_tokens}
+               "tokenization": TOKENIZATION, "words": labels, "soft": config.soft, "max_tokens": config.max_tokens}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
-        answers = ask(Client(weights, config.engine), config, prompts, words,
+        answers = ask(Client(weights, config.engine), config, prompts, labels,
                       default_cache() / "labels" / f"{fingerprint(decides)}.jsonl", folder / "error.log")
         write_json(folder / "prompts.json", prompts)
         write_json(folder / "answers.json", answers)
@@ -125,14 +130,27 @@ def _account(config: TeacherLabels, names: Sequence[str], texts: Sequence[Unlabe
             found.append((text, answer["probabilities"]))
     if config.calibrate and found:
         found = list(zip((text for text, _ in found), calibrated([shares for _, shares in found]), strict=True))
+    words = words_of(config, names)
+    details = write_labels(folder, names, [(text, by_class(words, shares)) for text, shares in found])
+    return RowCounts("encoder/labels", "texts", len(texts), len(found), dropped), details
+
+
+def by_class(words: Sequence[Sequence[str]], shares: Sequence[float]) -> list[float]:
+    """Return the probabilities of the classes from those of all their words, which stand one class after another."""
+    left = iter(shares)
+    return [sum(itertools.islice(left, len(some))) for some in words]
+
+
+def write_labels(folder: Path, names: Sequence[str], found: Sequence[tuple[Unlabelled, Sequence[float]]]
+                 ) -> dict[str, Any]:
+    """Write the probabilities of the classes of each text; return what is said of them all."""
     write_text(folder / FILE, "".join(json_text({
         "id": text.id, "text": text.text, "label": names[_likeliest(shares)],
         "probabilities": [round(share, 6) for share in shares]}, "A label") + "\n" for text, shares in found))
     known = [(text.gold, _likeliest(shares)) for text, shares in found if text.gold is not None]
     said = Counter(names[_likeliest(shares)] for _, shares in found)
-    return RowCounts("encoder/labels", "texts", len(texts), len(found), dropped), {
-        "agrees_with_gold": round(sum(gold == label for gold, label in known) / len(known), 4) if known else None,
-        "n_with_gold": len(known), "said": {name: said[name] for name in names}}
+    return {"agrees_with_gold": round(sum(gold == label for gold, label in known) / len(known), 4) if known else None,
+            "n_with_gold": len(known), "said": {name: said[name] for name in names}}
 
 
 def _refuse_unreadable(config: TeacherLabels, account: RowCounts, answers: Sequence[dict[str, Any]]) -> None:
@@ -152,13 +170,14 @@ def _refuse_unreadable(config: TeacherLabels, account: RowCounts, answers: Seque
 def calibrated(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return probabilities divided by their mean over all texts, each row summing to 1 again.
 
-    So a label that the model likes whatever the text says counts for less (batch calibration, Zhou et al., 2024).
+    So a label that the model likes whatever the text says counts for less
+    (:mod:`distill.generation.batch_calibration`).
     """
-    shares = np.asarray(rows)
-    prior = shares.mean(0)
-    raised = np.divide(shares, prior, out=np.zeros_like(shares), where=prior > 0)  # a label nobody is given stays at 0
-    calibrated_rows: list[list[float]] = (raised / raised.sum(1, keepdims=True)).tolist()
-    return calibrated_rows
+    logprobs = [[math.log(share) if share else -math.inf for share in row] for row in rows]
+    calibration = BatchCalibration()
+    for row in logprobs:
+        calibration.add(None, row)
+    return [[math.exp(value) for value in calibration.calibrated(None, row)] for row in logprobs]
 
 
 def _likeliest(shares: Sequence[float]) -> int:

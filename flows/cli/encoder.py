@@ -136,7 +136,10 @@ def report_command(arguments: argparse.Namespace) -> None:
 
 def scores_table(config: EncoderConfig, outcomes: list[Outcome]) -> Table:
     """Return accuracy and macro-F1 of each seed on test, and their mean and spread."""
-    table = Table("seed", "best epoch", "dev accuracy", "test accuracy", "test macro-F1", title=config.name)
+    title = config.name
+    if config.data.path is None:
+        title += f"; labels of {'dev' if config.data.test else 'dev and test'} are the teacher's"
+    table = Table("seed", "best epoch", "dev accuracy", "test accuracy", "test macro-F1", title=title)
     for seed, outcome in zip(config.seeds, outcomes, strict=True):
         told = outcome.details
         table.add_row(str(seed), str(told["best_epoch"] + 1), f"{told['dev']['accuracy']:.4f}",

@@ -37,8 +37,8 @@ def logprobs_command(arguments: argparse.Namespace) -> None:
         write_row_counts(run.folder)
         markers = LABELS.captured(run.folder / "icldist" / RESPONSES).values()
         print(f"{sum(one.n_out for one in markers):,} of {sum(one.n_in for one in markers):,} answers have the "
-              f"teacher's distribution over their labels ({run.folder / 'icldist' / LABELS.name}). The objective 'labels' "
-              "learns them.")
+              f"teacher's distribution over their labels ({run.folder / 'icldist' / LABELS.name}). The objective "
+              "'labels' learns them.")
 
 
 def _has_run(arguments: argparse.Namespace, overrides: list[str]) -> bool:

@@ -31,6 +31,7 @@ from tests.support.encoder import small_data, tiny_encoder
 from tests.support.engine import asked_here
 
 WORDS = ["terrible", "bad", "okay", "good", "great"]
+BY_CLASS = [[word] for word in WORDS]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def _outcome(folder: Path) -> Outcome:
 def test_a_prompt_is_table_11_with_the_words_for_the_classes(shared_dir: Path) -> None:
     config = TeacherLabels.model_validate({"model": {"name": "m"}, "verbalizer": WORDS, "demonstrations": 2, "pool": 5})
     pool = demonstration_pool(config, sentences(*range(5)), 5)
-    said = prompt_for(config, WORDS, pool, Unlabelled("a", "a {Text} of its own", None))
+    said = prompt_for(config, BY_CLASS, pool, Unlabelled("a", "a {Text} of its own", None))
     head, *shown, question = said.split("\n\n")
     paper = next((shared_dir / "seeds").glob("003_*")).read_text(encoding="utf-8")
     assert "['terrible', 'bad', 'okay', 'good', 'great']" in head
@@ -66,7 +67,7 @@ def test_a_prompt_is_table_11_with_the_words_for_the_classes(shared_dir: Path) -
     assert question == "Sentence: a {Text} of its own\nOutput:"
     assert len(shown) == 2 and all(one in [
         f"Sentence: text number {label}\nOutput: {WORDS[label]}" for label in range(5)] for one in shown)
-    minimised = prompt_for(config.model_copy(update={"format": "mi"}), WORDS, pool, Unlabelled("a", "x", None))
+    minimised = prompt_for(config.model_copy(update={"format": "mi"}), BY_CLASS, pool, Unlabelled("a", "x", None))
     assert minimised.startswith("Please complete the task according to the following examples") and "[" not in minimised
 
 
@@ -79,7 +80,7 @@ def test_a_text_is_never_its_own_demonstration_and_the_pool_is_even(labels: list
     assert all(count == min(-(-size // 5), sum(one.label == label for one in known))
                for label, count in enumerate(counts))
     for one in known:
-        said = prompt_for(config, WORDS, pool, Unlabelled(one.id, one.text, one.label))
+        said = prompt_for(config, BY_CLASS, pool, Unlabelled(one.id, one.text, one.label))
         assert said.count(f"Sentence: {one.text}\n") == 1
         assert said.count("Sentence: ") == 1 + min(shown, len([other for other in pool if other.text != one.text]))
 

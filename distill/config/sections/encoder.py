@@ -17,18 +17,40 @@ SST5 = ("very negative", "negative", "neutral", "positive", "very positive")
 class EncoderData(Section):
     """Texts with labels 0 to ``classes`` - 1: a folder with train.txt, dev.txt and test.txt (``LABEL TEXT`` a line).
 
-    Or ``hub:NAME``, a data set on the Hub with the splits train, validation and test and the columns text and label.
+    Or ``hub:NAME``, a data set on the Hub with the splits train, validation and test and the columns text and label. Or
+    neither: then all texts have the teacher's labels, and a part of them is held out for dev and test.
     """
 
-    path: LocalPath = Field(description="folder with train.txt, dev.txt and test.txt, or hub:NAME")
-    texts: LocalPath | None = Field(None, description="a file with more texts, one a line, for the teacher to label")
+    path: LocalPath | None = Field(
+        None, description="folder with train.txt, dev.txt and test.txt, or hub:NAME; default: no text has a gold label")
+    texts: LocalPath | None = Field(
+        None, description="texts for the teacher to label: a file (.txt: one a line; .jsonl, .csv, .parquet), or a "
+                          "folder of such")
+    field: str = Field("text", min_length=1, description="the column that holds them, in files that have columns")
+    held_out: float = Field(
+        0.1, gt=0, lt=0.5, description="without path: the share of the texts for dev, and as many for test; by a hash "
+                                       "of the text")
+    test: LocalPath | None = Field(
+        None, description="without path: a file with gold labels (LABEL TEXT a line) for the test, which decides "
+                          "nothing; default: texts that are held out, with the teacher's labels")
     names: list[str] = Field(list(SST5), min_length=2, description="of the classes, lowest first")
 
     @model_validator(mode="after")
     def _every_name_is_another(self) -> Self:
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"names holds a name twice ({', '.join(self.names)}). Each class needs one of its own")
+        if self.path and self.test:
+            raise ValueError("test names a file beside path, which has a test split of its own. Take one of them out")
         return self
+
+
+Verbalizer = list[str | list[str]]
+"""What each class is called: a word, or several that mean the same."""
+
+
+def words_by_class(verbalizer: Verbalizer | None, names: list[str]) -> list[list[str]]:
+    """Return the words of each class; without a verbalizer, its name."""
+    return [[words] if isinstance(words, str) else list(words) for words in verbalizer or names]
 
 
 class TeacherLabels(Section):
@@ -38,10 +60,10 @@ class TeacherLabels(Section):
     engine: TeacherEngine = TransformersEngine()
     chat_template: bool = Field(False, description="whether the teacher is asked in a turn of a chat")
     format: Literal["basic", "mi"] = Field("basic", description="mi: the instruction names no labels")
-    verbalizer: list[str] | None = Field(
-        None, description="what the classes are called in the prompts; default: data.names. Words that differ in their "
-                          "first token are scored much faster")
-    demonstrations: int = Field(5, ge=0, description="solved examples in a prompt")
+    verbalizer: Verbalizer | None = Field(
+        None, description="what the classes are called in the prompts, a word or a list of words for each; default: "
+                          "data.names. Words that differ in their first token are scored much faster")
+    demonstrations: int = Field(5, ge=0, description="solved examples in a prompt, where texts have gold labels")
     pool: int = Field(50, ge=1, description="sentences with gold labels from which demonstrations are drawn")
     soft: bool = Field(True, description="train on the probabilities of the labels, where the engine scores them")
     calibrate: bool = Field(False, description="divide the probabilities by their mean over all texts")
@@ -58,6 +80,18 @@ class TeacherLabels(Section):
             raise ValueError("format is mi and demonstrations is 0, so that nothing says which labels there are. Set "
                              "demonstrations to 1 or more, or format to basic")
         return self
+
+
+class RunLabels(Section):
+    """Labels that a run's teacher has given already: the distributions over labels beside its answers."""
+
+    run: LocalPath = Field(description="folder of the run")
+    task: str = Field("sentiment", min_length=1, description="of which prompts: those of this task of ICLDist")
+    verbalizer: Verbalizer | None = Field(
+        None, description="which labels of the prompts mean each class, a word or a list of words for each; default: "
+                          "data.names")
+    calibrate: bool = Field(
+        False, description="of each format and label set, the mean distribution is taken off first")
 
 
 def _cls(pooling: Any) -> Any:
@@ -119,6 +153,7 @@ class EncoderConfig(Section):
     backbone: Model
     labels: Literal["gold", "teacher", "both"] = Field("gold", description="what the train split is trained on")
     teacher: TeacherLabels | None = None
+    from_run: RunLabels | None = None
     prompt: bool = Field(False, description="put the task prompt of Section 3 before each text")
     max_length: int = Field(256, ge=8, description="tokens, the prompt's included; longer texts are cut and counted")
     head: Head = Head()
@@ -143,15 +178,35 @@ class EncoderConfig(Section):
 
     @model_validator(mode="after")
     def _somebody_labels(self) -> Self:
-        if self.labels != "gold" and self.teacher is None:
-            raise ValueError(f"labels is {self.labels}, but no teacher is named. Set teacher.model.name")
-        if self.labels == "gold" and self.data.texts:
-            raise ValueError("data.texts names texts without labels, but labels is gold, so that nothing would be done "
-                             "with them. Set labels to teacher or both, or take data.texts out")
-        words = self.teacher.verbalizer if self.teacher else None
-        if words is not None and (len(words) != len(self.data.names) or len(set(words)) < len(words)):
-            raise ValueError(f"teacher.verbalizer names {len(set(words))} different words for {len(self.data.names)} "
-                             "classes. Name one for each class, in the order of data.names")
+        if self.labels != "gold" and self.teacher is None and self.from_run is None:
+            raise ValueError(f"labels is {self.labels}, but no teacher is named. Set teacher.model.name, or "
+                             "from_run.run to a run whose teacher has labelled")
+        if self.labels == "gold" and (self.data.texts or self.from_run):
+            raise ValueError(f"{'data.texts' if self.data.texts else 'from_run'} names texts without gold labels, but "
+                             "labels is gold, so that nothing would be done with them. Set labels to teacher or both, "
+                             "or take it out")
+        if self.from_run and (self.teacher or self.data.texts):
+            raise ValueError(f"{'teacher' if self.teacher else 'data.texts'} is set beside from_run, whose texts and "
+                             "labels are those of a run. Take one of them out")
+        if self.data.path is None and (self.labels != "teacher" or not (self.data.texts or self.from_run)):
+            raise ValueError("data.path is not set, so that no text has a gold label. Set it; or data.texts and labels "
+                             "to teacher, to learn what a teacher says of texts; or from_run.run and labels to teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _words_tell_the_classes(self) -> Self:
+        for part, given in (("teacher", self.teacher), ("from_run", self.from_run)):
+            if given is None or given.verbalizer is None:
+                continue
+            by_class = words_by_class(given.verbalizer, self.data.names)
+            words = [word for some in by_class for word in some]
+            if len(by_class) != len(self.data.names) or not all(by_class) or len(set(words)) < len(words):
+                raise ValueError(f"{part}.verbalizer names {len(set(words))} different words for "
+                                 f"{len(self.data.names)} classes, in {len(by_class)} entries. Name a word, or a list "
+                                 "of words, for each class, in the order of data.names, and no word twice")
+        if self.data.path is None and self.teacher and self.teacher.format == "mi":
+            raise ValueError("teacher.format is mi, whose prompts tell the labels by demonstrations alone, but without "
+                             "data.path there are none. Set it to basic")
         return self
 
     @model_validator(mode="after")

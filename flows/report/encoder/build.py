@@ -62,9 +62,12 @@ def _section(run: Path) -> dict[str, Any]:
     # Models that were kept were made with the settings that stand beside them, not with those asked for later.
     config = validate(results[0].get("config", config.model_dump()), str(done[0] / RESULT), EncoderConfig)
     scores = {name: [result["test"][name] for result in results] for name in ("accuracy", "macro_f1")}
+    gold = results[0].get("gold", {"dev": True, "test": True})
     return {
         "name": config.name, "config": config, "paper": paper_row(config, results[0]["counts"]), "seeds": len(results),
-        "labelled": _labelled(run, config),
+        "labelled": _labelled(run, config), "labeller": config.teacher.model.name if config.teacher else
+        f"The teacher of {config.from_run.run}" if config.from_run else "", "gold": gold,
+        "no_gold": " and ".join(split for split, has in gold.items() if not has),
         "missing": len(wanted) - len(done), "n": results[0]["counts"],
         "cut": sum(results[0]["cut"].values()), "minutes": sum(result["seconds"] for result in results) / 60,
         "scores": {name: _spread(values) for name, values in scores.items()},
