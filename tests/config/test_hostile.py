@@ -29,7 +29,7 @@ KINDS = {"Config": Config, "EncoderConfig": EncoderConfig}
 NO_PATHS = {
     "name", "seed", "dataset", "split", "revision", "text_column", "domain", "prompt_column", "completion_column",
     "languages", "left_out_categories", "stop", "phrases", "target_modules", "names", "verbalizer", "base_urls",
-    "api_key_variable", "model", "members", "title"}
+    "api_key_variable", "model", "members", "title", "field", "task"}
 """Keys of strings that are no paths. A new one goes here, or gets a type that says what it is."""
 
 
@@ -185,7 +185,7 @@ def test_any_text_is_yaml_or_a_paragraph(text: str) -> None:
 
 
 REQUIRED = {"temperature": 0, "max_tokens": 8, "base_urls": ["http://h/v1"], "layers": 2, "model": {"name": "x"},
-            "path": "x", "use": "x.py:X", "title": "x", "dataset": "x", "name": "x",
+            "path": "x", "run": "x", "use": "x.py:X", "title": "x", "dataset": "x", "name": "x",
             "sources": [{"kind": "csv", "path": "x"}],
             "student": {"model": {"name": "x"}}, "backbone": {"name": "x"}, "data": {"path": "x"}}
 
