@@ -84,7 +84,7 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     place: Path, tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "runs").mkdir()
-    begun(place / "runs/ci", tmp_path / "runs/old", "corpus", "prompts", "icldist", "knowdist")
+    begun(place / "runs/ci", tmp_path / "runs/old", "corpus", "prompts", "icldist", "usage")
     begun(place / "runs/ci", tmp_path / "runs/open", "corpus", "prompts")
     begun(place / "runs/ci", tmp_path / "runs/none", "corpus", "prompts", "icldist")
     monkeypatch.chdir(tmp_path)
