@@ -15,7 +15,7 @@ from distill.encoder.targets import usable_texts
 from distill.encoder.teacher import FOLDER, Unlabelled, write_labels
 from distill.errors import InputError
 from distill.generation.batch_calibration import BatchCalibration
-from distill.generation.label_logprobs import captured, labels_digest, read_label_logprobs
+from distill.generation.label_logprobs import LABELS, labels_digest, read_label_logprobs
 from distill.generation.status import RESPONSES
 from distill.run.folder import check_mark
 from distill.run.hashing import file_digest
@@ -67,7 +67,7 @@ def _prompts(source: Path, task: str) -> dict[str, tuple[str, str]]:
         raise InputError(f"{source} is no run whose teacher has answered prompts by labels. Name its folder, such as "
                          "runs/demo, in from_run.run.")
     check_mark(source)
-    if not captured(responses):
+    if not LABELS.captured(responses):
         raise InputError(f"{source} keeps no distributions over labels beside its answers. 'distill generate {source} "
                          "--logprobs' gives them to answers that are there.")
     table = read_columns(source / "prompts" / f"{_STAGE}.parquet", ("id", "text_id", "kind", "family"))
