@@ -95,6 +95,10 @@ __all__ = [
 ]
 
 
+_OBJECTIVES_OF_MANY = ("sft", "labels", "plugin")
+"""Objectives that know rows of several answers; one of a user's own may."""
+
+
 class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
@@ -187,7 +191,7 @@ class Config(Section):
             objective = self.train.objective_of(stage)
             if not isinstance(objective, OnPolicyObjective) or objective.teacher is not None:
                 continue
-            if self.teacher is None or self.teacher.engine.kind == "openai":
+            if self.teacher is None or self.teacher.engine.capabilities.remote:
                 why = "the config has none" if self.teacher is None else "the teacher's is behind a server"
                 raise ValueError(f"the objective of stage {stage} is on_policy, for which the teacher is loaded beside "
                                  f"the student, but {why}; name a model in the objective: {{kind: on_policy, teacher: "
@@ -206,7 +210,7 @@ class Config(Section):
         elif self.train.stages == ["knowdist"]:
             why = "train.stages is [knowdist], which no such rows are for"
         elif other := next((kind for stage, kind in self.train.objective_kinds.items() if stage != "knowdist"
-                            and kind not in ("sft", "labels", "plugin")), ""):
+                            and kind not in _OBJECTIVES_OF_MANY), ""):
             why = f"the objective {other} does not know rows of several answers; sft and labels do"
         elif self.train.prompt_format != "raw":
             why = (f"train.prompt_format is {self.train.prompt_format}, and in a chat turn only the last answer stands "
