@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from distill.config.prompt_schema import MINIMIZED
 from distill.config.schema import IclDist
 from distill.config.sections.base import semantic_fields
 from distill.corpus.decontamination.contamination import contaminated
@@ -42,7 +43,7 @@ VERSION = 1
 STEP = "dataset/pool"
 OF_POOL = "demonstration:"
 """How ``text_id`` of such rows begins."""
-HELD_OUT, DUPLICATE = "held_out_text", "duplicate"
+HELD_OUT, NO_OTHERS, DUPLICATE = "held_out_text", "no_other_demonstration", "duplicate"
 _CHUNK = 500
 
 
@@ -78,7 +79,9 @@ def add_pool_rows(pool: Pool, sources: Sequence[Path], encoder: RowEncoder, kind
         for place, candidate, row in _fitted(_candidates(pool, texts, reasons), encoder):
             account.n_in += 1
             reason, detail = reasons.get(place, ("", ""))
-            if not reason and isinstance(row, TooLong):
+            if not reason and candidate.strategy == MINIMIZED and not candidate.demonstrations:
+                reason, detail = NO_OTHERS, "a minimised instruction says the task by demonstrations alone"
+            elif not reason and isinstance(row, TooLong):
                 reason, detail = TOO_LONG, row.detail
             elif not reason and isinstance(row, TokenizedRow) and row.id in known:
                 reason, detail = DUPLICATE, "the same row is there"

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from distill.dataset.pool import Pool, add_pool_rows
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
 from distill.parsing.labels import parse_answer
+from distill.parsing.tuple_answer import read_tuple_answer
 from distill.prompting.decontaminate import Benchmark
 from distill.prompting.demonstrations import load_demonstrations
 from distill.prompting.icldist import label_variants
@@ -25,11 +27,13 @@ from distill.run.records import (
     LabelRow,
     ManyAnswersRow,
     Text,
+    TokenizedRow,
     TrainingRow,
     read_records,
     write_records,
 )
 from distill.run.stage import Outcome
+from tests.config import test_tuple_task
 from tests.support.composed import CONFIG, prompts_of
 from tests.support.filter import answer, fill
 
@@ -105,6 +109,31 @@ def test_the_rows_go_with_several_answers_and_with_distributions(tmp_path: Path,
     rows = list(read_records(outcome.folder / "icldist.parquet", ManyAnswersRow))
     assert any(row.gaps for row in rows) and pool_rows(outcome)
     assert not any(row.gaps or row.label_logprobs for row in rows if row.text_id.startswith("demonstration:"))
+
+
+def test_tuples_of_a_task_of_ones_own_are_rows_and_no_row_says_its_task_by_nothing(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    leaked: dict[str, Any] = {
+        "text": "A warm little room.", "tuples": [["room", "house", "good"], ["warm", "house", "bad"]]}
+    benchmark = Benchmark(lambda: [BenchmarkText(leaked["text"], "x", "test")], "x", 3)
+    for number, shown in enumerate((test_tuple_task.SHOWN, [leaked, test_tuple_task.SHOWN[1]])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        own = test_tuple_task.write(folder, shown)
+        config = IclDist.model_validate({"tasks": [str(own)], "weights": {"sentiment": 0, "emotion": 0}})
+        path, dropped = folder / "icldist.parquet", folder / "dropped.parquet"
+        write_records(path, TokenizedRow, [])
+        write_records(dropped, Drop, [])
+        account, kinds = add_pool_rows(Pool(config, 42, benchmark), [path], RowEncoder(tiny_model, Train(), 42),
+                                       TokenizedRow, dropped)
+        for row in read_records(path, TokenizedRow):
+            assert not read_tuple_answer(row.completion, test_tuple_task.SCHEMA, row.prompt).problem and not row.labels
+        if number:
+            assert kinds == {"rooms/basic": 1, "rooms/basic2": 1}
+            assert account.dropped == {"benchmark_exact": 3, "no_other_demonstration": 1}
+        else:
+            assert kinds == {"rooms/basic": 3, "rooms/basic2": 3, "rooms/mi": 3} and not account.dropped
 
 
 def test_the_rows_are_told_by_their_source(tmp_path: Path, tiny_model: Path) -> None:
