@@ -61,10 +61,12 @@ class Preflight:
 
 
 def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
-              seed: int, bfloat16: bool, sharing: Sharing, teacher: Path | None = None) -> Preflight:
+              seed: int, bfloat16: bool, sharing: Sharing, teacher: Path | None = None, logit_copies: int = 1
+              ) -> Preflight:
     """Work the numbers out; ``lengths`` are the training rows' tokens, with those that the objective adds.
 
-    ``teacher``: the model that is asked in the same process.
+    ``teacher``: the model that is asked in the same process; ``logit_copies``: how often the objective holds the logits
+    of learned tokens.
 
     Raises:
         InputError: what must be held whatever the batch is more than the device has.
@@ -82,7 +84,7 @@ def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPl
     chosen = "packed" if config.packing else "by length" if config.group_by_length else "in random order"
     more = sum(lengths) - rows.n_tokens
     labels = round(widest * (rows.n_completion_tokens + more) / (rows.n_tokens + more))
-    memory = estimate(config, model, widest, labels, bfloat16, sharing, teacher)
+    memory = estimate(config, model, widest, labels * logit_copies, bfloat16, sharing, teacher)
     device, device_bytes = device_memory()
     if memory.standing > device_bytes:
         raise InputError(

@@ -162,7 +162,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), teacher)
+                      _sharing(arguments), teacher, 3 if config.objective_of(stage).kind == "logits" else 1)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
