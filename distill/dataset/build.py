@@ -1,15 +1,15 @@
 """The stage ``dataset``: prompts and responses in; training rows and a list of everything dropped out."""
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Dataset, Filters, IclDist, Train
 from distill.config.sections.base import semantic_fields
 from distill.dataset import agreement
+from distill.dataset.account import Account, details_of, refuse_no_reasoning, refuse_nothing_left
 from distill.dataset.compose import VERSION as COMPOSITION
 from distill.dataset.compose import compose_file, waiting_row
 from distill.dataset.filters import (
@@ -31,7 +31,6 @@ from distill.dataset.targets import (
     targets_of,
 )
 from distill.dataset.tokens import TOO_LONG, RowEncoder, encoding_inputs
-from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.parsing import reasoning
 from distill.parsing.labels import VERSION as PARSER_VERSION
@@ -59,22 +58,6 @@ VERSION = 5
 """Raised when a filter or the form of rows changes, so that no rows of the old way are reused."""
 _EXCERPT = 300
 _CHUNK = 1000
-
-
-@dataclass
-class _Account:
-    """What became of one stage's prompts."""
-
-    kept: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    dropped_by_kind: dict[str, Counter[str]] = field(default_factory=dict)
-    completion_tokens: int = 0
-    reasoned: int = 0
-    rows_with_reasoning: int = 0
-
-    def drop(self, kind: str, reason: str) -> None:
-        self.dropped[reason] += 1
-        self.dropped_by_kind.setdefault(kind, Counter())[reason] += 1
 
 
 def build_dataset(
@@ -131,13 +114,13 @@ def build_dataset(
             accounts = {stage: _sort_answers(run, stage, filters, train.keep_reasoning, encoder, folder, drops,
                                              targets.get(stage), pieces.get(stage)) for stage in STAGES}
         for stage, account in accounts.items():
-            _refuse_nothing_left(folder, stage, account)
+            refuse_nothing_left(folder / DROPPED, stage, account)
         if train.keep_reasoning:
-            _refuse_no_reasoning(folder, accounts.values())
+            refuse_no_reasoning(folder / DROPPED, accounts.values())
         refuse_without_targets(targets, run)
         kinds = {stage: _kind_of_rows(targets.get(stage), pieces.get(stage)) for stage in STAGES}
         splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces))
-        counts, more = [_row_counts(stage, account) for stage, account in accounts.items()], {}
+        counts, more = [account.row_counts(stage) for stage, account in accounts.items()], {}
         if compose and pieces:
             joined_rows, more["composed"] = compose_file(
                 folder / "icldist.parquet", pieces["icldist"], encoder, compose)
@@ -148,7 +131,7 @@ def build_dataset(
                                                        kinds["icldist"], folder / DROPPED)
             counts.append(of_pool)
             splits["icldist"][TRAIN] += of_pool.n_out
-        return counts, {**_details(accounts), **target_details(targets), "split": splits, **more}
+        return counts, {**details_of(accounts), **target_details(targets), "split": splits, **more}
 
     return run_stage(run / FOLDER, inputs, work, on_change)
 
@@ -159,8 +142,8 @@ def responses_of(run: Path, stage: str) -> str:
 
 
 def _sort_answers(run: Path, stage: str, filters: Filters, keep_reasoning: bool, encoder: RowEncoder, folder: Path,
-                  drops: RecordWriter[Drop], targets: Targets | None, pieces: PromptPieces | None) -> _Account:
-    account, active = _Account(), filters_of(filters)
+                  drops: RecordWriter[Drop], targets: Targets | None, pieces: PromptPieces | None) -> Account:
+    account, active = Account(), filters_of(filters)
     objections = _disagreements(run, stage, filters, active) if filters.agreement.enabled else {}
     with RecordWriter(unsplit_file(folder, stage), _kind_of_rows(targets, pieces)) as rows:
         for some in _chunks(joined(run, stage)):
@@ -225,47 +208,3 @@ def _disagreements(run: Path, stage: str, filters: Filters, active: list[Filter]
             dropped, _ = verdict(active, prompt, response)
             votes.add(prompt, None if dropped else read_answer(prompt, response))
     return votes.objections()
-
-
-def _row_counts(stage: str, account: _Account) -> RowCounts:
-    n_out = account.kept.total()
-    return RowCounts(f"dataset/{stage}", "prompts", n_in=n_out + account.dropped.total(), n_out=n_out,
-                     dropped=account.dropped)
-
-
-def _refuse_nothing_left(folder: Path, stage: str, account: _Account) -> None:
-    if account.kept or not account.dropped:
-        return
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in account.dropped.most_common())
-    raise InputError(
-        f"None of the teacher's {account.dropped.total()} answers of stage {stage} is left to train on ({reasons}). "
-        f"They are listed in {folder / DROPPED}; 'distill show RUN --rejected' shows some. Use a more capable teacher, "
-        "raise its max_tokens (truncated, truncated_reasoning) or train.max_length (too_long_student), or switch "
-        "single filters off under 'filters'.")
-
-
-def _refuse_no_reasoning(folder: Path, accounts: Iterable[_Account]) -> None:
-    listed = list(accounts)
-    if any(account.rows_with_reasoning for account in listed):
-        return
-    dropped = sum((account.dropped for account in listed), Counter[str]())
-    raise InputError(
-        f"train.keep_reasoning is on, but no row that would be trained on holds any: {sum(a.reasoned for a in listed)} "
-        "of the teacher's answers came with reasoning (with an empty one, too), and dropped was "
-        f"{dict(dropped) or 'none'} (listed in {folder / DROPPED}). Switch the teacher's reasoning on "
-        "(chat_template_kwargs of its engine), raise its max_tokens and train.max_length, or set train.keep_reasoning "
-        "to false.")
-
-
-def _details(accounts: Mapping[str, _Account]) -> dict[str, Any]:
-    return {
-        "reasoning_taken_off": {stage: account.reasoned for stage, account in accounts.items()},
-        "rows_with_reasoning": {stage: account.rows_with_reasoning for stage, account in accounts.items()},
-        "kept_by_kind": {stage: dict(sorted(account.kept.items())) for stage, account in accounts.items()},
-        "dropped_by_kind": {stage: {kind: dict(sorted(reasons.items()))
-                                    for kind, reasons in sorted(account.dropped_by_kind.items())}
-                            for stage, account in accounts.items()},
-        "mean_completion_tokens": {
-            stage: round(account.completion_tokens / account.kept.total(), 1) if account.kept else 0.0
-            for stage, account in accounts.items()},
-    }
