@@ -38,11 +38,12 @@ from tests.support.composed import CONFIG, prompts_of
 from tests.support.filter import answer, fill
 
 ON = CONFIG.model_copy(update={"pool_rows": True})
+FEWER = ON.model_copy(update={"weights": {"emotion": 0, "mi": 0}})
 SHIPPED = load_demonstrations(CONFIG)
 TEXTS = [f"The soup of day {n} was cold." for n in range(6)]
 
 
-def built(run: Path, student: Path, icldist: IclDist = ON, texts: list[str] = TEXTS, train: Train | None = None,
+def built(run: Path, student: Path, icldist: IclDist = FEWER, texts: list[str] = TEXTS, train: Train | None = None,
           benchmark: Benchmark | None = None, **dataset: object) -> Outcome:
     if not run.exists():
         asked = prompts_of(texts)
@@ -61,7 +62,7 @@ def pool_rows(outcome: Outcome) -> list[TrainingRow]:
 def test_each_text_stands_in_every_format_with_its_own_answer_and_without_itself(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    plain, outcome = built(tmp_path / "a", tiny_model, CONFIG), built(tmp_path / "b", tiny_model)
+    plain, outcome = built(tmp_path / "a", tiny_model, CONFIG), built(tmp_path / "b", tiny_model, ON)
     rows = pool_rows(outcome)
     (account,) = [one.check() for one in outcome.row_counts if one.stage == "dataset/pool"]
     variants = list(label_variants(ON, SHIPPED))
@@ -77,7 +78,7 @@ def test_each_text_stands_in_every_format_with_its_own_answer_and_without_itself
         assert row.completion == right[row.kind, tuple(row.labels), place]
         assert row.prompt.count(f"Sentence: {question}\n") == 1 and row.split == "train"
         assert parse_answer(row.completion, row.labels, row.multi_label) == row.completion
-    assert pool_rows(built(tmp_path / "c", tiny_model)) == rows, "the same ones every time"
+    assert pool_rows(built(tmp_path / "c", tiny_model, ON)) == rows, "the same ones every time"
     assert [row for row in read_records(outcome.folder / "icldist.parquet", TrainingRow) if row not in rows] == list(
         read_records(plain.folder / "icldist.parquet", TrainingRow))
     dropped = [drop for drop in read_records(outcome.folder / DROPPED, Drop) if drop.stage == "dataset/pool"]
@@ -93,7 +94,7 @@ def test_a_text_of_the_pool_that_is_held_out_or_in_the_benchmark_is_neither_lear
                     train=Train(max_length=400, eval_fraction=0.4))
     rows = pool_rows(outcome)
     (account,) = [one for one in outcome.row_counts if one.stage == "dataset/pool"]
-    variants = list(label_variants(ON, SHIPPED))
+    variants = list(label_variants(FEWER, SHIPPED))
     assert account.dropped == {reason: sum(place in variant.places for variant in variants)
                                for reason, place in (("held_out_text", 3), ("benchmark_exact", 7))}
     assert rows and not any(text in row.prompt for row in rows for text in (held, leaked))
@@ -103,7 +104,7 @@ def test_the_rows_go_with_several_answers_and_with_distributions(tmp_path: Path,
     path, dropped = tmp_path / "icldist.parquet", tmp_path / "dropped.parquet"
     write_records(path, LabelRow, [])
     write_records(dropped, Drop, [])
-    account, _ = add_pool_rows(Pool(ON, 42), [path], RowEncoder(tiny_model, Train(), 42), LabelRow, dropped)
+    account, _ = add_pool_rows(Pool(FEWER, 42), [path], RowEncoder(tiny_model, Train(), 42), LabelRow, dropped)
     assert [row.label_logprobs for row in read_records(path, LabelRow)] == [[]] * account.n_out
     outcome = built(tmp_path / "run", tiny_model, compose="many")
     rows = list(read_records(outcome.folder / "icldist.parquet", ManyAnswersRow))
@@ -149,7 +150,7 @@ def test_other_demonstrations_are_changed_work_and_bad_ones_are_refused(tmp_path
     own = tmp_path / "pool.json"
     entries = [{"text": item.text, **{key: list(value) for key, value in item.answers.items()}} for item in SHIPPED]
     own.write_text(json.dumps(entries))
-    config = ON.model_copy(update={"demonstrations": str(own)})
+    config = FEWER.model_copy(update={"demonstrations": str(own)})
     first = built(tmp_path / "run", tiny_model, config)
     assert built(tmp_path / "run", tiny_model, config).reused
     own.write_text(json.dumps(entries[:-1]))
