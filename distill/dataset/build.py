@@ -103,7 +103,7 @@ def build_dataset(
         **({"keep_reasoning": True} if train.keep_reasoning else {}),
         **target_inputs(run, objectives),
         **({"compose": {"version": COMPOSITION, **semantic_fields(compose)}} if compose else {}),
-        **({"pool": pool.inputs()} if pool else {}),
+        **({"pool_rows": pool.inputs()} if pool else {}),
     }
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:

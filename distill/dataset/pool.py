@@ -58,8 +58,9 @@ class Pool:
     def inputs(self) -> dict[str, Any]:
         """Return what decides the rows, for the fingerprint of a stage."""
         path = locate(self.config.demonstrations)
-        return {"version": VERSION, "icldist": semantic_fields(self.config),
-                "prompt_files": fingerprint(self.config.prompts().model_dump(mode="json")),
+        return {"version": VERSION, "formats": fingerprint({
+                    "icldist": semantic_fields(self.config),
+                    "prompt_files": self.config.prompts().model_dump(mode="json")}),
                 "demonstrations": file_digest(path) if path.is_file() else "missing",
                 "benchmark": [self.benchmark.id, self.benchmark.max_distance] if self.benchmark else None}
 
