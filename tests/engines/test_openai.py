@@ -17,6 +17,7 @@ from distill.config.schema import OpenAIEngine
 from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.errors import InputError
+from distill.generation.label_logprobs import has_distribution, read_label_logprobs
 from distill.run.records import Prompt, Response, read_records
 from flows.evaluated_models import subject_of
 from flows.run import find_config, open_run
@@ -144,7 +145,8 @@ def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
     vllm_server: VllmServer, ci: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = [*ci(vllm_server), "teacher.structured=true", "prompts.knowdist.samples=0", "prompts.general.samples=0",
+    overrides = [*ci(vllm_server), "teacher.structured=true", "teacher.logprobs.labels=true",
+                 "prompts.knowdist.samples=0", "prompts.general.samples=0",
                  "evaluate.models=[teacher]", "evaluate.structured=true",
                  f"evaluate.teacher_engine={{kind: openai, base_urls: ['{vllm_server.url}'], model: {MODEL}}}"]
     with open_run("ci", overrides=overrides) as run:
@@ -163,6 +165,11 @@ def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
     assert not any(answer.failure for answer in answers)
     single = [answer for answer in answers if not asked[answer.prompt_id].multi_label]
     assert single and all(answer.output.strip() in asked[answer.prompt_id].labels for answer in single)
+    told = [item for shard in read_label_logprobs(run.folder / "icldist" / "responses") for item in shard]
+    with_one = [prompt for prompt in asked.values() if has_distribution(prompt)]
+    assert {item.prompt_id for item in told} == {prompt.id for prompt in with_one} and with_one
+    assert all(item.labels == asked[item.prompt_id].labels and all(value < 0 for value in item.logprobs)
+               for item in told)
     assert json.loads(evaluated)["n"] == 2 and json.loads(evaluated)["invalid"] == {}
     assert details["parameters"] == {} and f"served:{MODEL}" in evaluated and vllm_server.url not in evaluated
 
