@@ -11,6 +11,7 @@ from distill.generation.answer import Job, answer
 from distill.generation.budget import Budget, counts_decide
 from distill.generation.computed import computed_in, resolve_dtype_in
 from distill.generation.forecast import Forecast
+from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.plan import Shard, plan_shards, shard_inputs
 from distill.generation.resume import mend_journals, pending_shards, remove_leftovers, reopen_failed, reopen_if_damaged
@@ -84,7 +85,8 @@ def generate(
                 engine = resolve_dtype_in(folder, teacher.engine, settings, lease)
                 spec = {"folder": str(responses), "prompts": str(prompts_path), "model": str(weights.folder or ""),
                         "engine": engine.model_dump(mode="json"), "settings": settings,
-                        "counts_decide": counts_decide(teacher), "logprobs": teacher.logprobs.model_dump(mode="json")}
+                        "counts_decide": counts_decide(teacher),
+                        "logprobs": {"labels": LABELS in sidecars, "top_k": teacher.logprobs.top_k}}
                 mend_journals(responses, prompts_path, pending, settings)
                 answer(job, spec, budget, pending)
             remove_leftovers(responses, set())  # of processes that died meanwhile

@@ -14,7 +14,7 @@ from distill.generation.journal import journalled
 from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import Marker, read_markers
-from distill.generation.top_logprobs import SIDECARS, TOP
+from distill.generation.top_logprobs import SIDECARS, TOP, USUAL_K, bytes_a_token
 from distill.generation.usage import Session, sessions, spent
 from distill.run.markers import MARKER
 
@@ -33,6 +33,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
     tokens. ``label_logprobs``, ``top_logprobs``: how many distributions over labels, and how many answers with
     log-probabilities of their tokens, are kept beside finished shards; ``logprob_bytes``: what both take on disk.
+    ``top_left``: what the log-probabilities of the other answers' tokens would take (:func:`top_left`).
     ``labels_left``: what the distributions over labels would take that are not there (:func:`labels_left`).
     """
     all_sessions = sessions(run)
@@ -54,6 +55,7 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "label_logprobs": sum(marker.n_out for marker in LABELS.captured(responses).values()),
             "top_logprobs": sum(marker.n_out for marker in TOP.captured(responses).values()),
             "logprob_bytes": sum(sidecar.n_bytes(responses) for sidecar in SIDECARS),
+            "top_left": top_left(responses, teacher, _rate(live or own, "n_rows")),
             "labels_left": labels_left(run, _rate(live or own, "n_rows")) if stage == "icldist" else None,
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
@@ -63,6 +65,21 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "finished": (run / stage / MARKER).exists(),
         }
     return found
+
+
+def top_left(responses: Path, teacher: Teacher | None, rows_per_second: float = 0.0) -> dict[str, Any] | None:
+    """Return what the log-probabilities of finished answers' tokens would take that have none; None where all have.
+
+    As :func:`labels_left`: ``prompts``, ``bytes`` before compression and ``seconds`` at the pace of the answers, all at
+    most: answers by one label have none, and answers that are there are only read.
+    """
+    kept, k = TOP.captured(responses), (teacher and teacher.logprobs.top_k) or USUAL_K
+    left = [marker for name, marker in read_markers(responses).items() if name not in kept]
+    prompts = sum(marker.n_out for marker in left)
+    if not prompts:
+        return None
+    return {"prompts": prompts, "bytes": sum(marker.n_output_tokens for marker in left) * bytes_a_token(k),
+            "seconds": math.ceil(prompts / rows_per_second) if rows_per_second else None}
 
 
 def labels_left(run: Path, rows_per_second: float = 0.0) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from distill.run.records import Prompt
 from distill.run.top_logprobs import TopLogprobs, read_tokens, read_top_logprobs, write_top_logprobs
 
 log = logging.getLogger("sentidistill.generation")
+USUAL_K = 20
 Naming = Callable[[Sequence[int]], list[str]]
 """What a tokenizer calls ids; an empty string for one that it does not know."""
 

@@ -105,6 +105,8 @@ def teacher_table(folder: Path) -> "Table | None":
     if any(now["labels_left"] for now in stages.values()):
         name = "to come" if teacher.logprobs.labels else "that could be kept"
         table.add_row(f"distributions {name}", *(_labels_left(now["labels_left"]) for now in stages.values()))
+    if teacher.logprobs.top_k and any(now["top_left"] for now in stages.values()):
+        table.add_row("log-probabilities to come, at most", *(_labels_left(now["top_left"]) for now in stages.values()))
     if any(now["n_estimated"] for now in stages.values()):
         table.add_row("answers whose tokens are estimated", *(f"{now['n_estimated']:,}" for now in stages.values()))
     reasons = sorted({reason for now in stages.values() for reason in now["failures"]})

@@ -84,12 +84,13 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     place: Path, tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "runs").mkdir()
-    begun(place / "runs/ci", tmp_path / "runs/old", "corpus", "prompts", "icldist", "usage")
+    begun(place / "runs/ci", tmp_path / "runs/old", "corpus", "prompts", "knowdist", "icldist", "usage")
     begun(place / "runs/ci", tmp_path / "runs/open", "corpus", "prompts")
     begun(place / "runs/ci", tmp_path / "runs/none", "corpus", "prompts", "icldist")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fake, "_answer", lambda request: Output(
-        request.id, "", "stop", 7, 0, label_logprobs=(-1.0,) * len(request.labels)))
+        request.id, "", "stop", 7, 0, label_logprobs=(-1.0,) * len(request.labels),
+        top_logprobs=fake.top(7, request.top_k) if request.answer else None))
     answers = {path: path.read_bytes() for path in (tmp_path / "runs/old/icldist/responses").iterdir()}
     assert "distributions that could be kept" in shown(teacher_table(tmp_path / "runs/old"))
     main(["generate", "old", "--logprobs"])
@@ -100,6 +101,12 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     assert f"{n_asked} answers are to be scored: about" in said and f"{n_asked} of {n_asked} answers have" in said
     main(["generate", "ci", "--run", "old", "--logprobs"])
     assert len(fake.asked) == n_asked
+    capsys.readouterr()
+    main(["generate", "old", "--logprobs", "--set", "teacher.logprobs.top_k=3"])
+    free = [request for request in fake.asked[n_asked:] if request.top_k == 3 and request.answer is not None]
+    assert len(free) == len(fake.asked) - n_asked and {path: path.read_bytes() for path in answers} == answers
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("likeliest tokens at each token") == 2 and "24 answers are to be scored" in said
     asked = tmp_path / "runs/none/prompts/icldist.parquet"
     write_records(asked, Prompt, [replace(prompt, multi_label=True) for prompt in read_records(asked, Prompt)])
     for arguments, why in ((["open"], "Not all prompts of runs/open"), (["none"], "No prompt of runs/none"),

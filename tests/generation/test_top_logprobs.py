@@ -91,6 +91,7 @@ def test_a_crash_costs_none_that_were_told_and_finished_answers_get_theirs_later
     assert captured(tmp_path) == expected() and made(tmp_path, capturing()).reused
     asked = fake.asked[done:]
     assert len(asked) == len({request.id for request in asked}) == (len(expected()) if later else 40)
+    assert not (tmp_path / "icldist/label_logprobs").exists()
     if later:
         assert {name: value for name, value in state(tmp_path).items() if name in before} == before
         assert all(request.answer and not request.sampling.max_tokens and request.ended for request in asked)
