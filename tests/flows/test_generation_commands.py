@@ -101,12 +101,6 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     assert f"{n_asked} answers are to be scored: about" in said and f"{n_asked} of {n_asked} answers have" in said
     main(["generate", "ci", "--run", "old", "--logprobs"])
     assert len(fake.asked) == n_asked
-    capsys.readouterr()
-    main(["generate", "old", "--logprobs", "--set", "teacher.logprobs.top_k=3"])
-    free = [request for request in fake.asked[n_asked:] if request.top_k == 3 and request.answer is not None]
-    assert len(free) == len(fake.asked) - n_asked and {path: path.read_bytes() for path in answers} == answers
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("likeliest tokens at each token") == 2 and "24 answers are to be scored" in said
     asked = tmp_path / "runs/none/prompts/icldist.parquet"
     write_records(asked, Prompt, [replace(prompt, multi_label=True) for prompt in read_records(asked, Prompt)])
     for arguments, why in ((["open"], "Not all prompts of runs/open"), (["none"], "No prompt of runs/none"),
@@ -116,6 +110,12 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
             main(["generate", *arguments, "--logprobs"])
         assert ended.value.code == 2 and why in " ".join(capsys.readouterr().err.split())
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"old", "open", "none"}
+    capsys.readouterr()
+    main(["generate", "old", "--logprobs", "--set", "teacher.logprobs.top_k=3"])
+    free = [request for request in fake.asked[n_asked:] if request.top_k == 3 and request.answer is not None]
+    assert len(free) == len(fake.asked) - n_asked and {path: path.read_bytes() for path in answers} == answers
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("likeliest tokens at each token") == 2 and "24 answers are to be scored" in said
 
 
 def test_a_command_stops_at_its_budget_and_says_how_to_go_on(place: Path) -> None:
