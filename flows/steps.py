@@ -202,9 +202,10 @@ def _asked_in_training(run: Run, stage: str, student: Path) -> Path | None:
     from distill.models.same_vocabulary import refuse_other_tokens
 
     objective = run.config.train.objective_of(stage)
-    if not isinstance(objective, OnPolicyObjective) or objective.teacher is None:
+    if not isinstance(objective, OnPolicyObjective):
         return None
-    teacher = resolve_model(objective.teacher.name, objective.teacher.revision)
+    asked = objective.teacher or run.teacher.model
+    teacher = resolve_model(asked.name, asked.revision)
     refuse_other_tokens(load_tokenizer(teacher), load_tokenizer(student), objective.kind)
     return teacher
 

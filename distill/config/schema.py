@@ -196,7 +196,6 @@ class Config(Section):
                 raise ValueError(f"the objective of stage {stage} is on_policy, for which the teacher is loaded beside "
                                  f"the student, but {why}; name a model in the objective: {{kind: on_policy, teacher: "
                                  "{name: FOLDER}}")
-            objective.teacher = self.teacher.model
         return self
 
     @model_validator(mode="after")

@@ -98,6 +98,9 @@ class TopTargets:
 
     def why_none(self) -> str:
         """Say that no row has a distribution, and why that may be."""
+        if not self.n_rows:
+            return (f"no row of stage {self._stage} has a free answer: use train.objective labels, which learns "
+                    "distributions over labels, or sft")
         return (f"of the {self.n_rows} rows of stage {self._stage} with free answers, none has the teacher's "
                 f"log-probabilities{f' ({self._other})' if self._other else ''}. With teacher.logprobs.top_k set to "
                 "20, the same command gives finished answers theirs without asking for them again")

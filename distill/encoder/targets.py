@@ -1,6 +1,7 @@
 """What a student is trained on: texts with gold labels, with a teacher's, or with both."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from distill.run.storage import json_text, write_text
 EMPTY: Mapping[str, int] = MappingProxyType({})
 _MOST_BITS = 3
 """Of a simhash, in which a near copy of a text may differ."""
+
+log = logging.getLogger("sentidistill.encoder")
 
 
 def unlabelled_texts(
@@ -71,8 +74,8 @@ def hold_out(config: EncoderConfig, rows: Sequence[Sentence], targets: Sequence[
              tested: Sequence[Sentence]) -> tuple[dict[str, list[Sentence]], list[list[float]]]:
     """Return rows without gold labels as train, dev and test, and the targets of train.
 
-    A row's split is by a hash of its text. ``tested``: sentences with gold labels, which are the test where there are
-    any.
+    A row's split is by a hash of its text; what is nearly the same as one held out is not trained on. ``tested``:
+    sentences with gold labels, which are the test where there are any.
 
     Raises:
         InputError: there are too few; or triplets are asked for, and a class has no example.
@@ -81,7 +84,11 @@ def hold_out(config: EncoderConfig, rows: Sequence[Sentence], targets: Sequence[
     size = max(1, round(config.data.held_out * len(rows)))
     parts = {"dev": ordered[:size], "test": [] if tested else ordered[size:2 * size]}
     held = {place for some in parts.values() for place in some}
-    train = [place for place in range(len(rows)) if place not in held]
+    known = [BenchmarkText(rows[place].text, "data", "held out") for place in held]
+    leaks = BenchmarkIndex(known, _MOST_BITS).find(text_array([one.text for one in rows])).rules >= 0
+    train = [place for place in range(len(rows)) if place not in held and not leaks[place]]
+    if copies := len(rows) - len(held) - len(train):
+        log.warning("%s texts are left out of training: near copies of them are held out.", f"{copies:,}")
     if not train or len(held) < size * (1 if tested else 2):
         raise InputError(f"Of {len(rows):,} texts with a label, {len(held):,} are held out, which leaves "
                          f"{len(train):,} to train on. Name more texts.")

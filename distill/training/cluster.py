@@ -87,10 +87,15 @@ def check(cluster: Cluster, config: Train, stage: str) -> None:
     """Refuse what could not work, before anything starts.
 
     Raises:
-        InputError: batches cannot be shared out, adapters not be merged, or there are too few GPUs.
+        InputError: batches cannot be shared out, adapters not be merged, a teacher not be loaded, or there are too few
+            GPUs.
     """
     batch_plan(getattr(config, stage).global_batch_size, config.device_batch_size, cluster.processes)
     if config.method != "full" and cluster.zero_stage == 3:
         raise InputError(f"train.method is {config.method}, whose adapters cannot be merged out of ZeRO-3's parts. Use "
                          "a config with ZeRO-2, such as 8gpu-zero2: adapters need little memory.")
+    if config.objective_of(stage).kind == "on_policy" and cluster.zero_stage == 3:
+        raise InputError(f"The objective of stage {stage} is on_policy, whose teacher is whole in each process, but "
+                         f"train.launch is {cluster.path.stem}, whose ZeRO-3 cuts every model into parts. Use a config "
+                         "with ZeRO-2, such as 8gpu-zero2, or another objective.")
     refuse_too_few_gpus(cluster)

@@ -15,12 +15,14 @@ from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 from trl.models import unwrap_model_for_generation
 
+from distill.config.sections.training import SftObjective
 from distill.errors import RunError
 from distill.run.hashing import derived_seed
 from distill.training import checkpoints
 from distill.training.objectives import Objective
 from distill.training.objectives.completion import IGNORED, CompletionCrossEntropy
 from distill.training.objectives.on_policy import OnPolicyDivergence
+from distill.training.objectives.user import UserLoss
 from distill.training.sampling import Arrangement, EpochSampler, InOrder
 from distill.training.token_files import TokenFiles
 
@@ -42,6 +44,8 @@ class CompletionTrainer(SFTTrainer):
     def __init__(self, *args: Any, stage: str, rows: TokenFiles, objective: Objective, arrangement: Arrangement,
                  made_by: Mapping[str, int | str], counted: dict[str, int] | None = None, **kwargs: Any) -> None:
         self._stage, self._rows, self._objective = stage, rows, objective
+        # What held-out rows are measured by: their answers, so that curves of objectives can be compared.
+        self._held_out = objective if isinstance(objective, UserLoss) else CompletionCrossEntropy(SftObjective())
         self._arrangement, self._made_by = arrangement, made_by
         self._counted_before = {name: (counted or {}).get(name, 0) for name in _COUNTED}
         self._counted_here = dict.fromkeys(_COUNTED, 0)
@@ -85,18 +89,18 @@ class CompletionTrainer(SFTTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Return a step's device batches and their learned tokens; where the student answers, with its answers.
 
-        What is drawn depends on the step alone: a resumed training draws what one that was not stopped does.
+        What is drawn depends on the row and the step alone, whatever the device batches and processes, and whether the
+        training was resumed.
         """
         batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if isinstance(self._objective, OnPolicyDivergence):
             checkpointing = self.args.gradient_checkpointing_kwargs
             with unwrap_model_for_generation(self.model_wrapped, self.accelerator,
                                              gradient_checkpointing_kwargs=checkpointing) as model, \
-                    self.compute_loss_context_manager(), torch.random.fork_rng():
-                torch.manual_seed(derived_seed(
-                    self.args.seed, f"{self.state.global_step}/{self.args.process_index}", "answers of the student"))
-                batches = [self._objective.answered(model, batch, self.processing_class.pad_token_id)
-                           for batch in batches]
+                    self.compute_loss_context_manager():
+                batches = [self._objective.answered(model, batch, self.processing_class.pad_token_id, [
+                    derived_seed(self.args.seed, f"{self.state.global_step}/{row}", "answers of the student")
+                    for row in batch["row"].flatten().tolist()]) for batch in batches]
             n_items = self._get_num_items_in_batch(batches, device)
         return batches, n_items
 
@@ -114,7 +118,7 @@ class CompletionTrainer(SFTTrainer):
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             loss = result[0] if return_outputs else result
         else:
-            loss = self._objective.loss(model, inputs)
+            loss = (self._objective if model.training else self._held_out).loss(model, inputs)
             loss = loss / (n_learned.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
@@ -137,7 +141,7 @@ class CompletionTrainer(SFTTrainer):
         On a GPU its kernel computes the head only where there is loss; and so it is for a model without an output head
         as a module, and for mixtures of experts, whose routers have a loss too.
         """
-        if not isinstance(self._objective, CompletionCrossEntropy):
+        if not isinstance(self._objective if model.training else self._held_out, CompletionCrossEntropy):
             return False
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         return head is None or self.aux_loss_enabled or inputs["input_ids"].is_cuda

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import StageTraining, Train
+from distill.config.schema import OnPolicyObjective, StageTraining, Train
 from distill.errors import InputError, RunError
 from distill.run.storage import read_json
 from distill.runtime import devices
@@ -161,6 +161,8 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
     if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
+    if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
+        lengths = [length + objective.max_tokens for length in lengths]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
                       _sharing(arguments), teacher, 3 if config.objective_of(stage).kind == "logits" else 1)
     if os.environ.get("RANK", "0") == "0":

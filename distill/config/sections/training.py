@@ -190,8 +190,9 @@ class Train(Section):
         return self.objective if own is None else own
 
     def objective_of_rows(self, source: str) -> Objective:
-        """Return what the rows of a source (knowdist, icldist) are learned by."""
-        return self.objective_of("unified" if self.stages == ["unified"] else source)
+        """Return what the rows of a source (knowdist, icldist) are learned by; ``sft`` where that is not trained."""
+        stage = "unified" if self.stages == ["unified"] else source
+        return self.objective_of(stage) if stage in self.stages else SftObjective()
 
     @property
     def objective_kinds(self) -> dict[str, str]:
@@ -208,6 +209,16 @@ class Train(Section):
         if self.packing and "on_policy" in self.objective_kinds.values():
             raise ValueError("objective is on_policy, for which the student answers prompts, each in a row of its own; "
                              "set packing to false")
+        for stage in self.stages:
+            objective = self.objective_of(stage)
+            if isinstance(objective, OnPolicyObjective) and objective.max_tokens >= self.max_length:
+                raise ValueError(f"the student's answers may have {objective.max_tokens} tokens (max_tokens of the "
+                                 f"objective on_policy), but rows at most {self.max_length} (train.max_length), prompt "
+                                 "included; lower the first")
+        for name in ("knowdist", "icldist", "unified"):
+            if getattr(self, name).objective and (name == "unified") != (self.stages == ["unified"]):
+                raise ValueError(f"train.{name}.objective is set, but train.stages is [{', '.join(self.stages)}], "
+                                 f"which has no such stage; set train.{self.stages[-1]}.objective instead")
         if labels and self.keep_reasoning:
             raise ValueError("objective is labels, which learns labels that are answered at once, but keep_reasoning "
                              "has the student think first; set keep_reasoning to false, or objective to sft")

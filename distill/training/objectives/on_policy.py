@@ -1,16 +1,16 @@
 """On-policy distillation: the student answers, and learns the teacher's distribution at each token of its own answer.
 
 Agarwal et al., "On-Policy Distillation of Language Models" (2024): GKD, with every answer the student's. The divergence
-is TRL's own. The rows' answers are what the loss on held-out rows is measured on, so that the curve is of one thing.
+is TRL's own.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from distill.config.sections.training import OnPolicyObjective
 from distill.engines.transformers.padding import left_pad
@@ -37,10 +37,12 @@ class OnPolicyDivergence:
         self._teacher: torch.nn.Module | None = None
 
     @torch.no_grad()
-    def answered(self, model: Any, batch: Mapping[str, Any], pad_token_id: int) -> dict[str, Any]:
+    def answered(self, model: Any, batch: Mapping[str, Any], pad_token_id: int, seeds: Sequence[int]
+                 ) -> dict[str, Any]:
         """Return a device batch with answers of the student's in place of its rows' own; rows without loss stay.
 
-        ``model`` is not wrapped. An answer ends with the token with which its row's own does, or after ``max_tokens``.
+        ``model`` is not wrapped; ``seeds``: of each row, by which alone its answer is drawn. An answer ends with the
+        token with which its row's own does, or after ``max_tokens``.
         """
         device, training = batch["input_ids"].device, model.training
         learned = batch["labels"] != IGNORED
@@ -53,9 +55,11 @@ class OnPolicyDivergence:
             ends = {int(batch["labels"][number][learned[number]][-1]) for number in asked}
             ids, mask = left_pad([rows[number] for number in asked], pad_token_id, device)
             model.eval()
-            said = model.generate(input_ids=ids, attention_mask=mask, generation_config=GenerationConfig(
-                do_sample=True, temperature=self._config.temperature, top_k=0, top_p=1.0, repetition_penalty=1.0,
-                max_new_tokens=self._config.max_tokens, eos_token_id=sorted(ends), pad_token_id=pad_token_id))
+            drawing = _Draws([seeds[number] for number in asked], self._config.temperature, device)
+            said = model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([drawing]),
+                                  generation_config=GenerationConfig(
+                                      do_sample=False, repetition_penalty=1.0, max_new_tokens=self._config.max_tokens,
+                                      eos_token_id=sorted(ends), pad_token_id=pad_token_id))
             model.train(training)
             answers = {number: _ended(answer, ends)
                        for number, answer in zip(asked, said[:, ids.shape[1]:].tolist(), strict=True)}
@@ -89,6 +93,22 @@ class OnPolicyDivergence:
             dtype = "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
             self._teacher = load_model(self._folder, dtype, str(device)).requires_grad_(False)
         return self._teacher
+
+
+class _Draws(LogitsProcessor):
+    """Gumbel noise on the scores, of each row by a generator of its own: the highest is a draw from the distribution.
+
+    So that what a row draws does not depend on the rows beside it.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = torch.stack([torch.empty_like(row, dtype=torch.float32).exponential_(generator=generator)
+                             for row, generator in zip(scores, self._generators, strict=True)])
+        return scores.float() / self._temperature - noise.log()
 
 
 def _ended(answer: list[int], ends: set[int]) -> list[int]:
