@@ -1,11 +1,12 @@
 """What each training objective teaches of the same teacher's answers: held-out loss, and agreement with the teacher.
 
-    python -m benchmarks.objectives [--folder objectives] [--seeds 3] [--steps 20] [--only sft labels ...]
+    python -m benchmarks.objectives [--folder objectives] [--seeds 3] [--steps 10] [--only sft labels ...]
 
 SmolLM2-135M-Instruct teaches its own copy of 10 layers (one vocabulary). Its answers, their distributions over labels
 and the likeliest tokens of its analyses are asked once; every variant then makes its rows of them and trains for the
-same number of optimiser steps and about the same number of tokens. All models are asked the same held-out prompts, of
-which no row was made. Each training leaves a file in the folder, so that the same command goes on where it was ended.
+same number of optimiser steps and about the same number of tokens. All models are asked the same prompts, of whose
+texts no row that any of them was trained on was made. Each training leaves a file in the folder, so that the same
+command goes on where it was ended.
 """
 
 import argparse
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.machine import describe
 from distill.config.schema import TransformersEngine
 from distill.engines import open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.intervals import draws, percentile_interval
-from distill.run.records import VALIDATION, TokenizedRow, TrainingRow, read_records
+from distill.run.records import TRAIN, VALIDATION, Prompt, TokenizedRow, TrainingRow, read_records
 from distill.run.storage import read_object, write_json
 from distill.training.stages import train_stage
 from flows import steps
@@ -54,15 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("objectives"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     asked = answered(folder / "asked")
-    held_out = [row for row in read_records(rows_of(folder, asked, "sft") / "icldist.parquet", TrainingRow)
-                if row.split == VALIDATION and row.labels]
-    free = [row for row in read_records(rows_of(folder, asked, "sft") / "knowdist.parquet", TrainingRow)
-            if row.split == VALIDATION]
+    plain = {source: list(read_records(rows_of(folder, asked, "sft") / f"{source}.parquet", TrainingRow))
+             for source in ("knowdist", "icldist")}
+    held_out = [row for row in plain["icldist"] if row.split == VALIDATION and row.labels]
+    free = [row for row in plain["knowdist"] if row.split == VALIDATION]
     budget = arguments.steps * GLOBAL_BATCH * mean_tokens(rows_of(folder, asked, "sft"))
     base = scored(asked / "models/base", held_out, free)
     for seed in range(arguments.seeds):
@@ -104,7 +107,29 @@ def rows_of(folder: Path, asked: Path, variant: str) -> Path:
     run = variant_run(folder, asked, variant)
     with open_run("demo", str(run), [*BASE, *VARIANTS[variant]]) as opened:
         steps.dataset(opened)
-    return run / "dataset"
+    if "dataset.compose=many" in VARIANTS[variant]:
+        return run / "dataset"  # it holds whole texts out
+    return without_held_out_texts(run, rows_of(folder, asked, "sft, six answers a row"))
+
+
+def without_held_out_texts(run: Path, composed: Path) -> Path:
+    """Return rows without those of texts that the composed rows hold out; these are for validation, like there."""
+    texts = {prompt.id: prompt.text_id for source in ("knowdist", "icldist")
+             for prompt in read_records(run / "prompts" / f"{source}.parquet", Prompt)}
+    held = {texts[row.id] for source in ("knowdist", "icldist")
+            for row in read_records(composed / f"{source}.parquet", TrainingRow) if row.split == VALIDATION}
+    out = run / "rows"
+    if out.exists():
+        return out
+    for source in ("knowdist", "icldist"):
+        path = run / "dataset" / f"{source}.parquet"
+        table = pq.read_table(path)
+        split = [VALIDATION if texts.get(key) in held else TRAIN for key in table.column("id").to_pylist()]
+        at = table.schema.get_field_index("split")
+        out.mkdir(exist_ok=True)
+        pq.write_table(table.set_column(at, table.schema.field(at), pa.array(split, table.schema.field(at).type)),
+                       out / path.name)
+    return out
 
 
 def mean_tokens(rows: Path) -> float:
