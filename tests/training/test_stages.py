@@ -218,7 +218,6 @@ def test_checkpoints_are_written_by_time_too(
 def trained(tiny_model: Path, run: Path, in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose stage 2 is trained."""
     train(tiny_model, run, eval_fraction=0.4)
-    monkeypatch.setattr(predict, "call_in_process", call_here)
     asked_here(monkeypatch)
     return run
 
