@@ -111,8 +111,8 @@ def test_the_judges_prompt_is_pinned():
 def test_the_prompts_of_an_encoders_teacher_are_pinned(texts, format_name, expected):
     known = [Sentence(text.id, text.text, place % 5) for place, text in enumerate(texts)]
     config = TeacherLabels.model_validate({"model": {"name": "m"}, "format": format_name})
-    pool = demonstration_pool(config, known, 5)
-    assert digest(prompt_for(config, SST5, pool, Unlabelled(one.id, one.text, None)) for one in known) == expected
+    pool, words = demonstration_pool(config, known, 5), [[word] for word in SST5]
+    assert digest(prompt_for(config, words, pool, Unlabelled(one.id, one.text, None)) for one in known) == expected
 
 
 SENTIBENCH = {
