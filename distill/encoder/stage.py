@@ -71,6 +71,7 @@ def train_encoder(config: EncoderConfig, run: Path, on_change: OnChange = "stop"
                                          "gold": {"dev": bool(config.data.path), "test": n_gold > 0}})
             trained = result["counts"]["train"]
             held = {f"held_out_{split}": len(sentences[split]) for split in ("dev", *(() if n_gold else ("test",)))}
+            held["near_copy_of_held_out"] = len(labelled) - len(sentences["train"]) - sum(held.values())
             dropped = Counter({"no_label": n_given - len(labelled), **({} if config.data.path else held)})
             return [RowCounts(f"encoder/seed{seed}", "rows", n_given, trained, +dropped)], {
                 "test": result["test"], "dev": result["dev"], "best_epoch": result["best_epoch"], "cut": result["cut"]}

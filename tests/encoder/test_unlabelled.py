@@ -218,3 +218,16 @@ def test_texts_are_read_from_files_of_all_forms_and_what_is_none_is_counted(tmp_
     with pytest.raises(InputError, match="holds no files"):
         read_texts(tmp_path / "empty", "text")
 
+
+
+def test_near_copies_of_what_is_held_out_are_not_trained_on(tmp_path: Path) -> None:
+    things = ("soup", "room", "boat trip", "concert", "haircut", "phone", "novel", "garden", "train", "lecture")
+    first = [f"Day {number * 37}: the {things[number % 10]} by the {things[number // 6]} cost {number * 91} and came "
+             f"{'far too late ' * (number % 4)}for the {things[-1 - number % 7]}, they said." for number in range(60)]
+    rows = [Sentence(str(place), text, place % 2) for place, text in enumerate(
+        [*first, *(f"{text} Really." for text in first)])]
+    config = config_of(tmp_path, data={"texts": "a.txt"}, teacher={"model": {"name": "m"}})
+    splits, shares = targets.hold_out(config, rows, [[0.5, 0.5]] * len(rows), [])
+    held = {one.text.removesuffix(" Really.") for split in ("dev", "test") for one in splits[split]}
+    assert held and splits["train"] and len(shares) == len(splits["train"])
+    assert not held & {one.text.removesuffix(" Really.") for one in splits["train"]}
