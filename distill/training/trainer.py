@@ -115,7 +115,8 @@ class CompletionTrainer(SFTTrainer):
         numbers = inputs.pop("row").flatten().tolist()
         n_learned = (inputs["labels"][:, 1:] != IGNORED).sum()
         if return_outputs or self._trl_computes_the_same(model, inputs):
-            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            plain = {name: value for name, value in inputs.items() if name not in self._objective.columns}
+            result = super().compute_loss(model, plain, return_outputs, num_items_in_batch)
             loss = result[0] if return_outputs else result
         else:
             loss = (self._objective if model.training else self._held_out).loss(model, inputs)

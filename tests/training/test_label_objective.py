@@ -16,6 +16,7 @@ from distill.run.records import TokenizedRow, TrainingRow
 from distill.training import stages
 from distill.training.objectives.completion import CompletionCrossEntropy
 from distill.training.objectives.labels import LabelCrossEntropy
+from distill.training.trainer import CompletionTrainer
 from tests.support.helpers import make_rows, write_dataset
 from tests.training.test_training import call_here
 
@@ -113,7 +114,12 @@ def test_training_learns_the_distribution_whatever_the_device_batch(
     assert losses(found) == pytest.approx(losses(halved), abs=1e-3)
     adapted = trained(tiny_model, tmp_path, "lora", monkeypatch, method="lora", gradient_checkpointing=True)
     assert len(losses(adapted)) == len(losses(found)) and all(map(math.isfinite, losses(adapted)))
+    with monkeypatch.context() as patch:  # as on a GPU, where TRL computes the loss of held-out rows
+        patch.setattr(CompletionTrainer, "_trl_computes_the_same", lambda _self, model, _inputs: not model.training)
+        fused = trained(tiny_model, tmp_path, "fused", patch)
+    assert [loss for _, loss in fused["eval_loss"]] == pytest.approx([loss for _, loss in found["eval_loss"]], abs=1e-4)
     plain = trained(tiny_model, tmp_path, "sft", monkeypatch, objective=SftObjective())
+    assert plain["eval_loss"][0] == found["eval_loss"][0], "held-out rows are measured by their answers"
     assert losses(found)[0] > losses(plain)[0] + 0.01, "what a teacher is not sure of costs more"
     own = FAST.model_copy(update={"objective": LabelsObjective(kind="labels")})
     assert trained(tiny_model, tmp_path, "own", monkeypatch, objective=SftObjective(), icldist=own)["fingerprint"] == (
