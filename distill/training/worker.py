@@ -164,7 +164,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
         lengths = [length + objective.max_tokens for length in lengths]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), teacher, 3 if config.objective_of(stage).kind == "logits" else 1)
+                      _sharing(arguments), teacher, 3 if objective.kind in ("logits", "on_policy") else 1)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
