@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import OnPolicyObjective, TeacherSampling
+from distill.config.schema import LogitsObjective, OnPolicyObjective, TeacherSampling
 from distill.errors import InputError
 from distill.models import Weights, weights_of
 from distill.run.folder import claim_stage, remove
@@ -76,7 +76,8 @@ def prompts(run: Run) -> Outcome:
     if "labels" in config.train.objective_kinds.values():
         refuse_unfit(student)
     teacher = teacher_window(run, student)
-    if "logits" in config.train.objective_kinds.values():
+    if any(isinstance(one, LogitsObjective) and not one.across_vocabularies
+           for one in map(config.train.objective_of, config.train.stages)):
         refuse_other_family(teacher.tokenizer, load_tokenizer(student), "logits")
     for stage in config.train.stages:
         _asked_in_training(run, stage, student)

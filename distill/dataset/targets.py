@@ -26,15 +26,15 @@ def targets_of(run: Path, objectives: Mapping[str, Any], student: Path, encoder:
             refuse_unfit(student)
             found[stage] = LabelTargets(run, stage, objective, encoder)
         elif isinstance(objective, LogitsObjective):
-            found[stage] = TopTargets(run, stage, encoder, student)
+            found[stage] = TopTargets(run, stage, objective, encoder, student)
     return found
 
 
 def target_inputs(run: Path, objectives: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides all that, for the fingerprint of a stage; nothing for objectives that learn nothing more."""
     labels = {stage: one for stage, one in objectives.items() if isinstance(one, LabelsObjective)}
-    return {**label_inputs(run, labels),
-            **top_inputs(run, [stage for stage, one in objectives.items() if isinstance(one, LogitsObjective)])}
+    tops = {stage: one for stage, one in objectives.items() if isinstance(one, LogitsObjective)}
+    return {**label_inputs(run, labels), **top_inputs(run, tops)}
 
 
 def target_details(targets: Mapping[str, Targets]) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 A row's answer is the teacher's as the student writes it: behind another prompt (a space where a chat begins), without
 what was thought before, and with the student's own end token. Tokens that are the teacher's own, counted from the end,
-have its distribution; the others are learned as by ``sft``, and counted.
+have its distribution; the others are learned as by ``sft``, and counted. Across vocabularies, those that are a token of
+the teacher's by their text (:mod:`distill.dataset.across_vocabularies`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from distill.config.sections.training import LogitsObjective
+from distill.dataset.across_vocabularies import NONE, AcrossVocabularies
 from distill.dataset.tokens import RowEncoder
 from distill.generation.label_logprobs import has_distribution
 from distill.generation.status import RESPONSES
@@ -33,36 +38,53 @@ class TopTargets:
 
     record = TopRow
 
-    def __init__(self, run: Path, stage: str, encoder: RowEncoder, student: Path) -> None:
+    def __init__(self, run: Path, stage: str, objective: LogitsObjective, encoder: RowEncoder, student: Path) -> None:
         """Look at the vocabularies first.
 
         Raises:
-            InputError: the student's is another.
+            InputError: the student's is another, and it is not asked for across vocabularies.
             RunError: a file beside the answers is damaged.
         """
         self._stage, self._responses = stage, run / stage / RESPONSES
-        self._encoder, self._other = encoder, ""
-        refuse_other_vocabulary(tokens_of(self._responses), encoder.tokenizer, "logits", embeddings_of(student))
+        self._other, self._across = "", None
+        tokens, n_ids = tokens_of(self._responses), embeddings_of(student)
+        if objective.across_vocabularies:
+            self._across = AcrossVocabularies(tokens, encoder.tokenizer, n_ids)
+        else:
+            refuse_other_vocabulary(tokens, encoder.tokenizer, "logits", n_ids)
         self._paths = TOP.paths(self._responses)
         self._records: dict[str, TopLogprobs] = {}
         self._last = -1
         self.n_rows = self.n_with_distribution = self.n_tokens = self.n_tokens_with_distribution = 0
+        self.n_tokens_cut_otherwise = 0
 
     def labelled(self, row: TokenizedRow, prompt: Prompt, response: Response) -> TopRow:
         """Return a row with the likeliest tokens at its own, as far as they are the teacher's own."""
-        completion = row.input_ids[row.n_prompt_tokens:]
-        found = None if has_distribution(prompt) else self._of(prompt)
-        first, last, start = 0, 0, 0
-        if found is not None and response.output.rstrip().endswith(row.completion):
-            first, last, start = common_end(completion, found.token_ids.tolist())
-        if not has_distribution(prompt):
-            self._count(completion, found, last - first)
         same = {field.name: getattr(row, field.name) for field in fields(TokenizedRow)}
-        if found is None or last == first:
+        if has_distribution(prompt):
             return TopRow(**same)
-        part = slice(start, start + last - first)
-        return TopRow(**same, top_first=first, top_ids=found.top_ids[part].ravel(),
-                      top_logprobs=found.top_logprobs[part].ravel(), rest_logprobs=found.rest_logprobs[part])
+        completion, found = row.input_ids[row.n_prompt_tokens:], self._of(prompt)
+        places = np.array([], np.int64)
+        if found is not None and response.output.rstrip().endswith(row.completion):
+            places = np.array(self._places(completion, found, row.completion), np.int64)
+        at = np.flatnonzero(places != NONE)
+        self.n_tokens_cut_otherwise += max(0, len(places) - 1 - len(at)) if self._across else 0  # all but the end token
+        self._count(completion, found, len(at))
+        if found is None or not len(at):
+            return TopRow(**same)
+        places = places[at[0]:at[-1] + 1]
+        ids, rest = found.top_ids[places], found.rest_logprobs[places]
+        rest[places == NONE] = np.nan
+        return TopRow(**same, top_first=int(at[0]), rest_logprobs=rest, top_logprobs=found.top_logprobs[places].ravel(),
+                      top_ids=(self._across.same_ids(ids) if self._across else ids).ravel())
+
+    def _places(self, completion: Sequence[int], found: TopLogprobs, text: str) -> list[int]:
+        """Return which of the teacher's tokens each of a row's own is, or ``NONE``; nothing where none is."""
+        theirs = found.token_ids.tolist()
+        if self._across:
+            return self._across.places(completion, theirs, text, _MOST_BEHIND)
+        first, last, start = common_end(completion, theirs)
+        return [*[NONE] * first, *range(start, start + last - first), *[NONE] * (len(completion) - last)]
 
     def _count(self, completion: Sequence[int], found: TopLogprobs | None, n: int) -> None:
         self.n_rows += 1
@@ -84,12 +106,23 @@ class TopTargets:
         return self._records.get(prompt.id)
 
     def details(self) -> dict[str, Any]:
-        """Return how many rows and tokens of free answers there are, and of how many the distribution is learned."""
+        """Return how many rows and tokens of free answers there are, and of how many the distribution is learned.
+
+        Across vocabularies, also how many tokens of the student's the teacher cuts otherwise.
+        """
         return {"rows": self.n_rows, "with_distribution": self.n_with_distribution, "tokens": self.n_tokens,
-                "tokens_with_distribution": self.n_tokens_with_distribution}
+                "tokens_with_distribution": self.n_tokens_with_distribution,
+                **({"tokens_cut_otherwise": self.n_tokens_cut_otherwise} if self._across else {})}
 
     def tell(self) -> None:
-        """Warn where much is learned as by ``sft``."""
+        """Warn of what is experimental, and where much is learned as by ``sft``."""
+        if self._across:
+            log.warning("Stage %s: train.objective is logits across vocabularies, which is experimental: compare with "
+                        "sft before you rely on it. Of %s tokens of free answers, %s are learned with the teacher's "
+                        "distribution, the others (%s are no single token to the teacher) as by sft.", self._stage,
+                        *(f"{n:,}" for n in (self.n_tokens, self.n_tokens_with_distribution,
+                                             self.n_tokens_cut_otherwise)))
+            return
         if self.n_tokens_with_distribution < _FEW * self.n_tokens:
             log.warning("Stage %s: %s of %s tokens of free answers are learned with the teacher's distribution "
                         "(train.objective: logits), the others as by sft%s.", self._stage,
@@ -122,7 +155,10 @@ def common_end(ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int, in
     return best
 
 
-def top_inputs(run: Path, stages: Sequence[str]) -> dict[str, Any]:
-    """Return what decides the log-probabilities in the rows, for the fingerprint of a stage."""
-    return {"top_targets": {stage: TOP.digest(run / stage / RESPONSES) for stage in stages}} if stages else {}
-
+def top_inputs(run: Path, learning: Mapping[str, LogitsObjective]) -> dict[str, Any]:
+    """Return what decides the log-probabilities in the rows, for the fingerprint of a stage; nothing where none is."""
+    if not learning:
+        return {}
+    across = sorted(stage for stage, one in learning.items() if one.across_vocabularies)
+    return {"top_targets": {**{stage: TOP.digest(run / stage / RESPONSES) for stage in learning},
+                            **({"across_vocabularies": across} if across else {})}}

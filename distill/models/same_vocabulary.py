@@ -46,9 +46,9 @@ def refuse_other_vocabulary(theirs: Mapping[int, str], tokenizer: Any, objective
     raise InputError(
         f"train.objective is '{objective}', which learns the teacher's probabilities token by token, but the student "
         f"has another vocabulary: of {len(ids):,} tokens, {len(differ):,} differ ({shown}). Choose a student of the "
-        "teacher's family, or train.objective labels or sft, which need no common vocabulary. (Across vocabularies, "
-        "tokens and probabilities would have to be aligned by text, as GOLD and universal logit distillation do; that "
-        "is not built in.)")
+        "teacher's family, or train.objective labels or sft, which need no common vocabulary"
+        + ("; or, to compare them across vocabularies (experimental), train.objective "
+           "{kind: logits, across_vocabularies: gold}." if objective == "logits" else "."))
 
 
 def refuse_other_tokens(teacher: Any, student: Any, objective: str) -> None:

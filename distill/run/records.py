@@ -155,7 +155,8 @@ class TopRow(TokenizedRow):
     """A row with the teacher's likeliest tokens at those of its answer (:mod:`distill.run.top_logprobs`).
 
     They are of a run of learned tokens, which begins behind the first ``top_first``: ``rest_logprobs`` has a value for
-    each, ``top_ids`` and ``top_logprobs`` k times as many, token after token.
+    each (NaN: this one has no distribution), ``top_ids`` and ``top_logprobs`` k times as many, token after token. An id
+    of -1 is a token of the teacher's that the student does not have.
     """
 
     top_first: int = 0

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import OnPolicyObjective, StageTraining, Train
+from distill.config.schema import LogitsObjective, OnPolicyObjective, StageTraining, Train
 from distill.errors import InputError, RunError
 from distill.run.storage import read_json
 from distill.runtime import devices
@@ -164,7 +164,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
         lengths = [length + objective.max_tokens for length in lengths]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), teacher, 3 if objective.kind in ("logits", "on_policy") else 1)
+                      _sharing(arguments), teacher, _logit_copies(objective))
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
@@ -188,6 +188,13 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
         raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
                        "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
     return trainer, clock, forecast, found
+
+
+def _logit_copies(objective: Any) -> int:
+    """Return how often an objective holds the logits of learned tokens."""
+    if isinstance(objective, LogitsObjective):
+        return 4 if objective.across_vocabularies else 3
+    return 3 if isinstance(objective, OnPolicyObjective) else 1
 
 
 def _teacher(spec: dict[str, Any]) -> Path | None:

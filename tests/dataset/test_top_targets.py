@@ -28,9 +28,13 @@ SAID = " The author complains that nobody cared about the device.\n"
 K = 3
 
 
-def built(run: Path, student: Path, without: tuple[str, ...] = (), renamed: bool = False, **train: Any) -> Any:
-    """Answers in two shards, asked as turns of a chat; those of some prompts have no log-probabilities."""
-    tokenizer = load_tokenizer(student)
+def built(run: Path, student: Path, without: tuple[str, ...] = (), renamed: bool = False, teacher: Any = None,
+          across: Any = None, **train: Any) -> Any:
+    """Answers in two shards, asked as turns of a chat; those of some prompts have no log-probabilities.
+
+    ``teacher``: a tokenizer, the student's if there is none.
+    """
+    tokenizer = teacher or load_tokenizer(student)
     ids = [*encode_continuations(tokenizer, [SAID], True)[0], end_token_id(tokenizer, True)]
     prompts = [dataclasses.replace(knowdist(), id=f"k{number}") for number in range(5)]
     in_order = sorted(prompts, key=lambda prompt: id_hash(prompt.id))
@@ -50,7 +54,8 @@ def built(run: Path, student: Path, without: tuple[str, ...] = (), renamed: bool
         if records:
             TopSidecar(K, names).commit(responses, f"shard-{number:05d}", marker, records)
     fill(run, "icldist", [icldist()], [answer("positive", "i")])
-    config = Train(objective=LogitsObjective(kind="logits"), max_length=256, **train)
+    objective = LogitsObjective(kind="logits", across_vocabularies=across)
+    config = Train(objective=objective, max_length=256, **train)
     return build_dataset(Filters(), config, student, run, 42, {})
 
 
@@ -85,7 +90,8 @@ def test_each_token_that_is_the_teachers_own_has_its_distribution_whatever_form_
 
 
 def test_another_vocabulary_is_refused_and_it_is_said_how_it_differs(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match=r"another vocabulary: of \d+ tokens, \d+ differ \(1 is '<.*' to the teacher"):
+    with pytest.raises(InputError, match=r"another vocabulary: of \d+ tokens, \d+ differ \(1 is '<.*' to the teacher.*"
+                                         "across_vocabularies: gold"):
         built(tmp_path, tiny_model, renamed=True)
     tokenizer = load_tokenizer(tiny_model)
     refuse_other_family(tokenizer, tokenizer, "logits")

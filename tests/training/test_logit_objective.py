@@ -153,12 +153,13 @@ def test_a_vocabulary_that_is_kept_whole_leaves_nothing_to_other_tokens() -> Non
         assert math.isfinite(loss.item()) and torch.isfinite(logits.grad).all()
 
 
-def trained(model: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
+def trained(model: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, top: Any = with_top, **more: Any
+            ) -> Any:
     monkeypatch.setattr(stages, "call_in_process", call_here)
     config = Train(dtype="float32", icldist=FAST, gate=Gate(enabled=False),
                    **{"device_batch_size": 4, "objective": LogitsObjective(kind="logits"), **more})
     rows = [replace(row, completion=f"{row.completion} and so on") for row in make_rows(33)]
-    files = write_dataset(folder / name / "dataset", {"icldist": rows}, model, config, top=with_top)
+    files = write_dataset(folder / name / "dataset", {"icldist": rows}, model, config, top=top)
     return stages.train_stage("icldist", config, files, model, folder / name / "model", seed=42).details
 
 

@@ -77,8 +77,9 @@ class LabelsObjective(Section):
 class LogitsObjective(Section):
     """The teacher's distribution over tokens, from the likeliest ones that are kept (``teacher.logprobs.top_k``). Ours.
 
-    All other tokens count as one. Teacher and student must have one vocabulary. What has no distribution (labels,
-    tokens that only the student writes) is learned as by ``sft``.
+    All other tokens count as one. Teacher and student must have one vocabulary, unless ``across_vocabularies`` says how
+    tokens of two are compared, which is experimental. What has no distribution (labels, tokens that only the student
+    writes) is learned as by ``sft``.
     """
 
     kind: Literal["logits"]
@@ -86,6 +87,17 @@ class LogitsObjective(Section):
         "forward_kl", description="of student and teacher: KL(teacher, student), KL(student, teacher), Jensen-Shannon")
     temperature: float = Field(1.0, gt=0, description="of both distributions; the divergence is times its square")
     alpha: float = Field(0.5, ge=0, le=1, description="share of sft's cross-entropy; 0: the divergence alone")
+    across_vocabularies: Literal["uld", "gold"] | None = Field(
+        None, description="experimental, for a student of another vocabulary: uld, sorted probabilities are compared "
+                          "(L1); gold, tokens that both have by the divergence, the others by uld")
+
+    @model_validator(mode="after")
+    def _something_that_diverges(self) -> Self:
+        if self.across_vocabularies == "uld" and self.divergence != "forward_kl":
+            raise ValueError(f"divergence is {self.divergence}, but across_vocabularies is uld, which compares sorted "
+                             "probabilities and knows no divergence; take divergence out, or set across_vocabularies "
+                             "to gold")
+        return self
 
 
 class OnPolicyObjective(Section):

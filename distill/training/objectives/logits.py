@@ -4,6 +4,11 @@ At each token of an answer there are k + 1 outcomes: each of the k tokens that t
 token. Teacher and student are compared over these, so that no mass is made up or lost: a student that agrees on all of
 them has a divergence of 0. The temperature is of both over these outcomes, and the divergence is times its square, as
 in Hinton et al. (2015), so that its gradients stay of one size.
+
+Across vocabularies (experimental) the outcomes are those tokens that both have, each by itself, and of the others as
+many of the likeliest as the teacher has kept, by their rank, and the rest: universal logit distillation (Boizard et
+al., 2024) compares the sorted probabilities; TRL's GOLD does that of the others, the former by a divergence. Tests hold
+the losses against TRL's own, which take whole vocabularies of a teacher in memory.
 """
 
 import math
@@ -18,6 +23,10 @@ from distill.training.objectives.completion import IGNORED, completion_logits
 
 _LEAST = -100.0
 """Logarithm of what counts as no probability: a vocabulary that is kept whole leaves none for other tokens."""
+_NOWHERE = -1e4
+"""Of outcomes that are left out on both sides, whatever the temperature."""
+NONE = -1
+"""In place of the id of a token that the student does not have."""
 
 
 class LogitDivergence:
@@ -42,17 +51,29 @@ class LogitDivergence:
 
     def _divergence(self, logits: torch.Tensor, ids: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Return the divergence at each token. ``teacher``: log-probabilities of the k tokens, and of all others."""
-        temperature = self._config.temperature
-        student = outcomes(logits, ids)
+        temperature, across = self._config.temperature, self._config.across_vocabularies
+        ids = torch.full_like(ids, NONE) if across == "uld" else ids
+        student = ranked_outcomes(logits, ids) if across else outcomes(logits, ids)
         p, q = ((one / temperature).log_softmax(-1) for one in (teacher, student))
+        if not across:
+            return self._between(p, q) * temperature ** 2
+        others = torch.nn.functional.pad(ids == NONE, (0, 1), value=True)  # and what was not kept
+        sorted_apart = ((p.exp() - q.exp()).abs() * others).sum(-1)
+        if across == "uld":
+            return sorted_apart
+        named = (~others).sum(-1) / ids.shape[-1]
+        apart = self._between(*(torch.cat([one.masked_fill(others, _NOWHERE), one.masked_fill(~others, -math.inf)
+                                           .logsumexp(-1, keepdim=True)], dim=-1) for one in (p, q)))
+        return named * apart * temperature ** 2 + (1 - named) * sorted_apart
+
+    def _between(self, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        """Return the divergence of the student's log-probabilities ``q`` and the teacher's ``p`` at each token."""
         if self._config.divergence == "forward_kl":
-            found = _kl(p, q)
-        elif self._config.divergence == "reverse_kl":
-            found = _kl(q, p)
-        else:
-            middle = torch.logaddexp(p, q) - math.log(2)
-            found = (_kl(p, middle) + _kl(q, middle)) / 2
-        return found * temperature ** 2
+            return _kl(p, q)
+        if self._config.divergence == "reverse_kl":
+            return _kl(q, p)
+        middle = torch.logaddexp(p, q) - math.log(2)
+        return (_kl(p, middle) + _kl(q, middle)) / 2
 
 
 def outcomes(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -60,6 +81,28 @@ def outcomes(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     total = logits.logsumexp(-1, keepdim=True)
     others = logits.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
     return (torch.cat([logits.gather(-1, ids), others], dim=-1) - total).clamp(min=_LEAST)
+
+
+def ranked_outcomes(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return as :func:`outcomes`; in place of ``NONE``, the likeliest of all tokens that ``ids`` does not name.
+
+    Of these the likeliest stands at the first such place, and so on: as the teacher's stand in its list.
+    """
+    size = logits.shape[-1]
+    total = logits.logsumexp(-1, keepdim=True)
+    unnamed = ids == NONE
+    wide = torch.nn.functional.pad(logits, (0, 1), value=-math.inf)  # a token of no probability stands for none
+    others = wide.scatter(-1, ids.masked_fill(unnamed, size), -math.inf)
+    best = others.topk(min(ids.shape[-1], size), dim=-1)
+    n_best = best.indices.shape[-1]  # a vocabulary may be smaller than what is kept
+    rank = unnamed.cumsum(-1) - 1
+    place = rank.clamp(min=0, max=n_best - 1)
+    reached = unnamed & (rank < n_best)
+    ranked = best.values.gather(-1, place).masked_fill(~reached, -math.inf)
+    rest = others.scatter(-1, best.indices.gather(-1, place).masked_fill(~reached, size), -math.inf).logsumexp(
+        -1, keepdim=True)
+    own = wide.gather(-1, ids.masked_fill(unnamed, size))
+    return (torch.cat([torch.where(unnamed, ranked, own), rest], dim=-1) - total).clamp(min=_LEAST)
 
 
 def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -88,9 +131,11 @@ def _by_number(counts: Sequence[int], firsts: Sequence[int | None], ids: Sequenc
     for count, first, own_ids, own, rest in zip(counts, firsts, ids, logprobs, rests, strict=True):
         if first is not None and (n := len(rest)):  # None: a row without loss
             places, all_ids, all_logs = found.setdefault(len(own_ids) // n, ([], [], []))
-            places += range(place + first, place + first + n)
-            all_ids.append(np.asarray(own_ids, np.int64).reshape(n, -1))
-            all_logs.append(np.concatenate([np.asarray(own, np.float32).reshape(n, -1),
-                                            np.asarray(rest, np.float32)[:, None]], axis=1))
+            logs = np.concatenate([np.asarray(own, np.float32).reshape(n, -1), np.asarray(rest, np.float32)[:, None]],
+                                  axis=1)
+            there = np.flatnonzero(~np.isnan(logs[:, -1]))
+            places += (there + place + first).tolist()
+            all_ids.append(np.asarray(own_ids, np.int64).reshape(n, -1)[there])
+            all_logs.append(logs[there])
         place += count
     return [(places, np.concatenate(all_ids), np.concatenate(all_logs)) for places, all_ids, all_logs in found.values()]
