@@ -42,6 +42,11 @@ class LabelTree:
         """Return the tokens from the prompt to a node, its own included; none of ROOT."""
         return [] if node == ROOT else [*self.prefix(self.parents[node]), self.tokens[node]]
 
+    def child(self, node: int, token: int) -> int | None:
+        """Return the node behind ``node`` by a token; None where no label goes on so."""
+        return next((child for child, parent in enumerate(self.parents)
+                     if parent == node and self.tokens[child] == token), None)
+
     def wanted(self, node: int) -> list[int]:
         """Return the tokens of whose log-probability after a node a label's consists: of its children, and the ends."""
         following = [self.tokens[child] for child, parent in enumerate(self.parents) if parent == node]

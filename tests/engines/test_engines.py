@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -272,6 +273,28 @@ def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_al
     nothing = dataclasses.replace(given[1], answer="", id="n")
     unheard = dataclasses.replace(given[0], answer="good " * CONTEXT, id="u")
     assert [output.top_logprobs for output in scoring_engine.generate([nothing, unheard])] == [None, None]
+
+
+def test_both_kinds_of_log_probabilities_in_one_stream_and_under_a_grammar_are_the_models_own(
+    vllm_engine: Engine, transformers_engine: Engine
+) -> None:
+    few, labels = Sampling(max_tokens=3), ("good", "good-ish", "bad")
+    kinds: list[dict[str, Any]] = [
+        {"labels": labels}, {"top_k": 4}, {},
+        {"labels": labels, "choices": labels}, {"top_k": 4, "pattern": "[0-9]{3}"}]
+    asked = [dataclasses.replace(request, id=f"{request.id}{number}", sampling=few, chat=False, **kind)
+             for number, kind in enumerate(kinds * 3) for request in requests()[:2]]
+    for request, found in zip(asked, vllm_engine.generate(asked), strict=True):
+        given = {"answer": found.text, "ended": False} if request.top_k else {}
+        alone, = transformers_engine.generate([dataclasses.replace(
+            request, choices=(), pattern="", sampling=dataclasses.replace(few, max_tokens=0), **given)])
+        assert found.label_logprobs == pytest.approx(alone.label_logprobs, abs=2e-3)
+        assert bool(found.label_logprobs) == bool(request.labels)
+        assert (found.top_logprobs is None) == (not request.top_k)
+        if found.top_logprobs and alone.top_logprobs:
+            same = [*map(int, found.top_logprobs.token_ids == alone.top_logprobs.token_ids[:len(found.top_logprobs)])]
+            assert len(same) == 3 and all(same)
+            assert found.top_logprobs.top_logprobs == pytest.approx(alone.top_logprobs.top_logprobs[:3], abs=6e-3)
 
 
 def test_labels_without_room_behind_a_prompt_cost_it_nothing_but_their_scores(engine: Engine) -> None:

@@ -26,8 +26,9 @@ from distill.engines.encoding import (
 from distill.engines.first_line import first_line_end
 from distill.engines.label_tree import LabelTree, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine
-from distill.engines.vllm.scores import ForcedAnswer, TreeScores, parts_of, written_top
+from distill.engines.vllm.scores import ForcedAnswer, TreeScores, beside_answer, parts_of
 from distill.engines.vllm.start import first_line, start
+from distill.engines.vllm.turns import Turns
 from distill.errors import InputError, ProcessDiedError
 from distill.models import load_tokenizer
 from distill.models.whole import refuse_incomplete
@@ -59,6 +60,7 @@ class VllmEngine(LocalEngine):
         self._stop = ([stop] if isinstance(stop, str) else stop) if "stop" in config.sampling_params else None
         self._end_ids = answer_end_ids(self._tokenizer, folder)
         refuse_incomplete(folder)
+        self._processed_scores = processed_scores
         self._llm: Any = start(config, folder, processed_scores)
         try:
             self._parameters(Request("", ""), with_line=True)
@@ -73,7 +75,7 @@ class VllmEngine(LocalEngine):
 
         As many as vLLM runs at once are waiting behind those that run, so that it never waits for one.
         """
-        stream, more, numbers = iter(requests), True, itertools.count()
+        turns, numbers = Turns(requests, self._window), itertools.count()
         running: dict[str, _Asked | _Scored] = {}
 
         def add(asked: "_Asked | _Scored", ids: list[int], parameters: Any) -> None:
@@ -81,21 +83,13 @@ class VllmEngine(LocalEngine):
             self._add(number, ids, parameters)
             running[number] = asked
 
-        def score(output: Output, asked: _Asked) -> None:
-            assert asked.tree is not None
-            add_all(TreeScores(output, asked.encoded.ids, asked.tree))
-
         def add_all(scores: TreeScores | ForcedAnswer) -> None:
             for node, ids, parameters in scores.queries():
                 add(_Scored(scores, node), ids, parameters)
 
         try:
-            while more or running:
-                while more and len(running) < self._window:
-                    request = next(stream, None)
-                    if request is None:
-                        more = False
-                        break
+            while turns.more or running:
+                while len(running) < self._window and (request := turns.next(idle=not running)):
                     room: Any = self._sampling_params.get("max_tokens") or request.sampling.max_tokens
                     item = encode_request(self._tokenizer, request, self._limit, room)
                     if item.error:
@@ -111,10 +105,10 @@ class VllmEngine(LocalEngine):
                     asked = _Asked(request, item, with_line=True, tree=tree_behind(item, tree, self._limit))
                     if not request.sampling.max_tokens:
                         nothing = Output(request.id, "", "stop", len(item.ids), 0)
-                        score(nothing, asked) if asked.tree else done([nothing])
+                        add_all(TreeScores(nothing, item.ids, asked.tree)) if asked.tree else done([nothing])
                         continue
                     try:
-                        add(asked, item.ids, self._parameters(request, with_line=True))
+                        add(asked, item.ids, self._parameters(request, True, asked.tree))
                     except (ValueError, TypeError) as error:  # of this request; the others are well
                         log.warning("vLLM does not take the request %s (%s).", request.id, first_line(error))
                         done([Output(request.id, "", "error", len(item.ids), 0, "invalid_request")])
@@ -130,11 +124,13 @@ class VllmEngine(LocalEngine):
                     if asked.with_line and asked.request.sampling.first_line and _may_go_on(output, result):
                         # vLLM stopped at a blank line or within reasoning, where the first line is still to come
                         add(replace(asked, with_line=False), asked.encoded.ids,
-                            self._parameters(asked.request, with_line=False))
-                    elif asked.tree:
-                        score(output, asked)
-                    else:
+                            self._parameters(asked.request, False, asked.tree))
+                    elif (scores := self._beside(output, asked, result)) is None:
                         outputs.append(output)
+                    elif (whole := scores.whole()) is not None:
+                        outputs.append(whole)
+                    else:
+                        add_all(scores)
                 done(outputs)  # of none, too: a sign of life
         finally:
             if running:
@@ -184,7 +180,7 @@ class VllmEngine(LocalEngine):
         except Exception as error:
             raise _stopped(n_running, error) from error
 
-    def _parameters(self, request: Request, with_line: bool) -> Any:
+    def _parameters(self, request: Request, with_line: bool, tree: LabelTree | None = None) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -198,7 +194,8 @@ class VllmEngine(LocalEngine):
         return SamplingParams(
             seed=request.seed if decided["temperature"] != 0 else None, stop_token_ids=self._end_ids,
             detokenize=bool(decided["stop"]), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY,
-            logprobs=request.top_k or None,
+            logprobs=request.top_k if request.top_k and self._are_plain(request) else None,
+            logprob_token_ids=(beside_answer(tree) or None) if tree and self._are_plain(request) else None,
             **{name: value for name, value in decided.items() if value is not None})
 
     def _output(self, request: Request, item: Encoded, result: Any) -> Output:
@@ -206,12 +203,34 @@ class VllmEngine(LocalEngine):
         tokens = list(answer.token_ids)
         text, reason = answer_text(
             self._tokenizer, tokens, answer.finish_reason, self._end_ids, request.sampling, item.opening)
-        top = None
-        if request.top_k:
-            count = answer_length(self._tokenizer, tokens, text, reason, self._end_ids, item.opening)
-            top = written_top(tokens[:count], answer.logprobs, request.top_k)
         return Output(request.id, text, reason, len(item.ids), len(tokens),
-                      n_cached_tokens=result.num_cached_tokens or 0, top_logprobs=top)
+                      n_cached_tokens=result.num_cached_tokens or 0)
+
+    def _beside(self, output: Output, asked: "_Asked", result: Any) -> TreeScores | ForcedAnswer | None:
+        """Return what is wanted beside an answer, with as much of it as the answer told; None where nothing is."""
+        answer, request, ids = result.outputs[0], asked.request, asked.encoded.ids
+        tokens = list(answer.token_ids)
+        if asked.tree:
+            scores = TreeScores(output, ids, asked.tree)
+            if self._are_plain(request):
+                scores.take_answer(tokens, answer.logprobs)
+            return scores
+        if not request.top_k:
+            return None
+        count = answer_length(self._tokenizer, tokens, output.text, output.finish_reason, self._end_ids,
+                              asked.encoded.opening)
+        forced = ForcedAnswer(output, ids, tokens[:count], request.top_k)
+        if self._are_plain(request):
+            forced.take_answer(answer.logprobs)
+        return forced if count else None
+
+    def _are_plain(self, request: Request) -> bool:
+        """Say whether the log-probabilities of an answer's own tokens are the model's.
+
+        vLLM takes them after the grammar (it masks the logits before its sampler runs), and after temperature and
+        penalties where the engine shows processed ones.
+        """
+        return not (request.choices or request.pattern or self._processed_scores)
 
 
 @dataclass(frozen=True)

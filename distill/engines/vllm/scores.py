@@ -58,6 +58,7 @@ class TreeScores:
     """The labels of a request while they are scored, beside its ``output``: a token of vLLM's for each node.
 
     vLLM has the whole blocks of the prompt in its prefix cache by then, which ``prompt_logprobs`` would not use.
+    Nodes that the answer itself went through are known from it.
     """
 
     output: Output
@@ -66,10 +67,25 @@ class TreeScores:
     _after: dict[int, dict[int, float]] = field(default_factory=dict)
     _left: int = 0
 
+    def take_answer(self, tokens: Sequence[int], found: Sequence[Mapping[int, Any]] | None) -> None:
+        """Take what an answer that was asked with :func:`beside_answer` says of the nodes on its way."""
+        node: int | None = ROOT
+        for token, logs in zip(tokens, found or (), strict=False):
+            if node is None or not all(one in logs for one in self.tree.wanted(node)):
+                return
+            self._after[node] = {one: logs[one].logprob for one in self.tree.wanted(node)}
+            node = self.tree.child(node, token)
+
+    def whole(self) -> Output | None:
+        """Return the output with its labels' log-probabilities; None while any node is unknown."""
+        if self._left or len(self._after) <= len(self.tree.tokens):
+            return None
+        return replace(self.output, label_logprobs=finite(self.tree.logprobs(self._after)))
+
     def queries(self) -> Iterator[tuple[int, list[int], Any]]:
         """Yield what vLLM is to be asked: node, prompt, parameters."""
         for node in range(ROOT, len(self.tree.tokens)):
-            wanted = self.tree.wanted(node)
+            wanted = self.tree.wanted(node) if node not in self._after else []
             for start in range(0, len(wanted), _MAX_LABELS_AT_ONCE):
                 self._left += 1
                 yield node, [*self.prompt, *self.tree.prefix(node)], _one_token(
@@ -80,9 +96,19 @@ class TreeScores:
         found = result.outputs[0].logprobs[0]
         self._after.setdefault(node, {}).update({token: item.logprob for token, item in found.items()})
         self._left -= 1
-        if self._left:
-            return None
-        return replace(self.output, label_logprobs=finite(self.tree.logprobs(self._after)))
+        return self.whole()
+
+
+def beside_answer(tree: LabelTree) -> list[int]:
+    """Return the tokens to ask of an answer's own places, so that the labels' nodes on its way are known with it.
+
+    vLLM lets one list of tokens be asked of a request, of so many: those of the whole tree, or of its root.
+    """
+    tokens = sorted({token for node in range(ROOT, len(tree.tokens)) for token in tree.wanted(node)})
+    for wanted in (tokens, tree.wanted(ROOT)):
+        if len(wanted) <= _MAX_LABELS_AT_ONCE:
+            return wanted
+    return []
 
 
 @dataclass
@@ -98,6 +124,18 @@ class ForcedAnswer:
     k: int
     _found: dict[int, tuple[list[int], list[float]]] = field(default_factory=dict)
 
+    def take_answer(self, found: Sequence[Mapping[int, Any]] | None) -> None:
+        """Take what the answer itself told, where it was asked with ``logprobs``."""
+        if found:
+            self._found = {place: _likeliest(found[place], self.k) for place in range(len(self.answer))}
+
+    def whole(self) -> Output | None:
+        """Return the output with its tokens' log-probabilities; None while those of any are unknown."""
+        if len(self._found) < len(self.answer):
+            return None
+        tops = [self._found[place] for place in range(len(self.answer))]
+        return replace(self.output, top_logprobs=_record(self.answer, tops))
+
     def queries(self) -> Iterator[tuple[int, list[int], Any]]:
         """Yield what vLLM is to be asked: place, prompt, parameters."""
         for place in range(len(self.answer)):
@@ -106,15 +144,7 @@ class ForcedAnswer:
     def add(self, place: int, result: Any) -> Output | None:
         """Take vLLM's result; return the whole output with the last of them."""
         self._found[place] = _likeliest(result.outputs[0].logprobs[0], self.k)
-        if len(self._found) < len(self.answer):
-            return None
-        tops = [self._found[place] for place in range(len(self.answer))]
-        return replace(self.output, top_logprobs=_record(self.answer, tops))
-
-
-def written_top(tokens: Sequence[int], found: Any, k: int) -> TopLogprobs | None:
-    """Return the likeliest tokens at each of those that vLLM wrote; ``found``: what it says of each."""
-    return _record(tokens, [_likeliest(found[place], k) for place in range(len(tokens))]) if tokens else None
+        return self.whole()
 
 
 def _likeliest(found: Mapping[int, Any], k: int) -> tuple[list[int], list[float]]:
