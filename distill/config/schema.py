@@ -97,10 +97,6 @@ __all__ = [
 ]
 
 
-_OBJECTIVES_OF_MANY = ("sft", "labels", "plugin")
-"""Objectives that know rows of several answers; one of a user's own may."""
-
-
 class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
@@ -210,9 +206,6 @@ class Config(Section):
             why = "prompts.icldist.samples is 0"
         elif self.train.stages == ["knowdist"]:
             why = "train.stages is [knowdist], which no such rows are for"
-        elif other := next((kind for stage, kind in self.train.objective_kinds.items() if stage != "knowdist"
-                            and kind not in _OBJECTIVES_OF_MANY), ""):
-            why = f"the objective {other} does not know rows of several answers; sft and labels do"
         elif self.train.prompt_format != "raw":
             why = (f"train.prompt_format is {self.train.prompt_format}, and in a chat turn only the last answer stands "
                    "where a model answers; set it to raw")

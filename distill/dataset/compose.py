@@ -12,13 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.config.sections.dataset import Compose
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
 from distill.models.tokenization import raw_separator
 from distill.prompting.pieces import Pieces, PromptPieces
 from distill.run.hashing import content_id
-from distill.run.records import TRAIN, LabelRow, ManyAnswersRow, Prompt, RecordWriter, TokenizedRow, read_records
+from distill.run.records import TRAIN, ManyAnswersRow, Prompt, RecordWriter, TokenizedRow, read_records
 from distill.run.row_counts import RowCounts
 
 VERSION = 1
@@ -31,7 +33,7 @@ _CHUNK = 1000
 
 def waiting_row(row: TokenizedRow, prompt: Prompt, pieces: PromptPieces) -> ManyAnswersRow:
     """Return a row as it was asked, which says where its question begins."""
-    same = {field.name: getattr(row, field.name) for field in fields(LabelRow) if hasattr(row, field.name)}
+    same = {field.name: getattr(row, field.name) for field in fields(ManyAnswersRow) if hasattr(row, field.name)}
     return ManyAnswersRow(**same, question_at=pieces.question_at(prompt))
 
 
@@ -71,9 +73,9 @@ def composed(rows: Iterator[ManyAnswersRow], pieces: PromptPieces, encoder: RowE
              ) -> Iterator[ManyAnswersRow]:
     """Yield rows as they are, or put together; memory holds the rows that wait for texts.
 
-    Only rows to train on with one kind, list of labels and head are put together, those with a distribution over labels
-    apart from those without; no text twice; not beyond the encoder's limit. A text that found no others stays as it was
-    asked. The rows' order decides which come together.
+    Only rows to train on with one kind, list of labels and head are put together, those with distributions of the
+    teacher's apart from those without; no text twice; not beyond the encoder's limit. A text that found no others stays
+    as it was asked. The rows' order decides which come together.
     """
     waiting: dict[tuple[Any, ...], list[_Open]] = {}
     while some := list(islice(rows, _CHUNK)):
@@ -85,7 +87,7 @@ def composed(rows: Iterator[ManyAnswersRow], pieces: PromptPieces, encoder: RowE
             if row.id not in found or len(ids[row.id]) < _LEAST_GAP:
                 yield row
                 continue
-            key = row.family, row.kind, tuple(row.labels), row.multi_label, bool(row.label_logprobs)
+            key = row.family, row.kind, tuple(row.labels), row.multi_label, bool(row.label_logprobs), _kept(row)
             rows_open = waiting.setdefault(key, [])
             one = next((one for one in rows_open if one.takes(row, questions[row.id], ids[row.id])), None)
             if one is None:
@@ -159,8 +161,29 @@ class _Open:
             last, id=content_id("composed", *(row.id for row in self.rows)), prompt=self._prompt,
             input_ids=[*self._ids, *_answer(last)], n_prompt_tokens=self._first, gaps=self._gaps,
             text_ids=[row.text_id for row in self.rows],
-            label_logprobs=[value for row in self.rows for value in row.label_logprobs],
+            label_logprobs=[value for row in self.rows for value in row.label_logprobs], **_likeliest(self.rows),
             question_at=len(self._prompt) - len(last.prompt) + last.question_at)
+
+
+def _kept(row: ManyAnswersRow) -> int:
+    """Return how many of the teacher's likeliest tokens are kept at a token; 0 without any."""
+    return len(row.top_ids) // max(1, len(row.rest_logprobs))
+
+
+def _likeliest(rows: Sequence[ManyAnswersRow]) -> dict[str, Any]:
+    """Return the likeliest tokens at all learned tokens of rows that keep equally many."""
+    if not (k := _kept(rows[0])):
+        return {}
+    found: dict[str, list[np.ndarray]] = {"top_ids": [], "top_logprobs": [], "rest_logprobs": []}
+    for row in rows:
+        n, first = len(_answer(row)), row.top_first
+        around = first, n - first - len(row.rest_logprobs)
+        wide = tuple(k * count for count in around)
+        found["top_ids"].append(np.pad(np.asarray(row.top_ids, np.int32), wide))
+        found["top_logprobs"].append(np.pad(np.asarray(row.top_logprobs, np.float16), wide))
+        found["rest_logprobs"].append(np.pad(np.asarray(row.rest_logprobs, np.float16), around,
+                                             constant_values=np.nan))
+    return {"top_first": 0, **{name: np.concatenate(parts) for name, parts in found.items()}}
 
 
 def _answer(row: TokenizedRow) -> list[int]:

@@ -173,9 +173,14 @@ class ManyAnswersRow(LabelRow):
     begin, …); what lies between carries no loss. Behind each of those answers the end token is learned, though the text
     goes on there: as if each had been asked alone. ``label_logprobs`` has the labels' of every answer, one after
     another, and ``text_ids`` the texts that were asked about (empty for a single one). ``question_at``: where in
-    ``prompt`` the question about the last text begins, in characters; -1 where it is not told.
+    ``prompt`` the question about the last text begins, in characters; -1 where it is not told. The likeliest tokens are
+    those of all learned tokens in their order, as in :class:`TopRow`.
     """
 
+    top_first: int = 0
+    top_ids: Int32s = field(default_factory=lambda: _NO_IDS)
+    top_logprobs: Float16s = field(default_factory=lambda: _NO_LOGPROBS)
+    rest_logprobs: Float16s = field(default_factory=lambda: _NO_LOGPROBS)
     gaps: list[int] = field(default_factory=list)
     text_ids: list[str] = field(default_factory=list)
     question_at: int = -1

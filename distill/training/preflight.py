@@ -61,12 +61,12 @@ class Preflight:
 
 
 def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
-              seed: int, bfloat16: bool, sharing: Sharing, teacher: Path | None = None, logit_copies: int = 1
-              ) -> Preflight:
+              seed: int, bfloat16: bool, sharing: Sharing, teacher: Path | None = None, logit_copies: int = 1,
+              n_learned: int | None = None) -> Preflight:
     """Work the numbers out; ``lengths`` are the training rows' tokens, with those that the objective adds.
 
     ``teacher``: the model that is asked in the same process; ``logit_copies``: how often the objective holds the logits
-    of learned tokens.
+    of learned tokens; ``n_learned``: how many there are, if not the rows' own and all that the objective adds.
 
     Raises:
         InputError: what must be held whatever the batch is more than the device has.
@@ -82,8 +82,10 @@ def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPl
                        for i in range(0, len(order), plan.device_batch_size))
             widest = max(sum(batch) if packing else max(batch) * len(batch) for batch in batches)
     chosen = "packed" if config.packing else "by length" if config.group_by_length else "in random order"
-    more = sum(lengths) - rows.n_tokens
-    labels = round(widest * (rows.n_completion_tokens + more) / (rows.n_tokens + more))
+    n_tokens = sum(lengths)
+    if n_learned is None:
+        n_learned = rows.n_completion_tokens + n_tokens - rows.n_tokens
+    labels = round(widest * n_learned / n_tokens)
     memory = estimate(config, model, widest, labels * logit_copies, bfloat16, sharing, teacher)
     device, device_bytes = device_memory()
     if memory.standing > device_bytes:

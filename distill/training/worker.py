@@ -145,6 +145,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     from distill.training.arguments import attention_of, batch_plan, sft_arguments
     from distill.training.callbacks import Evaluations, Forecast, Progress, StepClock, TimedCheckpoints
     from distill.training.objectives.labels import added_tokens
+    from distill.training.objectives.on_policy import answers_of_rows
     from distill.training.preflight import preflight
     from distill.training.sampling import Arrangement
     from distill.training.trainer import CompletionTrainer
@@ -161,10 +162,14 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
     if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
+    n_learned = None
     if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
-        lengths = [length + objective.max_tokens for length in lengths]
+        # Each answer of a row is one by itself, behind all that stands before it.
+        answers = answers_of_rows(train_rows.data)[:rows.n_train]
+        n_learned = sum(answers) * objective.max_tokens
+        lengths = [count * (length + objective.max_tokens) for count, length in zip(answers, lengths, strict=True)]
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), teacher, _logit_copies(objective))
+                      _sharing(arguments), teacher, _logit_copies(objective), n_learned)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,

@@ -12,14 +12,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from distill.config.schema import Config, Dataset, Filters, Train
+from distill.config.sections.training import LogitsObjective
 from distill.dataset.build import build_dataset
 from distill.dataset.composition import taught_texts
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
+from distill.generation.manifests import commit
+from distill.generation.top_logprobs import TopSidecar
+from distill.models import load_tokenizer
+from distill.models.tokenization import encode_continuations
+from distill.prompting.labels import answer_text
 from distill.prompting.pieces import PromptPieces
-from distill.run.hashing import content_id
-from distill.run.records import TRAIN, VALIDATION, ManyAnswersRow, read_records
+from distill.run.hashing import content_id, id_hash
+from distill.run.records import TRAIN, VALIDATION, ManyAnswersRow, Prompt, read_records, write_records
 from distill.run.stage import Outcome
+from distill.run.top_logprobs import top_logprobs
 from distill.training.token_files import IGNORED, completion_labels
 from tests.support.composed import CONFIG, PIECES, POOL, compose, prompts_of, rows_of
 from tests.support.filter import answer, fill
@@ -143,6 +150,37 @@ def test_the_dataset_stage_puts_rows_together_where_it_is_asked_and_accounts_for
     monkeypatch.setattr("distill.dataset.build.load_demonstrations", lambda _: [])
     with pytest.raises(InputError, match=r"none of the run's label prompts can be taken apart.*demonstrations"):
         built(tmp_path / "other", compose="many")
+
+
+def test_answers_of_several_labels_keep_the_likeliest_tokens_where_they_are_put_together(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    asked = sorted(prompts_of([f"The soup of day {n} was cold." for n in range(40)]), key=lambda one: id_hash(one.id))
+    said = {one.id: answer_text([one.labels[0]], one.multi_label) for one in asked}
+    fill(tmp_path, "knowdist", [], [])
+    write_records(tmp_path / "prompts/icldist.parquet", Prompt, asked)
+    responses = tmp_path / "icldist/responses"
+    responses.mkdir(parents=True)
+    marker = commit(responses, "shard-00000", "0", {}, [answer(said[one.id], one.id) for one in asked], 1.0)
+    ids = {key: encode_continuations(tokenizer, [f" {text}"], False)[0] for key, text in said.items()}
+    records = [top_logprobs(one.id, ids[one.id], [[token, place] for place, token in enumerate(ids[one.id])],
+                            [[-0.5, -1.5]] * len(ids[one.id])) for one in asked if one.multi_label]
+    TopSidecar(2, tokenizer.convert_ids_to_tokens).commit(responses, "shard-00000", marker, records)
+    outcome = build_dataset(Filters(), Train(objective=LogitsObjective(kind="logits")), tiny_model, tmp_path, 42, {},
+                            dataset=Dataset(compose="many"), icldist=CONFIG)
+    rows = [row for row in read_records(outcome.folder / "icldist.parquet", ManyAnswersRow) if row.gaps]
+    assert {bool(row.rest_logprobs) for row in rows} == {True, False}
+    for row in rows:
+        assert row.multi_label == bool(row.rest_logprobs)
+        if row.multi_label:
+            whole = [token for own in learned(row) for token in own]
+            told = np.array(row.top_ids).reshape(-1, 2)
+            there = ~np.isnan(np.array(row.rest_logprobs))
+            assert len(whole) == len(told) and there.sum() == len(whole) - len(learned(row)), "all but the end tokens"
+            assert told[there, 0].tolist() == [token for token, known in zip(whole, there, strict=True) if known]
+            assert told[there, 1].tolist() == [place for own in learned(row) for place in range(len(own) - 1)]
+            assert np.isfinite(row.top_logprobs).all()
 
 
 @pytest.mark.parametrize(("changed", "why"), [

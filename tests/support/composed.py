@@ -1,7 +1,7 @@
 """Rows of stage 2 as the dataset stage has them before and after they are put together."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,16 @@ from distill.prompting.icldist import icldist_candidates
 from distill.prompting.labels import answer_text
 from distill.prompting.pieces import PromptPieces
 from distill.run.hashing import content_id
-from distill.run.records import LabelRow, ManyAnswersRow, Prompt, Text, TokenizedRow, TrainingRow, write_records
+from distill.run.records import (
+    LabelRow,
+    ManyAnswersRow,
+    Prompt,
+    Text,
+    TokenizedRow,
+    TopRow,
+    TrainingRow,
+    write_records,
+)
 from distill.run.row_counts import RowCounts
 
 CONFIG = IclDist(samples=100, prompts_per_text=3, max_demonstrations=3)
@@ -29,8 +38,12 @@ def prompts_of(texts: Sequence[str], seed: int = 42) -> list[Prompt]:
     return [candidate.render() for candidate in icldist_candidates(records, POOL, CONFIG, seed)]
 
 
-def rows_of(prompts: Sequence[Prompt], encoder: RowEncoder, distributions: bool = False) -> list[ManyAnswersRow]:
-    """Return the rows that prompts become with answers drawn from their labels."""
+def rows_of(prompts: Sequence[Prompt], encoder: RowEncoder, distributions: bool = False,
+            top: Callable[[TokenizedRow], TopRow] | None = None) -> list[ManyAnswersRow]:
+    """Return the rows that prompts become with answers drawn from their labels.
+
+    ``distributions``: over the labels of those that one answers; ``top``: of the others, with their likeliest tokens.
+    """
     found = []
     for prompt in prompts:
         drawn = random.Random(prompt.id)
@@ -41,6 +54,8 @@ def rows_of(prompts: Sequence[Prompt], encoder: RowEncoder, distributions: bool 
             if distributions and not prompt.multi_label:
                 row = LabelRow(**asdict(row), label_ids=encoder.encode_labels(row),
                                label_logprobs=[-drawn.random() for _ in prompt.labels])
+            if top and prompt.multi_label:
+                row = top(row)
             found.append(waiting_row(row, prompt, PIECES))
     return found
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from distill.config.sections.training import LogitsObjective
 from distill.run.records import TokenizedRow, TopRow
 from distill.training.objectives.logits import NONE, LogitDivergence
-from tests.training.test_logit_objective import batch_of, losses, rows_of, trained, with_top
+from tests.training.test_logit_objective import batch_of, losses, plain_loss, rows_of, trained, with_top
 
 
 def across(row: TokenizedRow) -> TopRow:
@@ -26,40 +26,6 @@ def across(row: TokenizedRow) -> TopRow:
     rest = found.rest_logprobs.copy()
     rest[1::2] = np.nan
     return replace(found, top_ids=np.where(lacking, NONE, found.top_ids).astype(np.int32), rest_logprobs=rest)
-
-
-def plain_loss(model: Any, rows: list[TopRow], config: LogitsObjective) -> torch.Tensor:
-    """Reckon token by token, with probabilities."""
-    total = torch.zeros(())
-    for row in rows:
-        logits = model(torch.tensor([row.input_ids])).logits[0, row.n_prompt_tokens - 1:-1]
-        n = len(row.rest_logprobs)
-        for place, token in enumerate(row.input_ids[row.n_prompt_tokens:]):
-            hard, at = -logits[place].log_softmax(-1)[token], place - row.top_first
-            if not 0 <= at < n or math.isnan(row.rest_logprobs[at]):
-                total = total + hard
-                continue
-            ids = row.top_ids.reshape(n, -1)[at].tolist()
-            ids = [NONE] * len(ids) if config.across_vocabularies == "uld" else ids
-            theirs = torch.tensor([*row.top_logprobs.reshape(n, -1)[at], row.rest_logprobs[at]]).float().exp()
-            shares = logits[place].softmax(-1)
-            named = [number for number in ids if number != NONE]
-            ranked = iter(shares[[number not in named for number in range(len(shares))]].sort(descending=True).values)
-            ours = [shares[number] if number != NONE else next(ranked) for number in ids]
-            q = torch.stack([*ours, 1 - sum(ours)])
-            p, q = (one ** (1 / config.temperature) for one in (theirs, q))
-            p, q = p / p.sum(), q / q.sum()
-            places = [number for number, one in enumerate(ids) if one != NONE]
-            others = [number for number in range(len(p)) if number not in places]
-            apart = (p[others] - q[others]).abs().sum()
-            p, q = (torch.stack([*one[places], one[others].sum()]) for one in (p, q))
-            middle = (p + q) / 2
-            diverged = {"forward_kl": (p * (p / q).log()).sum(), "reverse_kl": (q * (q / p).log()).sum(),
-                        "jsd": ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2}[config.divergence]
-            weight = len(named) / len(ids)
-            soft = weight * config.temperature ** 2 * diverged + (1 - weight) * apart
-            total = total + config.alpha * hard + (1 - config.alpha) * soft
-    return total
 
 
 @pytest.mark.parametrize(("how", "divergence", "temperature", "alpha"), [

@@ -18,7 +18,7 @@ from distill.run.records import TokenizedRow, TopRow
 from distill.run.top_logprobs import top_logprobs
 from distill.training import stages
 from distill.training.objectives.completion import CompletionCrossEntropy
-from distill.training.objectives.logits import LogitDivergence
+from distill.training.objectives.logits import NONE, LogitDivergence
 from tests.support.helpers import make_rows, write_dataset
 from tests.training.test_training import call_here
 
@@ -66,25 +66,33 @@ def plain_loss(model: Any, rows: list[TopRow], config: LogitsObjective) -> torch
     """Reckon token by token, with probabilities."""
     total = torch.zeros(())
     for row in rows:
-        learned = row.input_ids[row.n_prompt_tokens:]
         logits = model(torch.tensor([row.input_ids])).logits[0, row.n_prompt_tokens - 1:-1]
         n = len(row.rest_logprobs)
-        for place, token in enumerate(learned):
-            hard = -logits[place].log_softmax(-1)[token]
-            at = place - row.top_first
-            if not 0 <= at < n:
+        for place, token in enumerate(row.input_ids[row.n_prompt_tokens:]):
+            hard, at = -logits[place].log_softmax(-1)[token], place - row.top_first
+            if not 0 <= at < n or math.isnan(row.rest_logprobs[at]):
                 total = total + hard
                 continue
             ids = row.top_ids.reshape(n, -1)[at].tolist()
+            ids = [NONE] * len(ids) if config.across_vocabularies == "uld" else ids
+            theirs = torch.tensor([*row.top_logprobs.reshape(n, -1)[at], row.rest_logprobs[at]]).float().exp()
             shares = logits[place].softmax(-1)
-            q = torch.stack([*(shares[token] for token in ids), 1 - shares[ids].sum()])
-            p = torch.tensor([*row.top_logprobs.reshape(n, -1)[at], row.rest_logprobs[at]]).float().exp()
-            p, q = (one ** (1 / config.temperature) for one in (p, q))
+            named = [number for number in ids if number != NONE]
+            ranked = iter(shares[[number not in named for number in range(len(shares))]].sort(descending=True).values)
+            ours = [shares[number] if number != NONE else next(ranked) for number in ids]
+            q = torch.stack([*ours, 1 - sum(ours)])
+            p, q = (one ** (1 / config.temperature) for one in (theirs, q))
             p, q = p / p.sum(), q / q.sum()
+            places = [number for number, one in enumerate(ids) if one != NONE]
+            others = [number for number in range(len(p)) if number not in places]
+            apart = (p[others] - q[others]).abs().sum()
+            p, q = (torch.stack([*one[places], one[others].sum()]) for one in (p, q))
             middle = (p + q) / 2
-            soft = {"forward_kl": (p * (p / q).log()).sum(), "reverse_kl": (q * (q / p).log()).sum(),
-                    "jsd": ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2}[config.divergence]
-            total = total + config.alpha * hard + (1 - config.alpha) * config.temperature ** 2 * soft
+            diverged = {"forward_kl": (p * (p / q).log()).sum(), "reverse_kl": (q * (q / p).log()).sum(),
+                        "jsd": ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()) / 2}[config.divergence]
+            weight = len(named) / len(ids)
+            soft = weight * config.temperature ** 2 * diverged + (1 - weight) * apart
+            total = total + config.alpha * hard + (1 - config.alpha) * soft
     return total
 
 

@@ -28,8 +28,11 @@ FAST = StageTraining(learning_rate=5e-3, num_train_epochs=2, global_batch_size=8
 
 @pytest.fixture(scope="module")
 def teacher(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model with the tokenizer of ``tiny_model``."""
-    folder = tmp_path_factory.mktemp("teacher") / "model"
+    return another(tiny_model, tmp_path_factory.mktemp("teacher") / "model")
+
+
+def another(tiny_model: Path, folder: Path) -> Path:
+    """Return another model with the tokenizer of ``tiny_model``."""
     shutil.copytree(tiny_model, folder)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     torch.manual_seed(7)

@@ -5,7 +5,7 @@ does, and completions are a small part of ICLDist rows.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,18 @@ def completion_logits(model: torch.nn.Module, batch: Mapping[str, Any]) -> tuple
     if logits.dim() == 3:
         logits = logits[positions]
     return logits.float(), targets[wanted]
+
+
+def learned_answers(labels: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Return the answers of a row, each with its place: what is learned without a token between that is not."""
+    found: list[tuple[int, list[int]]] = []
+    for place, label in enumerate(labels):
+        if label == IGNORED:
+            continue
+        if not place or labels[place - 1] == IGNORED:
+            found.append((place, []))
+        found[-1][1].append(label)
+    return found
 
 
 class CompletionCrossEntropy:

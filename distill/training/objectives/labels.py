@@ -16,7 +16,7 @@ from accelerate.utils import extract_model_from_parallel
 
 from distill.config.sections.training import LabelsObjective
 from distill.models.output_head import head_only_at
-from distill.training.objectives.completion import IGNORED
+from distill.training.objectives.completion import learned_answers
 
 _LEAST = 1e-4
 """Labels with a smaller probability are left out: they change nothing and cost tokens. The others have all the mass."""
@@ -91,18 +91,6 @@ class LabelCrossEntropy:
         shares = (torch.tensor(logprobs, dtype=torch.float64) / self._temperature).softmax(-1)
         kept = (shares >= min(_LEAST, float(shares.max()))).nonzero().flatten().tolist()
         return [label_ids[place] for place in kept], (shares[kept] / shares[kept].sum()).tolist()
-
-
-def learned_answers(labels: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Return the answers of a row, each with its place: what is learned without a token between that is not."""
-    found: list[tuple[int, list[int]]] = []
-    for place, label in enumerate(labels):
-        if label == IGNORED:
-            continue
-        if not place or labels[place - 1] == IGNORED:
-            found.append((place, []))
-        found[-1][1].append(label)
-    return found
 
 
 def added_tokens(rows: Any) -> list[int]:

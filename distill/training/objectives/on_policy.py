@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from distill.config.sections.training import OnPolicyObjective
 from distill.engines.transformers.padding import left_pad
 from distill.models import load_model
-from distill.training.objectives.completion import IGNORED, completion_logits
+from distill.run.hashing import derived_seed
+from distill.training.objectives.completion import IGNORED, completion_logits, learned_answers
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -41,38 +45,43 @@ class OnPolicyDivergence:
                  ) -> dict[str, Any]:
         """Return a device batch with answers of the student's in place of its rows' own; rows without loss stay.
 
-        ``model`` is not wrapped; ``seeds``: of each row, by which alone its answer is drawn. An answer ends with the
-        token with which its row's own does, or after ``max_tokens``.
+        ``model`` is not wrapped; ``seeds``: of each row, by which alone its answers are drawn. An answer ends with the
+        token with which its row's own does, or after ``max_tokens``. Of a row of several answers, each is asked for
+        alone, behind all that stands before it, and becomes a row of its own.
         """
         device, training = batch["input_ids"].device, model.training
-        learned = batch["labels"] != IGNORED
-        lengths = batch["attention_mask"].sum(-1).tolist()
-        rows = [ids[:int(own.int().argmax()) if own.any() else length].tolist()
-                for ids, own, length in zip(batch["input_ids"], learned, lengths, strict=True)]
-        asked = [number for number, own in enumerate(learned) if own.any()]
-        answers: dict[int, list[int]] = {}
+        asked, ends, own_seeds, stay = [], set[int](), [], []
+        rows = zip(batch["input_ids"].tolist(), batch["labels"].tolist(), batch["attention_mask"].sum(-1).tolist(),
+                   seeds, strict=True)
+        for ids, labels, length, seed in rows:
+            answers = learned_answers(labels)
+            asked += [ids[:place] for place, _ in answers]
+            ends |= {answer[-1] for _, answer in answers}
+            own_seeds += [derived_seed(seed, str(number), "a further answer of its row") if number else seed
+                          for number in range(len(answers))]
+            stay += [] if answers else [ids[:length]]
+        said: list[list[int]] = []
         if asked:
-            ends = {int(batch["labels"][number][learned[number]][-1]) for number in asked}
-            ids, mask = left_pad([rows[number] for number in asked], pad_token_id, device)
+            prompts, mask = left_pad(asked, pad_token_id, device)
             model.eval()
-            drawing = _Draws([seeds[number] for number in asked], self._config.temperature, device)
-            said = model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList([drawing]),
-                                  generation_config=GenerationConfig(
-                                      do_sample=False, repetition_penalty=1.0, max_new_tokens=self._config.max_tokens,
-                                      eos_token_id=sorted(ends), pad_token_id=pad_token_id))
+            drawing = _Draws(own_seeds, self._config.temperature, device)
+            found = model.generate(input_ids=prompts, attention_mask=mask,
+                                   logits_processor=LogitsProcessorList([drawing]),
+                                   generation_config=GenerationConfig(
+                                       do_sample=False, repetition_penalty=1.0, max_new_tokens=self._config.max_tokens,
+                                       eos_token_id=sorted(ends), pad_token_id=pad_token_id))
             model.train(training)
-            answers = {number: _ended(answer, ends)
-                       for number, answer in zip(asked, said[:, ids.shape[1]:].tolist(), strict=True)}
-        width = max(len(row) + len(answers.get(number, ())) for number, row in enumerate(rows))
-        made = {"input_ids": torch.full((len(rows), width), pad_token_id, device=device),
-                "labels": torch.full((len(rows), width), IGNORED, device=device),
-                "attention_mask": torch.zeros((len(rows), width), dtype=batch["attention_mask"].dtype, device=device)}
-        for number, row in enumerate(rows):
-            answer = answers.get(number, [])
-            whole = torch.tensor(row + answer, device=device)
-            made["input_ids"][number, :len(whole)] = whole
-            made["labels"][number, len(row):len(whole)] = whole[len(row):]
-            made["attention_mask"][number, :len(whole)] = 1
+            said = [_ended(answer, ends) for answer in found[:, prompts.shape[1]:].tolist()]
+        whole = [*((prompt, answer) for prompt, answer in zip(asked, said, strict=True)), *((ids, []) for ids in stay)]
+        shape = len(whole), max(len(prompt) + len(answer) for prompt, answer in whole)
+        made = {"input_ids": torch.full(shape, pad_token_id, device=device),
+                "labels": torch.full(shape, IGNORED, device=device),
+                "attention_mask": torch.zeros(shape, dtype=batch["attention_mask"].dtype, device=device)}
+        for number, (prompt, answer) in enumerate(whole):
+            end = len(prompt) + len(answer)
+            made["input_ids"][number, :end] = torch.tensor(prompt + answer, device=device)
+            made["labels"][number, len(prompt):end] = torch.tensor(answer, device=device)
+            made["attention_mask"][number, :end] = 1
         return {**batch, **made}
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -93,6 +102,17 @@ class OnPolicyDivergence:
             dtype = "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
             self._teacher = load_model(self._folder, dtype, str(device)).requires_grad_(False)
         return self._teacher
+
+
+def answers_of_rows(rows: pa.Table) -> list[int]:
+    """Return how many answers are learned of each row of an Arrow table of tokens; at least 1."""
+    labels = rows.column("labels").combine_chunks()
+    lengths, learned = pc.list_value_length(labels).to_numpy(), labels.flatten().to_numpy() != IGNORED
+    first = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    begins = learned & ~np.concatenate([[False], learned[:-1]])
+    begins[first] = learned[first]
+    found: list[int] = np.maximum(np.add.reduceat(begins.astype(np.int64), first), 1).tolist()
+    return found
 
 
 class _Draws(LogitsProcessor):
