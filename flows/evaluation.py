@@ -10,6 +10,7 @@ from distill.config.sections.base import semantic_fields
 from distill.errors import InputError
 from distill.models import count_parameters, model_fingerprint
 from distill.parsing.labels import VERSION as PARSER_VERSION
+from distill.run.adoption import beside, essence, made_by_one
 from distill.run.row_counts import RowCounts
 from distill.run.stage import OnChange, Outcome, refuse_other_models, run_stage
 from distill.run.storage import read_json, write_json
@@ -57,9 +58,11 @@ def evaluate_models(
             engine = _engine(config, name)
             twin = first_with.setdefault((identity, engine.model_dump_json()), name)
             if twin == name:
-                Evaluation(name=name, model_folder=models[name], model_id=identity, engine=engine,
-                           tasks=[task.ref for task in selected], data_dir=config.data_dir, out_dir=folder / name,
-                           **config.model_dump(include=SETTINGS)).run(folder / f"{name}.error.log")
+                with made_by_one(folder, essence({"model": identity, "engine": engines[name]})):
+                    Evaluation(name=name, model_folder=models[name], model_id=identity, engine=engine,
+                               tasks=[task.ref for task in selected], data_dir=config.data_dir, out_dir=folder / name,
+                               beside=[other / folder.name / name for other in beside(run)],
+                               **config.model_dump(include=SETTINGS)).run(folder / f"{name}.error.log")
             else:
                 _copy_results(folder, twin, name, tasks, config.seeds)
         _delete_others(folder, identities, tasks, config.seeds)

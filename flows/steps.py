@@ -187,8 +187,8 @@ def train(run: Run, stage: Stage) -> Outcome:
         start = prepare_student(run.config.student, run.folder)
     outcome = train_stage(
         stage, run.config.train, [run.folder / "dataset" / f"{source}.parquet" for source in sources_of(stage)], start,
-        out, run.config.seed, parents=_fingerprint(run, "dataset"), on_change=run.on_change,
-        teacher=_asked_in_training(run, stage, start))
+        out, run.config.seed if run.config.train.seed is None else run.config.train.seed,
+        parents=_fingerprint(run, "dataset"), on_change=run.on_change, teacher=_asked_in_training(run, stage, start))
     write_card(run.folder, run.config, out, student_base_folder(run), _scores_of(run, outcome))
     return outcome
 

@@ -104,12 +104,12 @@ def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> V
     for task in first.scores:
         if task in second.scores:
             drawn[task] = _resampled(task, first, second, resamples)
-    found = {task: _difference(*pair) for task, pair in drawn.items()}
+    found = {task: difference_of(*pair) for task, pair in drawn.items()}
     for group in GROUPS:
         ours = [{name for name in group_members(group) if name in side.scores} for side in (first, second)]
         if ours[0] and ours[0] == ours[1]:
             parts = [drawn[name] for name in sorted(ours[0])]
-            found[group] = _difference(float(np.mean([value for value, _ in parts])),
+            found[group] = difference_of(float(np.mean([value for value, _ in parts])),
                                        np.mean([sample for _, sample in parts], axis=0))
     return Versus(first.name, second.name, found)
 
@@ -139,7 +139,8 @@ def _but(found: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in found.items() if key not in without}
 
 
-def _difference(value: float, sample: np.ndarray) -> Difference:
+def difference_of(value: float, sample: np.ndarray) -> Difference:
+    """Return a difference with the interval and the p-value of its values in the resamples."""
     # One is added on both sides: a resampling of n cannot show a p-value below 1/n.
     tail = min((sample <= 0).sum(), (sample >= 0).sum())
     return Difference(value, percentile_interval(sample), min(1.0, 2 * (int(tail) + 1) / (len(sample) + 1)))
@@ -159,7 +160,7 @@ def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -
                          "cannot be paired. Run both with the same --seeds.")
     values, samples = [], []
     for seed in seeds:
-        sides = [_statistics(model, task, seed) for model in (first, second)]
+        sides = [statistics_of(model, task, seed) for model in (first, second)]
         if sides[0][0] != sides[1][0]:
             raise InputError(
                 f"{first.name} and {second.name} were not asked the same prompts on {task} with seed {seed}: protocol, "
@@ -173,7 +174,12 @@ def _resampled(task: str, first: Evaluated, second: Evaluated, resamples: int) -
     return float(other - one), np.mean([after - before for before, after in samples], axis=0)
 
 
-def _statistics(model: Evaluated, task: str, seed: int) -> tuple[str, np.ndarray]:
+def statistics_of(model: Evaluated, task: str, seed: int) -> tuple[str, np.ndarray]:
+    """Return what was asked with a seed, as a digest, and the statistics of each example (examples x columns).
+
+    Raises:
+        InputError: the result is of a version that did not keep them.
+    """
     assert model.folder is not None
     path = model.folder / f"{task}.seed{seed}.json"
     result: dict[str, Any] = as_read(read_object(path), model.reading, path)

@@ -21,7 +21,8 @@ from sentibench.scoring import Reading
 class Evaluation(BaseModel):
     """What is evaluated and how. ``model_folder``: None behind an endpoint, which has the weights.
 
-    ``alone``: results of another making in ``out_dir`` are refused.
+    ``alone``: results of another making in ``out_dir`` are refused. ``beside``: folders with results of the same model,
+    maybe, of which those that would come out the same are copied.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -41,6 +42,7 @@ class Evaluation(BaseModel):
     reading: Reading | None = None
     out_dir: Path
     alone: bool = False
+    beside: list[Path] = []
 
     def method(self) -> Method:
         """Return how the model is asked, with what the protocol takes from the model's folder.
@@ -78,6 +80,8 @@ class Evaluation(BaseModel):
         jobs = self.jobs()
         if self.alone:
             check_folder(self.out_dir, jobs)
+        for job in jobs:
+            job.copy_from(self.beside)
         dtypes = {job.path: (manifest(job.path).get("computed") or {}).get("dtype") for job in jobs if job.finished()}
         known = [dtype for dtype in dtypes.values() if dtype]
         if len(dtypes) < len(jobs) or len(set(known)) > 1:

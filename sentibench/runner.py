@@ -1,11 +1,12 @@
 """One model on many tasks and seeds: a result file each, which is reused as long as nothing it depends on changed."""
 
+import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +20,7 @@ from distill.errors import InputError
 from distill.parsing.labels import VERSION as PARSER_VERSION
 from distill.run.hashing import fingerprint
 from distill.run.response_cache import ResponseCache
-from distill.run.storage import read_json, write_json
+from distill.run.storage import atomic_path, read_json, write_json
 from sentibench.answering import Method, Trace, ask, read, reading_for
 from sentibench.data import Item
 from sentibench.details import details
@@ -60,6 +61,13 @@ class Job:
             return bool(read_json(self.path)["key"] == fingerprint(self.depends_on))
         except (InputError, KeyError, TypeError):
             return False
+
+    def copy_from(self, folders: Iterable[Path]) -> None:
+        """Copy the result, where it is not there and one of ``folders`` has it, made from the same."""
+        others = () if self.finished() else (replace(self, path=folder / self.path.name) for folder in folders)
+        if there := next((other.path for other in others if other.finished()), None):
+            with atomic_path(self.path) as temporary:
+                shutil.copyfile(there, temporary)
 
 
 def result_name(task: str, seed: int) -> str:

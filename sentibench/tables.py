@@ -54,10 +54,11 @@ def latex(models: Sequence[Evaluated], found: Sequence[Versus]) -> str:
              for category in CATEGORIES] + [("other", others), ("mean", sum(column in HEADINGS for column in columns))]
     groups = " & ".join(f"\\multicolumn{{{count}}}{{c}}{{{name}}}" for name, count in spans if count)
     lines = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", f" & {groups} \\\\",
-             " & ".join(map(_escape, head)) + " \\\\", "\\midrule",
-             *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[:len(models)]),
+             " & ".join(map(escape_latex, head)) + " \\\\", "\\midrule",
+             *(" & ".join(map(escape_latex, row)) + " \\\\" for row in rows[:len(models)]),
              *(["\\midrule"] if found else []),
-             *(" & ".join(map(_escape, row)) + " \\\\" for row in rows[len(models):]), "\\bottomrule", "\\end{tabular}",
+             *(" & ".join(map(escape_latex, row)) + " \\\\" for row in rows[len(models):]),
+             "\\bottomrule", "\\end{tabular}",
              *(f"% {_one_line(note)}" for note in notes(models))]
     return "\n".join(lines) + "\n"
 
@@ -96,10 +97,10 @@ def notes(models: Sequence[Evaluated]) -> list[str]:
             "its means are without them." for model in models if model.incomplete]
     first = next((model for model in models if model.scores), None)
     return said + [line for model in models if first and model.scores and model is not first
-                   for line in _unlike(first, model)]
+                   for line in unlike(first, model)]
 
 
-def _unlike(first: Evaluated, other: Evaluated) -> list[str]:
+def unlike(first: Evaluated, other: Evaluated) -> list[str]:
     """Say why the means of two models are not of the same thing, or their answers not made in the same way."""
     said = []
     if set(first.scores) != set(other.scores):
@@ -143,7 +144,8 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def _escape(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Return a text as LaTeX prints it."""
     return "".join(_LATEX.get(character, character) for character in _one_line(text))
 
 

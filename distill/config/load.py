@@ -5,6 +5,7 @@ import os
 import re
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,38 +92,84 @@ def _nearby(path: Path) -> str:
     return f"; did you mean {folder / close[0]}?" if close else ""
 
 
-def _apply_override(values: dict[str, Any], override: str, kind: type[BaseModel], path: Path) -> None:
+@dataclass(frozen=True)
+class Change:
+    """A setting that replaces the config's: the ``value`` of a ``key`` with dots. Its paths are meant from ``folder``.
+
+    ``merged``: a mapping replaces only what it names, but for one of another ``kind``.
+    """
+
+    key: str
+    value: Any
+    folder: Path
+    merged: bool = False
+
+
+def load_changed(path: Path, changes: Sequence[Change], origin: str) -> Config:
+    """Return the resolved config of a YAML file with changes applied, in their order. ``origin`` is named in errors.
+
+    Raises:
+        InputError: as :func:`load_config`.
+    """
+    values = resolve_paths(_expand(read_yaml(path), path), Config, path.resolve().parent)
+    for change in changes:
+        _apply(values, change, Config, path, change.key)
+    return validate(values, origin)
+
+
+def parse_override(override: str, path: Path) -> Change:
+    """Return what KEY=VALUE says; paths in it are meant from here, and so are variables.
+
+    Raises:
+        InputError: it is not of that form, or VALUE is no YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set takes KEY=VALUE with dots between the parts of KEY, as in "
                          f"--set train.max_length=1024; '{override}' is not of that form.")
-    *parents, last = key.split(".")
-    if len(parents) > _DEEPEST:
-        raise InputError(f"--set names a key of {len(parents) + 1} parts, deeper than any config is.")
+    if key.count(".") > _DEEPEST:
+        raise InputError(f"--set names a key of {key.count('.') + 1} parts, deeper than any config is.")
+    return Change(key, parse_yaml(text, f"The value in --set {override}"), Path.cwd())
+
+
+def _apply_override(values: dict[str, Any], override: str, kind: type[BaseModel], path: Path) -> None:
+    _apply(values, parse_override(override, path), kind, path, f"--set {override}")
+
+
+def _apply(values: dict[str, Any], change: Change, kind: type[BaseModel], path: Path, said: str) -> None:
+    *parents, last = change.key.split(".")
     node: Any = values
     for part in parents:
-        node = _descend(node, part, override)
-    value = _expand(parse_yaml(text, f"The value in --set {override}"), path)
+        node = _descend(node, part, said)
+    place: Any = _index(node, last, said) if isinstance(node, list) else last
+    there = node[place] if isinstance(node, list) else node.get(place)
+    if change.merged and isinstance(change.value, dict) and change.value and _like(change.value, there):
+        for key, value in change.value.items():
+            _apply(values, replace(change, key=f"{change.key}.{key}", value=value), kind, path, said)
+        return
+    value = _expand(change.value, path)
     for annotation, marks in at_key([*parents, last], kind):
-        value = resolve_paths(value, annotation, Path.cwd(), marks)
-    if isinstance(node, list):
-        node[_index(node, last, override)] = value
-    else:
-        node[last] = value
+        value = resolve_paths(value, annotation, change.folder, marks)
+    node[place] = value
 
 
-def _descend(node: Any, part: str, override: str) -> Any:
+def _like(value: dict[str, Any], there: Any) -> bool:
+    """Say whether a mapping can be merged into what is there: another mapping, of no other kind."""
+    return isinstance(there, dict) and value.get("kind", there.get("kind")) == there.get("kind")
+
+
+def _descend(node: Any, part: str, said: str) -> Any:
     if isinstance(node, dict) and node.get(part) is None:
         node[part] = {}
-    found = node[_index(node, part, override)] if isinstance(node, list) else node[part]
+    found = node[_index(node, part, said)] if isinstance(node, list) else node[part]
     if not isinstance(found, dict | list):
-        raise InputError(f"In --set {override}, '{part}' is a plain value in the config and has no parts.")
+        raise InputError(f"In {said}, '{part}' is a plain value in the config and has no parts.")
     return found
 
 
-def _index(node: list[Any], part: str, override: str) -> int:
+def _index(node: list[Any], part: str, said: str) -> int:
     if not part.isdecimal() or len(part) > 9 or int(part) >= len(node):
-        raise InputError(f"In --set {override}, '{part}' should be a position from 0 to {len(node) - 1}.")
+        raise InputError(f"In {said}, '{part}' should be a position from 0 to {len(node) - 1}.")
     return int(part)
 
 

@@ -22,10 +22,11 @@ from distill.generation.top_logprobs import refuse_more_than_vocabulary, tell_of
 from distill.generation.validity import too_many, unusable_error
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
+from distill.run.adoption import essence, made_by_one
 from distill.run.folder import claim_stage
 from distill.run.hashing import fingerprint
 from distill.run.row_counts import RowCounts
-from distill.run.stage import OnChange, Outcome, run_stage
+from distill.run.stage import OnChange, Outcome, run_stage, take_over
 from distill.runtime.leases import leased
 
 VERSION = 1  # raised when the same prompts and settings would be answered otherwise
@@ -98,13 +99,15 @@ def generate(
         return row_counts, {**details, "kept_shards": _n_kept(responses, plan.shards, settings),
                          "computed": computed_in(folder, settings)}
 
-    reopen_if_damaged(folder, plan.shards, settings, sidecars)
-    if retry_failed:
-        budget.refuse_overspent()  # before what is finished is opened again
-        claim_stage(folder)
-        reopen_failed(folder, plan, settings)
-    return run_stage(folder, {"prompts": plan.digest, **settings}, work, on_change, resumable=True,
-                     mends=True)
+    inputs = {"prompts": plan.digest, **settings}
+    with made_by_one(folder, essence(inputs)):
+        take_over(folder, inputs)  # before it is looked at for what it lacks
+        reopen_if_damaged(folder, plan.shards, settings, sidecars)
+        if retry_failed:
+            budget.refuse_overspent()  # before what is finished is opened again
+            claim_stage(folder)
+            reopen_failed(folder, plan, settings)
+        return run_stage(folder, inputs, work, on_change, resumable=True, mends=True)
 
 
 def settings_of(stage: Stage, teacher: Teacher, identity: str, seed: int) -> dict[str, Any]:

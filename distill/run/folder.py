@@ -24,8 +24,8 @@ FORMAT = 2
 2: a run's folders are called dataset, validation and teacher_eval (1: sft, heldout, quality), and its markers and
 config say the format.
 """
-Kind = Literal["run", "stage", "results", "evaluations", "lm-eval tasks"]
-_OLDEST: dict[Kind, int] = {"run": 2, "stage": 2, "results": 1, "evaluations": 1, "lm-eval tasks": 1}
+Kind = Literal["run", "stage", "results", "evaluations", "lm-eval tasks", "experiment"]
+_OLDEST: dict[Kind, int] = {"run": 2, "stage": 2, "results": 1, "evaluations": 1, "lm-eval tasks": 1, "experiment": 2}
 """The oldest format that is read, by kind."""
 LONGEST_NAME = 100  # characters; what is made of a name is longer, and a file system takes 255 bytes
 _LONGEST_PATH = 2048  # bytes; Linux takes 4,096, and inside a run paths grow
@@ -34,7 +34,7 @@ _PUNCTUATION = "._-+=@ "
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _BIDIRECTIONAL = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _WHAT = {"run": "a run", "stage": "a stage of a run", "results": "results of SentiBench",
-         "evaluations": "a history of evaluations", "lm-eval tasks": "exported tasks"}
+         "evaluations": "a history of evaluations", "lm-eval tasks": "exported tasks", "experiment": "an experiment"}
 
 
 def check_name(name: str, option: str = "--run") -> str:
@@ -98,6 +98,12 @@ def is_marked(folder: Path) -> bool:
         InputError: what stands in the place of the mark is none.
     """
     return _read_mark(folder) is not None
+
+
+def is_kind(folder: Path, kind: Kind) -> bool:
+    """Say whether a folder bears a mark of ours, of this kind. Raises as :func:`is_marked`."""
+    mark = _read_mark(folder)
+    return mark is not None and mark["kind"] == kind
 
 
 def check_mark(folder: Path, kind: Kind = "run") -> None:

@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill.errors import InputError
+from distill.run.adoption import adopt, essence, made_by_one
 from distill.run.folder import FORMAT, claim_stage, remove
 from distill.run.hashing import fingerprint
 from distill.run.markers import ANSWERS, MARKER, damage, damage_message, files_of, is_finished, read_done
@@ -49,15 +50,17 @@ def run_stage(
     resumable: bool = False,
     explained: bool = True,
     mends: bool = False,
+    aside: Collection[str] = (),
 ) -> Outcome:
     """Run ``work(folder)`` unless the folder's marker says it was done from the same ``inputs``.
 
     ``inputs`` is everything that determines the result, as JSON values; its fingerprint decides. Where ``keep``
     lets work of other inputs stand, the marker says so under ``kept``, and the same inputs find it kept from
-    then on. What a crash left behind without a marker is deleted first, but for answers of models
-    (``folder/answers``), which are not asked for twice and go when the stage is finished; unless the stage is
-    ``resumable``, and keeps its own markers inside. ``work`` returns the stage's accounts and any details worth
-    keeping. ``explained``: as :func:`changed_message`.
+    then on. In an experiment, a stage that another run has made of the same inputs is taken over
+    (:mod:`distill.run.adoption`); those ``aside`` may differ then. What a crash left behind without a marker is
+    deleted first, but for answers of models (``folder/answers``), which are not asked for twice and go when the stage
+    is finished; unless the stage is ``resumable``, and keeps its own markers inside. ``work`` returns the stage's
+    accounts and any details worth keeping. ``explained``: as :func:`changed_message`.
 
     A finished stage is reused only where the files that its marker lists are as they were. Where some are not,
     a stage that ``mends`` is gone on with: its work makes what is missing, and nothing else. Of a damaged marker,
@@ -75,6 +78,23 @@ def run_stage(
     marker = folder / MARKER
     if marker.exists() and (reused := _reused(folder, mark, inputs, on_change, explained, mends)):
         return reused
+    with made_by_one(folder, essence(inputs, aside)):
+        return _make(folder, inputs, work, resumable, mends, aside)
+
+
+def take_over(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) -> Outcome | None:
+    """Return the outcome of a stage that has not begun and that another run of the experiment has made; else None."""
+    if folder.is_dir() and any(folder.iterdir()):
+        return None
+    claim_stage(folder)
+    done = adopt(folder, inputs, aside)
+    return None if done is None else _outcome(folder, done)
+
+
+def _make(folder: Path, inputs: Mapping[str, Any], work: Callable[[Path], tuple[list[RowCounts], dict[str, Any]]],
+          resumable: bool, mends: bool, aside: Collection[str]) -> Outcome:
+    """Do the work of a stage that is not finished, and mark it."""
+    marker = folder / MARKER
     claim_stage(folder)
     if marker.exists():
         remove(folder)
@@ -82,6 +102,8 @@ def run_stage(
         for path in folder.iterdir():
             if path.name != ANSWERS:
                 remove(path)
+    if taken := take_over(folder, inputs, aside):
+        return taken
     claim_stage(folder)  # deleted with it, the mark of a stage outside a run
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -89,6 +111,7 @@ def run_stage(
     seconds = time.monotonic() - started
     if not resumable:
         remove(folder / ANSWERS)
+    mark = fingerprint(inputs)
     write_json(marker, {
         "format": FORMAT,
         "fingerprint": mark,
@@ -133,6 +156,10 @@ def _reused(folder: Path, mark: str, inputs: Mapping[str, Any], on_change: OnCha
         remove(folder / MARKER)
         return None
     _note_kept(folder / MARKER, done, mark, inputs)
+    return _outcome(folder, done)
+
+
+def _outcome(folder: Path, done: Mapping[str, Any]) -> Outcome:
     row_counts = tuple(RowCounts.from_json(item) for item in done["row_counts"])
     return Outcome(folder, done["fingerprint"], row_counts, done["seconds"], done["details"], reused=True)
 

@@ -81,7 +81,8 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
         write_json(folder / "training.json", {"stage": stage, "counts": counts.to_json(), **details})
         return [counts], details
 
-    outcome = run_stage(out, inputs, work, on_change, resumable=True)
+    # Rows of another stage's making may be the same: of a larger dataset, or beside other rows of the other source.
+    outcome = run_stage(out, inputs, work, on_change, resumable=True, aside=("parents",))
     remove(out / FOLDER)  # only now is the model's marker written
     return outcome
 

@@ -41,6 +41,13 @@ def _check_early(arguments: argparse.Namespace) -> None:
     load_config(find_config(arguments.config), arguments.overrides)
 
 
+def experiment_command(arguments: argparse.Namespace) -> None:
+    """Make the runs of an experiment, and its page."""
+    from flows.cli import experiment
+
+    experiment.experiment_command(arguments, _server)
+
+
 def encoder_command(arguments: argparse.Namespace) -> None:
     """Train, evaluate or use a small classifier."""
     from flows.cli import encoder

@@ -11,6 +11,7 @@ from typing import Any
 from distill import __version__
 from distill.runtime.terminal import STOPPED, run_command
 from flows.cli.arguments import CONFIG_HELP, NEW_RUN_HELP, filled, port, with_changes, with_config, with_set
+from flows.cli.experiment import add_experiment
 from flows.cli.student_parsers import add_student
 
 STAGE_COMMANDS = {
@@ -51,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentidistill {__version__}")
     parser.add_argument("--verbose", action="store_true", help="show Prefect's log, too")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_stages, _add_task, add_student, _add_encoder, _add_dedup, _add_runs, _add_show, _add_history,
-                _add_prefect):
+    for add in (_add_stages, add_experiment, _add_task, add_student, _add_encoder, _add_dedup, _add_runs, _add_show,
+                _add_history, _add_prefect):
         add(commands)
     config = commands.add_parser("config", help="print the resolved config as JSON")
     config.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)

@@ -13,8 +13,9 @@ from distill.errors import InputError
 from flows.evaluation import SETTINGS
 from flows.report.history import evaluate
 from flows.report.history.picture import draw, series
-from flows.report.history.regression import compare_with_baseline, holm, table
+from flows.report.history.regression import compare_with_baseline, table
 from flows.report.history.store import History
+from sentibench.replicated import holm
 from tests.support.result import first_right, write
 
 DATA = "shipped:data/sentibench"

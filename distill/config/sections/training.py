@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distill.config.sections.base import FileName, Seconds, Section, default_kind, runtime_field
+from distill.config.sections.base import FileName, Seconds, Section, Seed, default_kind, runtime_field
 from distill.config.sections.models import Model
 from distill.config.sections.plugin import Plugin
 
@@ -166,6 +166,9 @@ class Train(Section):
         False, description="ours: train on what a teacher thought, too: `<think>…</think>` and then the answer; such "
                            "a student is evaluated by what it writes (evaluate.classify: generate)")
     max_length: int = Field(2048, ge=16, description="ours: tokens of prompt, answer and end token")
+    seed: Seed | None = Field(
+        None, description="ours: of the order of rows and of what adapters begin with, alone: same texts, prompts and "
+                          "rows; default: seed")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what is computed in, over float32 weights; auto: bfloat16 on GPUs and on CPUs with AMX")
     device_batch_size: int = runtime_field(8, ge=1, description="ours: rows a device takes at once")

@@ -1,13 +1,14 @@
 """Did a model fall behind the baseline? Paired bootstrap by task, Holm's correction over the tasks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import InputError
 from sentibench.compare import load, made_differently, models_own, versus
 from sentibench.provenance import in_words
+from sentibench.replicated import holm
 
 log = logging.getLogger("sentidistill.evaluate")
 ALPHA = 0.05
@@ -64,19 +65,6 @@ def compare_with_baseline(baseline: Path, results: Path, alpha: float = ALPHA) -
     corrected = holm({task: differ[task].p_value for task in tasks})
     return [TaskComparison(task, before.scores[task].value, after.scores[task].value, differ[task].value,
                         differ[task].interval, differ[task].p_value, corrected[task], alpha) for task in tasks]
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values corrected for their number, step down (Holm 1979): the chance of one false alarm at all.
-
-    The smallest is multiplied by their number, the next by one less, and so on; none is lower than one before it.
-    """
-    corrected: dict[str, float] = {}
-    highest = 0.0
-    for place, (name, value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, (len(p_values) - place) * value))
-        corrected[name] = highest
-    return {name: corrected[name] for name in p_values}
 
 
 def table(comparison: Sequence[TaskComparison]) -> list[dict[str, str]]:

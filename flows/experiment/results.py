@@ -1,0 +1,142 @@
+"""What the runs of an experiment have measured, as one JSON document, from which its page is drawn."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill import __version__
+from distill.config.schema import Config
+from distill.run.markers import read_done
+from flows.experiment.costs import costs
+from flows.experiment.plan import PlannedRun
+from flows.experiment.run import is_complete
+from flows.experiment.schema import BASE, Experiment
+from flows.report.gather import environment
+from sentibench.compare import Difference, Evaluated, columns_of, load
+from sentibench.replicated import RESAMPLES, Replicated, differences, holm_over
+from sentibench.tables import unlike
+
+SCHEMA_VERSION = 1
+TEACHER = "teacher"
+
+
+def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of report.json (its keys are described in docs/experiments.md).
+
+    Runs that are not complete are named, and left out.
+
+    Raises:
+        InputError: results are damaged, or were made in different ways.
+    """
+    done = [run for run in runs if run.name not in failed and is_complete(run)]
+    models, bases = _models(done)
+    found: list[tuple[str, str, dict[str, Difference]]] = []
+    for variant, other in experiment.comparisons:
+        against = bases.get(variant, "") if other == BASE else other
+        if variant in models and against in models:
+            found.append((variant, against, differences(models[against], models[variant])))
+    corrected = holm_over([one for _, _, one in found])
+    columns = columns_of([model.mean for model in models.values()])
+    return {
+        "schema_version": SCHEMA_VERSION, "experiment": experiment.name, "sentidistill": __version__,
+        "settings": experiment.model_dump(mode="json"), "environment": environment(),
+        "resamples": RESAMPLES, "columns": columns,
+        "runs": [{"run": run.name, "variant": run.variant, "seed": run.seed, "done": run in done,
+                  "why": failed.get(run.name, "") if run not in done else ""} for run in runs],
+        "evaluated": _evaluated(done),
+        "rows": [_row(model, bases, done) for model in models.values()],
+        "comparisons": [{
+            "variant": variant, "against": against,
+            "columns": {column: {"value": one.value, "interval_95": list(one.interval), "p": one.p_value,
+                                 "p_holm": corrected[place][column]} for column, one in by_column.items()}}
+            for place, (variant, against, by_column) in enumerate(found)],
+        "unlike": list(_unlike(models, [(variant, against) for variant, against, _ in found])),
+        "costs": costs(done),
+    }
+
+
+def _models(done: Sequence[PlannedRun]) -> tuple[dict[str, Replicated], dict[str, str]]:
+    """Return the rows of the tables: base students, variants, teachers; and each variant's base student.
+
+    Base students and teachers of the same weights and evaluation are one.
+    """
+    bases: dict[str, tuple[str, Evaluated]] = {}
+    teachers: dict[str, tuple[str, Evaluated]] = {}
+    own: dict[str, dict[int, Evaluated]] = {}
+    distilled: set[str] = set()
+    base_of: dict[str, str] = {}
+    for run in done:
+        bench = run.folder / "sentibench"
+        weights = read_done(bench)["inputs"]["models"]
+        for role, found in ((BASE, bases), (TEACHER, teachers)):
+            if role in weights:
+                key = f"{weights[role]} {sorted(_asked(bench / role))}"
+                found.setdefault(key, (_model_name(run.config, role), load(bench / role)))
+                if role == BASE:
+                    base_of.setdefault(run.variant, key)
+        if "distilled" in weights:
+            own.setdefault(run.variant, {})[run.seed] = load(bench / "distilled", run.variant)
+            distilled.add(weights["distilled"])
+    bases = {key: one for key, one in bases.items() if key.partition(" ")[0] not in distilled}
+    names = _named(BASE, bases)
+    rows = [Replicated(names[key], {0: one}) for key, (_, one) in bases.items()]
+    rows += [Replicated(name, trainings) for name, trainings in own.items()]
+    titles = _named(TEACHER, teachers)
+    rows += [Replicated(titles[key], {0: one}) for key, (_, one) in teachers.items()]
+    return {row.name: row for row in rows}, {variant: names[key] for variant, key in base_of.items() if key in names}
+
+
+def _asked(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.seed*.json")]
+
+
+def _model_name(config: Config, role: str) -> str:
+    name = config.student.model.name if role == BASE else config.teacher.model.name if config.teacher else role
+    return name.rstrip("/").split("/")[-1]
+
+
+def _named(role: str, found: Mapping[str, tuple[str, Evaluated]]) -> dict[str, str]:
+    """Return how models of a role are called: by it alone where there is one, else with their names."""
+    names: dict[str, str] = {}
+    for key, (name, _) in found.items():
+        title = role if len(found) == 1 else f"{role} ({name})"
+        names[key] = title if title not in names.values() else f"{title} {len(names) + 1}"
+    return names
+
+
+def _evaluated(done: Sequence[PlannedRun]) -> dict[str, Any]:
+    """Return how the first run was evaluated, and on how many examples of each task."""
+    if not done:
+        return {}
+    bench = done[0].folder / "sentibench"
+    inputs = read_done(bench)["inputs"]
+    return {**{key: inputs[key] for key in ("protocol", "seeds", "limit", "tasks")},
+            "data_dir": done[0].config.evaluate.data_dir}
+
+
+def _unlike(models: Mapping[str, Replicated], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Say which models that are compared were not evaluated in the same way."""
+    for variant, against in pairs:
+        one, other = models[variant].mean, models[against].mean
+        if set(one.scores) == set(other.scores):  # else the tables say which tasks are missing
+            yield from unlike(other, one)
+
+
+def _row(model: Replicated, bases: Mapping[str, str], done: Sequence[PlannedRun]) -> dict[str, Any]:
+    one = next(iter(model.trainings.values()))
+    trained = any(run.variant == model.name for run in done)
+    kind = "variant" if trained else BASE if model.name.startswith(BASE) else TEACHER
+    return {
+        "name": model.name, "kind": kind, "base": bases.get(model.name),
+        "seeds": sorted(model.trainings) if trained else [],
+        "examples": {task: next(iter(score.by_seed.values()))["n"] for task, score in one.scores.items()},
+        "cells": {column: {"value": value, "spread": model.mean.spreads.get(column),
+                           "interval_95": list(model.interval(column) or ()) or None,
+                           "by_seed": {str(seed): training.cells.get(column)
+                                       for seed, training in sorted(model.trainings.items())}}
+                  for column, value in model.mean.cells.items() if value is not None},
+        "missing": list(model.mean.incomplete.get("all", ())),
+        "invalid": {task: sum(training.scores[task].invalid_rate for training in model.trainings.values())
+                    / len(model.trainings) for task in one.scores},
+    }
+
