@@ -146,9 +146,11 @@ def test_the_pool_covers_sentiments_and_emotions():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_is_large_enough_and_has_a_byte_order_mark(task):
-    for split, least in (("test", 24), ("train", 12)):
-        assert len(rows(task, split)) >= least
+def test_a_task_has_its_documented_size_and_a_byte_order_mark(task):
+    lines = (DATA / "README.md").read_text(encoding="utf-8").splitlines()
+    (cells,) = (line.split("|") for line in lines if line.startswith("|") and f"`{task}`" in line)
+    for split, size in zip(("train", "test"), cells[2:4], strict=True):
+        assert len(rows(task, split)) == int(size)
         assert (BENCH / task / f"{split}.json").read_bytes().startswith(b"\xef\xbb\xbf")
 
 
@@ -165,6 +167,15 @@ def test_classification_labels_are_known_and_balanced(task, split):
     labels = Counter(row["label"] for row in rows(task, split))
     assert set(labels) == CLASSIFICATION[task]
     assert len(set(labels.values())) == 1, labels
+
+
+@pytest.mark.parametrize("task", CLASSIFICATION)
+def test_the_first_examples_are_nearly_balanced(task):
+    """A limit takes the first examples of the test split."""
+    labels = [row["label"] for row in rows(task, "test")]
+    for n in range(1, len(labels) + 1):
+        most = max(Counter(labels[:n]).values())
+        assert most - n / len(CLASSIFICATION[task]) <= 3, n
 
 
 @pytest.mark.parametrize("split", SPLITS)

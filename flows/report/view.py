@@ -245,7 +245,7 @@ def _is_miniature(config: dict[str, Any]) -> bool:
 def _notes(results: dict[str, Any]) -> Any:
     config = results["config"]
     if _is_miniature(config):
-        yield ("These scores are on the miniature benchmark that ships with sentidistill, at most 30 examples a task: "
+        yield ("These scores are on the miniature benchmark that ships with sentidistill, at most 60 examples a task: "
                "they show that the machinery works and cannot be compared with the paper's.")
     elif results["sentibench"]["limit"]:
         yield (f"Only the first {results['sentibench']['limit']} test examples of each task were evaluated; mind the "
