@@ -23,8 +23,8 @@ from distill.run.hashing import content_id
 from distill.run.records import TRAIN, ManyAnswersRow, Prompt, RecordWriter, TokenizedRow, read_records
 from distill.run.row_counts import RowCounts
 
-VERSION = 1
-"""Raised when rows are put together in another way."""
+VERSION = 2
+"""Raised when rows are put together, or their texts held out, in another way."""
 JOINED = "joined_with_others"
 _OPEN = 8  # rows of one format that wait for texts; of more, the fullest is finished
 _LEAST_GAP = 2  # tokens: behind an answer its end token is learned, and what follows is not

@@ -1,7 +1,7 @@
 """Which rows are trained on, which are kept for validation, and which ``train.fractions`` leave out."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: T
     Of each source (knowdist, icldist) ``train.fractions`` are used, and of those ``train.eval_fraction`` (at most
     2,000, none of a single row) are for validation: of each stage of training by itself, so that ``unified`` draws
     from both together. All are chosen by hash: of a larger share, a smaller one is a part. ``by_text``: all rows of a
-    text are for validation, or none is.
+    text are for validation, of every source, or none is; of each source some row is left to train on.
     """
     texts: dict[str, str] = {}
     used: dict[str, frozenset[str]] = {}
@@ -56,9 +56,14 @@ def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: T
         if by_text:
             texts |= dict(zip(ids, found["text_id"].to_pylist(), strict=True))
     together = frozenset[str]().union(*used.values())
-    validation = frozenset[str]().union(*(
-        _held_out(group, texts, train.eval_fraction, seed)
-        for group in ([together] if train.stages == ["unified"] else used.values()) if len(group) > 1))
+    groups = [together] if train.stages == ["unified"] else list(used.values())
+    if by_text:
+        held = _held_out_texts([{key: texts[key] or key for key in group} for group in groups], train, seed)
+        validation = frozenset(key for key in together if (texts[key] or key) in held)
+    else:
+        validation = frozenset[str]().union(*(
+            chosen_ids(group, train.eval_fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
+            for group in groups if len(group) > 1))
     return {source: _write(folder, source, together, validation, kind) for source, kind in sources.items()}
 
 
@@ -77,20 +82,26 @@ def chosen_ids(ids: Iterable[str], fraction: float, seed: int, purpose: str, at_
     return frozenset(ordered[:wanted if at_most is None else min(at_most, wanted)])
 
 
-def _held_out(ids: Collection[str], texts: Mapping[str, str], fraction: float, seed: int) -> frozenset[str]:
-    """Return the rows for validation; with the ``texts`` of rows, those of whole texts, and no fewer."""
-    chosen = chosen_ids(ids, fraction, seed, _VALIDATION_HASH, VALIDATION_MAX)
-    if not texts:
-        return chosen
-    rows: dict[str, list[str]] = {}
-    for key in sorted(ids, key=lambda item: validation_order(seed, item)):
-        rows.setdefault(texts[key] or key, []).append(key)
+def _held_out_texts(groups: Sequence[Mapping[str, str]], train: Train, seed: int) -> set[str]:
+    """Return the texts that are for validation: enough for each group, one order of texts for all.
+
+    ``groups``: the texts of rows, by the rows' ids. No group's texts are all held out.
+    """
+    def order(text: str) -> tuple[int, str]:
+        return validation_order(seed, text)
+
     held: set[str] = set()
-    for of_text in rows.values():
-        if len(held) >= len(chosen):
-            break
-        held.update(of_text)
-    return frozenset(held)
+    for texts in groups:
+        wanted = min(VALIDATION_MAX, max(1, round(train.eval_fraction * len(texts)))) if train.eval_fraction else 0
+        for text, count in sorted(Counter(texts.values()).items(), key=lambda item: order(item[0])):
+            if wanted <= 0:
+                break
+            held.add(text)
+            wanted -= count
+    for texts in groups:
+        if texts and held.issuperset(texts.values()):
+            held.remove(max(texts.values(), key=order))
+    return held
 
 
 def _write(folder: Path, source: str, used: Collection[str], validation: Collection[str],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from distill.run.records import open_parquet, read_columns
+from distill.run.records import open_parquet, read_tables
 
 # Least squares over files of 100 and 2,000 prompts with 2 to 77 labels, compressed as they are written.
 _BYTES_A_PROMPT, _BYTES_A_LABEL, _BYTES_A_SHARD = 12.0, 5.8, 2_250.0  # the last with its marker
@@ -35,16 +35,20 @@ class LabelCost:
 def label_cost(prompts: Path, n_shards: int) -> LabelCost:
     """Return what the distributions of all prompts of a file take, which :func:`has_distribution` tells of each.
 
+    The file is read some rows at a time.
+
     Raises:
         RunError: the file cannot be read.
     """
     with open_parquet(prompts) as file:
         has_tuples = _TUPLES in file.schema_arrow.names  # runs of earlier versions had no such tasks
-    table = read_columns(prompts, [*_COLUMNS, *([_TUPLES] if has_tuples else [])])
-    n_labels = pc.list_value_length(table["labels"])
-    one_label = pc.and_(pc.and_(pc.equal(table["family"], "icldist"), pc.greater(n_labels, 0)),
-                        pc.invert(table["multi_label"]))
-    if has_tuples:
-        one_label = pc.and_(one_label, pc.equal(table[_TUPLES], ""))
-    counts: Sequence[int] = pc.filter(n_labels, one_label).to_pylist()
-    return LabelCost(len(counts), sum(counts), n_shards)
+    n_prompts = total = 0
+    for table in read_tables(prompts, [*_COLUMNS, *([_TUPLES] if has_tuples else [])]):
+        n_labels = pc.list_value_length(table["labels"])
+        one_label = pc.and_(pc.and_(pc.equal(table["family"], "icldist"), pc.greater(n_labels, 0)),
+                            pc.invert(table["multi_label"]))
+        if has_tuples:
+            one_label = pc.and_(one_label, pc.equal(table[_TUPLES], ""))
+        counts: Sequence[int] = pc.filter(n_labels, one_label).to_pylist()
+        n_prompts, total = n_prompts + len(counts), total + sum(counts)
+    return LabelCost(n_prompts, total, n_shards)

@@ -13,6 +13,7 @@ from distill.corpus.build import texts_file
 from distill.dataset.build import DROPPED, build_dataset
 from distill.dataset.composition import POOL, composition
 from distill.dataset.pool import Pool, add_pool_rows
+from distill.dataset.split import validation_order
 from distill.dataset.tokens import RowEncoder
 from distill.errors import InputError
 from distill.parsing.labels import parse_answer
@@ -90,7 +91,10 @@ def test_a_text_of_the_pool_that_is_held_out_or_in_the_benchmark_is_neither_lear
 ) -> None:
     held, leaked = SHIPPED[3].text, SHIPPED[7].text
     benchmark = Benchmark(lambda: [BenchmarkText(leaked, "x", "test")], "x", 3)
-    outcome = built(tmp_path / "run", tiny_model, texts=[held.upper()], benchmark=benchmark, compose="many",
+    text = held.upper()
+    later = max(TEXTS, key=lambda other: validation_order(42, content_id(other)))
+    assert validation_order(42, content_id(text)) < validation_order(42, content_id(later)), "so that it is held out"
+    outcome = built(tmp_path / "run", tiny_model, texts=[text, later], benchmark=benchmark, compose="many",
                     train=Train(max_length=400, eval_fraction=0.4))
     rows = pool_rows(outcome)
     (account,) = [one for one in outcome.row_counts if one.stage == "dataset/pool"]

@@ -1,11 +1,14 @@
 """Every row is for training, for validation, or left out, and says which; the choice is by hash alone."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from distill.config.schema import Filters, Fractions, Rows, Train
+from distill.config.schema import Filters, Fractions, Gate, Rows, Train
 from distill.config.sections.rows import FileRows
 from distill.dataset.build import build_dataset
 from distill.dataset.split import split_rows, unsplit_file
@@ -46,6 +49,40 @@ def test_the_rows_for_validation_are_those_that_earlier_versions_held_out(tmp_pa
     assert {key for key in half["train"] | half["validation"] if key.startswith("row")} == {
         f"row{n:03d}" for n in (0, 3, 5, 7, 9, 10, 11, 13, 15, 18, 19, 22)}
     assert len(half["outside_fraction"]) == 12
+
+
+def by_text(folder: Path, texts: dict[str, list[str]], **settings: object) -> dict[str, dict[str, list[str]]]:
+    """Return the texts of the rows by source and split."""
+    for source, some in texts.items():
+        write_records(unsplit_file(folder, source), TokenizedRow, [
+            TokenizedRow(f"{source}{number}", source, "", "p", "c", text_id=text) for number, text in enumerate(some)])
+    split_rows(folder, dict.fromkeys(texts, TokenizedRow), Train(**settings), 42, by_text=True)
+    return {source: {name: [row.text_id for row in read_records(folder / f"{source}.parquet", TrainingRow)
+                            if row.split == name] for name in ("train", "validation")} for source in texts}
+
+
+@given(st.lists(st.integers(0, 8), max_size=30), st.lists(st.integers(5, 20), max_size=30),
+       st.sampled_from([0.0, 0.05, 0.2, 0.45]), st.booleans())
+def test_a_text_is_held_out_of_all_sources_or_of_none_and_never_all_of_a_source(
+    first: list[int], second: list[int], fraction: float, unified: bool
+) -> None:
+    texts = {"knowdist": [f"t{n}" for n in first], "icldist": [f"t{n}" for n in second]}
+    stages = ["unified"] if unified else ["knowdist", "icldist"]
+    with tempfile.TemporaryDirectory() as folder:
+        found = by_text(Path(folder), texts, stages=stages, eval_fraction=fraction, gate=Gate(enabled=False))
+    held, trained = ({text for one in found.values() for text in one[name]} for name in ("validation", "train"))
+    assert not held & trained and bool(trained) == bool(first or second)
+    for source, some in texts.items():
+        assert len(found[source]["train"]) + len(found[source]["validation"]) == len(some)
+        assert found[source]["train"] or not some or unified
+    distinct = set(texts["knowdist"]) | set(texts["icldist"])
+    assert bool(held) == (fraction > 0 and len(distinct) > 1) or (not unified and len(distinct) < 4)
+    assert fraction or not held
+
+
+def test_rows_of_one_text_alone_are_all_trained_on(tmp_path: Path) -> None:
+    found = by_text(tmp_path, {"knowdist": ["a"] * 9, "icldist": ["b"] * 5}, eval_fraction=0.2)
+    assert not any(one["validation"] for one in found.values())
 
 
 def test_a_row_carries_what_its_prompt_says_and_its_token_ids(tmp_path: Path, tiny_model: Path) -> None:

@@ -17,7 +17,7 @@ from distill.generation.manifests import read_responses
 from distill.generation.run import generate
 from distill.generation.status import status
 from distill.models import Weights
-from distill.run.records import LabelLogprobs, Prompt, write_records
+from distill.run.records import LabelLogprobs, Prompt, read_tables, write_records
 from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
 
 LABELS = ["good", "bad", "good-ish"]
@@ -213,6 +213,22 @@ def test_the_bytes_foretold_are_those_that_files_have(tmp_path: Path, n_labels: 
     write_records(tmp_path / "found.parquet", LabelLogprobs, sorted(told, key=lambda item: item.prompt_id))
     size = (tmp_path / "found.parquet").stat().st_size
     assert label_cost(written(tmp_path, asked, "icldist"), 1).n_bytes == pytest.approx(size, rel=0.25)
+
+
+def test_what_they_take_is_added_up_some_prompts_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counted(path: Path, columns: Any) -> Any:
+        for table in read_tables(path, columns, 100):
+            sizes.append(len(table))
+            yield table
+
+    asked = [dataclasses.replace(prompt, labels=LABELS[:number % 4], multi_label=number % 5 == 0)
+             for number, prompt in enumerate(prompts_of(450, "icldist"))]
+    monkeypatch.setattr("distill.generation.label_cost.read_tables", counted)
+    found = label_cost(written(tmp_path, asked, "icldist"), 2)
+    own = [len(prompt.labels) for prompt in asked if has_distribution(prompt)]
+    assert (found.n_prompts, found.n_labels) == (len(own), sum(own)) and sum(sizes) == 450 and max(sizes) <= 100
 
 
 def test_what_is_captured_later_waits_for_no_approval(tmp_path: Path, fake: FakeEngine) -> None:
