@@ -197,12 +197,14 @@ def _asked_in_training(run: Run, stage: str, student: Path) -> Path | None:
     """Return the model that a stage's objective asks for its distributions, on this machine.
 
     Raises:
-        InputError: its vocabulary is not the student's.
+        InputError: its vocabulary is not the student's; or the objective is not for such a student.
     """
     from distill.models import load_tokenizer, resolve_model
+    from distill.models.experts import refuse_router_loss
     from distill.models.same_vocabulary import refuse_other_tokens
 
     objective = run.config.train.objective_of(stage)
+    refuse_router_loss(student, objective.kind)
     if not isinstance(objective, OnPolicyObjective):
         return None
     asked = objective.teacher or run.teacher.model

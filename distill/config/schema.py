@@ -3,6 +3,7 @@
 Values marked *ours* are not given by the paper (Zhang et al., EMNLP 2025); the others name their source.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -97,6 +98,12 @@ __all__ = [
 ]
 
 
+def _refuse(asked: object, what: str, reasons: Mapping[str, object], instead: str = "") -> None:
+    """Raise where something is asked for, and any of the reasons against it holds; the first is told."""
+    if asked and (why := next((why for why, holds in reasons.items() if holds), "")):
+        raise ValueError(f"{what}, but {why}{instead}")
+
+
 class Config(Section):
     """A whole run. A stage whose samples are all 0 is left out; with ``rows``, everything before training is."""
 
@@ -154,34 +161,22 @@ class Config(Section):
     @model_validator(mode="after")
     def _distributions_to_learn(self) -> Self:
         learning = [stage for stage, kind in self.train.objective_kinds.items() if kind == "labels"]
-        if not learning:
-            return self
-        if self.rows:
-            why = "rows that were made elsewhere have none"
-        elif not self.prompts.icldist.samples:
-            why = "prompts.icldist.samples is 0, and no other prompts have any"
-        elif learning == ["knowdist"]:
-            why = "only stage knowdist is trained for it, whose rows have none"
-        elif not (self.teacher and self.teacher.logprobs.labels):
-            why = "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)"
-        else:
-            return self
-        raise ValueError(f"train.objective is labels, which learns the teacher's distributions over labels, but {why}")
+        _refuse(learning, "train.objective is labels, which learns the teacher's distributions over labels", {
+            "rows that were made elsewhere have none": self.rows,
+            "prompts.icldist.samples is 0, and no other prompts have any": not self.prompts.icldist.samples,
+            "only stage knowdist is trained for it, whose rows have none": learning == ["knowdist"],
+            "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)":
+                not (self.teacher and self.teacher.logprobs.labels)})
+        return self
 
     @model_validator(mode="after")
     def _formats_for_the_pool(self) -> Self:
-        if not self.prompts.icldist.pool_rows:
-            return self
-        if self.rows:
-            why = "rows that were made elsewhere have none; set it to false"
-        elif not self.prompts.icldist.samples:
-            why = "prompts.icldist.samples is 0"
-        elif self.train.stages == ["knowdist"]:
-            why = "train.stages is [knowdist], which no such rows are for"
-        else:
-            return self
-        raise ValueError("prompts.icldist.pool_rows makes rows of the demonstrations in the formats of the run's "
-                         f"ICLDist prompts, but {why}")
+        _refuse(self.prompts.icldist.pool_rows, "prompts.icldist.pool_rows makes rows of the demonstrations in the "
+                "formats of the run's ICLDist prompts", {
+                    "rows that were made elsewhere have none; set it to false": self.rows,
+                    "prompts.icldist.samples is 0": not self.prompts.icldist.samples,
+                    "train.stages is [knowdist], which no such rows are for": self.train.stages == ["knowdist"]})
+        return self
 
     @model_validator(mode="after")
     def _a_teacher_beside_the_student(self) -> Self:
@@ -198,35 +193,26 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _answers_to_put_together(self) -> Self:
-        if self.dataset.compose.kind != "many":
-            return self
-        if self.rows:
-            why = "rows that were made elsewhere stay as they are"
-        elif not self.prompts.icldist.samples:
-            why = "prompts.icldist.samples is 0"
-        elif self.train.stages == ["knowdist"]:
-            why = "train.stages is [knowdist], which no such rows are for"
-        elif self.train.prompt_format != "raw":
-            why = (f"train.prompt_format is {self.train.prompt_format}, and in a chat turn only the last answer stands "
-                   "where a model answers; set it to raw")
-        elif self.train.keep_reasoning:
-            why = "train.keep_reasoning has the student think before each answer; set it to false"
-        else:
-            return self
-        raise ValueError("dataset.compose is many, which puts the answers to several label prompts of ICLDist into one "
-                         f"row, but {why}. Or set dataset.compose to asked")
+        form = self.train.prompt_format
+        _refuse(self.dataset.compose.kind == "many", "dataset.compose is many, which puts the answers to several label "
+                "prompts of ICLDist into one row", {
+                    "rows that were made elsewhere stay as they are": self.rows,
+                    "prompts.icldist.samples is 0": not self.prompts.icldist.samples,
+                    "train.stages is [knowdist], which no such rows are for": self.train.stages == ["knowdist"],
+                    f"train.prompt_format is {form}, and in a chat turn only the last answer stands where a model "
+                    "answers; set it to raw": form != "raw",
+                    "train.keep_reasoning has the student think before each answer; set it to false":
+                        self.train.keep_reasoning}, ". Or set dataset.compose to asked")
+        return self
 
     @model_validator(mode="after")
     def _log_probabilities_to_learn(self) -> Self:
-        if "logits" not in self.train.objective_kinds.values():
-            return self
-        if self.rows:
-            why = "rows that were made elsewhere have none; set it to sft"
-        elif not (self.teacher and self.teacher.logprobs.top_k):
-            why = "teacher.logprobs.top_k is null; set it to 20 (answers that are there get theirs)"
-        else:
-            return self
-        raise ValueError(f"train.objective is logits, which learns the teacher's log-probabilities, but {why}")
+        _refuse("logits" in self.train.objective_kinds.values(),
+                "train.objective is logits, which learns the teacher's log-probabilities", {
+                    "rows that were made elsewhere have none; set it to sft": self.rows,
+                    "teacher.logprobs.top_k is null; set it to 20 (answers that are there get theirs)":
+                        not (self.teacher and self.teacher.logprobs.top_k)})
+        return self
 
     @model_validator(mode="after")
     def _something_to_agree_with(self) -> Self:
