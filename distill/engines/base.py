@@ -66,6 +66,11 @@ class Request:
     answer: str | None = None
     ended: bool = True
 
+    @property
+    def is_structured(self) -> bool:
+        """Whether the answer may be but some texts."""
+        return bool(self.choices or self.pattern)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -78,6 +83,8 @@ class Output:
     ``label_logprobs``: the log-probability (natural, before temperature and grammar) of each of the request's labels as
     a whole, its end included (:mod:`distill.engines.label_tree`). Empty where it was not asked for, or cannot be told.
     ``top_logprobs``: the likeliest tokens at each of the answer's, before temperature and grammar; None likewise.
+    ``n_logprob_prompt_tokens``, ``n_logprob_output_tokens``: what a server read and wrote for both in requests of their
+    own, beside the tokens of the answer.
     """
 
     id: str
@@ -90,6 +97,8 @@ class Output:
     counts_estimated: bool = False
     label_logprobs: tuple[float, ...] = ()
     top_logprobs: TopLogprobs | None = None
+    n_logprob_prompt_tokens: int = 0
+    n_logprob_output_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,13 @@ class Engine(ABC):
 
     def check_label_logprobs(self) -> None:  # noqa: B027 (most know what they can)
         """See that :attr:`Output.label_logprobs` can be told, where that depends on what is elsewhere.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def check_top_logprobs(self, k: int) -> None:  # noqa: B027 (as above)
+        """See that :attr:`Output.top_logprobs` of ``k`` tokens can be told, where that depends on what is elsewhere.
 
         Raises:
             InputError: it cannot.

@@ -125,6 +125,11 @@ def given_answer(tokenizer: Any, request: Request) -> list[int]:
     return ids if end is None else [*ids, end]
 
 
+def names_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return what a tokenizer calls tokens; an empty string for an id that it does not know."""
+    return [token or "" for token in tokenizer.convert_ids_to_tokens(list(ids))]
+
+
 def label_scores(request: Request, encoded: Encoded, scores: Sequence[float], rule: str,
                  first_tokens: Sequence[float] = ()) -> LabelScores:
     """Return the label scores of a request; those that hold NaN or infinity say nothing: ``error`` not_a_number."""

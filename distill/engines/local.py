@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.engines.base import Done, Engine, LabelScores, Request
-from distill.engines.encoding import encode_labels, encode_request, failed_scores, label_scores
+from distill.engines.encoding import encode_labels, encode_request, failed_scores, label_scores, names_of
 from distill.models.tokenization import encode_prompt
 
 Keep = Callable[[int, Sequence[float], Sequence[float]], None]
@@ -63,7 +63,7 @@ class LocalEngine(Engine):
 
     def token_names(self, ids: Sequence[int]) -> list[str]:
         """Return what the tokenizer calls tokens."""
-        return [token or "" for token in self._tokenizer.convert_ids_to_tokens(list(ids))]
+        return names_of(self._tokenizer, ids)
 
     @abstractmethod
     def _score(self, questions: Sequence[LabelQuestion], keep: Keep) -> None:

@@ -62,6 +62,8 @@ def serve(spec: dict[str, Any], channel: Connection) -> dict[str, Any]:
         logprobs = Logprobs.model_validate(spec.get("logprobs", {}))
         if logprobs.labels:
             engine.check_label_logprobs()
+        if logprobs.top_k:
+            engine.check_top_logprobs(logprobs.top_k)
         Worker(engine, channel, prompts, Path(spec["folder"]), spec["settings"], logprobs).run()
     return {}
 

@@ -240,18 +240,19 @@ def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(engine:
 
 
 def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_also_of_an_answer_that_is_given(
-    scoring_engine: Engine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top_k, "MOST_LOGITS", 5 * 49152)  # answers are in pieces, and few together
     samplings = [Sampling(max_tokens=7), Sampling(max_tokens=6, temperature=1.3), Sampling(max_tokens=3)]
+    engine.check_top_logprobs(6)
     asked = [dataclasses.replace(request, sampling=sampling, chat=number != 2, top_k=6)
              for number, (request, sampling) in enumerate(zip(requests(), samplings, strict=False))]
-    at_once = scoring_engine.generate(asked)
+    at_once = engine.generate(asked)
     texts = ("good", " a long answer of many words, in all", "\nbad")
     given = [dataclasses.replace(request, answer=text, sampling=dataclasses.replace(request.sampling, max_tokens=0),
                                  ended=number != 1)
              for number, (request, text) in enumerate(zip(asked, texts, strict=True))]
-    later = scoring_engine.generate(given)
+    later = engine.generate(given)
     tokenizer = load_tokenizer(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     for request, output in zip([*asked, *given], [*at_once, *later], strict=True):
@@ -272,11 +273,11 @@ def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_al
             assert answer == [*encode_continuations(tokenizer, [request.answer], request.chat)[0], *ends]
     nothing = dataclasses.replace(given[1], answer="", id="n")
     unheard = dataclasses.replace(given[0], answer="good " * CONTEXT, id="u")
-    assert [output.top_logprobs for output in scoring_engine.generate([nothing, unheard])] == [None, None]
+    assert [output.top_logprobs for output in engine.generate([nothing, unheard])] == [None, None]
 
 
 def test_both_kinds_of_log_probabilities_in_one_stream_and_under_a_grammar_are_the_models_own(
-    vllm_engine: Engine, transformers_engine: Engine
+    structuring_engine: Engine, transformers_engine: Engine
 ) -> None:
     few, labels = Sampling(max_tokens=3), ("good", "good-ish", "bad")
     kinds: list[dict[str, Any]] = [
@@ -284,7 +285,7 @@ def test_both_kinds_of_log_probabilities_in_one_stream_and_under_a_grammar_are_t
         {"labels": labels, "choices": labels}, {"top_k": 4, "pattern": "[0-9]{3}"}]
     asked = [dataclasses.replace(request, id=f"{request.id}{number}", sampling=few, chat=False, **kind)
              for number, kind in enumerate(kinds * 3) for request in requests()[:2]]
-    for request, found in zip(asked, vllm_engine.generate(asked), strict=True):
+    for request, found in zip(asked, structuring_engine.generate(asked), strict=True):
         given = {"answer": found.text, "ended": False} if request.top_k else {}
         alone, = transformers_engine.generate([dataclasses.replace(
             request, choices=(), pattern="", sampling=dataclasses.replace(few, max_tokens=0), **given)])

@@ -18,7 +18,9 @@ from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.errors import InputError
 from distill.generation.label_logprobs import has_distribution, read_label_logprobs
+from distill.generation.top_logprobs import TOP
 from distill.run.records import Prompt, Response, read_records
+from distill.run.top_logprobs import TopLogprobs, read_top_logprobs
 from flows.evaluated_models import subject_of
 from flows.run import find_config, open_run
 from flows.steps import collect, evaluate, generate, prompts
@@ -141,11 +143,17 @@ def test_structured_needs_an_engine_that_can() -> None:
         load_config(find_config("ci"), ["teacher.structured=true"])
 
 
+def tops_of(run: Path) -> dict[str, TopLogprobs]:
+    """What stands beside the free answers of a run, by prompt."""
+    return {item.prompt_id: item for path in TOP.paths(run / "icldist" / "responses")
+            for item in read_top_logprobs(path)}
+
+
 def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
     vllm_server: VllmServer, ci: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = [*ci(vllm_server), "teacher.structured=true", "teacher.logprobs.labels=true",
+    overrides = [*ci(vllm_server), "teacher.structured=true", "teacher.logprobs={labels: true, top_k: 4}",
                  "prompts.knowdist.samples=0", "prompts.general.samples=0",
                  "evaluate.models=[teacher]", "evaluate.structured=true",
                  f"evaluate.teacher_engine={{kind: openai, base_urls: ['{vllm_server.url}'], model: {MODEL}}}"]
@@ -159,6 +167,15 @@ def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
         evaluated = (run.folder / "sentibench" / "teacher" / "sst2.seed42.json").read_text()
     with open_run("ci", overrides=[*overrides, "teacher.engine.base_urls=['http://127.0.0.1:9/v1']"]) as run:
         assert prompts(run).reused  # without asking for the context again
+    at_once = tops_of(run.folder)
+    with open_run("ci", overrides=[*overrides, "teacher.logprobs.top_k=7"]) as run:  # of the answers that are there
+        assert generate(run, "icldist").details["top_logprobs"]["n_out"] == len(at_once) > 0
+    later = tops_of(run.folder)
+    assert set(later) == set(at_once)
+    for key, top in at_once.items():
+        assert (later[key].k, top.k) == (7, 4) and len(later[key]) > 0
+        assert later[key].top_ids[0, 0] == top.top_ids[0, 0]
+        assert later[key].top_logprobs[0, :4] == pytest.approx(top.top_logprobs[0], abs=6e-3)
     answers = [response for path in (run.folder / "icldist" / "responses").glob("*.parquet")
                for response in read_records(path, Response)]
     assert {answer.prompt_id for answer in answers} == set(asked)

@@ -76,6 +76,9 @@ class FakeEngine:
             outputs = [self._answer(request) for request in some]
             done(outputs[1:] if self.loses else outputs)
 
+    def check_top_logprobs(self, k: int) -> None:
+        pass
+
     def check_label_logprobs(self) -> None:
         self.n_checks += 1
 

@@ -240,9 +240,9 @@ class _NamedModel(EngineSettings):
 class OpenAIEngine(_NamedModel):
     """One or several servers that speak OpenAI's protocol: ``vllm serve``, SGLang, LMDeploy, or a paid one.
 
-    They show no scores of labels. How likely labels are beside an answer, those say that take token ids and give the
-    log-probability of any token they are asked (``vllm serve``). The key is read from the environment variable named,
-    where that is set, and stands nowhere else.
+    They show no scores of labels. How likely labels are beside an answer, and what else its tokens might have been,
+    those say that take token ids and give log-probabilities by them (``vllm serve``). The key is read from the
+    environment variable named, where that is set, and stands nowhere else.
     """
 
     CAPABILITIES: ClassVar = Capabilities(
@@ -269,7 +269,8 @@ class OpenAIEngine(_NamedModel):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do; what a server shows of log-probabilities is asked when it is there."""
-        return replace(self.CAPABILITIES, label_logprobs=self.send_tokens and self.tokenizer is not None)
+        sends_tokens = self.send_tokens and self.tokenizer is not None
+        return replace(self.CAPABILITIES, label_logprobs=sends_tokens, top_logprobs=sends_tokens)
 
     @model_validator(mode="after")
     def _no_secrets_in_plain_text(self) -> Self:  # in place of the one that every section has

@@ -123,7 +123,8 @@ class Teacher(Section):
         k, most = self.logprobs.top_k, self.engine.most_top_logprobs
         if k and not can:
             raise ValueError(f"logprobs.top_k is set, but the engine {kind} does not say what else a token might have "
-                             "been; use the engine vllm or transformers, or set logprobs.top_k to null")
+                             "been; use the engine vllm or transformers, or openai with its tokenizer and send_tokens "
+                             "and a server of vLLM's, or set logprobs.top_k to null")
         if k and k > most:
             raise ValueError(f"logprobs.top_k is {k}, but the engine gives at most {most} (max_logprobs in its "
                              "'extra'); raise that, or lower top_k")

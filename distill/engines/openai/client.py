@@ -18,7 +18,8 @@ CHECK_SECONDS = 10.0
 _PASSING = {408, 409, 425, 429}
 _ABOUT_THE_REQUEST = {400, 413, 422}
 _BYTES, _BYTES_A_TOKEN = 1 << 20, 256
-"""An answer's body may have so many bytes, and so many for each token that was asked for: many times what is usual."""
+"""An answer's body may have so many bytes, and so many for each token, and each log-probability, that was asked for:
+many times what is usual."""
 _MOST_TOKENS = 65_536  # of an answer whose length the request does not bound
 _LIST_BYTES = 8 << 20
 _LONGEST_WAIT = 86_400.0
@@ -49,7 +50,7 @@ class Client:
         # Some servers send the prompt along, and each of its signs may be escaped.
         given = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
         tokens = max((limit for limit in given if isinstance(limit, int)), default=_MOST_TOKENS)
-        most = _BYTES + _BYTES_A_TOKEN * tokens + 6 * len(sent)
+        most = _BYTES + _BYTES_A_TOKEN * (tokens + _n_logprobs(body, tokens)) + 6 * len(sent)
         answer = self._object(await self._send("POST", self.url + path, timeout or self._timeout, most, sent))
         self._has_answered = True
         return answer
@@ -133,6 +134,12 @@ class Client:
             return (f"{begin} It sends to another address ({where}), which is not followed, as the key would go along. "
                     "Set base_urls to the address that answers itself.")
         return f"{begin} Check the address in base_urls, and what the server's log says."
+
+
+def _n_logprobs(body: Mapping[str, Any], tokens: int) -> int:
+    """Return how many log-probabilities a body asks for; beside each place's likeliest comes that of its own token."""
+    places = {"logprobs": tokens, "prompt_logprobs": len(body.get("prompt", ""))}
+    return sum(count * (1 + int(body[name])) for name, count in places.items() if name in body)
 
 
 def _seconds(value: str) -> float | None:

@@ -13,10 +13,17 @@ from typing import Any, TypeVar
 
 from distill.config import schema
 from distill.engines.base import Done, Engine, Output, Request, Sampling
-from distill.engines.encoding import answer_end_ids, encode_request, failed_output
+from distill.engines.encoding import (
+    answer_end_ids,
+    answer_length,
+    encode_request,
+    failed_output,
+    given_answer,
+    names_of,
+)
 from distill.engines.first_line import first_line_end
 from distill.engines.label_tree import LabelTree, finite, request_tree, tree_behind
-from distill.engines.openai import label_scores
+from distill.engines.openai import label_scores, top_scores
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.client import Client
 from distill.engines.openai.endpoint import Endpoint
@@ -26,8 +33,9 @@ from distill.engines.openai.payload import Dialect
 from distill.engines.openai.pool import Pool
 from distill.engines.openai.quarantine import ENOUGH, Quarantine
 from distill.engines.openai.responses import Completion, listed, read_completion
+from distill.engines.openai.top_scores import WrittenTokens
 from distill.engines.openai.transport import raise_file_limit
-from distill.engines.openai.usage import TokenCounter
+from distill.engines.openai.usage import CountedRequests, TokenCounter
 from distill.errors import InputError, RunError
 from distill.models import load_tokenizer
 from distill.models.tokenization import encode_prompt
@@ -76,6 +84,7 @@ class OpenAIEngine(Engine):
                                 config.sampling_params, config.chat_template_kwargs)
         limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
         self.max_model_len = min((limit for limit in limits if limit), default=None)
+        self._read_at_once = asyncio.Semaphore(top_scores.MOST_AT_ONCE * len(config.base_urls))
         self._quarantine = Quarantine()
         self._counter = TokenCounter(self._tokenizer)
 
@@ -127,6 +136,14 @@ class OpenAIEngine(Engine):
                              "one, by its name or folder.")
         return [len(encode_prompt(self._tokenizer, prompt, chat)) for prompt in prompts]
 
+    def token_names(self, ids: Sequence[int]) -> list[str]:
+        """Return what the tokenizer calls tokens.
+
+        Raises:
+            InputError: the config names none.
+        """
+        return names_of(self._tokenizer, ids) if self._tokenizer is not None else super().token_names(ids)
+
     def check_token_counts(self, sampling: Sampling, chat: bool) -> None:
         """See that tokens can be told; see :class:`distill.engines.base.Engine`. A tokenizer can."""
         if self._tokenizer is None:
@@ -145,6 +162,21 @@ class OpenAIEngine(Engine):
         tokens = range(min(label_scores.MOST_AT_ONCE, len(self._tokenizer)))
         ids = encode_prompt(self._tokenizer, "Hello", chat=False)
         self._run(label_scores.check(self._pool, self._model, ids, tokens, self._backoff))
+
+    def check_top_logprobs(self, k: int) -> None:
+        """Ask each endpoint for the ``k`` likeliest tokens; see :class:`distill.engines.base.Engine`.
+
+        Raises:
+            InputError: one does not say them, prompts are sent as text, or the vocabulary has fewer.
+            ProcessDiedError: none has an answer.
+        """
+        if not self._sends_tokens:
+            raise InputError("An endpoint is asked with token ids what else a token might have been. Set the engine's "
+                             "'tokenizer' to a model with the same one, and send_tokens to true.")
+        if k > (size := len(self._tokenizer)):
+            raise InputError(f"teacher.logprobs.top_k is {k}, but the tokenizer of the engine 'openai' knows {size} "
+                             "tokens. Lower it; 20 is usual.")
+        self._run(top_scores.check(self._pool, self._model, self._tokenizer, k, self._backoff))
 
     def close(self) -> None:
         """Close the connections."""
@@ -183,8 +215,11 @@ class OpenAIEngine(Engine):
             with self._counter.lock:
                 encoded = encode_request(self._tokenizer, request, limit, room if wants_answer else 0)
                 tree = tree_behind(encoded, request_tree(self._tokenizer, request, self._end_ids), limit)
+                given = [] if encoded.error or request.answer is None else given_answer(self._tokenizer, request)
             if encoded.error:
                 return failed_output(request, encoded)
+            if given and len(encoded.ids) + len(given) < limit:
+                return self._read(request, encoded.ids, given, Output(request.id, "", "stop", len(encoded.ids), 0))
             if tree:
                 return self._scored(request, encoded.ids, tree)
             nothing = Output(request.id, "", "stop", len(encoded.ids), 0)
@@ -204,21 +239,34 @@ class OpenAIEngine(Engine):
             output = await self._answer(request, ids)
         if output.error:
             return output
+        requests = CountedRequests(self._pool)
         try:
-            found = await label_scores.tree_logprobs(self._pool, self._model, ids, tree)
+            found = finite(await label_scores.tree_logprobs(requests, self._model, ids, tree))
         except (RejectedError, TransientError) as error:
             log.warning("An endpoint did not say how likely the labels of a prompt are (%s). It has an answer, and no "
                         "distribution.", error)
-            return output
-        return replace(output, label_logprobs=finite(found))
+            found = ()
+        return requests.counted(replace(output, label_logprobs=found))
+
+    async def _read(self, request: Request, ids: list[int], answer: list[int], output: Output) -> Output:
+        """Return an output with what else the tokens of an answer, which is there, might have been."""
+        requests = CountedRequests(self._pool)
+        try:
+            async with self._read_at_once:
+                found = await top_scores.given_likeliest(requests, self._model, ids, answer, request.top_k)
+        except (RejectedError, TransientError) as error:
+            log.warning("An endpoint did not say what else the tokens of an answer might have been (%s). The answer "
+                        "stays, without its log-probabilities.", error)
+            return requests.counted(output)
+        return requests.counted(replace(output, top_logprobs=top_scores.record(answer, found)))
 
     async def _answer(self, request: Request, ids: list[int] | None, opening: str = "") -> Output:
         failed = Output(request.id, "", "error", len(ids or ()), 0)
         try:
-            answer = await self._ask(request, ids, request.sampling.first_line)
+            answer, written = await self._ask(request, ids, request.sampling.first_line)
             used = self._counter.usage(request, ids, answer)
             if request.sampling.first_line and self._may_go_on(answer, opening):
-                answer = await self._ask(request, ids, with_line=False)
+                answer, written = await self._ask(request, ids, with_line=False)
                 used += self._counter.usage(request, ids, answer)
         except (RejectedError, TransientError) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
@@ -239,11 +287,25 @@ class OpenAIEngine(Engine):
             text, reason = text[:end], "stop"
         if reason == "length":  # a character of several tokens, cut in the middle
             text = text.rstrip("\ufffd")
-        return Output(request.id, text, reason, **counts)
+        output = Output(request.id, text, reason, **counts)
+        return await self._with_top(request, ids or [], output, written, opening) if written else output
 
-    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool) -> Completion:
+    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool
+                   ) -> tuple[Completion, WrittenTokens | None]:
+        """Return an answer, and what else its tokens might have been, where that is wanted."""
         path, body = self._dialect.body(request, ids, with_line)
-        return await self._pool.ask(path, body, read_completion)
+        k = request.top_k if ids is not None else 0
+        return await self._pool.ask(path, body, lambda reply: (
+            read_completion(reply), top_scores.read_written(reply, 0 if request.is_structured else k) if k else None))
+
+    async def _with_top(self, request: Request, ids: list[int], output: Output, written: WrittenTokens, opening: str
+                        ) -> Output:
+        with self._counter.lock:
+            count = answer_length(self._tokenizer, written.ids, output.text, output.finish_reason, self._end_ids,
+                                  opening)
+        if count and not written.likeliest:
+            return await self._read(request, ids, written.ids[:count], output)
+        return replace(output, top_logprobs=top_scores.record(written.ids[:count], written.likeliest[:count]))
 
     def _may_go_on(self, answer: Completion, opening: str) -> bool:
         """Say whether a newline ended the answer that does not end its first line: a blank one, or in reasoning."""

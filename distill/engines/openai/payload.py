@@ -10,6 +10,11 @@ PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0}
 """What the model's folder may set on the server's side, and no other engine obeys."""
 
 
+def top_fields(k: int) -> dict[str, Any]:
+    """Return the fields that ask for the ``k`` likeliest tokens at each token of the answer, by their ids."""
+    return {"logprobs": k, "return_tokens_as_token_ids": True}
+
+
 @dataclass(frozen=True)
 class Dialect:
     """What the servers are called and understand. ``end_ids``: tokens that end an answer (vLLM only).
@@ -51,7 +56,7 @@ class Dialect:
                 body["structured_outputs"] = {"regex": request.pattern}
         body = {name: value for name, value in {**body, **self.fields}.items() if value is not None}
         if ids is not None:
-            return "/completions", body | {"prompt": ids}
+            return "/completions", body | {"prompt": ids} | (top_fields(request.top_k) if request.top_k else {})
         if request.chat:
             if self.chat_template_kwargs:
                 body["chat_template_kwargs"] = dict(self.chat_template_kwargs)

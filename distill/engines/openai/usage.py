@@ -2,13 +2,17 @@
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from distill.engines.base import Request
+from distill.engines.base import Output, Request
+from distill.engines.openai.logprobs import PATH
+from distill.engines.openai.pool import Pool
 from distill.engines.openai.responses import Completion
 from distill.models.tokenization import encode_prompt
+
+T = TypeVar("T")
 
 _BYTES_A_TOKEN = 3
 """Without a tokenizer: rather too few, so that tokens are rather overcounted (English has about 4, Chinese 3 to 5)."""
@@ -29,6 +33,24 @@ class Usage:
         """Return what two requests took together."""
         return Usage(self.n_prompt_tokens + other.n_prompt_tokens, self.n_output_tokens + other.n_output_tokens,
                     self.n_cached_tokens + other.n_cached_tokens, self.estimated or other.estimated)
+
+
+class CountedRequests:
+    """Requests to a pool for log-probabilities of tokens, each of which writes one; ``used`` is what they took."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.used = Usage(0, 0)
+
+    async def ask(self, body: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what ``read`` makes of the answer. Raises as :meth:`Pool.ask`."""
+        self.used += Usage(len(body["prompt"]), 1)
+        return await self._pool.ask(PATH, body, read)
+
+    def counted(self, output: Output) -> Output:
+        """Return an output that says what they took."""
+        return replace(output, n_logprob_prompt_tokens=self.used.n_prompt_tokens,
+                       n_logprob_output_tokens=self.used.n_output_tokens)
 
 
 class TokenCounter:
