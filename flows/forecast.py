@@ -1,6 +1,7 @@
 """The forecast of what the teacher will take, as people read it: a table in the log and on the terminal."""
 
 import logging
+from typing import Any
 
 from distill.config.schema import Teacher
 from distill.generation.forecast import PAPER_ROWS_PER_GPU_HOUR, Forecast
@@ -35,6 +36,10 @@ def forecast_table(forecast: Forecast, teacher: Teacher) -> str:
                      f"{PAPER_ROWS_PER_GPU_HOUR:,.0f} an hour and GPU"))
     if forecast.logprob_bytes_left:
         rows.append(("log-probabilities", f"{forecast.logprob_bytes_left / 1e6:,.3g} MB", "before compression"))
+    if forecast.logprob_prompt_tokens_per_row:
+        rows.append(("asked for these", f"{left * forecast.logprob_prompt_tokens_per_row:,.0f}",
+                     f"prompt tokens, {forecast.logprob_prompt_tokens_per_row:,.1f} a row, and "
+                     f"{forecast.logprob_output_tokens_per_row:,.1f} output tokens, in requests of their own"))
     if forecast.cost_left is not None:
         rows.append(("cost", money(forecast.cost_left), prices(teacher)))
     width = max(len(row[1]) for row in rows)
@@ -52,6 +57,14 @@ def prices(teacher: Teacher) -> str:
 def money(value: float) -> str:
     """Return an amount with two decimals, a small one with two digits that count."""
     return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
+
+
+def asked_of_endpoint(left: dict[str, Any]) -> str:
+    """Return what log-probabilities of finished answers will take of an endpoint; nothing where there is none."""
+    if not left["prompt_tokens"]:
+        return ""
+    cost = f", {money(left['cost'])}" if left["cost"] is not None else ""
+    return f", about {left['prompt_tokens']:,} prompt and {left['output_tokens']:,} output tokens{cost}"
 
 
 def size(n_bytes: float) -> str:

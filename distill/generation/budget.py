@@ -12,7 +12,7 @@ from distill.generation import forecast as forecasts
 from distill.generation.forecast import Forecast
 from distill.generation.messages import Progress
 from distill.generation.status import Stage
-from distill.generation.usage import Meter, Session, sessions, spent
+from distill.generation.usage import TOKENS, Meter, Session, sessions, spent
 from distill.run.storage import read_json, write_json
 
 FORECAST, APPROVED = "forecast.json", "approved.json"
@@ -76,8 +76,7 @@ class Budget:
         # at once have ended, their time says little, and no more is expected than the engine has had so far.
         share = in_flight / n_rows if n_rows else 0.0
         draining = replace(session, seconds=min(1.0, share) * session.ready_seconds,
-                           n_prompt_tokens=round(share * session.n_prompt_tokens),
-                           n_output_tokens=round(share * session.n_output_tokens))
+                           **{name: round(share * getattr(session, name)) for name in TOKENS})
         return next((name for name, (most, gone) in self._caps(draining).items() if gone >= most), "")
 
     def used_up(self, cap: str) -> str:

@@ -23,7 +23,8 @@ class Forecast:
 
     ``rows`` are all prompts of the stage, ``rows_left`` those without an answer when this was reckoned. Hours are None
     where nothing tells the speed. ``made_for`` is the fingerprint of prompts and settings it is true of.
-    ``logprob_bytes_left``: of what is kept beside the answers (``teacher.logprobs``), before compression.
+    ``logprob_bytes_left``: of what is kept beside the answers (``teacher.logprobs``), before compression;
+    ``logprob_prompt_tokens_per_row``, ``logprob_output_tokens_per_row``: what a server is asked for that, beside.
     """
 
     stage: str
@@ -40,6 +41,8 @@ class Forecast:
     cost_left: float | None
     made_for: str = ""
     logprob_bytes_left: float = 0.0
+    logprob_prompt_tokens_per_row: float = 0.0
+    logprob_output_tokens_per_row: float = 0.0
 
 
 def pilot_size(teacher: Teacher, n_rows: int) -> int:
@@ -62,11 +65,14 @@ def reckon(teacher: Teacher, sessions: Sequence[Session], devices: int, pilot: M
         (sum(getattr(item, key) for item in sessions) / seconds if seconds else 0.0) * more
         for key in ("n_output_tokens", "n_rows"))
     hours = rows_left / rows_a_second / 3600 if rows_a_second else None
+    n_rows = max(1, sum(item.n_rows for item in sessions))
+    asked_beside = (round(sum(getattr(item, key) for item in sessions) / n_rows, 1)
+                    for key in ("n_logprob_prompt_tokens", "n_logprob_output_tokens"))
     found = Forecast(
         sessions[-1].stage, pilot["n_rows"], rows, rows_left, round(pilot["n_prompt_tokens"] / n_pilot, 1),
         round(pilot["n_output_tokens"] / n_pilot, 1), round(tokens_a_second, 1), round(3600 * rows_a_second, 1),
         devices, hours, None if hours is None else hours * devices, None, made_for,
-        rows_left * pilot.get("logprob_bytes", 0) / n_pilot)
+        rows_left * pilot.get("logprob_bytes", 0) / n_pilot, *asked_beside)
     return priced(found, teacher)
 
 
@@ -74,8 +80,9 @@ def priced(forecast: Forecast, teacher: Teacher) -> Forecast:
     """Return a forecast with what is left at the prices of today."""
     left = forecast.rows_left
     return replace(forecast, cost_left=cost_of(
-        teacher, forecast.gpu_hours_left or 0.0, left * forecast.prompt_tokens_per_row,
-        left * forecast.output_tokens_per_row))
+        teacher, forecast.gpu_hours_left or 0.0,
+        left * (forecast.prompt_tokens_per_row + forecast.logprob_prompt_tokens_per_row),
+        left * (forecast.output_tokens_per_row + forecast.logprob_output_tokens_per_row)))
 
 
 def beyond(teacher: Teacher, forecast: Forecast, spent: Spent) -> str:

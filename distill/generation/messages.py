@@ -31,6 +31,7 @@ class ShardTask:
 class ShardProgress:
     """What was answered of a shard since it was last said: rows and tokens, and those of the pilot among them.
 
+    ``n_logprob_prompt_tokens``, ``n_logprob_output_tokens``: what a server read and wrote for log-probabilities beside.
     ``bad`` counts by reason the rows that nothing can be learned from (:mod:`distill.generation.validity`), of which
     ``examples`` shows some; in ``pilot`` they stand under ``bad:`` and the reason.
     """
@@ -39,6 +40,8 @@ class ShardProgress:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_output_tokens: int = 0
+    n_logprob_prompt_tokens: int = 0
+    n_logprob_output_tokens: int = 0
     pilot: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)

@@ -156,7 +156,7 @@ class WorkerPool:
 
     def _count(self, worker: _Worker, gains: Mapping[str, ShardProgress], in_flight: int) -> None:
         for gain in gains.values():
-            self._meter.add(gain.n_rows, gain.n_prompt_tokens, gain.n_cached_tokens, gain.n_output_tokens)
+            self._meter.add(gain)
         if self._scheduler.count(worker.load, gains, in_flight):
             worker.slot.deaths = worker.slot.failed_starts = 0
 

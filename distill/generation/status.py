@@ -15,7 +15,7 @@ from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import Marker, read_markers
 from distill.generation.top_logprobs import SIDECARS, TOP, USUAL_K, bytes_a_token
-from distill.generation.usage import Session, sessions, spent
+from distill.generation.usage import Session, cost_of, sessions, spent
 from distill.run.markers import MARKER
 
 Stage = Literal["knowdist", "icldist"]
@@ -35,6 +35,8 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     log-probabilities of their tokens, are kept beside finished shards; ``logprob_bytes``: what both take on disk.
     ``top_left``: what the log-probabilities of the other answers' tokens would take (:func:`top_left`).
     ``labels_left``: what the distributions over labels would take that are not there (:func:`labels_left`).
+    ``n_logprob_prompt_tokens``, ``n_logprob_output_tokens``: what a server has read and written for both, beside the
+    tokens of answers.
     """
     all_sessions = sessions(run)
     found: dict[str, dict[str, Any]] = {}
@@ -56,7 +58,9 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "top_logprobs": sum(marker.n_out for marker in TOP.captured(responses).values()),
             "logprob_bytes": sum(sidecar.n_bytes(responses) for sidecar in SIDECARS),
             "top_left": top_left(responses, teacher, _rate(live or own, "n_rows")),
-            "labels_left": labels_left(run, _rate(live or own, "n_rows")) if stage == "icldist" else None,
+            "labels_left": labels_left(run, teacher, _rate(live or own, "n_rows")) if stage == "icldist" else None,
+            "n_logprob_prompt_tokens": sum(item.n_logprob_prompt_tokens for item in own),
+            "n_logprob_output_tokens": sum(item.n_logprob_output_tokens for item in own),
             "seconds": total["seconds"],
             "tokens_per_second": _rate(live or own, "n_output_tokens"),
             "seconds_left": _seconds_left(left, _rate(live or own, "n_rows")),
@@ -71,22 +75,25 @@ def top_left(responses: Path, teacher: Teacher | None, rows_per_second: float = 
     """Return what the log-probabilities of finished answers' tokens would take that have none; None where all have.
 
     As :func:`labels_left`: ``prompts``, ``bytes`` before compression and ``seconds`` at the pace of the answers, all at
-    most: answers by one label have none, and answers that are there are only read.
+    most: answers by one label have none, and answers that are there are only read. A server reads prompt and answer.
     """
     kept, k = TOP.captured(responses), (teacher and teacher.logprobs.top_k) or USUAL_K
     left = [marker for name, marker in read_markers(responses).items() if name not in kept]
     prompts = sum(marker.n_out for marker in left)
     if not prompts:
         return None
-    return {"prompts": prompts, "bytes": sum(marker.n_output_tokens for marker in left) * bytes_a_token(k),
-            "seconds": math.ceil(prompts / rows_per_second) if rows_per_second else None}
+    n_output_tokens = sum(marker.n_output_tokens for marker in left)
+    return {"prompts": prompts, "bytes": n_output_tokens * bytes_a_token(k),
+            "seconds": math.ceil(prompts / rows_per_second) if rows_per_second else None,
+            **_asked(teacher, sum(marker.n_prompt_tokens for marker in left) + n_output_tokens, prompts)}
 
 
-def labels_left(run: Path, rows_per_second: float = 0.0) -> dict[str, Any] | None:
+def labels_left(run: Path, teacher: Teacher | None = None, rows_per_second: float = 0.0) -> dict[str, Any] | None:
     """Return what distributions over labels would take that are not kept yet; None where there are none to come.
 
     ``prompts``, ``bytes`` on disk, and ``seconds`` at so many rows a second (None where nothing tells), all rather too
-    many: some prompts have none in the end.
+    many: some prompts have none in the end. ``prompt_tokens``, ``output_tokens`` and ``cost``: of a server, which is
+    asked for each prompt once and for each label again; those of labels of several tokens are more.
     """
     prompts, responses = run / "prompts" / "icldist.parquet", run / "icldist" / RESPONSES
     n_rows, markers, kept = _n_rows(prompts), read_markers(responses), LABELS.captured(responses)
@@ -96,8 +103,19 @@ def labels_left(run: Path, rows_per_second: float = 0.0) -> dict[str, Any] | Non
     left = cost.n_prompts - sum(marker.n_in for marker in kept.values())
     if left <= 0:
         return None
+    n_requests = round(left * (1 + cost.n_labels / cost.n_prompts))
+    total = add_up(markers.values())
     return {"prompts": left, "bytes": round(cost.n_bytes * left / cost.n_prompts),
-            "seconds": math.ceil(left / rows_per_second) if rows_per_second else None}
+            "seconds": math.ceil(left / rows_per_second) if rows_per_second else None,
+            **_asked(teacher, round(n_requests * total["n_prompt_tokens"] / max(1, total["n_in"])), n_requests)}
+
+
+def _asked(teacher: Teacher | None, prompt_tokens: int, output_tokens: int) -> dict[str, Any]:
+    """Return what a server would be asked; nothing where the teacher is behind none."""
+    if teacher is None or not teacher.engine.capabilities.remote:
+        return {"prompt_tokens": 0, "output_tokens": 0, "cost": None}
+    return {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens,
+            "cost": cost_of(teacher, 0.0, prompt_tokens, output_tokens)}
 
 
 def add_up(markers: Iterable[Marker]) -> dict[str, Any]:

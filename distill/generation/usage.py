@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from distill.config.schema import Teacher
 from distill.errors import InputError
+from distill.generation.messages import ShardProgress
 from distill.run.storage import read_json, write_json
 from distill.runtime import devices
 
@@ -20,6 +21,9 @@ FOLDER = "usage"
 _WRITE_SECONDS = 5.0
 _STALE_SECONDS = 30.0
 _MOST = 1e15
+TOKENS = ("n_prompt_tokens", "n_output_tokens", "n_logprob_prompt_tokens", "n_logprob_output_tokens")
+"""Of a session, what has a price."""
+_COUNTED = (*TOKENS, "n_rows", "n_cached_tokens")
 
 log = logging.getLogger("sentidistill.generation")
 
@@ -30,7 +34,8 @@ class Session:
 
     ``seconds`` is wall time, ``ready_seconds`` that since the first engine could answer; ``devices`` GPUs were held
     (where there is none, the machine counts as one). Rows and tokens are those that were answered in this time, also
-    those that a crash lost before they were written down. Times of day are seconds since 1970.
+    those that a crash lost before they were written down; ``n_logprob_…`` what a server read and wrote for
+    log-probabilities, in requests beside those for answers. Times of day are seconds since 1970.
     """
 
     stage: str
@@ -43,12 +48,24 @@ class Session:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_output_tokens: int = 0
+    n_logprob_prompt_tokens: int = 0
+    n_logprob_output_tokens: int = 0
     ended: bool = False
 
     @property
     def gpu_hours(self) -> float:
         """Hours of one GPU (or of the machine, where there is none)."""
         return self.seconds * self.devices / 3600
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens of prompts, whatever they were asked for."""
+        return self.n_prompt_tokens + self.n_logprob_prompt_tokens
+
+    @property
+    def tokens_written(self) -> int:
+        """Tokens that were written, whatever for."""
+        return self.n_output_tokens + self.n_logprob_output_tokens
 
     @property
     def is_live(self) -> bool:
@@ -72,12 +89,10 @@ class Meter:
         """Note that an engine can answer now."""
         self._ready = self._ready or time.monotonic()
 
-    def add(self, rows: int, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+    def add(self, gain: ShardProgress) -> None:
         """Count answers."""
-        self.session.n_rows += rows
-        self.session.n_prompt_tokens += prompt_tokens
-        self.session.n_cached_tokens += cached_tokens
-        self.session.n_output_tokens += output_tokens
+        for name in _COUNTED:
+            setattr(self.session, name, getattr(self.session, name) + getattr(gain, name))
 
     def update(self, *, ended: bool = False) -> None:
         """Count the time, and write the file where it is old, or at the end."""
@@ -131,8 +146,8 @@ class Spent:
 def spent(sessions_: list[Session], teacher: Teacher) -> Spent:
     """Add up what sessions have spent."""
     hours = sum(item.gpu_hours for item in sessions_)
-    return Spent(hours, cost_of(teacher, hours, sum(item.n_prompt_tokens for item in sessions_),
-                                sum(item.n_output_tokens for item in sessions_)))
+    return Spent(hours, cost_of(teacher, hours, sum(item.tokens_read for item in sessions_),
+                                sum(item.tokens_written for item in sessions_)))
 
 
 def cost_of(teacher: Teacher, gpu_hours: float, prompt_tokens: float, output_tokens: float) -> float | None:

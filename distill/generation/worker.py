@@ -205,6 +205,9 @@ class Worker:
         if outputs:
             self._last = now
         for shard, some in by_shard.values():
+            progress = self._progress[shard.task.shard.name]
+            progress.n_logprob_prompt_tokens += sum(item.n_logprob_prompt_tokens for item in some)
+            progress.n_logprob_output_tokens += sum(item.n_logprob_output_tokens for item in some)
             self._keep(shard, [response_of(item) for item in some if shard.wants_answer(shard.prompts[item.id])],
                        each * len(some), sum(item.n_cached_tokens for item in some), self._label_logprobs(shard, some),
                        self._top_logprobs(shard, some))

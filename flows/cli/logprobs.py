@@ -13,7 +13,7 @@ from distill.generation.top_logprobs import TOP
 from distill.run.markers import is_finished
 from distill.run.row_counts import write_row_counts
 from distill.training.stages import SOURCES, Source
-from flows.forecast import duration, size
+from flows.forecast import asked_of_endpoint, duration, size
 from flows.orchestration.step_runner import run_logged
 from flows.run import Run, find_config, folder_of, look_for_run, open_run
 
@@ -85,4 +85,5 @@ def _tell_cost(run: Run, stages: Sequence[Source]) -> None:
         if not left:
             continue
         time = "" if left["seconds"] is None else f", and about {duration(left['seconds'])} at the pace of the answers"
-        print(f"{left['prompts']:,} answers are to be scored: about {size(left['bytes'])} on disk{time}.")
+        print(f"{left['prompts']:,} answers are to be scored: about {size(left['bytes'])} on disk"
+              f"{asked_of_endpoint(left)}{time}.")

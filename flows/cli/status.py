@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distill.errors import InputError
 from distill.run.markers import MARKER, damage, is_finished
 from distill.runtime import devices
-from flows.forecast import duration, money, size
+from flows.forecast import asked_of_endpoint, duration, money, size
 from flows.plan import FOLDERS, planned
 from flows.run import Run, stored_config
 from flows.stale import read_stage, stale_stages
@@ -102,6 +102,9 @@ def teacher_table(folder: Path) -> "Table | None":
         table.add_row("log-probabilities of answers", *(f"{now['top_logprobs']:,}" for now in stages.values()))
     if any(now["logprob_bytes"] for now in stages.values()):
         table.add_row("their size, in MB", *(f"{now['logprob_bytes'] / 1e6:,.2f}" for now in stages.values()))
+    if any(now["n_logprob_prompt_tokens"] for now in stages.values()):
+        table.add_row("tokens read and written for these", *(
+            f"{now['n_logprob_prompt_tokens']:,}, {now['n_logprob_output_tokens']:,}" for now in stages.values()))
     if any(now["labels_left"] for now in stages.values()):
         name = "to come" if teacher.logprobs.labels else "that could be kept"
         table.add_row(f"distributions {name}", *(_labels_left(now["labels_left"]) for now in stages.values()))
@@ -119,7 +122,7 @@ def _labels_left(left: dict[str, Any] | None) -> str:
     if not left:
         return ""
     time = "" if left["seconds"] is None else f", about {duration(left['seconds'])}"
-    return f"{left['prompts']:,} ({size(left['bytes'])}{time})"
+    return f"{left['prompts']:,} ({size(left['bytes'])}{asked_of_endpoint(left)}{time})"
 
 
 def _table(title: str, **columns: Any) -> "Table":

@@ -18,6 +18,7 @@ from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.errors import InputError
 from distill.generation.label_logprobs import has_distribution, read_label_logprobs
+from distill.generation.status import status
 from distill.generation.top_logprobs import TOP
 from distill.run.records import Prompt, Response, read_records
 from distill.run.top_logprobs import TopLogprobs, read_top_logprobs
@@ -167,21 +168,26 @@ def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
         evaluated = (run.folder / "sentibench" / "teacher" / "sst2.seed42.json").read_text()
     with open_run("ci", overrides=[*overrides, "teacher.engine.base_urls=['http://127.0.0.1:9/v1']"]) as run:
         assert prompts(run).reused  # without asking for the context again
-    at_once = tops_of(run.folder)
-    with open_run("ci", overrides=[*overrides, "teacher.logprobs.top_k=7"]) as run:  # of the answers that are there
-        assert generate(run, "icldist").details["top_logprobs"]["n_out"] == len(at_once) > 0
-    later = tops_of(run.folder)
-    assert set(later) == set(at_once)
-    for key, top in at_once.items():
-        assert (later[key].k, top.k) == (7, 4) and len(later[key]) > 0
-        assert later[key].top_ids[0, 0] == top.top_ids[0, 0]
-        assert later[key].top_logprobs[0, :4] == pytest.approx(top.top_logprobs[0], abs=6e-3)
     answers = [response for path in (run.folder / "icldist" / "responses").glob("*.parquet")
                for response in read_records(path, Response)]
     assert {answer.prompt_id for answer in answers} == set(asked)
     assert not any(answer.failure for answer in answers)
     single = [answer for answer in answers if not asked[answer.prompt_id].multi_label]
     assert single and all(answer.output.strip() in asked[answer.prompt_id].labels for answer in single)
+    at_once, before = tops_of(run.folder), status(run.folder)["icldist"]
+    assert before["n_logprob_output_tokens"] > len(single), "a request for each node of the labels' trees"
+    with open_run("ci", overrides=[*overrides, "teacher.logprobs.top_k=7"]) as run:  # of the answers that are there
+        assert generate(run, "icldist").details["top_logprobs"]["n_out"] == len(at_once) > 0
+    later, now = tops_of(run.folder), status(run.folder)["icldist"]
+    taken = {answer.prompt_id: answer.n_prompt_tokens for answer in answers}
+    assert now["n_logprob_prompt_tokens"] - before["n_logprob_prompt_tokens"] == sum(
+        taken[key] + len(top) for key, top in later.items())
+    assert now["n_logprob_output_tokens"] - before["n_logprob_output_tokens"] == len(later)
+    assert set(later) == set(at_once)
+    for key, top in at_once.items():
+        assert (later[key].k, top.k) == (7, 4) and len(later[key]) > 0
+        assert later[key].top_ids[0, 0] == top.top_ids[0, 0]
+        assert later[key].top_logprobs[0, :4] == pytest.approx(top.top_logprobs[0], abs=6e-3)
     told = [item for shard in read_label_logprobs(run.folder / "icldist" / "responses") for item in shard]
     with_one = [prompt for prompt in asked.values() if has_distribution(prompt)]
     assert {item.prompt_id for item in told} == {prompt.id for prompt in with_one} and with_one

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from distill.config.schema import Budget, Teacher
+from distill.config.schema import Budget, OpenAIEngine, Teacher
 from distill.config.sections.teacher import Logprobs
 from distill.errors import ProcessDiedError, RunError
+from distill.generation.budget import BudgetError
+from distill.generation.forecast import Forecast
 from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import has_distribution, read_label_logprobs
 from distill.generation.manifests import read_responses
@@ -18,6 +20,7 @@ from distill.generation.run import generate
 from distill.generation.status import status
 from distill.models import Weights
 from distill.run.records import LabelLogprobs, Prompt, read_tables, write_records
+from flows.forecast import forecast_table
 from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
 
 LABELS = ["good", "bad", "good-ish"]
@@ -235,3 +238,34 @@ def test_what_is_captured_later_waits_for_no_approval(tmp_path: Path, fake: Fake
     made(tmp_path, TEXT_ONLY)
     made(tmp_path, CAPTURING.model_copy(update={"budget": Budget(approve=True)}))
     assert captured(tmp_path) == expected()
+
+
+def test_what_a_server_is_asked_beside_answers_is_foretold_counted_and_stops_at_the_budget(
+    tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fake._answer
+    monkeypatch.setattr(fake, "_answer", lambda request: dataclasses.replace(
+        plain(request), n_logprob_prompt_tokens=200 * bool(request.labels), n_logprob_output_tokens=4 * bool(
+            request.labels)))
+    prices = {"price_per_million_prompt_tokens": 1e6, "price_per_million_output_tokens": 1e6}
+    served = OpenAIEngine(base_urls=["http://nowhere/v1"], model="m", tokenizer="m")
+    paid = CAPTURING.model_copy(update={**prices, "engine": served, "pilot_rows": 20})
+    told: list[Forecast] = []
+    made(tmp_path / "once", paid, show=lambda forecast, _: told.append(forecast))
+    found, n_scored = status(tmp_path / "once", paid)["icldist"], len(expected()) + 1
+    assert (found["n_logprob_prompt_tokens"], found["n_logprob_output_tokens"]) == (200 * n_scored, 4 * n_scored)
+    assert found["cost"] == found["n_prompt_tokens"] + found["n_output_tokens"] + 204 * n_scored
+    left, = told
+    a_row = left.logprob_prompt_tokens_per_row + left.logprob_output_tokens_per_row
+    assert 0 < left.rows_left <= 20 and a_row > 50
+    assert left.cost_left == pytest.approx(left.rows_left * (
+        left.prompt_tokens_per_row + left.output_tokens_per_row + a_row))
+    assert "asked for these" in forecast_table(left, paid)
+    made(tmp_path / "later", paid.model_copy(update={"logprobs": Logprobs()}))
+    to_come = status(tmp_path / "later", paid)["icldist"]
+    expected_tokens = to_come["labels_left"]["prompt_tokens"], to_come["labels_left"]["output_tokens"]
+    assert expected_tokens[1] == 4 * n_scored and to_come["labels_left"]["cost"] == sum(expected_tokens)
+    capped = paid.model_copy(update={"budget": Budget(max_cost=to_come["cost"] + 300)})
+    with pytest.raises(BudgetError, match=r"teacher\.budget\.max_cost"):
+        made(tmp_path / "later", capped)
+    assert 0 < len(fake.asked) - 80 < n_scored

@@ -13,7 +13,7 @@ import pytest
 
 from distill import engines
 from distill.config.schema import Model, Teacher
-from distill.engines.base import Done, Output, Request
+from distill.engines.base import Done, Output, Request, Sampling
 from distill.errors import ProcessDiedError
 from distill.generation import pool, slots, worker
 from distill.generation.run import generate
@@ -77,6 +77,9 @@ class FakeEngine:
             done(outputs[1:] if self.loses else outputs)
 
     def check_top_logprobs(self, k: int) -> None:
+        pass
+
+    def check_token_counts(self, sampling: Sampling, chat: bool) -> None:
         pass
 
     def check_label_logprobs(self) -> None:
