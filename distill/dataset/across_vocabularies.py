@@ -29,8 +29,8 @@ class AcrossVocabularies:
         self._theirs = bytes_of_tokens(theirs)
         known = {text: number for number, text in self._ours.items()}
         self._same = np.full(max(theirs, default=0) + 1, NONE, np.int32)
-        for number, text in self._theirs.items():
-            self._same[number] = known.get(text, NONE) if text else NONE
+        for text, number in {text: number for number, text in self._theirs.items() if text}.items():
+            self._same[number] = known.get(text, NONE)  # of several tokens that are the same bytes, one has it
 
     def same_ids(self, teacher_ids: np.ndarray) -> np.ndarray:
         """Return the ids of the student's tokens that are the same bytes; ``NONE`` for those it does not have."""

@@ -132,7 +132,7 @@ def _objective(named: dict[str, Any] | None) -> str:
         return "sft"
     if "use" in named:
         return f"{named['use']} {named['options'] or ''} (code {named['code']})"
-    settings = ", ".join(f"{key} {value}" for key, value in named.items() if key != "kind")
+    settings = ", ".join(f"{key} {value}" for key, value in named.items() if key != "kind" and value is not None)
     return f"{named['kind']} ({settings})" if settings else str(named["kind"])
 
 

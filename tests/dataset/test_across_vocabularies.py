@@ -107,3 +107,10 @@ def test_uld_and_gold_learn_from_the_same_rows_and_what_is_not_found_has_none(tm
     ids = lossy("Ω and bad", add_special_tokens=False)["input_ids"]
     assert across.places([1, 2, 3], ids, "Ω and bad", 4) == []
     assert across.same_ids(np.array([[lossy.convert_tokens_to_ids("<unk>")]])).tolist() == [[NONE]]
+
+
+def test_of_two_tokens_of_the_same_bytes_one_is_the_students(tiny_model: Path) -> None:
+    student = load_tokenizer(tiny_model)
+    across = AcrossVocabularies({1: "▁good", 5: "<0x61>", 6: "a", 7: ""}, student)
+    good, letter = student.convert_tokens_to_ids(["Ġgood", "a"])
+    assert across.same_ids(np.array([1, 5, 6, 7])).tolist() == [good, NONE, letter, NONE]
