@@ -15,7 +15,7 @@ from distill.run.storage import read_json, write_json, write_text
 from flows.report.encoder.pictures import confusion, embeddings
 from sentibench.compare import load, versus
 from sentibench.pictures import scores, shown
-from sentibench.tables import _escape, comma_separated, latex, markdown
+from sentibench.tables import comma_separated, escape_latex, latex, markdown
 from tests.support.result import answers, write
 
 ODD = ["$x^{$", "$\\frac$ $", "_hidden", "=cmd|' /C calc'!A0", "a\\b{c}~d^e_f&g%h#i", "é 中文 🙂", "a\nb|c", "<b>",
@@ -58,7 +58,7 @@ def test_no_name_is_a_formula_or_a_command_in_what_is_exported(name: str, tmp_pa
 
 @given(st.text())
 def test_latex_holds_no_character_that_it_would_obey(text: str) -> None:
-    left = re.sub(r"\\text\w+\{\}|\\[&%_#${}]|\$(?:-|\^\{\*\}|\^\{\\dagger\}|\\pm)\$", "", _escape(text))
+    left = re.sub(r"\\text\w+\{\}|\\[&%_#${}]|\$(?:-|\^\{\*\}|\^\{\\dagger\}|\\pm)\$", "", escape_latex(text))
     assert not re.search(r"[\\{}~^&%_#$\n\r]", left)
 
 
