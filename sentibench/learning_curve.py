@@ -72,7 +72,7 @@ class Curve:
     def prediction(self, rows: float, trainings: int) -> tuple[float, tuple[float, float]]:
         """Return the mean score that so many trainings would be measured to have, and its 95% interval."""
         sample = self._at(self._fitted, rows) + self._deviations(np.array([trainings]), "measured")[:, 0]
-        return self.at(rows), percentile_interval(sample)
+        return self.at(rows), percentile_interval(np.clip(sample, 0, 1))
 
     def point(self, place: int) -> tuple[float, float]:
         """Return the 95% interval of the score with one of the amounts."""
@@ -114,7 +114,7 @@ class Curve:
     def _fit(self, scores: np.ndarray, usual: np.ndarray) -> Fitted:
         """Return a, b and c for each row of scores (fits, amounts), rows being counted in the largest amount.
 
-        With c given, a and b are least squares, a being at most 1. So c is looked for among many values, at a price for
+        With c given, a and b are least squares, a being 0 to 1. So c is looked for among many values, at a price for
         what is far from the ``usual`` one (fits, logarithms), in proportion to the noise of the scores.
         """
         x = np.asarray(self.rows, dtype=float) / self.rows[-1]
@@ -124,8 +124,9 @@ class Curve:
         for c in _EXPONENTS:
             power = x ** -c
             a, b = np.linalg.pinv(np.stack([np.ones_like(x), -power], axis=1)) @ scores.T
-            b = np.where(a > 1, ((1 - scores) @ power) / (power @ power), b)
-            a = np.minimum(a, 1.0)
+            bound = np.clip(a, 0.0, 1.0)
+            b = np.where(a == bound, b, ((bound[:, None] - scores) @ power) / (power @ power))
+            a = bound
             residual = scores - a[:, None] + b[:, None] * power
             price = (residual ** 2).sum(axis=1) / noise + ((np.log(c) - usual) / _WIDTH) ** 2
             better, best = price < best, np.minimum(price, best)

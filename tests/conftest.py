@@ -39,10 +39,11 @@ GROUPS = {"production": ("flows/test_recovery", "flows/test_approval", "flows/te
                          "flows/test_nightly", "flows/test_unattended"),
           "place": ("flows/test_flow", "test_readme", "flows/test_generation_commands", "flows/test_run_integrity",
                     "flows/test_ephemeral_server", "flows/test_report", "flows/test_show", "test_use")}
-LONG = (*GROUPS["place"], *GROUPS["production"], "training/test_processes", "generation/test_chaos",
-        "engines/test_engines", "flows/test_docker", "sentibench/test_lm_eval", "training/test_stages",
-        "encoder/test_encoder", "training/test_training", "generation/test_budget", "flows/test_encoder_report",
-        "sentibench/test_chaos", "flows/test_commands_fuzz", "encoder/test_labels", "export/test_push")
+LONG = (*GROUPS["place"], *GROUPS["production"],
+        "flows/test_experiment", "training/test_processes", "generation/test_chaos", "engines/test_engines",
+        "flows/test_docker", "sentibench/test_lm_eval", "training/test_stages", "encoder/test_encoder",
+        "training/test_training", "generation/test_budget", "flows/test_encoder_report", "sentibench/test_chaos",
+        "flows/test_commands_fuzz", "encoder/test_labels", "export/test_push")
 
 # Machines are shared and noisy: how long an example takes says nothing.
 settings.register_profile("sentidistill", deadline=None, max_examples=60, derandomize=True)

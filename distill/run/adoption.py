@@ -77,16 +77,20 @@ def adopt(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) 
     """
     run = run_of(folder)
     found = [one for other in (beside(run) if run else [])
-             if (one := _finished(other / folder.relative_to(run or folder), essence(inputs, aside), aside))]
+             if (one := made_of(other / folder.relative_to(run or folder), inputs, aside))]
     if not found or run is None:
         return None
     source, done = max(found, key=lambda one: len(one[1].get("files", {})))
     there = folder.with_name(f".{folder.name}.adopted")
     remove(there)
-    for name in (*done["files"], "README.md"):
-        if (source / name).is_file():
+    there.mkdir(parents=True)
+    try:
+        for name in (*done["files"], *(["README.md"] if (source / "README.md").is_file() else [])):
             (there / name).parent.mkdir(parents=True, exist_ok=True)
             _put(source / name, there / name)
+    except FileNotFoundError:  # it is made anew there, just now
+        remove(there)
+        return None
     other = source.parents[len(folder.relative_to(run).parts) - 1].name
     taken = {**{key: value for key, value in done.items() if key != "kept"}, "fingerprint": fingerprint(inputs),
              "inputs": dict(inputs), "adopted_from": other}
@@ -99,7 +103,7 @@ def adopt(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) 
     return taken
 
 
-def _finished(folder: Path, key: str, aside: Collection[str]) -> tuple[Path, dict[str, Any]] | None:
+def made_of(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) -> tuple[Path, dict[str, Any]] | None:
     """Return a stage's folder and marker, if it was made of these inputs and its files are as it left them."""
     if not is_finished(folder):
         return None
@@ -107,8 +111,8 @@ def _finished(folder: Path, key: str, aside: Collection[str]) -> tuple[Path, dic
         done = read_done(folder)
     except InputError:
         return None  # whoever goes on with that run hears of it
-    whole = "kept" not in done and essence(done["inputs"], aside) == key and not damage(folder, done)
-    return (folder, done) if whole and done.get("files") is not None else None
+    same = "kept" not in done and essence(done["inputs"], aside) == essence(inputs, aside)
+    return (folder, done) if same and "files" in done and not damage(folder, done) else None
 
 
 def _put(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from distill.config.schema import Validation
 from distill.dataset.build import FOLDER as DATASET
 from distill.models import model_fingerprint
 from distill.parsing.labels import VERSION as PARSER_VERSION
+from distill.run.adoption import beside, made_of
 from distill.run.hashing import hash_order
 from distill.run.records import VALIDATION, TrainingRow, read_records
 from distill.run.row_counts import RowCounts
@@ -49,13 +50,24 @@ def validate_models(
         computed: dict[str, Any] = {}
         for role, model in models.items():
             if rows:
-                answers = predictor.predict(model, rows, tuples, folder / f"{role}.error.log")
+                answers = _of_another_run(run, inputs, identities[role]) or predictor.predict(
+                    model, rows, tuples, folder / f"{role}.error.log")
                 write_json(folder / f"{role}.json", answers)
                 measured[role], computed[role] = answers["measured"], answers["computed"]
         return [counts], {"models": measured, "computed": computed,
                           "labels": sum(bool(row.labels) for row in rows), "tuples": len(tuples)}
 
     return run_stage(run / "validation", inputs, work, on_change)
+
+
+def _of_another_run(run: Path, inputs: Mapping[str, Any], identity: str) -> dict[str, Any] | None:
+    """Return what another run of the experiment has of the same model, asked the same rows: its base student's."""
+    for other in beside(run):
+        if found := made_of(other / "validation", inputs, aside=("models",)):
+            role = next((role for role, one in found[1]["inputs"]["models"].items() if one == identity), None)
+            if role is not None:
+                return read_object(found[0] / f"{role}.json", measured=dict, computed=dict, answers=list)
+    return None
 
 
 def choose_rows(config: Validation, sources: Sequence[str], run: Path, seed: int

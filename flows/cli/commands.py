@@ -48,6 +48,13 @@ def experiment_command(arguments: argparse.Namespace) -> None:
     experiment.experiment_command(arguments, _server)
 
 
+def forecast_command(arguments: argparse.Namespace) -> None:
+    """Print what more data is expected to bring."""
+    from flows.cli import experiment
+
+    experiment.forecast_command(arguments)
+
+
 def encoder_command(arguments: argparse.Namespace) -> None:
     """Train, evaluate or use a small classifier."""
     from flows.cli import encoder

@@ -9,7 +9,7 @@ from flows.cli.arguments import filled, with_changes, with_set
 
 
 def add_experiment(commands: Any) -> None:
-    """Add the command."""
+    """Add the command, and the forecast of what more data would bring."""
     parser = commands.add_parser("experiment", help="run variants of a config with several seeds, and compare them")
     parser.add_argument("file", metavar="FILE", type=filled,
                         help="a YAML file, or the name of one that ships, such as table4 (docs/experiments.md)")
@@ -19,6 +19,10 @@ def add_experiment(commands: Any) -> None:
                         help="runs at once; more than 1 pays where there are devices for them; default: 1")
     parser.add_argument("--plan", action="store_true", help="say which runs there would be, and end")
     with_changes(with_set(parser)).set_defaults(action="experiment")
+    forecast = commands.add_parser("forecast", help="say what more data is expected to bring")
+    forecast.add_argument("--gain", metavar="EXPERIMENT", type=filled, required=True,
+                          help="an experiment with fractions, or a run of one: a folder, or a name under runs/")
+    forecast.set_defaults(action="forecast")
 
 
 def _count(text: str) -> int:
@@ -59,3 +63,20 @@ def experiment_command(arguments: argparse.Namespace, server: Callable[..., Any]
         raise RunError(f"{len(failed)} of {len(runs)} runs failed: "
                        + "; ".join(f"{name}: {why.rstrip('.')}" for name, why in failed.items())
                        + f". Their logs are in {folder / 'logs'}; the same command goes on with them.")
+
+
+def forecast_command(arguments: argparse.Namespace) -> None:
+    """Print what the next doubling of an experiment's data is expected to bring."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.experiment.curve import kept_curves
+    from flows.experiment.curve_tables import curve_tables
+
+    for table in curve_tables(kept_curves(arguments.gain)):
+        shown = Table(title=table.title, title_justify="left", caption=table.about, caption_justify="left")
+        for place, column in enumerate(table.head):
+            shown.add_column(column, justify="left" if place < table.text_columns else "right", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        Console().print(shown)

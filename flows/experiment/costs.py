@@ -22,7 +22,8 @@ def costs(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     ``shared_seconds`` of those, what it took over from others. Results that were copied cost nothing. ``money``: of the
     teacher, None without prices. Of all together, what was really spent.
     """
-    each = {run.name: _of_run(run) for run in runs}
+    asked: set[tuple[str, str]] = set()
+    each = {run.name: _of_run(run, asked) for run in runs}
     rows = []
     for variant in dict.fromkeys(run.variant for run in runs):
         some = [each[run.name] for run in runs if run.variant == variant]
@@ -32,7 +33,8 @@ def costs(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     return [*rows, {"variant": None, "runs": len(runs), **whole, "shared_seconds": 0.0}] if rows else []
 
 
-def _of_run(run: PlannedRun) -> dict[str, Any]:
+def _of_run(run: PlannedRun, asked: set[tuple[str, str]]) -> dict[str, Any]:
+    """Return what a run took. ``asked``: stages of the teacher that runs before it have counted, by fingerprint."""
     alone, spent, shared = _nothing(), _nothing(), 0.0
     teacher = run.config.teacher
     for stage in planned(Run(run.config, run.folder)):
@@ -43,12 +45,16 @@ def _of_run(run: PlannedRun) -> dict[str, Any]:
         shared += 0.0 if own else done["seconds"]
         for total in (alone, spent) if own else (alone,):
             total["seconds"][_PARTS[stage.split("/")[0]]] += done["seconds"]
-            if stage in STAGES and teacher is not None:
-                tokens = [int(done["details"].get(key, 0)) for key in ("n_prompt_tokens", "n_output_tokens")]
-                hours = done["seconds"] / 3600 * devices_of(teacher, teacher.data_parallel)
+        if stage in STAGES and teacher is not None:
+            tokens = [int(done["details"].get(key, 0)) for key in ("n_prompt_tokens", "n_output_tokens")]
+            hours = done["seconds"] / 3600 * devices_of(teacher, teacher.data_parallel)
+            money = cost_of(teacher, hours, *tokens)
+            # Answers that got log-probabilities in another run were not asked for again.
+            first = (stage, done["fingerprint"]) not in asked
+            asked.add((stage, done["fingerprint"]))
+            for total in (alone, spent) if first else (alone,):
                 total["tokens"] += sum(tokens)
-                if (money := cost_of(teacher, hours, *tokens)) is not None:
-                    total["money"] = (total["money"] or 0.0) + money
+                total["money"] = total["money"] if money is None else (total["money"] or 0.0) + money
     return {"alone": alone, "spent": spent, "shared_seconds": shared}
 
 

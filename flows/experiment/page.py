@@ -8,10 +8,12 @@ from typing import Any
 
 from distill.run.storage import write_json, write_text
 from flows.experiment import pictures
+from flows.experiment.curve import REPORT
 from flows.experiment.plan import PlannedRun
 from flows.experiment.results import gather
 from flows.experiment.schema import Experiment
-from flows.experiment.view import Table, View, build_view
+from flows.experiment.table import Table
+from flows.experiment.view import View, build_view
 from flows.report.markdown import markdown_table
 from sentibench.tables import escape_latex
 
@@ -34,7 +36,7 @@ def write_page(experiment: Experiment, folder: Path, runs: Sequence[PlannedRun],
     """
     results = gather(experiment, runs, failed)
     view = build_view(results)
-    write_json(folder / "report.json", results)
+    write_json(folder / REPORT, results)
     write_text(folder / "report.md", render_markdown(results, view))
     write_text(folder / "report.tex", render_latex(results, view))
     write_text(folder / "report.html", render_html(results, view))
@@ -95,7 +97,11 @@ def render_html(results: Mapping[str, Any], view: View) -> str:
     source = files("flows.experiment").joinpath("template.html").read_text(encoding="utf-8")
     asked = results["settings"]["columns"] or ["BSA", "MSA", "FSA", "all"]
     columns = [name for name in asked if any(name in one["columns"] for one in results["comparisons"])][:_PANELS]
-    drawn = {"differences": pictures.differences(results["comparisons"], columns) if columns else ""}
+    curves = results["curves"]
+    learned = [name for name in asked if any(name in curve["columns"] for curve in curves)][:_PANELS] or (
+        list(curves[0]["columns"])[:1] if curves else [])
+    drawn = {"differences": pictures.differences(results["comparisons"], columns) if columns else "",
+             "curves": pictures.learning_curves(curves, learned) if curves else ""}
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source).render(
         r=results, v=view, style=style, pictures=drawn)
 

@@ -8,6 +8,7 @@ from distill import __version__
 from distill.config.schema import Config
 from distill.run.markers import read_done
 from flows.experiment.costs import costs
+from flows.experiment.curve import curves
 from flows.experiment.plan import PlannedRun
 from flows.experiment.run import is_complete
 from flows.experiment.schema import BASE, Experiment
@@ -51,7 +52,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
                                  "p_holm": corrected[place][column]} for column, one in by_column.items()}}
             for place, (variant, against, by_column) in enumerate(found)],
         "unlike": list(_unlike(models, [(variant, against) for variant, against, _ in found])),
-        "costs": costs(done),
+        "costs": costs(done), "curves": curves(done, models),
     }
 
 

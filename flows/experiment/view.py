@@ -1,10 +1,12 @@
 """From an experiment's results to what a reader sees: tables of cells, notes. Shared by all forms of the page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flows.experiment.costs import PARTS
+from flows.experiment.curve_tables import curve_tables
+from flows.experiment.table import Table, signed
 from flows.forecast import duration, money
 from sentibench.paper import paper_table
 from sentibench.registry import ORDER, all_tasks
@@ -14,24 +16,6 @@ from sentibench.task import CATEGORIES
 
 MEANS = ("BSA", "MSA", "FSA", "seen", "unseen", "all")
 _SURE = 0.05
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under a head; ``kinds`` says of each row what it is, ``spans`` how many columns have a heading."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    about: str = ""
-    text_columns: int = 1
-    kinds: list[str] = field(default_factory=list)
-    spans: list[tuple[str, int]] = field(default_factory=list)
-    folded: bool = False
-
-    def kind(self, place: int) -> str:
-        """Return what a row is."""
-        return self.kinds[place] if self.kinds else ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,8 @@ def build_view(results: Mapping[str, Any]) -> View:
     others += [_variants(results), _runs(results["runs"])]
     if number := results["settings"]["paper"]:
         others.append(_paper(number))
-    return View(_lead(results), _notes(results), scores, differences, others, _curve(results), _statistics(results))
+    return View(_lead(results), _notes(results), scores, differences, others, curve_tables(results["curves"]),
+                _statistics(results))
 
 
 def _lead(results: Mapping[str, Any]) -> list[str]:
@@ -159,11 +144,6 @@ def _difference(found: Mapping[str, Any] | None) -> str:
     return f"{signed(found['value'])}{'*' if found['p_holm'] < _SURE else ''} [{signed(low)}, {signed(high)}]"
 
 
-def signed(value: float) -> str:
-    """Return a difference in points of percent, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
 def _costs(costs: Sequence[Mapping[str, Any]]) -> Table:
     priced = any(row["money"] is not None for row in costs)
     head = ["variant", "one run alone", *PARTS, "taken over", "teacher's tokens", *(["money"] if priced else [])]
@@ -216,10 +196,6 @@ def _paper(number: int) -> Table:
 
 def _printed(column: str) -> str:
     return heading(column) if column in ORDER or column in GROUPS else column
-
-
-def _curve(results: Mapping[str, Any]) -> list[Table]:
-    return []
 
 
 def _count(n: int, what: str) -> str:
