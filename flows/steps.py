@@ -29,6 +29,7 @@ from flows.stale import refuse_stale
 from flows.teacher import teacher_window
 
 if TYPE_CHECKING:
+    from distill.config.schema import TeacherEngine
     from distill.prompting.decontaminate import Benchmark
 
 log = logging.getLogger(LOGGER)
@@ -193,12 +194,13 @@ def train(run: Run, stage: Stage) -> Outcome:
     return outcome
 
 
-def _asked_in_training(run: Run, stage: str, student: Path) -> Path | None:
-    """Return the model that a stage's objective asks for its distributions, on this machine.
+def _asked_in_training(run: Run, stage: str, student: Path) -> "Path | TeacherEngine | None":
+    """Return the model that a stage's objective asks for its distributions: its folder, or what it is behind.
 
     Raises:
         InputError: its vocabulary is not the student's; or the objective is not for such a student.
     """
+    from distill.engines.registry import served_tokenizer
     from distill.models import load_tokenizer, resolve_model
     from distill.models.experts import refuse_router_loss
     from distill.models.same_vocabulary import refuse_other_tokens
@@ -207,6 +209,10 @@ def _asked_in_training(run: Run, stage: str, student: Path) -> Path | None:
     refuse_router_loss(student, objective.kind)
     if not isinstance(objective, OnPolicyObjective):
         return None
+    served = run.config.served_teacher(stage)
+    if served is not None:
+        refuse_other_tokens(served_tokenizer(served), load_tokenizer(student), objective.kind)
+        return served
     asked = objective.teacher or run.teacher.model
     teacher = resolve_model(asked.name, asked.revision)
     refuse_other_tokens(load_tokenizer(teacher), load_tokenizer(student), objective.kind)

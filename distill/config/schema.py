@@ -179,17 +179,33 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_teacher_beside_the_student(self) -> Self:
+    def _a_teacher_to_ask_in_training(self) -> Self:
         for stage in self.train.stages:
             objective = self.train.objective_of(stage)
-            if not isinstance(objective, OnPolicyObjective) or objective.teacher is not None:
+            if not isinstance(objective, OnPolicyObjective):
                 continue
-            if self.teacher is None or self.teacher.engine.capabilities.remote:
-                why = "the config has none" if self.teacher is None else "the teacher's is behind a server"
-                raise ValueError(f"the objective of stage {stage} is on_policy, for which the teacher is loaded beside "
-                                 f"the student, but {why}; name a model in the objective: {{kind: on_policy, teacher: "
-                                 "{name: FOLDER}}")
+            if self.teacher is None and objective.teacher is None:
+                why = "the config has none"
+            elif (served := self.served_teacher(stage)) is not None and not served.capabilities.reads_tokens:
+                why = ("what it is behind does not say how likely the tokens of a text are; the engine openai does, "
+                       "with its tokenizer and a server of vLLM's")
+            else:
+                continue
+            raise ValueError(f"the objective of stage {stage} is on_policy, which asks the teacher in training, "
+                             f"but {why}; name a model in the objective, which is loaded beside the student: "
+                             "{kind: on_policy, teacher: {name: FOLDER}}")
         return self
+
+    def served_teacher(self, stage: str) -> TeacherEngine | None:
+        """Return what the teacher that a stage's objective asks is behind; None where it is loaded, or asks none."""
+        objective = self.train.objective_of(stage)
+        if not isinstance(objective, OnPolicyObjective):
+            return None
+        named = objective.teacher or (self.teacher.model if self.teacher else None)
+        if objective.engine is not None and named is not None:
+            return objective.engine.serving(named)
+        behind = self.teacher is not None and objective.teacher is None and self.teacher.engine.capabilities.remote
+        return self.teacher.engine if self.teacher and behind else None
 
     @model_validator(mode="after")
     def _answers_to_put_together(self) -> Self:

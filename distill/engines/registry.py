@@ -2,12 +2,17 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.sections.engines import PluginEngine, TeacherEngine
 from distill.engines.base import Engine
 from distill.errors import InputError
+from distill.models import load_tokenizer
+from distill.models.tokenizer import tokenizer_folder
 from distill.plugins import load
+
+if TYPE_CHECKING:
+    from distill.engines.openai.token_teacher import TokenTeacher
 
 ENGINES = {
     "transformers": "distill.engines.transformers.engine:TransformersEngine",
@@ -30,6 +35,27 @@ def create(config: TeacherEngine, folder: Path | None, processed_scores: bool = 
     _refuse_unknown(reference, engine, arguments)
     opened: Engine = engine(config, None if config.capabilities.remote else folder, **arguments)
     return opened
+
+
+def token_teacher(config: TeacherEngine, k: int) -> "TokenTeacher":
+    """Connect to a model behind servers that says what else the tokens of a text might have been.
+
+    Raises:
+        InputError, ProcessDiedError: as :class:`distill.engines.openai.token_teacher.TokenTeacher`.
+    """
+    found: TokenTeacher = load("distill.engines.openai.token_teacher:TokenTeacher")(config, k)
+    return found
+
+
+def served_tokenizer(config: TeacherEngine) -> Any:
+    """Return the tokenizer of a model behind servers, which the engine's settings name.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    named = getattr(config, "tokenizer", None)
+    assert named is not None, "capabilities.reads_tokens says so"
+    return load_tokenizer(tokenizer_folder(named.name, named.revision))
 
 
 def _refuse_unknown(reference: str, engine: Any, options: dict[str, Any]) -> None:

@@ -69,9 +69,14 @@ def top_logprobs(prompt_id: str, token_ids: Sequence[int], top_ids: Any, logprob
     exact = np.asarray(logprobs, np.float64)
     if not len(token_ids) or np.isnan(exact).any() or (exact > 1e-3).any():
         return none_of(prompt_id)
-    rest = np.log(np.maximum(1.0 - np.exp(exact).sum(-1), _LEAST_REST))
     return TopLogprobs(prompt_id, np.asarray(token_ids, np.int32), np.asarray(top_ids, np.int32),
-                       np.maximum(exact, LEAST).astype(np.float16), rest.astype(np.float16))
+                       np.maximum(exact, LEAST).astype(np.float16), rest_of(exact).astype(np.float16))
+
+
+def rest_of(logprobs: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mass that is left beside log-probabilities (n × k, float64) at each of n places."""
+    rest: np.ndarray = np.log(np.maximum(1.0 - np.exp(logprobs).sum(-1), _LEAST_REST))
+    return rest
 
 
 def none_of(prompt_id: str) -> TopLogprobs:

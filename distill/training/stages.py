@@ -1,11 +1,15 @@
 """One stage of training as a stage of the run: done once, resumable, with its lineage. Needs no torch itself."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.schema import Train
 from distill.config.sections.base import semantic_fields
+from distill.config.sections.engines import TeacherEngine
+from distill.config.sections.training import OnPolicyObjective
+from distill.engines.registry import token_teacher
 from distill.models import model_fingerprint
 from distill.run.folder import remove
 from distill.run.row_counts import RowCounts
@@ -34,13 +38,15 @@ def sources_of(stage: str) -> tuple[str, ...]:
 
 
 def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: Path, out: Path, seed: int,
-                parents: str = "", on_change: OnChange = "stop", teacher: Path | None = None) -> Outcome:
+                parents: str = "", on_change: OnChange = "stop", teacher: Path | TeacherEngine | None = None
+                ) -> Outcome:
     """Fine-tune ``start_model`` on the rows in the files ``rows`` and leave the model in ``out``.
 
     The rows say which of them are to be trained on, and hold their token ids (:mod:`distill.dataset`).
 
     ``stage`` chooses the hyperparameters (``config.knowdist``, ``.icldist`` or ``.unified``); ``parents`` is the
-    fingerprint of the stage that made the rows; ``teacher`` the model that the objective asks. Where ``out``'s
+    fingerprint of the stage that made the rows; ``teacher`` the model that the objective asks, or what it is behind.
+    Where ``out``'s
     neighbour ``knowdist`` holds a finished stage 1,
     stage 2 starts from that and nothing else. A killed training goes on from its last whole checkpoint.
 
@@ -55,14 +61,17 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
     inputs = {"version": VERSION, "stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows),
               "parents": parents, "start_model": ancestors[-1]["fingerprint"], "seed": seed,
-              **({"teacher": model_fingerprint(teacher)} if teacher else {})}
+              **({"teacher": model_fingerprint(teacher) if isinstance(teacher, Path) else semantic_fields(teacher)}
+                 if teacher else {})}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
+        _check_teacher(config, stage, teacher)
         spec = {
             "stage": stage, "train": config.model_dump(mode="json"), "rows": [str(path.resolve()) for path in rows],
             "start_model": str(start_model.resolve()), "out": str(folder.resolve()), "seed": seed,
-            "teacher": str(teacher.resolve()) if teacher else None}
+            "teacher": str(teacher.resolve()) if isinstance(teacher, Path) else (
+                {"engine": teacher.model_dump(mode="json")} if teacher else None)}
         cluster = cluster_of(config.launch) if config.launch else None
         refuse_foreign_job(cluster.machines if cluster else 1)
         if cluster:
@@ -85,6 +94,19 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     outcome = run_stage(out, inputs, work, on_change, resumable=True, aside=("parents",))
     remove(out / FOLDER)  # only now is the model's marker written
     return outcome
+
+
+def _check_teacher(config: Train, stage: Stage, teacher: Path | TeacherEngine | None) -> None:
+    """See that servers, where the objective asks some, say what it needs, before anything is loaded.
+
+    Raises:
+        InputError: they do not.
+        ProcessDiedError: none answers.
+    """
+    objective = config.objective_of(stage)
+    if isinstance(objective, OnPolicyObjective) and teacher is not None and not isinstance(teacher, Path):
+        with contextlib.closing(token_teacher(teacher, objective.top_k)) as servers:
+            servers.check()
 
 
 def _what_decides(config: Train, stage: Stage) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import LogitsObjective, OnPolicyObjective, StageTraining, Train
+from pydantic import TypeAdapter
+
+from distill.config.schema import LogitsObjective, OnPolicyObjective, StageTraining, TeacherEngine, Train
 from distill.errors import InputError, RunError
 from distill.run.storage import read_json
 from distill.runtime import devices
@@ -29,8 +31,8 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     """Train one stage and write its model folder; return its accounts, curves and speed as JSON values.
 
     ``spec``: ``stage``, ``train`` (the config's section), ``rows`` (files), ``start_model``, ``out``, ``seed``, and
-    ``teacher``, where the objective asks one (a folder). Where accelerate launched several processes, each calls this,
-    and the first one writes and returns.
+    ``teacher``, where the objective asks one (a folder, or an ``engine`` behind which it is). Where accelerate launched
+    several processes, each calls this, and the first one writes and returns.
 
     Raises:
         InputError: the rows, the tokenizer, the batch sizes, the LoRA targets or the memory do not fit.
@@ -131,7 +133,7 @@ def _keep_memory() -> None:
 
 
 def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFiles, folder: Path, seed: int,
-                   before: dict[str, Any] | None, bfloat16: bool = False, teacher: Path | None = None
+                   before: dict[str, Any] | None, bfloat16: bool = False, teacher: Path | TeacherEngine | None = None
                    ) -> tuple[Any, Any, Any, "Preflight"]:
     """Return the trainer, over exactly the rows we tokenised; its clock and forecast; what was said beforehand.
 
@@ -145,7 +147,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     from distill.training.arguments import attention_of, batch_plan, sft_arguments
     from distill.training.callbacks import Evaluations, Forecast, Progress, StepClock, TimedCheckpoints
     from distill.training.objectives.labels import added_tokens
-    from distill.training.objectives.on_policy import answers_of_rows
+    from distill.training.objectives.on_policy import OnPolicyDivergence, answers_of_rows
     from distill.training.preflight import preflight
     from distill.training.sampling import Arrangement
     from distill.training.trainer import CompletionTrainer
@@ -162,14 +164,17 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
     if config.objective_of(stage).kind == "labels":
         lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
-    n_learned = None
+    n_learned, own_objective = None, objective_of(config.objective_of(stage), teacher)
     if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
         # Each answer of a row is one by itself, behind all that stands before it.
         answers = answers_of_rows(train_rows.data)[:rows.n_train]
         n_learned = sum(answers) * objective.max_tokens
+        assert isinstance(own_objective, OnPolicyDivergence)
+        own_objective.refuse_longer(max(lengths, default=0) + objective.max_tokens)
         lengths = [count * (length + objective.max_tokens) for count, length in zip(answers, lengths, strict=True)]
+    beside = teacher if isinstance(teacher, Path) else None
     found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), teacher, _logit_copies(objective), n_learned)
+                      _sharing(arguments), beside, _logit_copies(objective), n_learned)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
@@ -182,7 +187,7 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     trainer = CompletionTrainer(
         model=model, args=arguments, train_dataset=train_rows, eval_dataset=validation if rows.n_validation else None,
         processing_class=load_tokenizer(start_model), callbacks=callbacks, peft_config=adapter_of(config, model),
-        stage=stage, rows=rows, objective=objective_of(config.objective_of(stage), teacher), counted=before,
+        stage=stage, rows=rows, objective=own_objective, counted=before,
         made_by=made_by, arrangement=Arrangement(plan.global_batch_size, plan.device_batch_size, world_size,
                                                  config.group_by_length, config.packing))
     trainer.remove_callback(PrinterCallback)
@@ -202,8 +207,12 @@ def _logit_copies(objective: Any) -> int:
     return 3 if isinstance(objective, OnPolicyObjective) else 1
 
 
-def _teacher(spec: dict[str, Any]) -> Path | None:
-    return Path(spec["teacher"]) if spec.get("teacher") else None
+def _teacher(spec: dict[str, Any]) -> Path | TeacherEngine | None:
+    given = spec.get("teacher")
+    if isinstance(given, dict):
+        engine: TeacherEngine = TypeAdapter(TeacherEngine).validate_python(given["engine"])
+        return engine
+    return Path(given) if given else None
 
 
 def _check_same_processes(now: dict[str, Any], then: dict[str, Any]) -> None:

@@ -10,24 +10,33 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM
 
 from distill.config.load import load_config, save_config
 from distill.config.schema import OpenAIEngine
+from distill.config.sections.training import OnPolicyObjective
 from distill.engines import identity, open_engine
 from distill.engines.base import Output, Request, Sampling
 from distill.errors import InputError
 from distill.generation.label_logprobs import has_distribution, read_label_logprobs
 from distill.generation.status import status
 from distill.generation.top_logprobs import TOP
+from distill.models import load_tokenizer
 from distill.run.records import Prompt, Response, read_records
 from distill.run.top_logprobs import TopLogprobs, read_top_logprobs
+from distill.training import stages
+from distill.training.objectives.completion import completion_logits
+from distill.training.objectives.on_policy import OnPolicyDivergence
 from flows.evaluated_models import subject_of
 from flows.run import find_config, open_run
 from flows.steps import collect, evaluate, generate, prompts
 from tests.support.endpoint import KEY, Server
 from tests.support.flow import distill
 from tests.support.vllm_server import CONTEXT, MODEL, VllmServer, VllmServers
+from tests.training.test_on_policy_objective import batch_of, trained
+from tests.training.test_training import call_here
 
 GREEDY = Sampling(max_tokens=8)
 
@@ -195,6 +204,59 @@ def test_a_teacher_behind_a_real_server_answers_and_is_evaluated(
                for item in told)
     assert json.loads(evaluated)["n"] == 2 and json.loads(evaluated)["invalid"] == {}
     assert details["parameters"] == {} and f"served:{MODEL}" in evaluated and vllm_server.url not in evaluated
+
+
+def test_a_student_learns_on_its_own_answers_from_a_teacher_behind_a_real_server(
+    vllm_server: VllmServer, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = OpenAIEngine(base_urls=[vllm_server.url], model=MODEL, tokenizer=str(tiny_model))
+    known = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    student = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for weight in student.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    k, temperature = 20, 1.5
+    for divergence in ("reverse_kl", "jsd"):
+        objective = OnPolicyDivergence(OnPolicyObjective(
+            kind="on_policy", divergence=divergence, temperature=temperature, max_tokens=5, top_k=k), served)
+        batch = objective.answered(student, batch_of(), 0, [1, 2, 3])
+        logits, _ = completion_logits(student, batch)
+        with torch.no_grad():
+            theirs, _ = completion_logits(known, batch)
+        ids = theirs.topk(k).indices
+        q, p = ((torch.cat([kept := one.log_softmax(-1).gather(-1, ids), (1 - kept.exp().sum(-1, keepdim=True)).log()],
+                           dim=-1) / temperature).log_softmax(-1) for one in (logits, theirs))
+        m = ((p.exp() + q.exp()) / 2).log()
+        plain = (q.exp() * (q - p)).sum() if divergence == "reverse_kl" else (
+            (p.exp() * (p - m)).sum() + (q.exp() * (q - m)).sum()) / 2
+        expected = torch.autograd.grad(plain, list(student.parameters()), allow_unused=True)
+        loss = objective.loss(student, batch)
+        assert loss.item() == pytest.approx(plain.item(), rel=1e-3)
+        for own, other in zip(torch.autograd.grad(loss, list(student.parameters()), allow_unused=True), expected,
+                              strict=True):
+            torch.testing.assert_close(own, other, atol=1e-3, rtol=1e-2)
+    student.save_pretrained(tmp_path / "student")
+    load_tokenizer(tiny_model).save_pretrained(tmp_path / "student")
+    monkeypatch.setattr(stages, "call_in_process", call_here)
+    whole = trained(tmp_path / "student", served, tmp_path, "whole").details
+    assert whole["train_loss"][-1][1] < whole["train_loss"][0][1]
+    answered, asked = OnPolicyDivergence.answered, 0
+
+    def dying(self: OnPolicyDivergence, *arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 14:
+            raise KeyboardInterrupt
+        return answered(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(OnPolicyDivergence, "answered", dying)
+        trained(tmp_path / "student", served, tmp_path, "cut", device_batch_size=2)
+    cut = trained(tmp_path / "student", served, tmp_path, "cut", device_batch_size=2).details
+    assert cut["resumed_from_step"] == 2, "in device batches of another size, and resumed"
+    for name in ("train_loss", "eval_loss"):
+        assert [value for _, value in cut[name]] == pytest.approx([value for _, value in whole[name]], rel=2e-3), name
 
 
 @pytest.fixture

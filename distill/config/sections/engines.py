@@ -83,6 +83,8 @@ class Capabilities:
     - ``label_scores``: :meth:`~distill.engines.base.Engine.score_labels` gives log-probabilities of labels.
     - ``label_logprobs``: it says how likely the labels of a request are beside its answer.
     - ``top_logprobs``: it says what else each token of an answer might have been, of an answer that is there, too.
+    - ``reads_tokens``: without being an engine's process, it says the same of the tokens of any text
+      (:func:`distill.engines.registry.token_teacher`).
     - ``structured_output``: answers can be held to a list of choices or a regular expression.
     - ``counts_tokens``: it always knows how many tokens an answer took; else that is checked where a budget needs it.
     - ``waits_for_recovery``: it waits by itself for what it depends on, so that a new process would do no better.
@@ -92,6 +94,7 @@ class Capabilities:
     label_scores: bool = False
     label_logprobs: bool = False
     top_logprobs: bool = False
+    reads_tokens: bool = False
     structured_output: bool = False
     counts_tokens: bool = True
     waits_for_recovery: bool = False
@@ -270,7 +273,8 @@ class OpenAIEngine(_NamedModel):
     def capabilities(self) -> Capabilities:
         """What it can do; what a server shows of log-probabilities is asked when it is there."""
         sends_tokens = self.send_tokens and self.tokenizer is not None
-        return replace(self.CAPABILITIES, label_logprobs=sends_tokens, top_logprobs=sends_tokens)
+        return replace(self.CAPABILITIES, label_logprobs=sends_tokens, top_logprobs=sends_tokens,
+                       reads_tokens=self.tokenizer is not None)
 
     @model_validator(mode="after")
     def _no_secrets_in_plain_text(self) -> Self:  # in place of the one that every section has

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from distill.config.sections.base import FileName, Seconds, Section, Seed, default_kind, runtime_field
+from distill.config.sections.engines import MOST_TOP_LOGPROBS, OpenAIEngine
 from distill.config.sections.models import Model
 from distill.config.sections.plugin import Plugin
 
@@ -103,11 +104,16 @@ class LogitsObjective(Section):
 class OnPolicyObjective(Section):
     """The student answers, and learns the teacher's distribution at each token of what it wrote (GKD). Ours.
 
-    The teacher is loaded beside the student, in each training process. Both must have one vocabulary.
+    The teacher is loaded beside the student, in each training process, or behind servers (``engine``), which say the
+    likeliest tokens; all others then count as one. Both must have one vocabulary.
     """
 
     kind: Literal["on_policy"]
     teacher: Model | None = Field(None, description="default: teacher.model")
+    engine: OpenAIEngine | None = Field(
+        None, description="servers with the teacher (vllm serve); default: teacher.engine where that is behind servers "
+                          "and the objective names no teacher of its own; else none")
+    top_k: int = Field(20, ge=1, le=MOST_TOP_LOGPROBS, description="tokens that servers say at each token of an answer")
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
         "reverse_kl", description="of student and teacher: KL(teacher, student), KL(student, teacher), Jensen-Shannon")
     temperature: float = Field(1.0, gt=0, description="of the answers that are drawn, and of both distributions")

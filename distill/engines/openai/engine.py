@@ -1,10 +1,8 @@
 """Models behind servers that speak OpenAI's protocol (``vllm serve`` and others)."""
 
-import asyncio
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
@@ -14,7 +12,6 @@ from typing import Any, TypeVar
 from distill.config import schema
 from distill.engines.base import Done, Engine, Output, Request, Sampling
 from distill.engines.encoding import (
-    answer_end_ids,
     answer_length,
     encode_request,
     failed_output,
@@ -25,21 +22,15 @@ from distill.engines.first_line import first_line_end
 from distill.engines.label_tree import LabelTree, finite, request_tree, tree_behind
 from distill.engines.openai import label_scores, top_scores
 from distill.engines.openai.backoff import Backoff
-from distill.engines.openai.client import Client
-from distill.engines.openai.endpoint import Endpoint
 from distill.engines.openai.errors import RejectedError, TransientError
-from distill.engines.openai.key import Key
 from distill.engines.openai.payload import Dialect
-from distill.engines.openai.pool import Pool
 from distill.engines.openai.quarantine import ENOUGH, Quarantine
 from distill.engines.openai.responses import Completion, listed, read_completion
+from distill.engines.openai.servers import Servers
 from distill.engines.openai.top_scores import WrittenTokens
-from distill.engines.openai.transport import raise_file_limit
 from distill.engines.openai.usage import CountedRequests, TokenCounter
 from distill.errors import InputError, RunError
-from distill.models import load_tokenizer
 from distill.models.tokenization import encode_prompt
-from distill.models.tokenizer import tokenizer_folder
 
 log = logging.getLogger("sentidistill.engines")
 T = TypeVar("T")
@@ -60,31 +51,14 @@ class OpenAIEngine(Engine):
             InputError: an address, the key, the name of the model or the tokenizer is wrong.
             ProcessDiedError: no endpoint answers.
         """
-        if config.model is None:
-            raise InputError("The engine 'openai' does not know what to ask for. Set its 'model' to the name under "
-                             "which the model is served.")
-        self._model, self._key = config.model, Key(config.api_key_variable)
-        self._tokenizer, self._end_ids = _tokenizer(config)
+        self._servers = servers = Servers(config, backoff)
+        self._model, self._key, self._pool = servers.model, servers.key, servers.pool
+        self._tokenizer, self._end_ids, self.max_model_len = servers.tokenizer, servers.end_ids, servers.max_model_len
         self._sends_tokens = config.send_tokens and self._tokenizer is not None
-        self._pool = Pool([Endpoint(Client(url, self._key, config.timeout, config.concurrency), self._model,
-                                    config.concurrency) for url in config.base_urls], config.outage_timeout, backoff)
-        raise_file_limit(self._pool.capacity)
         self._backoff = backoff
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoints", daemon=True)
-        self._thread.start()
-        try:
-            self._run(self._pool.open())
-        except BaseException:
-            self.close()
-            raise
-        entries = self._pool.entries()
-        self._others = sorted({entry.owned_by for entry in entries} - {"vllm"})
+        self._others = sorted({entry.owned_by for entry in self._pool.entries()} - {"vllm"})
         self._dialect = Dialect(self._model, not self._others, self._end_ids if self._sends_tokens else (),
                                 config.sampling_params, config.chat_template_kwargs)
-        limits = [config.max_model_len, *(entry.max_model_len for entry in entries)]
-        self.max_model_len = min((limit for limit in limits if limit), default=None)
-        self._read_at_once = asyncio.Semaphore(top_scores.MOST_AT_ONCE * len(config.base_urls))
         self._quarantine = Quarantine()
         self._counter = TokenCounter(self._tokenizer)
 
@@ -107,7 +81,7 @@ class OpenAIEngine(Engine):
                     elif isinstance(work := self._prepared(request), Output):
                         done([work])
                     else:
-                        running.add(future := asyncio.run_coroutine_threadsafe(work, self._loop))
+                        running.add(future := self._servers.submit(work))
                         future.add_done_callback(ended.put)
                 outputs, failure = [], None
                 for future in _ended(ended) if running else ():
@@ -161,7 +135,7 @@ class OpenAIEngine(Engine):
                              "to a model with the same one, and send_tokens to true.")
         tokens = range(min(label_scores.MOST_AT_ONCE, len(self._tokenizer)))
         ids = encode_prompt(self._tokenizer, "Hello", chat=False)
-        self._run(label_scores.check(self._pool, self._model, ids, tokens, self._backoff))
+        self._servers.run(label_scores.check(self._pool, self._model, ids, tokens, self._backoff))
 
     def check_top_logprobs(self, k: int) -> None:
         """Ask each endpoint for the ``k`` likeliest tokens; see :class:`distill.engines.base.Engine`.
@@ -176,16 +150,11 @@ class OpenAIEngine(Engine):
         if k > (size := len(self._tokenizer)):
             raise InputError(f"teacher.logprobs.top_k is {k}, but the tokenizer of the engine 'openai' knows {size} "
                              "tokens. Lower it; 20 is usual.")
-        self._run(top_scores.check(self._pool, self._model, self._tokenizer, k, self._backoff))
+        self._servers.run(top_scores.check(self._pool, self._model, self._tokenizer, k, self._backoff))
 
     def close(self) -> None:
         """Close the connections."""
-        if self._loop.is_closed():
-            return
-        self._run(self._pool.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._servers.close()
 
     def _resolve_quarantine(self, done: Done) -> None:
         """Ask a harmless prompt as the last one that failed was asked, and tell the failures if it is answered.
@@ -196,7 +165,7 @@ class OpenAIEngine(Engine):
         assert self._quarantine.request
         work = self._prepared(replace(self._quarantine.request, prompt="Hello"))
         if not isinstance(work, Output):
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = self._servers.submit(work)
             while not wait([future], _SIGN_SECONDS).done:
                 done([])
             work = future.result()
@@ -252,7 +221,7 @@ class OpenAIEngine(Engine):
         """Return an output with what else the tokens of an answer, which is there, might have been."""
         requests = CountedRequests(self._pool)
         try:
-            async with self._read_at_once:
+            async with self._servers.reading:
                 found = await top_scores.given_likeliest(requests, self._model, ids, answer, request.top_k)
         except (RejectedError, TransientError) as error:
             log.warning("An endpoint did not say what else the tokens of an answer might have been (%s). The answer "
@@ -313,22 +282,6 @@ class OpenAIEngine(Engine):
             return False
         at_newline = answer.stopped_by == "\n" or (answer.stopped_by is None and not self._dialect.is_vllm)
         return at_newline and first_line_end(f"{opening}{answer.text}\n") is None
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _tokenizer(config: schema.OpenAIEngine) -> tuple[Any, tuple[int, ...]]:
-    """Return the tokenizer that the config names, and the tokens that end an answer; None where it names none."""
-    if config.tokenizer is None:
-        return None, ()
-    try:
-        folder = tokenizer_folder(config.tokenizer.name, config.tokenizer.revision)
-        tokenizer = load_tokenizer(folder, config.chat_template_kwargs)
-    except InputError as error:
-        raise InputError(f"{error} (It is the tokenizer of the engine 'openai' that is missing: set its 'tokenizer' to "
-                         "a model with the same one, or to null to do without.)") from error
-    return tokenizer, tuple(answer_end_ids(tokenizer, folder))
 
 
 def _ended(waiting: "queue.SimpleQueue[Future[Output]]") -> list[Future[Output]]:

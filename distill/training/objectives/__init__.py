@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from distill.config.sections.engines import TeacherEngine
 from distill.config.sections.training import Objective as AnyObjective
 from distill.config.sections.training import OnPolicyObjective, UserObjective
 from distill.plugins import load
@@ -17,8 +18,8 @@ OBJECTIVES = {
 """The objectives that ship, by their kind in ``train.objective``; by reference, because they import torch."""
 
 
-def objective_of(config: AnyObjective, teacher: Path | None = None) -> Objective:
-    """Return the objective that ``train.objective`` names; ``teacher``: the folder of the one it asks.
+def objective_of(config: AnyObjective, teacher: Path | TeacherEngine | None = None) -> Objective:
+    """Return the objective that ``train.objective`` names; ``teacher``: the folder of the one it asks, or its servers.
 
     Raises:
         InputError: a user's own cannot be loaded or made with its options, or is no :class:`Objective`.

@@ -56,24 +56,26 @@ class LogitDivergence:
         student = ranked_outcomes(logits, ids) if across else outcomes(logits, ids)
         p, q = ((one / temperature).log_softmax(-1) for one in (teacher, student))
         if not across:
-            return self._between(p, q) * temperature ** 2
+            return between(self._config.divergence, p, q) * temperature ** 2
         others = torch.nn.functional.pad(ids == NONE, (0, 1), value=True)  # and what was not kept
         sorted_apart = ((p.exp() - q.exp()).abs() * others).sum(-1)
         if across == "uld":
             return sorted_apart
         named = (~others).sum(-1) / ids.shape[-1]
-        apart = self._between(*(torch.cat([one.masked_fill(others, _NOWHERE), one.masked_fill(~others, -math.inf)
-                                           .logsumexp(-1, keepdim=True)], dim=-1) for one in (p, q)))
+        apart = between(self._config.divergence, *(
+            torch.cat([one.masked_fill(others, _NOWHERE), one.masked_fill(~others, -math.inf)
+                       .logsumexp(-1, keepdim=True)], dim=-1) for one in (p, q)))
         return named * apart * temperature ** 2 + (1 - named) * sorted_apart
 
-    def _between(self, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        """Return the divergence of the student's log-probabilities ``q`` and the teacher's ``p`` at each token."""
-        if self._config.divergence == "forward_kl":
-            return _kl(p, q)
-        if self._config.divergence == "reverse_kl":
-            return _kl(q, p)
-        middle = torch.logaddexp(p, q) - math.log(2)
-        return (_kl(p, middle) + _kl(q, middle)) / 2
+
+def between(divergence: str, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Return the divergence of the student's log-probabilities ``q`` and the teacher's ``p`` at each token."""
+    if divergence == "forward_kl":
+        return _kl(p, q)
+    if divergence == "reverse_kl":
+        return _kl(q, p)
+    middle = torch.logaddexp(p, q) - math.log(2)
+    return (_kl(p, middle) + _kl(q, middle)) / 2
 
 
 def outcomes(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,12 @@ Agarwal et al., "On-Policy Distillation of Language Models" (2024): GKD, with ev
 is TRL's own.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,30 +17,54 @@ import pyarrow.compute as pc
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from distill.config.sections.engines import TeacherEngine
 from distill.config.sections.training import OnPolicyObjective
+from distill.engines.registry import token_teacher
 from distill.engines.transformers.padding import left_pad
+from distill.errors import InputError
 from distill.models import load_model
 from distill.run.hashing import derived_seed
 from distill.training.objectives.completion import IGNORED, completion_logits, learned_answers
+from distill.training.objectives.logits import between, outcomes
+
+if TYPE_CHECKING:
+    from distill.engines.openai.token_teacher import Distributions, TokenTeacher
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 _BETAS = {"forward_kl": 0.0, "jsd": 0.5, "reverse_kl": 1.0}
 """TRL's name for which divergence it is."""
+_SAID = "teacher"
+"""What is in a device batch beside the student's answers: what servers say of each, in their order, once they do."""
 
 
 class OnPolicyDivergence:
     """See :class:`distill.training.objectives.base.Objective`; the trainer has :meth:`answered` called before a step.
 
-    The teacher is in the same process, on the same device, and has the student's vocabulary.
+    The teacher is in the same process, on the same device; or behind servers, which say its likeliest tokens at each
+    token, so that it is compared with the student over these and all others together (:mod:`.logits`). It has the
+    student's vocabulary.
     """
 
     columns = ()
 
-    def __init__(self, config: OnPolicyObjective, teacher: Path) -> None:
-        """Name the teacher's folder; it is loaded when it is asked for the first time."""
-        self._config, self._folder = config, teacher
+    def __init__(self, config: OnPolicyObjective, teacher: Path | TeacherEngine) -> None:
+        """Name the teacher's folder, or its servers; it is loaded, or they are, when it is asked for the first time."""
+        self._config, self._where = config, teacher
         self._teacher: torch.nn.Module | None = None
+
+    @functools.cached_property
+    def _servers(self) -> "TokenTeacher | None":
+        return None if isinstance(self._where, Path) else token_teacher(self._where, self._config.top_k)
+
+    def refuse_longer(self, tokens: int) -> None:
+        """Raise where servers do not read rows of so many tokens, an answer of the student's included.
+
+        Raises:
+            InputError: see above.
+        """
+        if self._servers is not None:
+            self._servers.refuse_longer(tokens)
 
     @torch.no_grad()
     def answered(self, model: Any, batch: Mapping[str, Any], pad_token_id: int, seeds: Sequence[int]
@@ -74,7 +100,7 @@ class OnPolicyDivergence:
             said = [_ended(answer, ends) for answer in found[:, prompts.shape[1]:].tolist()]
         whole = [*((prompt, answer) for prompt, answer in zip(asked, said, strict=True)), *((ids, []) for ids in stay)]
         shape = len(whole), max(len(prompt) + len(answer) for prompt, answer in whole)
-        made = {"input_ids": torch.full(shape, pad_token_id, device=device),
+        made: dict[str, Any] = {"input_ids": torch.full(shape, pad_token_id, device=device),
                 "labels": torch.full(shape, IGNORED, device=device),
                 "attention_mask": torch.zeros(shape, dtype=batch["attention_mask"].dtype, device=device)}
         for number, (prompt, answer) in enumerate(whole):
@@ -82,6 +108,8 @@ class OnPolicyDivergence:
             made["input_ids"][number, :end] = torch.tensor(prompt + answer, device=device)
             made["labels"][number, len(prompt):end] = torch.tensor(answer, device=device)
             made["attention_mask"][number, :end] = 1
+        if self._servers is not None:  # which are at work while the student writes its next answers
+            made[_SAID] = [self._servers.ask(prompt, answer) for prompt, answer in whole if answer]
         return {**batch, **made}
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -89,6 +117,8 @@ class OnPolicyDivergence:
         from trl.experimental.gkd import GKDTrainer
 
         student, _ = completion_logits(model, batch)
+        if self._servers is not None:
+            return self._from_servers(student, batch[_SAID])
         with torch.no_grad():
             teacher, _ = completion_logits(self._loaded(batch["input_ids"].device), batch)
         shared = min(student.shape[-1], teacher.shape[-1])  # a matrix of embeddings may be longer than the vocabulary
@@ -97,10 +127,24 @@ class OnPolicyDivergence:
             temperature=self._config.temperature, reduction="sum")
         return found + 0 * student.sum()  # a batch without loss has a gradient, of 0
 
+    def _from_servers(self, student: torch.Tensor, said: "Sequence[Future[Distributions]]") -> torch.Tensor:
+        found = [one.result() for one in said]
+        if not found:
+            return 0 * student.sum()
+        ids, teacher = (torch.from_numpy(np.concatenate([one[part] for one in found])).to(student.device)
+                        for part in (0, 1))
+        if int(ids.max()) >= student.shape[-1]:
+            raise InputError(f"The teacher's server names the token {int(ids.max())}, but the student has "
+                             f"{student.shape[-1]}: they have not one vocabulary. Choose a student of the teacher's "
+                             "family.")
+        p, q = ((one / self._config.temperature).log_softmax(-1) for one in (teacher, outcomes(student, ids)))
+        return between(self._config.divergence, p, q).sum() + 0 * student.sum()
+
     def _loaded(self, device: torch.device) -> torch.nn.Module:
         if self._teacher is None:
             dtype = "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
-            self._teacher = load_model(self._folder, dtype, str(device)).requires_grad_(False)
+            assert isinstance(self._where, Path)
+            self._teacher = load_model(self._where, dtype, str(device)).requires_grad_(False)
         return self._teacher
 
 
