@@ -8,6 +8,8 @@ from flows.forecast import duration, money
 from sentibench.summary import GROUPS
 from sentibench.tables import heading
 
+_FLAT = 1e-9
+
 
 def curve_tables(curves: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Return for each learning curve what its amounts took, and what the next doubling is expected to bring."""
@@ -51,4 +53,6 @@ def _gains(curve: Mapping[str, Any]) -> Table:
 
 def _formula(parameters: Mapping[str, float]) -> str:
     a, b, c = (parameters[name] for name in "abc")
+    if abs(b) < _FLAT:
+        return f"{100 * a:.1f}, flat"
     return f"{100 * a:.1f} {'−' if b >= 0 else '+'} {100 * abs(b):.3g} · n^(−{c:.2f})"

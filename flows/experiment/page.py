@@ -114,6 +114,6 @@ def _summary(view: View) -> list[str]:
         lines += [f"{row[0]:<{width}}  " + "  ".join(f"{cell:>18}" for cell in row[1:])
                   for row in (table.head, *table.rows)]
     for table in view.differences[:1]:
-        lines += ["", *(f"{row[0]}: " + ", ".join(f"{name} {cell}" for name, cell in zip(
-            table.head[1:], row[1:], strict=True)) for row in table.rows)]
+        width = max(len(row[0]) for row in table.rows)
+        lines += ["", f"{'':<{width}}  {table.head[-1]}", *(f"{row[0]:<{width}}  {row[-1]}" for row in table.rows)]
     return lines

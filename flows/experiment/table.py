@@ -23,4 +23,4 @@ class Table:
 
 def signed(value: float) -> str:
     """Return a difference in points of percent, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "−")  # + 0.0: of −0.04 no minus is left
