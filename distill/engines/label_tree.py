@@ -15,6 +15,8 @@ from distill.models.tokenization import raw_separator
 
 ROOT = -1
 """The node before all labels: the end of the prompt."""
+MOST_AT_ONCE = 128
+"""Tokens of which a request can ask how likely they are: vLLM's bound on logprob_token_ids."""
 _REPEATS = 4  # of a stop string: that many line ends are one token
 
 
@@ -59,6 +61,18 @@ class LabelTree:
             steps = sum(after[self.parents[node]][self.tokens[node]] for node in path)
             found.append(steps + _logsumexp([after[path[-1]][end] for end in self.ends]))
         return tuple(found)
+
+
+def beside_answer(tree: LabelTree) -> list[int]:
+    """Return the tokens to ask of an answer's own places, so that the labels' nodes on its way are known with it.
+
+    vLLM lets one list of tokens be asked of a request, of so many: those of the whole tree, or of its root.
+    """
+    tokens = sorted({token for node in range(ROOT, len(tree.tokens)) for token in tree.wanted(node)})
+    for wanted in (tokens, tree.wanted(ROOT)):
+        if len(wanted) <= MOST_AT_ONCE:
+            return wanted
+    return []
 
 
 def tree_of(labels: Sequence[Sequence[int]], ends: Sequence[int]) -> LabelTree | None:

@@ -235,6 +235,8 @@ def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(engine:
         expected = whole_label_logprobs(tiny_model, request)
         assert item.label_logprobs == pytest.approx(expected, abs=2e-3), request.id
         assert without.label_logprobs == pytest.approx(expected, abs=2e-3)
+        saved = without.n_logprob_output_tokens - item.n_logprob_output_tokens
+        assert saved >= 1 if without.n_logprob_output_tokens else saved == 0, "an answer tells of its own way"
         assert (without.text, without.n_output_tokens, without.error) == ("", 0, "")
     assert not any(item.label_logprobs for item in plain)
 
@@ -274,6 +276,11 @@ def test_the_likeliest_tokens_at_each_of_an_answers_are_those_of_a_plain_pass_al
     nothing = dataclasses.replace(given[1], answer="", id="n")
     unheard = dataclasses.replace(given[0], answer="good " * CONTEXT, id="u")
     assert [output.top_logprobs for output in engine.generate([nothing, unheard])] == [None, None]
+
+
+def test_more_tokens_than_a_server_gives_are_refused_with_what_to_set(openai_engine: Engine) -> None:
+    with pytest.raises(InputError, match=r"refuses the question .*20.*--max-logprobs"):
+        openai_engine.check_top_logprobs(21)
 
 
 def test_both_kinds_of_log_probabilities_in_one_stream_and_under_a_grammar_are_the_models_own(

@@ -19,7 +19,7 @@ from distill.engines.encoding import (
     names_of,
 )
 from distill.engines.first_line import first_line_end
-from distill.engines.label_tree import LabelTree, finite, request_tree, tree_behind
+from distill.engines.label_tree import MOST_AT_ONCE, LabelTree, finite, request_tree, tree_behind
 from distill.engines.openai import label_scores, top_scores
 from distill.engines.openai.backoff import Backoff
 from distill.engines.openai.errors import RejectedError, TransientError
@@ -133,7 +133,7 @@ class OpenAIEngine(Engine):
         if not self._sends_tokens:
             raise InputError("An endpoint is asked with token ids how likely labels are. Set the engine's 'tokenizer' "
                              "to a model with the same one, and send_tokens to true.")
-        tokens = range(min(label_scores.MOST_AT_ONCE, len(self._tokenizer)))
+        tokens = range(min(MOST_AT_ONCE, len(self._tokenizer)))
         ids = encode_prompt(self._tokenizer, "Hello", chat=False)
         self._servers.run(label_scores.check(self._pool, self._model, ids, tokens, self._backoff))
 
@@ -204,18 +204,28 @@ class OpenAIEngine(Engine):
     async def _scored(self, request: Request, ids: list[int], tree: LabelTree) -> Output:
         """Return the answer, where one is wanted, with how likely the labels are; without, where just that fails."""
         output = Output(request.id, "", "stop", len(ids), 0)
+        way = label_scores.AnswersWay(tree)
         if request.sampling.max_tokens:
-            output = await self._answer(request, ids)
+            output = await self._answer(request, ids, way=way if self._are_plain(request) else None)
         if output.error:
             return output
         requests = CountedRequests(self._pool)
         try:
-            found = finite(await label_scores.tree_logprobs(requests, self._model, ids, tree))
+            found = finite(await label_scores.tree_logprobs(requests, self._model, ids, tree, way.after))
         except (RejectedError, TransientError) as error:
             log.warning("An endpoint did not say how likely the labels of a prompt are (%s). It has an answer, and no "
                         "distribution.", error)
             found = ()
         return requests.counted(replace(output, label_logprobs=found))
+
+    def _are_plain(self, request: Request) -> bool:
+        """Say whether an answer's log-probabilities are the model's, however the server takes them (--logprobs-mode).
+
+        Those of the likeliest tokens are asked of it by themselves.
+        """
+        sampling = request.sampling
+        return not (request.is_structured or request.top_k or sampling.temperature or self._dialect.fields
+                    or sampling.repetition_penalty != 1)
 
     async def _read(self, request: Request, ids: list[int], answer: list[int], output: Output) -> Output:
         """Return an output with what else the tokens of an answer, which is there, might have been."""
@@ -229,13 +239,14 @@ class OpenAIEngine(Engine):
             return requests.counted(output)
         return requests.counted(replace(output, top_logprobs=top_scores.record(answer, found)))
 
-    async def _answer(self, request: Request, ids: list[int] | None, opening: str = "") -> Output:
+    async def _answer(self, request: Request, ids: list[int] | None, opening: str = "",
+                      way: label_scores.AnswersWay | None = None) -> Output:
         failed = Output(request.id, "", "error", len(ids or ()), 0)
         try:
-            answer, written = await self._ask(request, ids, request.sampling.first_line)
+            answer, written = await self._ask(request, ids, request.sampling.first_line, way)
             used = self._counter.usage(request, ids, answer)
             if request.sampling.first_line and self._may_go_on(answer, opening):
-                answer, written = await self._ask(request, ids, with_line=False)
+                answer, written = await self._ask(request, ids, with_line=False, way=way)
                 used += self._counter.usage(request, ids, answer)
         except (RejectedError, TransientError) as error:
             if error.reason not in ("prompt_too_long", "content_filter"):
@@ -259,13 +270,19 @@ class OpenAIEngine(Engine):
         output = Output(request.id, text, reason, **counts)
         return await self._with_top(request, ids or [], output, written, opening) if written else output
 
-    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool
+    async def _ask(self, request: Request, ids: list[int] | None, with_line: bool, way: label_scores.AnswersWay | None
                    ) -> tuple[Completion, WrittenTokens | None]:
-        """Return an answer, and what else its tokens might have been, where that is wanted."""
+        """Return an answer, and what else its tokens might have been, where that is wanted; ``way`` takes its own."""
         path, body = self._dialect.body(request, ids, with_line)
         k = request.top_k if ids is not None else 0
-        return await self._pool.ask(path, body, lambda reply: (
-            read_completion(reply), top_scores.read_written(reply, 0 if request.is_structured else k) if k else None))
+
+        def read(reply: dict[str, Any]) -> tuple[Completion, WrittenTokens | None]:
+            answer = read_completion(reply)
+            if way:
+                way.read(reply)
+            return answer, top_scores.read_written(reply, 0 if request.is_structured else k) if k else None
+
+        return await self._pool.ask(path, body | way.fields() if way else body, read)
 
     async def _with_top(self, request: Request, ids: list[int], output: Output, written: WrittenTokens, opening: str
                         ) -> Output:

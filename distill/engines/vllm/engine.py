@@ -24,9 +24,9 @@ from distill.engines.encoding import (
     given_answer,
 )
 from distill.engines.first_line import first_line_end
-from distill.engines.label_tree import LabelTree, request_tree, tree_behind
+from distill.engines.label_tree import LabelTree, beside_answer, request_tree, tree_behind
 from distill.engines.local import Keep, LabelQuestion, LocalEngine
-from distill.engines.vllm.scores import ForcedAnswer, TreeScores, beside_answer, parts_of
+from distill.engines.vllm.scores import ForcedAnswer, TreeScores, parts_of
 from distill.engines.vllm.start import first_line, start
 from distill.engines.vllm.turns import Turns
 from distill.errors import InputError, ProcessDiedError

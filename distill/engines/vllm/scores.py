@@ -6,11 +6,9 @@ from typing import Any
 
 from distill.engines.base import Output
 from distill.engines.encoding import FIRST_TOKEN
-from distill.engines.label_tree import ROOT, LabelTree, finite
+from distill.engines.label_tree import MOST_AT_ONCE, ROOT, LabelTree, finite
 from distill.engines.local import LabelQuestion
 from distill.run.top_logprobs import TopLogprobs, top_logprobs
-
-_MAX_LABELS_AT_ONCE = 128  # vLLM's bound on logprob_token_ids
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Part:
 def parts_of(item: LabelQuestion) -> list[Part]:
     """Return what vLLM is asked for a question: first tokens some at once, whole labels one by one."""
     firsts = [label[0] for label in item.labels]
-    some = [firsts[start:start + _MAX_LABELS_AT_ONCE] for start in range(0, len(firsts), _MAX_LABELS_AT_ONCE)]
+    some = [firsts[start:start + MOST_AT_ONCE] for start in range(0, len(firsts), MOST_AT_ONCE)]
     parts = [Part(item.place, item.prompt, part, item.rule) for part in some] if item.rule == FIRST_TOKEN else [
         Part(item.place, [*item.prompt, *label], label, item.rule) for label in item.labels]
     if item.request.first_tokens and (item.penalty != 1 or item.rule != FIRST_TOKEN):
@@ -68,7 +66,7 @@ class TreeScores:
     _left: int = 0
 
     def take_answer(self, tokens: Sequence[int], found: Sequence[Mapping[int, Any]] | None) -> None:
-        """Take what an answer that was asked with :func:`beside_answer` says of the nodes on its way."""
+        """Take what an answer says of the nodes on its way (:func:`distill.engines.label_tree.beside_answer`)."""
         node: int | None = ROOT
         for token, logs in zip(tokens, found or (), strict=False):
             if node is None or not all(one in logs for one in self.tree.wanted(node)):
@@ -86,10 +84,10 @@ class TreeScores:
         """Yield what vLLM is to be asked: node, prompt, parameters."""
         for node in range(ROOT, len(self.tree.tokens)):
             wanted = self.tree.wanted(node) if node not in self._after else []
-            for start in range(0, len(wanted), _MAX_LABELS_AT_ONCE):
+            for start in range(0, len(wanted), MOST_AT_ONCE):
                 self._left += 1
                 yield node, [*self.prompt, *self.tree.prefix(node)], _one_token(
-                    logprob_token_ids=wanted[start:start + _MAX_LABELS_AT_ONCE])
+                    logprob_token_ids=wanted[start:start + MOST_AT_ONCE])
 
     def add(self, node: int, result: Any) -> Output | None:
         """Take vLLM's result; return the whole output with the last of them."""
@@ -97,18 +95,6 @@ class TreeScores:
         self._after.setdefault(node, {}).update({token: item.logprob for token, item in found.items()})
         self._left -= 1
         return self.whole()
-
-
-def beside_answer(tree: LabelTree) -> list[int]:
-    """Return the tokens to ask of an answer's own places, so that the labels' nodes on its way are known with it.
-
-    vLLM lets one list of tokens be asked of a request, of so many: those of the whole tree, or of its root.
-    """
-    tokens = sorted({token for node in range(ROOT, len(tree.tokens)) for token in tree.wanted(node)})
-    for wanted in (tokens, tree.wanted(ROOT)):
-        if len(wanted) <= _MAX_LABELS_AT_ONCE:
-            return wanted
-    return []
 
 
 @dataclass
