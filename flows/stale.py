@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.run.markers import MARKER, is_finished, read_done
+from distill.run.storage import read_object
 from distill.training.stages import MODELS
 from flows.plan import command_for, gated_stages, planned, trained_stages
 from flows.run import Run
@@ -53,6 +54,21 @@ def read_stage(run: Path, stage: str) -> dict[str, Any]:
 def stale_stages(run: Run) -> dict[str, str]:
     """Return the finished stages that were made of another version of a stage than is there, and of which."""
     return {stage: of for stage, of, same in _links(run) if not same}
+
+
+def began_from(run: Run) -> str | None:
+    """Return the fingerprint of the model that a finished run's student was made from; None where it is not known."""
+    from distill.models import model_fingerprint
+    from distill.training.student import PRUNED_FROM
+
+    done = read_stage(run.folder, MODELS[trained_stages(run)[0]])
+    start: str | None = done.get("kept", done)["inputs"].get("start_model")
+    if run.config.student.kind == "pretrained":
+        return start
+    pruned = run.folder / "models" / "base"
+    if not (pruned / PRUNED_FROM).is_file() or model_fingerprint(pruned) != start:
+        return None
+    return str(read_object(pruned / PRUNED_FROM, base=str)["base"])
 
 
 def _links(run: Run, base: str = "") -> Iterator[tuple[str, str, bool]]:

@@ -9,7 +9,7 @@ from distill.run.folder import check_mark, is_filled
 from distill.run.hashing import fingerprint
 from distill.run.storage import read_json, write_json
 
-_SOURCE = "pruned_from.json"
+PRUNED_FROM = "pruned_from.json"
 
 
 def prepare_student(config: Student, run: Path, resolve_model: Callable[..., Path] = resolve_model) -> Path:
@@ -26,10 +26,10 @@ def prepare_student(config: Student, run: Path, resolve_model: Callable[..., Pat
         return base
     out = run / "models" / "base"
     source = {"base": model_fingerprint(base), "layers": config.layers}
-    if (out / _SOURCE).exists() and fingerprint(read_json(out / _SOURCE)) == fingerprint(source):
+    if (out / PRUNED_FROM).exists() and fingerprint(read_json(out / PRUNED_FROM)) == fingerprint(source):
         return out
-    if is_filled(out) and not (out / _SOURCE).exists():
+    if is_filled(out) and not (out / PRUNED_FROM).exists():
         check_mark(run)  # it is replaced
     depth_prune(base, config.layers, out)
-    write_json(out / _SOURCE, source)
+    write_json(out / PRUNED_FROM, source)
     return out

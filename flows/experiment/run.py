@@ -24,7 +24,7 @@ from flows.experiment.plan import PlannedRun
 from flows.orchestration.logs import LOGGER
 from flows.plan import planned
 from flows.run import CONFIG, Run, stored_config
-from flows.stale import stale_stages
+from flows.stale import began_from, stale_stages
 
 log = logging.getLogger(LOGGER)
 
@@ -41,7 +41,11 @@ def held(folder: Path, runs: Sequence[PlannedRun], on_change: OnChange = "stop")
     with run_lock(folder):
         if on_change == "stop":
             _refuse_changed(runs)
-        yield [run for run in runs if not is_complete(run)]
+        todo: dict[str, PlannedRun] = {}
+        for run in runs:  # a run that is made anew takes those with it that begin from its model
+            if run.needs in todo or not is_complete(run):
+                todo[run.name] = run
+        yield list(todo.values())
 
 
 def make_runs(folder: Path, todo: Sequence[PlannedRun], jobs: int = 1, on_change: OnChange = "stop") -> dict[str, str]:
@@ -77,7 +81,10 @@ def make_runs(folder: Path, todo: Sequence[PlannedRun], jobs: int = 1, on_change
 
 
 def is_complete(run: PlannedRun) -> bool:
-    """Say whether a run stands as its config asks: every stage finished, whole and of one making, and reported."""
+    """Say whether a run stands as its config asks: every stage finished, whole and of one making, and reported.
+
+    One that begins from another's model is of one making only with the model that is there now.
+    """
     folder = run.folder
     if not (folder / CONFIG).is_file() or not (folder / "report" / "results.json").is_file():
         return False
@@ -86,9 +93,15 @@ def is_complete(run: PlannedRun) -> bool:
         stages = [folder / stage for stage in planned(opened)]
         return (opened.config.to_json() == {**run.config.to_json(), "runs_dir": opened.config.runs_dir}
                 and all(is_finished(stage) and not damage(stage, read_done(stage)) for stage in stages)
-                and not stale_stages(opened))
+                and not stale_stages(opened) and (run.needs is None or began_from(opened) == _start_of(run)))
     except InputError:
         return False  # 'distill run' says what is wrong
+
+
+def _start_of(run: PlannedRun) -> str | None:
+    """Return the fingerprint of the model, now, that a run begins from which needs another."""
+    fingerprint: str | None = read_done(Path(run.config.student.model.name))["details"].get("fingerprint")
+    return fingerprint
 
 
 def _refuse_changed(runs: Sequence[PlannedRun]) -> None:
