@@ -45,7 +45,8 @@ def split_rows(folder: Path, sources: Mapping[str, type[TokenizedRow]], train: T
     Of each source (knowdist, icldist) ``train.fractions`` are used, and of those ``train.eval_fraction`` (at most
     2,000, none of a single row) are for validation: of each stage of training by itself, so that ``unified`` draws
     from both together. All are chosen by hash: of a larger share, a smaller one is a part. ``by_text``: all rows of a
-    text are for validation, of every source, or none is; of each source some row is left to train on.
+    text are for validation, of every source, or none is; of each source some row is left to train on. Where texts have
+    rows in both sources, those of the one may then be more than its share, and more than 2,000.
     """
     texts: dict[str, str] = {}
     used: dict[str, frozenset[str]] = {}

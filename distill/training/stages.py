@@ -61,8 +61,7 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     ancestors = checked_ancestors(start_model, out.parent / "knowdist" if stage == "icldist" else None)
     inputs = {"version": VERSION, "stage": stage, "train": _what_decides(config, stage), "rows": rows_digest(rows),
               "parents": parents, "start_model": ancestors[-1]["fingerprint"], "seed": seed,
-              **({"teacher": model_fingerprint(teacher) if isinstance(teacher, Path) else semantic_fields(teacher)}
-                 if teacher else {})}
+              **({"teacher": _teacher_identity(config, stage, teacher)} if teacher else {})}
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         claim(folder / FOLDER, inputs, on_change)
@@ -94,6 +93,13 @@ def train_stage(stage: Stage, config: Train, rows: Sequence[Path], start_model: 
     outcome = run_stage(out, inputs, work, on_change, resumable=True, aside=("parents",))
     remove(out / FOLDER)  # only now is the model's marker written
     return outcome
+
+
+def _teacher_identity(config: Train, stage: Stage, teacher: Path | TeacherEngine) -> Any:
+    """Return what tells the teacher of a training from others; of servers, also how much of what it thinks they say."""
+    if isinstance(teacher, Path):
+        return model_fingerprint(teacher)
+    return {**semantic_fields(teacher), "top_k": getattr(config.objective_of(stage), "top_k", None)}
 
 
 def _check_teacher(config: Train, stage: Stage, teacher: Path | TeacherEngine | None) -> None:

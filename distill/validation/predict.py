@@ -12,6 +12,7 @@ from distill.engines.client import Client
 from distill.models.folder import model_fingerprint
 from distill.models.tokenization import VERSION as TOKENIZATION
 from distill.models.weights import Weights
+from distill.run.hashing import fingerprint
 from distill.run.markers import ANSWERS
 from distill.run.records import TrainingRow
 from distill.validation.measure import loss_of, measure
@@ -27,9 +28,13 @@ class Predictor:
     max_tokens: Mapping[str, int]
 
     def inputs(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        """Return what decides the answers to ``rows``, beside the model."""
-        return {"rows": [row.id for row in rows], "chat": self.chat, "engine": semantic_fields(self.engine),
-                "tokenization": TOKENIZATION,
+        """Return what decides the answers to ``rows``, and what is measured of them, beside the model.
+
+        The teacher's answers are part of that: of the same prompts, another one's may be others.
+        """
+        taught = fingerprint([[row.completion, row.labels] for row in rows])
+        return {"rows": [row.id for row in rows], "taught": taught, "chat": self.chat,
+                "engine": semantic_fields(self.engine), "tokenization": TOKENIZATION,
                 "max_tokens": dict(self.max_tokens)}
 
     def predict(self, model: Path, rows: Sequence[TrainingRow], tuples: Mapping[str, TupleQuestion], log: Path

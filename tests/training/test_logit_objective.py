@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from distill.config.schema import Gate, StageTraining, Train
-from distill.config.sections.training import LogitsObjective, SftObjective
+from distill.config.sections.base import semantic_fields
+from distill.config.sections.training import LogitsObjective, OnPolicyObjective, SftObjective
 from distill.dataset.tokens import RowEncoder
 from distill.run.records import TokenizedRow, TopRow
 from distill.run.top_logprobs import top_logprobs
@@ -24,6 +25,14 @@ from tests.training.test_training import call_here
 
 K = 5
 FAST = StageTraining(learning_rate=5e-3, num_train_epochs=1, global_batch_size=8, warmup_ratio=0)
+
+
+def test_what_came_to_objectives_later_is_no_change_of_trainings_that_do_without_it() -> None:
+    assert semantic_fields(LogitsObjective(kind="logits")) == {
+        "kind": "logits", "divergence": "forward_kl", "temperature": 1.0, "alpha": 0.5}
+    assert semantic_fields(OnPolicyObjective(kind="on_policy")) == {
+        "kind": "on_policy", "teacher": None, "divergence": "reverse_kl", "temperature": 1.0, "max_tokens": 128}
+    assert semantic_fields(LogitsObjective(kind="logits", across_vocabularies="uld"))["across_vocabularies"] == "uld"
 
 
 def with_top(row: TokenizedRow, k: int = K) -> TopRow:

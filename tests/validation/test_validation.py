@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from distill.config.schema import Gate, TransformersEngine, Validation
 from distill.config.tuple_schema import TupleSchema
 from distill.engines.base import Output
 from distill.errors import RunError
+from distill.run.folder import claim
 from distill.run.records import Prompt, TrainingRow, write_records
 from distill.validation.gate import _judge
 from distill.validation.measure import measure
@@ -109,6 +111,28 @@ def test_the_stage_asks_every_model_once_and_is_reused(
     assert len(answers["base"]["answers"]) == 5
     assert outcome.details["models"]["base"]["loss"] > 5 and outcome.details["labels"] == 4
     assert check().reused
+
+
+def test_runs_of_an_experiment_share_a_models_answers_only_where_their_teacher_said_the_same(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    plain = Predictor.predict
+
+    def counted(self: Predictor, model: Path, rows: Any, tuples: Any, log: Path) -> dict[str, Any]:
+        asked.append(log.parent.parent.name)
+        return plain(self, model, rows, tuples, log)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    claim(tmp_path, "experiment")
+    found = {}
+    for name, taught in (("a", "positive"), ("b", "negative"), ("c", "positive")):
+        run = claim(tmp_path / name)
+        write_records(run / "dataset" / "icldist.parquet", TrainingRow,
+                      [replace(row(key, taught), split="validation") for key in "xy"])
+        found[name] = validate_models(Validation(labels=2), PREDICTOR, {"base": tiny_model}, ["icldist"], run, 42)
+    losses = {name: outcome.details["models"]["base"]["loss"] for name, outcome in found.items()}
+    assert losses["a"] == losses["c"] != losses["b"] and asked == ["a", "b"]
 
 
 def test_with_nothing_held_out_no_model_is_loaded(sources: list[str], tmp_path: Path, tiny_model: Path) -> None:

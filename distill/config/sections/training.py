@@ -100,6 +100,10 @@ class LogitsObjective(Section):
                              "to gold")
         return self
 
+    def semantic(self) -> dict[str, Any]:
+        """As it was before there was ``across_vocabularies``, where that is not asked for."""
+        return {name: value for name, value in super().semantic().items() if value is not None}
+
 
 class OnPolicyObjective(Section):
     """The student answers, and learns the teacher's distribution at each token of what it wrote (GKD). Ours.
@@ -118,6 +122,10 @@ class OnPolicyObjective(Section):
         "reverse_kl", description="of student and teacher: KL(teacher, student), KL(student, teacher), Jensen-Shannon")
     temperature: float = Field(1.0, gt=0, description="of the answers that are drawn, and of both distributions")
     max_tokens: int = Field(128, ge=1, description="tokens of an answer of the student's, at most")
+
+    def semantic(self) -> dict[str, Any]:
+        """Without ``engine`` and ``top_k``: where servers are asked, they stand with the teacher's identity."""
+        return {name: value for name, value in super().semantic().items() if name not in ("engine", "top_k")}
 
 
 class UserObjective(Plugin):
