@@ -1,6 +1,6 @@
 """From an experiment to its runs: one for each variant and training seed, with its whole config."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,28 @@ from flows.run import Run, find_config
 
 _FROM = "variant:"
 _STUDENT = "student.model.name"
+_DECIDED = ("name", "train.seed", "runs_dir")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A variant with a training seed: its config, and where it is kept. ``needs`` names the run that it begins from."""
+    """A variant with a training seed: its config, and where it is kept. ``begins``: the variant that it begins from."""
 
     variant: str
     seed: int
     config: Config
     folder: Path
-    needs: str | None = None
+    begins: str | None = None
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.name
+
+    @property
+    def needs(self) -> str | None:
+        """The name of the run that it begins from."""
+        return run_name(self.begins, self.seed) if self.begins else None
 
 
 def folder_of(experiment: Experiment) -> Path:
@@ -49,10 +55,7 @@ def plan(experiment: Experiment, file: Path, changes: Sequence[Change] = ()) -> 
     Raises:
         InputError: the config of a variant cannot be used, changes nothing, or is that of another variant.
     """
-    folder = file.resolve().parent
-    shared = [*_changes(experiment.settings, file, "'settings'"),
-              *([Change("evaluate", experiment.evaluation, folder, merged=True)] if experiment.evaluation else []),
-              *changes]
+    shared = _shared(experiment, file, changes)
     place, known = folder_of(experiment), dict[str, str]()
     runs: list[PlannedRun] = []
     for variant in experiment.variants:
@@ -69,7 +72,7 @@ def plan(experiment: Experiment, file: Path, changes: Sequence[Change] = ()) -> 
             config.prompts.read_files()
             if seed == experiment.train_seeds[0]:
                 _refuse_same(variant, config, plain if not begins else None, known, file)
-            runs.append(PlannedRun(variant, seed, config, place / name, run_name(begins, seed) if begins else None))
+            runs.append(PlannedRun(variant, seed, config, place / name, begins or None))
     return runs
 
 
@@ -78,21 +81,49 @@ def run_name(variant: str, seed: int) -> str:
     return f"{variant}-seed{seed}"
 
 
+def _shared(experiment: Experiment, file: Path, changes: Sequence[Change]) -> list[Change]:
+    """Return what is changed for all variants: by the file, then by the command line."""
+    settings = _changes(experiment.settings, file, "'settings'")
+    for whose, some in ((f"'settings' in {file}", settings), ("--set", changes)):
+        _refuse_decided(some, whose)
+        if any(key == _STUDENT and str(value).startswith(_FROM) for key, value in _leaves(some)):
+            raise InputError(f"{whose} has all variants begin from the model of one of them. Only variants that come "
+                             "after it can: set it in theirs.")
+    evaluation = Change("evaluate", experiment.evaluation, file.resolve().parent, merged=True)
+    return [*settings, *([evaluation] if experiment.evaluation else []), *changes]
+
+
 def _own(experiment: Experiment, variant: str, file: Path) -> tuple[list[Change], Path, str]:
     """Return a variant's own changes, the config that they change, and the variant whose model it begins from."""
     folder, base, begins, changes = file.resolve().parent, experiment.base, "", []
-    for change in _changes(experiment.variants[variant], file, f"Variant '{variant}'"):
-        if change.key in ("name", "train.seed", "runs_dir"):
-            raise InputError(f"Variant '{variant}' in {file} sets {change.key}, which the experiment decides: its "
-                             "variants' names, train_seeds and runs_dir. Take it out.")
+    given = _changes(experiment.variants[variant], file, f"Variant '{variant}'")
+    _refuse_decided(given, f"Variant '{variant}' in {file}")
+    for key, value in _leaves(given):
+        if key == _STUDENT:  # where the model will be is put in its place later
+            begins = str(value).removeprefix(_FROM) if str(value).startswith(_FROM) else ""
+    for change in given:
         if change.key == "base":
             base = str(change.value)
-        elif change.key == _STUDENT and str(change.value).startswith(_FROM):
-            begins = str(change.value).removeprefix(_FROM)
         else:
             changes.append(change)
     near = folder / base
     return changes, near if near.is_file() else find_config(base), begins
+
+
+def _leaves(changes: Sequence[Change]) -> Iterator[tuple[str, Any]]:
+    """Yield each value that changes set, under its key with dots, however deep it stands in a mapping."""
+    for change in changes:
+        if isinstance(change.value, dict):
+            yield from _leaves([replace(change, key=f"{change.key}.{key}", value=value)
+                                for key, value in change.value.items()])
+        else:
+            yield change.key, change.value
+
+
+def _refuse_decided(changes: Sequence[Change], whose: str) -> None:
+    if found := [key for key, _ in _leaves(changes) if key in _DECIDED]:
+        raise InputError(f"{whose} sets {found[0]}, which the experiment decides: its variants' names, train_seeds and "
+                         "runs_dir. Take it out.")
 
 
 def _changes(given: Overrides, file: Path, whose: str) -> list[Change]:

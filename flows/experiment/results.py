@@ -1,11 +1,13 @@
 """What the runs of an experiment have measured, as one JSON document, from which its page is drawn."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distill import __version__
 from distill.config.schema import Config
+from distill.errors import InputError
+from distill.run.adoption import essence
+from distill.run.hashing import fingerprint
 from distill.run.markers import read_done
 from flows.experiment.costs import costs
 from flows.experiment.curve import curves
@@ -31,11 +33,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
     """
     done = [run for run in runs if run.name not in failed and is_complete(run)]
     models, bases = _models(done)
-    found: list[tuple[str, str, dict[str, Difference]]] = []
-    for variant, other in experiment.comparisons:
-        against = bases.get(variant, "") if other == BASE else other
-        if variant in models and against in models:
-            found.append((variant, against, differences(models[against], models[variant])))
+    found, impossible = _compared(experiment, models, bases, done)
     corrected = holm_over([one for _, _, one in found])
     columns = columns_of([model.mean for model in models.values()])
     return {
@@ -51,7 +49,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
             "columns": {column: {"value": one.value, "interval_95": list(one.interval), "p": one.p_value,
                                  "p_holm": corrected[place][column]} for column, one in by_column.items()}}
             for place, (variant, against, by_column) in enumerate(found)],
-        "unlike": list(_unlike(models, [(variant, against) for variant, against, _ in found])),
+        "unlike": [*impossible, *_unlike(models, [(variant, against) for variant, against, _ in found])],
         "costs": costs(done), "curves": curves(done, models),
     }
 
@@ -59,7 +57,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
 def _models(done: Sequence[PlannedRun]) -> tuple[dict[str, Replicated], dict[str, str]]:
     """Return the rows of the tables: base students, variants, teachers; and each variant's base student.
 
-    Base students and teachers of the same weights and evaluation are one.
+    Base students and teachers of the same weights and evaluation, in all that decides its results, are one.
     """
     bases: dict[str, tuple[str, Evaluated]] = {}
     teachers: dict[str, tuple[str, Evaluated]] = {}
@@ -68,10 +66,11 @@ def _models(done: Sequence[PlannedRun]) -> tuple[dict[str, Replicated], dict[str
     base_of: dict[str, str] = {}
     for run in done:
         bench = run.folder / "sentibench"
-        weights = read_done(bench)["inputs"]["models"]
+        inputs = read_done(bench)["inputs"]
+        weights, way = inputs["models"], essence(inputs, ("models", "engines"))
         for role, found in ((BASE, bases), (TEACHER, teachers)):
             if role in weights:
-                key = f"{weights[role]} {sorted(_asked(bench / role))}"
+                key = f"{weights[role]} {way} {fingerprint(inputs.get('engines', {}).get(role))}"
                 found.setdefault(key, (_model_name(run.config, role), load(bench / role)))
                 if role == BASE:
                     base_of.setdefault(run.variant, key)
@@ -87,8 +86,24 @@ def _models(done: Sequence[PlannedRun]) -> tuple[dict[str, Replicated], dict[str
     return {row.name: row for row in rows}, {variant: names[key] for variant, key in base_of.items() if key in names}
 
 
-def _asked(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*.seed*.json")]
+def _compared(experiment: Experiment, models: Mapping[str, Replicated], bases: Mapping[str, str],
+              done: Sequence[PlannedRun]) -> tuple[list[tuple[str, str, dict[str, Difference]]], list[str]]:
+    """Return the differences that were asked for, each of a variant against what; and why some are not there."""
+    found, why = [], []
+    begun = {run.variant: run.begins for run in done}
+    for variant, other in experiment.comparisons:
+        against = bases.get(variant, "") if other == BASE else other
+        if variant in models and against in models:
+            try:
+                found.append((variant, against, differences(models[against], models[variant])))
+            except InputError as error:
+                why.append(f"{variant} is not compared with {against}: {error}")
+        elif variant in models and other == BASE:
+            why.append(f"{variant} is not compared with {BASE}: " + (
+                f"it begins from the model of {begun[variant]}. Name the two under 'compare' ([{variant}, "
+                f"{begun[variant]}]) for what it has over that." if begun[variant] else
+                "the student before its training was not evaluated (evaluate.models)."))
+    return found, why
 
 
 def _model_name(config: Config, role: str) -> str:

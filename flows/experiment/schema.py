@@ -9,6 +9,7 @@ from distill.config.load import Change, parse_override, read_yaml, validate
 from distill.config.sections.base import LocalPath, Section, Seed
 from distill.errors import InputError
 from flows.run import find_config
+from sentibench.paper import tables
 from sentibench.registry import ORDER
 from sentibench.summary import GROUPS
 
@@ -60,6 +61,9 @@ class Experiment(Section):
                                      f"{', '.join(self.variants)}" + ("" if name == left else f", and {BASE}"))
             if left == right:
                 raise ValueError(f"compare names '{left}' on both sides; a difference is of two")
+        if self.paper is not None and self.paper not in tables():
+            raise ValueError(f"paper is {self.paper}, but of the paper's tables there are "
+                             f"{', '.join(map(str, tables()))}")
         known = (*ORDER, *GROUPS)
         if unknown := [name for name in self.columns or () if name not in known]:
             raise ValueError(f"columns names '{unknown[0]}', which is no task of the benchmark and no mean; there are "

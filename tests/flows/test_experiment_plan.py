@@ -51,14 +51,22 @@ def test_paths_of_a_variant_are_meant_from_the_file_and_another_kind_replaces_wh
     assert runs[1].config.student.kind == "depth_pruned"
 
 
-def test_a_variant_may_change_another_config_or_begin_from_another_variants_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begins", [
+    {"student.model.name": "variant:plain"}, {"student.model": {"name": "variant:plain"}},
+    {"student": {"model": {"name": "variant:plain"}}}])
+def test_a_variant_may_change_another_config_or_begin_from_another_variants_model(
+        tmp_path: Path, begins: dict[str, Any]) -> None:
     runs = planned(tmp_path, train_seeds=[1, 2], variants={
-        "plain": {}, "demo": {"base": "demo"},
-        "more": {"student.model.name": "variant:plain", "train.stages": ["icldist"]}})
+        "plain": {}, "demo": {"base": "demo"}, "more": {**begins, "train.stages": ["icldist"]}})
     assert runs[2].config.train.max_length == 768
     assert runs[5].config.student.model.name == str(tmp_path / "runs/e/plain-seed2/models/final") or (
         runs[5].config.student.model.name.endswith("runs/e/plain-seed2/models/final"))
     assert (runs[5].needs, runs[2].needs) == ("plain-seed2", None)
+
+
+def test_the_command_line_sets_nothing_that_the_experiment_decides(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--set sets train.seed, which the experiment decides"):
+        planned(tmp_path, "train.seed=5")
 
 
 @pytest.mark.parametrize("keys, said", [
@@ -75,6 +83,15 @@ def test_a_variant_may_change_another_config_or_begin_from_another_variants_mode
     ({"variants": {"..": {}}}, r"variants"),
     ({"variants": {"base": {}}}, "'base', which stands for"),
     ({"variants": {"a": {"train.seed": 3}}}, "'a' in .* sets train.seed, which the experiment decides"),
+    ({"variants": {"a": {"train": {"seed": 3}}}}, "'a' in .* sets train.seed, which the experiment decides"),
+    ({"variants": {"a": ["train={seed: 3}"]}}, "'a' in .* sets train.seed, which the experiment decides"),
+    ({"variants": {"a": {"runs_dir": "x"}}}, "'a' in .* sets runs_dir, which the experiment decides"),
+    ({"settings": {"name": "x"}}, "'settings' in .* sets name, which the experiment decides"),
+    ({"settings": {"train": {"seed": 3}}}, "'settings' in .* sets train.seed, which the experiment decides"),
+    ({"settings": ["runs_dir=x"]}, "'settings' in .* sets runs_dir, which the experiment decides"),
+    ({"settings": {"student": {"model": {"name": "variant:plain"}}}}, "'settings' in .* has all variants begin from"),
+    ({"paper": 99}, "paper is 99, but of the paper's tables there are 2, 3"),
+    ({"variants": {"a": {"student": {"model": {"name": "variant:b"}}}}}, "'a' begins from the model of 'b', which is"),
     ({"variants": {"a": {"student.model.name": "variant:b"}}}, "'a' begins from the model of 'b', which is no other"),
     ({"variants": {"a": {"student.model.name": "variant:b"}, "b": {}}}, "'b', which comes after it; put it before"),
     ({"train_seeds": []}, "train_seeds: .*at least 1"),

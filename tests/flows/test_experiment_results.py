@@ -1,0 +1,82 @@
+"""What is gathered from runs: models that were evaluated alike are one, and what cannot be compared is said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from distill.run.folder import FORMAT
+from distill.run.storage import write_json
+from flows.experiment import results
+from flows.experiment.plan import PlannedRun, plan
+from flows.experiment.schema import Experiment, load_experiment
+from sentibench.compare import Evaluated
+from sentibench.replicated import Replicated
+from tests.sentibench.test_replicated import TASK, Rows, answers, kept, training
+
+__all__ = ["kept"]
+INPUTS = {"data": "d", "tasks": [TASK], "texts": "t", "scorer": 1, "engines": {"base": {"kind": "transformers"}},
+          "protocol": "released", "seeds": [42], "limit": 4}
+
+
+def experiment(place: Path, **keys: Any) -> tuple[Experiment, list[PlannedRun]]:
+    file = place / "e.yaml"
+    file.write_text(yaml.safe_dump({"name": "e", "base": "ci", "runs_dir": "runs", **keys}, sort_keys=False))
+    found, path, changes = load_experiment(str(file))
+    return found, plan(found, path, changes)
+
+
+def evaluated(run: PlannedRun, base: str, distilled: str, **inputs: Any) -> None:
+    write_json(run.folder / "sentibench" / "_done.json", {
+        "format": FORMAT, "fingerprint": "f", "finished_at": 1.0, "seconds": 1.0, "row_counts": [], "details": {},
+        "inputs": {**INPUTS, "models": {"base": base, "distilled": distilled}, **inputs}, "files": {}})
+
+
+@pytest.mark.parametrize("other, names", [
+    ({}, ["base", "a", "b"]),
+    ({"engines": {"base": {"kind": "transformers"}, "teacher": {"kind": "vllm"}}}, ["base", "a", "b"]),
+    ({"limit": 9}, ["base (random-tiny)", "base (random-tiny) 2", "a", "b"]),
+    ({"protocol": "paper"}, ["base (random-tiny)", "base (random-tiny) 2", "a", "b"]),
+    ({"data": "another"}, ["base (random-tiny)", "base (random-tiny) 2", "a", "b"]),
+    ({"engines": {"base": {"kind": "vllm"}}}, ["base (random-tiny)", "base (random-tiny) 2", "a", "b"]),
+])
+def test_base_students_are_one_only_where_all_of_their_evaluation_is_the_same(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], names: list[str]) -> None:
+    _, runs = experiment(tmp_path, variants={"a": {}, "b": {"train.max_length": 512}})
+    evaluated(runs[0], "weights", "a's")
+    evaluated(runs[1], "weights", "b's", **other)
+    monkeypatch.setattr(results, "load", lambda folder, name="": Evaluated(str(folder), {}))
+    models, bases = results._models(runs)
+    assert list(models) == names
+    assert bases == {"a": names[0], "b": names[-3]}
+    assert models[bases["b"]].trainings[0].name.startswith(str(runs[1 if other and len(names) > 3 else 0].folder))
+
+
+def one(name: str, kept: Rows, reading: str = "released") -> Replicated:
+    made = training(name, answers(0.7, np.zeros(50), np.random.default_rng(1)), kept)
+    score = made.scores[TASK]
+    by_seed = {seed: {**result, "reading": reading} for seed, result in score.by_seed.items()}
+    return Replicated(name, {1: replace(made, scores={TASK: replace(score, by_seed=by_seed)})}, resamples=50)
+
+
+def test_variants_whose_answers_were_read_in_different_ways_are_not_compared_and_the_others_are(
+        tmp_path: Path, kept: Rows) -> None:
+    asked, runs = experiment(tmp_path, compare=["a"], variants={
+        "a": {}, "b": {"train.max_length": 512}, "c": {"train.max_length": 256}})
+    models = {"a": one("a", kept), "b": one("b", kept, "paper"), "c": one("c", kept)}
+    found, why = results._compared(asked, models, {}, runs)
+    assert [pair[:2] for pair in found] == [("c", "a")]
+    assert len(why) == 1 and why[0].startswith("b is not compared with a: The answers of a and b to sst2 were read in")
+
+
+def test_a_comparison_with_a_base_student_that_is_not_there_says_why(tmp_path: Path, kept: Rows) -> None:
+    asked, runs = experiment(tmp_path, compare=["base"], variants={
+        "a": {}, "more": {"student.model.name": "variant:a", "train.max_length": 512}})
+    models = {name: one(name, kept) for name in ("base", "a", "more")}
+    found, why = results._compared(asked, models, {"a": "base"}, runs)
+    assert [pair[:2] for pair in found] == [("a", "base")]
+    assert len(why) == 1 and why[0].startswith("more is not compared with base: it begins from the model of a.")
+    assert "was not evaluated (evaluate.models)" in results._compared(asked, models, {}, runs)[1][0]
