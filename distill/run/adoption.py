@@ -88,9 +88,12 @@ def adopt(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) 
         for name in (*done["files"], *(["README.md"] if (source / "README.md").is_file() else [])):
             (there / name).parent.mkdir(parents=True, exist_ok=True)
             _put(source / name, there / name)
-    except FileNotFoundError:  # it is made anew there, just now
+        again = made_of(source, inputs, aside)
+    except FileNotFoundError:
+        again = None
+    if again != (source, done):  # it was made anew there meanwhile: this may be half of the one and half of the other
         remove(there)
-        return None
+        return adopt(folder, inputs, aside) if again else None
     other = source.parents[len(folder.relative_to(run).parts) - 1].name
     taken = {**{key: value for key, value in done.items() if key != "kept"}, "fingerprint": fingerprint(inputs),
              "inputs": dict(inputs), "adopted_from": other}
@@ -104,14 +107,15 @@ def adopt(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) 
 
 
 def made_of(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) -> tuple[Path, dict[str, Any]] | None:
-    """Return a stage's folder and marker, if it was made of these inputs and its files are as it left them."""
+    """Return a stage's folder and marker, if all of it was made of these inputs and its files are as it left them."""
     if not is_finished(folder):
         return None
     try:
         done = read_done(folder)
     except InputError:
         return None  # whoever goes on with that run hears of it
-    same = "kept" not in done and essence(done["inputs"], aside) == essence(inputs, aside)
+    kept = "kept" in done or done["details"].get("kept_shards")
+    same = not kept and essence(done["inputs"], aside) == essence(inputs, aside)
     return (folder, done) if same and "files" in done and not damage(folder, done) else None
 
 

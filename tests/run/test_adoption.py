@@ -10,7 +10,7 @@ import pytest
 
 from distill.run import adoption
 from distill.run.digests import digest
-from distill.run.folder import claim
+from distill.run.folder import claim, remove
 from distill.run.markers import MARKER, damage, read_done
 from distill.run.row_counts import RowCounts
 from distill.run.stage import Outcome, run_stage
@@ -71,7 +71,7 @@ def test_nothing_is_taken_over_outside_an_experiment(tmp_path: Path) -> None:
     assert not make(second).reused
 
 
-@pytest.mark.parametrize("spoil", ["damaged", "kept", "unfinished", "marker"])
+@pytest.mark.parametrize("spoil", ["damaged", "kept", "kept shards", "unfinished", "marker"])
 def test_what_is_not_whole_or_not_of_one_making_is_not_taken_over(tmp_path: Path, spoil: str) -> None:
     first, second = experiment(tmp_path / "e", "a", "b")
     folder = make(first).folder
@@ -80,6 +80,8 @@ def test_what_is_not_whole_or_not_of_one_making_is_not_taken_over(tmp_path: Path
         (folder / "sub/rows.parquet").write_bytes(b"y")
     elif spoil == "kept":
         write_json(marker, {**read_json(marker), "kept": {"fingerprint": "f", "inputs": {}}})
+    elif spoil == "kept shards":
+        write_json(marker, {**read_json(marker), "details": {"kept_shards": 1}})
     elif spoil == "unfinished":
         marker.unlink()
     else:
@@ -127,6 +129,35 @@ def test_one_killed_while_it_takes_over_leaves_nothing_half(tmp_path: Path) -> N
     process.join()
     assert process.exitcode == 9 and not (second / "models/final").exists()
     assert make(second).reused and sorted(path.name for path in (second / "models").iterdir()) == ["final"]
+
+
+@pytest.mark.parametrize("version, reused", [("another", False), ("same", True)])
+def test_what_is_made_anew_while_it_is_taken_over_is_not_taken_over_by_halves(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, reused: bool) -> None:
+    first, second = experiment(tmp_path / "e", "a", "b")
+
+    def write(run: Path, what: bytes, inputs: dict[str, Any], **more: Any) -> Outcome:
+        def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
+            for name in ("one", "two"):
+                (folder / f"{name}.parquet").write_bytes(what)
+            return [], {}
+
+        return run_stage(run / "corpus", inputs, work, **more)
+
+    write(first, b"old", {"v": 1})
+    put = adoption._put
+
+    def made_anew_after_the_first_file(source: Path, target: Path) -> None:
+        put(source, target)
+        monkeypatch.setattr(adoption, "_put", put)
+        remove(first / "corpus")
+        write(first, b"new", {"v": 1 if version == "same" else 2})
+
+    monkeypatch.setattr(adoption, "_put", made_anew_after_the_first_file)
+    assert write(second, b"mine", {"v": 1}).reused == reused
+    content = {path.read_bytes() for path in (second / "corpus").glob("*.parquet")}
+    assert content == ({b"new"} if reused else {b"mine"})
+    assert not damage(second / "corpus", read_done(second / "corpus"))
 
 
 def _make_slowly(run: Path, log: Path) -> None:
