@@ -56,7 +56,7 @@ def experiment_command(arguments: argparse.Namespace, server: Callable[..., Any]
             with server(arguments) as ready:
                 ready()
                 failed = make_runs(folder, todo, arguments.jobs, arguments.on_change)
-        page = write_page(experiment, folder, runs, failed)
+        page = write_page(experiment, folder, runs, failed, changes)
     print("\n".join(page.summary))
     print(f"The page: {page.html}")
     if failed:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from distill.config.load import Change
 from distill.run.storage import write_json, write_text
 from flows.experiment import pictures
 from flows.experiment.curve import REPORT
@@ -28,13 +29,14 @@ class Page:
     summary: list[str]
 
 
-def write_page(experiment: Experiment, folder: Path, runs: Sequence[PlannedRun], failed: Mapping[str, str]) -> Page:
-    """Write report.json, .html, .md and .tex into an experiment's folder.
+def write_page(experiment: Experiment, folder: Path, runs: Sequence[PlannedRun], failed: Mapping[str, str],
+               changes: Sequence[Change] = ()) -> Page:
+    """Write report.json, .html, .md and .tex into an experiment's folder. ``changes``: as of :func:`gather`.
 
     Raises:
         InputError: results are damaged, or were made in ways that cannot be compared.
     """
-    results = gather(experiment, runs, failed)
+    results = gather(experiment, runs, failed, changes)
     view = build_view(results)
     write_json(folder / REPORT, results)
     write_text(folder / "report.md", render_markdown(results, view))

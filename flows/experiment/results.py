@@ -4,17 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distill import __version__
+from distill.config.load import Change
 from distill.config.schema import Config
 from distill.errors import InputError
 from distill.run.adoption import essence
 from distill.run.hashing import fingerprint
 from distill.run.markers import read_done
+from distill.run.stage import kept_changes
 from flows.experiment.costs import costs
 from flows.experiment.curve import curves
 from flows.experiment.plan import PlannedRun
 from flows.experiment.run import is_complete
 from flows.experiment.schema import BASE, Experiment
+from flows.plan import planned
 from flows.report.gather import environment
+from flows.run import Run
 from sentibench.compare import Difference, Evaluated, columns_of, load
 from sentibench.replicated import RESAMPLES, Replicated, differences, holm_over
 from sentibench.tables import unlike
@@ -23,10 +27,11 @@ SCHEMA_VERSION = 1
 TEACHER = "teacher"
 
 
-def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[str, str]) -> dict[str, Any]:
+def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[str, str],
+           changes: Sequence[Change] = ()) -> dict[str, Any]:
     """Return the content of report.json (its keys are described in docs/experiments.md).
 
-    Runs that are not complete are named, and left out.
+    ``changes``: of the config of all variants, by the command line. Runs that are not complete are named, and left out.
 
     Raises:
         InputError: results are damaged, or were made in different ways.
@@ -39,6 +44,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
     return {
         "schema_version": SCHEMA_VERSION, "experiment": experiment.name, "sentidistill": __version__,
         "settings": experiment.model_dump(mode="json"), "environment": environment(),
+        "command_line": {change.key: change.value for change in changes},
         "resamples": RESAMPLES, "columns": columns,
         "runs": [{"run": run.name, "variant": run.variant, "seed": run.seed, "done": run in done,
                   "why": failed.get(run.name, "") if run not in done else ""} for run in runs],
@@ -50,7 +56,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
                                  "p_holm": corrected[place][column]} for column, one in by_column.items()}}
             for place, (variant, against, by_column) in enumerate(found)],
         "unlike": [*impossible, *_unlike(models, [(variant, against) for variant, against, _ in found])],
-        "costs": costs(done), "curves": curves(done, models),
+        "kept": _kept(done), "costs": costs(done), "curves": curves(done, models),
     }
 
 
@@ -136,6 +142,21 @@ def _unlike(models: Mapping[str, Replicated], pairs: Sequence[tuple[str, str]]) 
         one, other = models[variant].mean, models[against].mean
         if set(one.scores) == set(other.scores):  # else the tables say which tasks are missing
             yield from unlike(other, one)
+
+
+def _kept(done: Sequence[PlannedRun]) -> list[str]:
+    """Say which runs hold work that was made under other settings than the page shows (``--keep``)."""
+    said: dict[str, list[str]] = {}
+    for run in done:
+        for stage in planned(Run(run.config, run.folder)):
+            marker = read_done(run.folder / stage)
+            if changed := kept_changes(marker):
+                said.setdefault(f"the stage '{stage}' was kept (--keep) though its settings have changed: "
+                                f"{'; '.join(changed)}.", []).append(run.name)
+            if shards := marker["details"].get("kept_shards"):
+                said.setdefault(f"{shards:,} of the shards of '{stage}' were answered under other settings and kept "
+                                "(--keep).", []).append(run.name)
+    return [f"{', '.join(names)}: {what}" for what, names in said.items()]
 
 
 def _row(model: Replicated, bases: Mapping[str, str], done: Sequence[PlannedRun]) -> dict[str, Any]:

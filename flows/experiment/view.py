@@ -84,7 +84,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     if asked.startswith("shipped:"):
         notes.append("The benchmark is the miniature that ships, of our own making: scores on it are not comparable "
                      "with the paper's.")
-    return [*notes, *results["unlike"]]
+    return [*notes, *results["kept"], *results["unlike"]]
 
 
 def _statistics(results: Mapping[str, Any]) -> str:
@@ -160,9 +160,12 @@ def _costs(costs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _variants(results: Mapping[str, Any]) -> Table:
+    of_all = [f"{whose}: {told}." for whose, settings in (
+        ("All", results["settings"]["settings"]), ("All, by the command line", results["command_line"]))
+        if (told := _told(settings))]
     return Table("The variants", ["variant", f"what it changes of {results['settings']['base']}"],
                  [[name, _told(changes) or "nothing"] for name, changes in results["settings"]["variants"].items()],
-                 _told(results["settings"]["settings"]) and f"All: {_told(results['settings']['settings'])}",
+                 " ".join(of_all),
                  text_columns=2)
 
 

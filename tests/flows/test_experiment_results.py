@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import yaml
 
+from distill.config.load import Change
 from distill.run.folder import FORMAT
-from distill.run.storage import write_json
+from distill.run.storage import read_json, write_json
 from flows.experiment import results
+from flows.experiment.page import write_page
 from flows.experiment.plan import PlannedRun, plan
 from flows.experiment.schema import Experiment, load_experiment
+from flows.plan import planned
+from flows.run import Run
 from sentibench.compare import Evaluated
 from sentibench.replicated import Replicated
 from tests.sentibench.test_replicated import TASK, Rows, answers, kept, training
@@ -29,10 +33,14 @@ def experiment(place: Path, **keys: Any) -> tuple[Experiment, list[PlannedRun]]:
     return found, plan(found, path, changes)
 
 
+def mark(folder: Path, inputs: dict[str, Any], details: dict[str, Any] | None = None, **more: Any) -> None:
+    write_json(folder / "_done.json", {
+        "format": FORMAT, "fingerprint": "f", "finished_at": 1.0, "seconds": 1.0, "row_counts": [],
+        "details": details or {}, "inputs": inputs, "files": {}, **more})
+
+
 def evaluated(run: PlannedRun, base: str, distilled: str, **inputs: Any) -> None:
-    write_json(run.folder / "sentibench" / "_done.json", {
-        "format": FORMAT, "fingerprint": "f", "finished_at": 1.0, "seconds": 1.0, "row_counts": [], "details": {},
-        "inputs": {**INPUTS, "models": {"base": base, "distilled": distilled}, **inputs}, "files": {}})
+    mark(run.folder / "sentibench", {**INPUTS, "models": {"base": base, "distilled": distilled}, **inputs})
 
 
 @pytest.mark.parametrize("other, names", [
@@ -80,3 +88,25 @@ def test_a_comparison_with_a_base_student_that_is_not_there_says_why(tmp_path: P
     assert [pair[:2] for pair in found] == [("a", "base")]
     assert len(why) == 1 and why[0].startswith("more is not compared with base: it begins from the model of a.")
     assert "was not evaluated (evaluate.models)" in results._compared(asked, models, {}, runs)[1][0]
+
+
+def test_work_that_was_kept_under_other_settings_is_named_with_its_runs(tmp_path: Path) -> None:
+    _, runs = experiment(tmp_path, variants={"a": {}, "b": {"train.max_length": 512}})
+    for run in runs:
+        for stage in planned(Run(run.config, run.folder)):
+            mark(run.folder / stage, {"limit": 1})
+    assert results._kept(runs) == []
+    mark(runs[0].folder / "corpus", {"limit": 1}, kept={"fingerprint": "g", "inputs": {"limit": 2}})
+    for run in runs:
+        mark(run.folder / "icldist", {}, {"kept_shards": 3})
+    assert results._kept(runs) == [
+        "a-seed42: the stage 'corpus' was kept (--keep) though its settings have changed: limit: 1 then, 2 now.",
+        "a-seed42, b-seed42: 3 of the shards of 'icldist' were answered under other settings and kept (--keep)."]
+
+
+def test_what_the_command_line_sets_for_all_variants_is_on_the_page(tmp_path: Path) -> None:
+    asked, runs = experiment(tmp_path, variants={"a": {}}, settings={"seed": 3})
+    change = Change("train.max_length", 512, tmp_path)
+    write_page(asked, tmp_path, runs, {}, [change])
+    assert read_json(tmp_path / "report.json")["command_line"] == {"train.max_length": 512}
+    assert "All: seed: 3. All, by the command line: train.max_length: 512." in (tmp_path / "report.md").read_text()
