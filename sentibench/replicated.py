@@ -65,18 +65,23 @@ class Replicated:
     @cached_property
     def samples(self) -> Mapping[str, np.ndarray]:
         """Each column's value in the resamples (resamples), 0 to 1, the trainings and examples being drawn."""
+        from scipy.special import ndtri, stdtrit
+
         seeds = sorted(self.trainings)
         # How often each training is drawn, alike for all models with the same ones; the same in all tasks.
         often = draws(len(seeds), 0, f"trainings {seeds}", self.resamples) / len(seeds)
-        # Drawn from n, values vary by (n − 1) / n of what they do (Davison and Hinkley, 1997): much where n is 3.
-        widened = (len(seeds) / (len(seeds) - 1)) ** 0.5 if len(seeds) > 1 else 0.0
+        # Drawn from n, values vary by (n − 1) / n of what they do (Davison and Hinkley, 1997), and how much they do is
+        # itself known of n values alone (Student, 1908): much where n is 2 or 3.
+        n, widened = len(seeds), 0.0
+        if n > 1:
+            widened = (n / (n - 1)) ** 0.5 * float(stdtrit(n - 1, 0.975) / ndtri(0.975))
         means = {column: values.mean(axis=1) for column, values in self.by_examples.items()}
         return {column: means[column] + widened * ((often * values).sum(axis=1) - means[column])
                 for column, values in self.by_examples.items()}
 
     def interval(self, column: str) -> tuple[float, float] | None:
         """Return the 95% interval of a column's value, None where there is none."""
-        return percentile_interval(self.samples[column]) if column in self.samples else None
+        return percentile_interval(np.clip(self.samples[column], 0, 1)) if column in self.samples else None
 
     def _resampled(self, model: Evaluated, task: str) -> np.ndarray:
         """Return a model's score on a task with resampled examples, as the mean over the evaluation's seeds."""

@@ -44,7 +44,8 @@ class Experiment(Section):
         None, min_length=1, description="what variants are compared with, base or another variant; or pairs [variant, "
                                         "other]; default: base and the first variant")
     columns: list[str] | None = Field(
-        None, min_length=1, description="of the first table: tasks, BSA, MSA, FSA, seen, unseen, all; default: all")
+        None, min_length=1, description="of the first table: tasks and means; default: the six means, which are BSA, "
+                                        "MSA, FSA, seen, unseen, all")
     paper: int | None = Field(None, description="number of the paper's table that is shown below")
     runs_dir: LocalPath = Field("runs", description="from here where left out, else from the file's folder")
 

@@ -92,6 +92,8 @@ def _statistics(results: Mapping[str, Any]) -> str:
     return (f"Intervals (95%): bootstrap with {results['resamples']:,} resamples, in which "
             f"{'training seeds are drawn, and then ' if several else ''}the examples of each task"
             f"{'' if several else ' are drawn'}; variants are compared on the same draws. "
+            + ("Deviations of the seeds are widened, as a few say little of how much they vary (Student's t). "
+               if several else "") +
             f"A star: p below {_SURE} after Holm's correction for the comparisons of a column."
             + (" ±: standard deviation over training seeds." if several else ""))
 
