@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger("sentidistill.stage")
 _LINKED_FROM = 1 << 20  # bytes; small files, and JSON, are read whole by whoever looks, and links change their times
 _held: set[Path] = set()
 _guard = threading.Lock()
+_waits: list[float] = []
 
 
 def run_of(folder: Path) -> Path | None:
@@ -61,11 +63,18 @@ def made_by_one(folder: Path, key: str) -> Iterator[None]:
         yield
         return
     try:
+        begun = time.monotonic()
         with lock(path):
+            _waits.append(time.monotonic() - begun)
             yield
     finally:
         with _guard:
             _held.discard(path)
+
+
+def waited() -> float:
+    """Return for how many seconds in all this process has waited for other runs of an experiment."""
+    return sum(_waits)
 
 
 def adopt(folder: Path, inputs: Mapping[str, Any], aside: Collection[str] = ()) -> dict[str, Any] | None:

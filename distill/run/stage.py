@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distill.errors import InputError
-from distill.run.adoption import adopt, essence, made_by_one
+from distill.run.adoption import adopt, essence, made_by_one, waited
 from distill.run.folder import FORMAT, claim_stage, remove
 from distill.run.hashing import fingerprint
 from distill.run.markers import ANSWERS, MARKER, damage, damage_message, files_of, is_finished, read_done
@@ -106,9 +106,9 @@ def _make(folder: Path, inputs: Mapping[str, Any], work: Callable[[Path], tuple[
         return taken
     claim_stage(folder)  # deleted with it, the mark of a stage outside a run
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started = time.monotonic() - waited()
     row_counts, details = work(folder)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - waited() - started  # what others do meanwhile is their time
     if not resumable:
         remove(folder / ANSWERS)
     mark = fingerprint(inputs)

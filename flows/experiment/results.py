@@ -56,7 +56,7 @@ def gather(experiment: Experiment, runs: Sequence[PlannedRun], failed: Mapping[s
                                  "p_holm": corrected[place][column]} for column, one in by_column.items()}}
             for place, (variant, against, by_column) in enumerate(found)],
         "unlike": [*impossible, *_unlike(models, [(variant, against) for variant, against, _ in found])],
-        "kept": _kept(done), "costs": costs(done), "curves": curves(done, models),
+        "kept": _kept(done), "costs": costs(runs, done), "curves": curves(done, models),
     }
 
 

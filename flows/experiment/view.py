@@ -157,7 +157,9 @@ def _costs(costs: Sequence[Mapping[str, Any]]) -> Table:
                      duration(row["shared_seconds"]) if row["variant"] else MISSING, f"{row['tokens']:,.0f}",
                      *([money(row["money"]) if row["money"] is not None else MISSING] if priced else [])])
     about = ("Time of this machine. A run alone takes what all its stages took, wherever they were made; 'taken over' "
-             "is the part that other runs of the experiment had made already.")
+             "is the part that other runs of the experiment had made already. The base student and the teacher are "
+             "evaluated once: for runs that copied their results, these cost nothing. Runs that failed later count in "
+             "the last row alone.")
     return Table("What it took", head, rows, about, kinds=["variant"] * (len(costs) - 1) + ["sum"])
 
 

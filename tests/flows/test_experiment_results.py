@@ -12,6 +12,7 @@ from distill.config.load import Change
 from distill.run.folder import FORMAT
 from distill.run.storage import read_json, write_json
 from flows.experiment import results
+from flows.experiment.costs import costs
 from flows.experiment.page import write_page
 from flows.experiment.plan import PlannedRun, plan
 from flows.experiment.schema import Experiment, load_experiment
@@ -36,7 +37,7 @@ def experiment(place: Path, **keys: Any) -> tuple[Experiment, list[PlannedRun]]:
 def mark(folder: Path, inputs: dict[str, Any], details: dict[str, Any] | None = None, **more: Any) -> None:
     write_json(folder / "_done.json", {
         "format": FORMAT, "fingerprint": "f", "finished_at": 1.0, "seconds": 1.0, "row_counts": [],
-        "details": details or {}, "inputs": inputs, "files": {}, **more})
+        "details": details or {}, "inputs": inputs, "files": {}} | more)
 
 
 def evaluated(run: PlannedRun, base: str, distilled: str, **inputs: Any) -> None:
@@ -110,3 +111,16 @@ def test_what_the_command_line_sets_for_all_variants_is_on_the_page(tmp_path: Pa
     write_page(asked, tmp_path, runs, {}, [change])
     assert read_json(tmp_path / "report.json")["command_line"] == {"train.max_length": 512}
     assert "All: seed: 3. All, by the command line: train.max_length: 512." in (tmp_path / "report.md").read_text()
+
+
+def test_costs_of_all_hold_what_runs_took_that_failed_later_and_those_of_a_variant_do_not(tmp_path: Path) -> None:
+    _, runs = experiment(tmp_path, train_seeds=[1, 2], variants={"a": {}})
+    for stage in planned(Run(runs[0].config, runs[0].folder)):
+        mark(runs[0].folder / stage, {})
+    mark(runs[1].folder / "dataset", {}, seconds=5.0)
+    (runs[1].folder / "corpus").mkdir()
+    (runs[1].folder / "corpus" / "_done.json").write_text("{")
+    variant, whole = costs(runs, runs[:1])
+    assert (variant["runs"], whole["runs"]) == (1, 2)
+    assert sum(whole["seconds"].values()) == sum(variant["seconds"].values()) + 5.0
+    assert [row["variant"] for row in costs(runs, [])] == [None]

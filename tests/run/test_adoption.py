@@ -181,6 +181,31 @@ def test_of_runs_at_once_one_makes_a_stage_and_the_other_waits_for_it(tmp_path: 
     assert sorted("adopted_from" in read_done(run / "corpus") for run in runs) == [False, True]
 
 
+def _hold(run: Path, held: Path) -> None:
+    with adoption.made_by_one(run / "sentibench", "key"):
+        held.touch()
+        time.sleep(1)
+
+
+def test_a_wait_for_another_run_is_not_time_of_the_stage(tmp_path: Path) -> None:
+    runs, held = experiment(tmp_path / "e", "a", "b"), tmp_path / "held"
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(runs[0], held))
+    process.start()
+    while not held.exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    begun = time.monotonic()
+
+    def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
+        with adoption.made_by_one(folder, "key"):
+            time.sleep(0.2)
+        return [], {}
+
+    seconds = run_stage(runs[1] / "sentibench", INPUTS, work).seconds
+    process.join()
+    assert time.monotonic() - begun > 1 and 0.2 <= seconds < 0.9
+
+
 def test_a_file_may_get_a_link_while_it_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"weights")
