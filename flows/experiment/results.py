@@ -106,8 +106,10 @@ def _compared(experiment: Experiment, models: Mapping[str, Replicated], bases: M
                 why.append(f"{variant} is not compared with {against}: {error}")
         elif variant in models and other == BASE:
             why.append(f"{variant} is not compared with {BASE}: " + (
-                f"it begins from the model of {begun[variant]}. Name the two under 'compare' ([{variant}, "
-                f"{begun[variant]}]) for what it has over that." if begun[variant] else
+                f"it begins from the model of {begun[variant]}" + (
+                    "." if (variant, begun[variant]) in experiment.comparisons else
+                    f". Name the two under 'compare' ([{variant}, {begun[variant]}]) for what it has over that.")
+                if begun[variant] else
                 "the student before its training was not evaluated (evaluate.models)."))
     return found, why
 
@@ -137,8 +139,9 @@ def _evaluated(done: Sequence[PlannedRun]) -> dict[str, Any]:
 
 
 def _unlike(models: Mapping[str, Replicated], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Say which models that are compared were not evaluated in the same way."""
-    for variant, against in pairs:
+    """Say which models that are compared, or are rows of the same name, were not evaluated in the same way."""
+    alike = [(other, first) for first in models for other in models if other.rpartition(" ")[0] == first]
+    for variant, against in (*pairs, *alike):
         one, other = models[variant].mean, models[against].mean
         if set(one.scores) == set(other.scores):  # else the tables say which tasks are missing
             yield from unlike(other, one)

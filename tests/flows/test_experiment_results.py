@@ -64,11 +64,18 @@ def test_base_students_are_one_only_where_all_of_their_evaluation_is_the_same(
     assert models[bases["b"]].trainings[0].name.startswith(str(runs[1 if other and len(names) > 3 else 0].folder))
 
 
-def one(name: str, kept: Rows, reading: str = "released") -> Replicated:
+def one(name: str, kept: Rows, reading: str = "released", **result: Any) -> Replicated:
     made = training(name, answers(0.7, np.zeros(50), np.random.default_rng(1)), kept)
     score = made.scores[TASK]
-    by_seed = {seed: {**result, "reading": reading} for seed, result in score.by_seed.items()}
+    by_seed = {seed: {"metric": "macro_f1", "protocol": "released", **there, **result, "reading": reading}
+               for seed, there in score.by_seed.items()}
     return Replicated(name, {1: replace(made, scores={TASK: replace(score, by_seed=by_seed)})}, resamples=50)
+
+
+def test_rows_of_one_model_say_in_what_their_evaluations_differ(kept: Rows) -> None:
+    models = {"base (m)": one("base (m)", kept, limit=4), "base (m) 2": one("base (m) 2", kept, limit=9),
+              "a": one("a", kept)}
+    assert ["limit 4 and 9" in said for said in results._unlike(models, [])] == [True]
 
 
 def test_variants_whose_answers_were_read_in_different_ways_are_not_compared_and_the_others_are(
@@ -88,6 +95,9 @@ def test_a_comparison_with_a_base_student_that_is_not_there_says_why(tmp_path: P
     found, why = results._compared(asked, models, {"a": "base"}, runs)
     assert [pair[:2] for pair in found] == [("a", "base")]
     assert len(why) == 1 and why[0].startswith("more is not compared with base: it begins from the model of a.")
+    named, _ = experiment(tmp_path, compare=["base", ["more", "a"]], variants=asked.variants)
+    assert results._compared(named, models, {}, runs)[1][1] == (
+        "more is not compared with base: it begins from the model of a.")
     assert "was not evaluated (evaluate.models)" in results._compared(asked, models, {}, runs)[1][0]
 
 
