@@ -194,7 +194,7 @@ def test_a_wait_for_another_run_is_not_time_of_the_stage(tmp_path: Path) -> None
     while not held.exists():
         assert process.is_alive()
         time.sleep(0.01)
-    begun = time.monotonic()
+    begun, before = time.monotonic(), adoption.waited()
 
     def work(folder: Path) -> tuple[list[RowCounts], dict[str, Any]]:
         with adoption.made_by_one(folder, "key"):
@@ -202,8 +202,9 @@ def test_a_wait_for_another_run_is_not_time_of_the_stage(tmp_path: Path) -> None
         return [], {}
 
     seconds = run_stage(runs[1] / "sentibench", INPUTS, work).seconds
+    whole, waited = time.monotonic() - begun, adoption.waited() - before
     process.join()
-    assert time.monotonic() - begun > 1 and 0.2 <= seconds < 0.9
+    assert 0.2 <= seconds <= whole - waited  # however slow the machine is: a wait that counted would count twice here
 
 
 def test_a_file_may_get_a_link_while_it_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
