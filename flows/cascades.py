@@ -11,7 +11,7 @@ from distill.config.prompt_schema import BASIC
 from distill.config.sections.engines import TeacherEngine
 from distill.config.sections.models import Model
 from distill.corpus.build import read_texts, texts_file
-from distill.dataset.composition import taught_texts
+from distill.dataset.composition import other_prompts, taught_texts
 from distill.dataset.pool import OF_POOL
 from distill.encoder.settings import settings_of
 from distill.errors import InputError
@@ -108,4 +108,5 @@ def trained_on(student_name: str, runs_dir: str = "runs") -> Callable[[str], boo
     texts = {normalised(text.text) for text in read_texts(run) if text.id in ids}
     if any(key.startswith(OF_POOL) for key in ids):
         texts |= {normalised(item.text) for item in load_demonstrations(stored_config(run).prompts.icldist)}
-    return lambda text: normalised(text) in texts
+    elsewhere = [normalised(prompt.prompt) for prompt in other_prompts(run)]  # whose texts no corpus of this run has
+    return lambda text: normalised(text) in texts or any(normalised(text) in prompt for prompt in elsewhere)

@@ -153,7 +153,8 @@ class Config(Section):
             raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
                              "leaves nothing to train on")
         asked = {"knowdist": prompts.knowdist.samples, "icldist": prompts.icldist.samples + general}
-        if self.rows is None and not any(asked.get(stage, 1) for stage in self.train.stages):
+        from_elsewhere = self.rows or self.dataset.other_runs
+        if not from_elsewhere and not any(asked.get(stage, 1) for stage in self.train.stages):
             raise ValueError(f"train.stages is [{', '.join(self.train.stages)}], but prompts asks for no samples of "
                              "it, which leaves nothing to train on")
         return self
@@ -163,10 +164,11 @@ class Config(Section):
         learning = [stage for stage, kind in self.train.objective_kinds.items() if kind == "labels"]
         _refuse(learning, "train.objective is labels, which learns the teacher's distributions over labels", {
             "rows that were made elsewhere have none": self.rows,
-            "prompts.icldist.samples is 0, and no other prompts have any": not self.prompts.icldist.samples,
+            "prompts.icldist.samples is 0, and no other prompts have any":
+                not (self.prompts.icldist.samples or self.dataset.other_runs),
             "only stage knowdist is trained for it, whose rows have none": learning == ["knowdist"],
             "teacher.logprobs.labels is false; set it to true (answers that are there get theirs)":
-                not (self.teacher and self.teacher.logprobs.labels)})
+                not ((self.teacher and self.teacher.logprobs.labels) or self.dataset.other_runs)})
         return self
 
     @model_validator(mode="after")
@@ -219,6 +221,12 @@ class Config(Section):
                     "answers; set it to raw": form != "raw",
                     "train.keep_reasoning has the student think before each answer; set it to false":
                         self.train.keep_reasoning}, ". Or set dataset.compose to asked")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_beside_those_of_other_runs(self) -> Self:
+        _refuse(self.dataset.other_runs, "dataset.other_runs adds the answers of other runs to those of this run's "
+                "teacher", {"rows that were made elsewhere have no place for them": self.rows}, "; set it to []")
         return self
 
     @model_validator(mode="after")

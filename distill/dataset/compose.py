@@ -31,10 +31,10 @@ _LEAST_GAP = 2  # tokens: behind an answer its end token is learned, and what fo
 _CHUNK = 1000
 
 
-def waiting_row(row: TokenizedRow, prompt: Prompt, pieces: PromptPieces) -> ManyAnswersRow:
-    """Return a row as it was asked, which says where its question begins."""
+def waiting_row(row: TokenizedRow, prompt: Prompt, pieces: PromptPieces | None) -> ManyAnswersRow:
+    """Return a row as it was asked, which says where its question begins; without ``pieces``, that it stays so."""
     same = {field.name: getattr(row, field.name) for field in fields(ManyAnswersRow) if hasattr(row, field.name)}
-    return ManyAnswersRow(**same, question_at=pieces.question_at(prompt))
+    return ManyAnswersRow(**same, question_at=pieces.question_at(prompt) if pieces else -1)
 
 
 def compose_file(path: Path, pieces: PromptPieces, encoder: RowEncoder, config: Compose

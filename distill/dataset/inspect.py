@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.config.schema import Filters
-from distill.dataset.build import DROPPED, FOLDER, STAGES, responses_of, verdict
+from distill.dataset.answers import verdict
+from distill.dataset.build import DROPPED, FOLDER, STAGES, responses_of
 from distill.dataset.filters import filters_of
 from distill.dataset.join import joined, joined_so_far
 from distill.errors import InputError, RunError

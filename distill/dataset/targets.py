@@ -9,6 +9,8 @@ from distill.dataset.label_targets import LabelTargets, label_inputs, refuse_unf
 from distill.dataset.tokens import RowEncoder
 from distill.dataset.top_targets import TopTargets, top_inputs
 from distill.errors import InputError
+from distill.generation.status import RESPONSES
+from distill.generation.top_logprobs import TOP
 
 Targets = LabelTargets | TopTargets
 
@@ -59,3 +61,16 @@ def refuse_without_targets(targets: Mapping[str, Targets], run: Path) -> None:
             reasons = [some.why_none() for some in own if some.n_rows] or [own[0].why_none()]
             raise InputError(f"train.objective is '{name}', but in {run}, {'; '.join(reasons)}. Or set train.objective "
                              "to sft.")
+
+
+def refuse_without_top_logprobs(run: Path, stage: str) -> None:
+    """Raise where the answers of another run have no log-probabilities of likely tokens beside them.
+
+    Raises:
+        InputError: they have none.
+    """
+    if not TOP.captured(run / stage / RESPONSES):
+        raise InputError(f"train.objective is 'logits', but the run {run}, which dataset.other_runs names, keeps no "
+                         f"log-probabilities of likely tokens beside its answers of stage {stage}. With "
+                         "teacher.logprobs.top_k set there, 'distill generate' gives them to answers that are there; "
+                         "or leave the run out, or set train.objective to sft.")

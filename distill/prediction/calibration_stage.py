@@ -10,6 +10,7 @@ from distill.config.schema import EngineConfig
 from distill.config.sections.base import semantic_fields
 from distill.corpus.build import read_texts, texts_file
 from distill.dataset.build import FOLDER as DATASET
+from distill.dataset.composition import other_prompts
 from distill.engines.cached import CachedEngine
 from distill.engines.client import Client
 from distill.models.folder import model_fingerprint
@@ -98,6 +99,7 @@ def _held_out(questions: Mapping[str, Question], run: Path) -> tuple[list[_HeldO
     if not path.is_file() or not texts_file(run).is_file():
         return [], RowCounts(FOLDER, "examples")
     taught = {(_task(row), row.text_id) for row in _label_rows(path, TRAIN)}
+    elsewhere = {prompt.id for prompt in other_prompts(run)}
     for row in _label_rows(path, VALIDATION):
         n_in += 1
         question = questions.get(_task(row))
@@ -105,6 +107,8 @@ def _held_out(questions: Mapping[str, Question], run: Path) -> tuple[list[_HeldO
             dropped["not_scored"] += 1
         elif question is None or set(row.labels) != set(question.labels) or row.completion not in question.labels:
             dropped["other_labels"] += 1
+        elif row.id in elsewhere:
+            dropped["other_run"] += 1
         elif (_task(row), row.text_id) in taught:
             dropped["text_trained_on"] += 1
         else:

@@ -74,6 +74,13 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherPrompt(Prompt):
+    """A prompt of another run, whose name is ``run``."""
+
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What became of one prompt: the teacher's answer, or the reason there is none.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.tuple_schema import TupleSchema
+from distill.dataset.build import FOLDER as DATASET
+from distill.dataset.other_runs import PROMPTS
 from distill.engines.base import Output
 from distill.parsing.tuple_answer import NOT_IN_TEXT, read_tuple_answer, schema_of, scored_tuples
 from distill.parsing.tuple_scores import f1_of, tuple_statistics
@@ -23,8 +25,16 @@ class TupleQuestion:
 
 
 def tuple_questions(run: Path, rows: Collection[TrainingRow]) -> dict[str, TupleQuestion]:
-    """Return, by id, what those of the rows ask for that answer prompts of tuple tasks; a run's prompts say so."""
-    path, wanted = run / "prompts" / "icldist.parquet", {row.id for row in rows if row.family == "icldist"}
+    """Return, by id, what those of the rows ask for that answer prompts of tuple tasks; a run's prompts say so.
+
+    Those of other runs (``dataset.other_runs``) are read, too.
+    """
+    wanted = {row.id for row in rows if row.family == "icldist"}
+    return {key: one for path in (run / "prompts" / "icldist.parquet", run / DATASET / PROMPTS)
+            for key, one in _questions(path, wanted).items()}
+
+
+def _questions(path: Path, wanted: Collection[str]) -> dict[str, TupleQuestion]:
     found: dict[str, TupleQuestion] = {}
     if not wanted or not path.is_file():  # rows that were made elsewhere
         return found

@@ -46,6 +46,8 @@ def summary(results: dict[str, Any], view: View) -> list[str]:
     trained = sum(item["n_out"] for item in results["row_counts"] if item["stage"].startswith("train/"))
     texts = next((item["n_out"] for item in reversed(results["row_counts"]) if item["unit"] == "texts"), 0)
     begun = f"{view.teacher} answered {asked:,} prompts on {texts:,} texts; " if asked else ""
+    others = [f"{row['rows']:,} of {row['teacher']}'s (run {row['run']}) were taken over; " for row in view.other_runs]
+    begun += "".join(others)
     what = "of the answers" if asked else "rows made elsewhere"
     lines = ["", f"{begun}{view.student} trained on {trained:,} {what}, {view.taught}."]
     losses = [f"{training['stage']} {training['eval_loss'][0][1]:.3f} → {training['eval_loss'][-1][1]:.3f}"

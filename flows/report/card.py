@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from distill.config.schema import Config
-from distill.dataset.composition import composition
+from distill.dataset.composition import composition, other_teachers
 from distill.errors import InputError
 from distill.models import ON_HUB
 from distill.models.licences import UNKNOWN, Licence, licence_of
@@ -29,7 +29,7 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     if not stages:
         raise InputError(f"{model} has no record of how it was trained ({LINEAGE}), so no card can be written. Put "
                          f"that file back from a copy, or delete {model} and run 'distill train' again.")
-    licences = _licences(config, base)
+    licences = _licences(config, base, other_teachers(run))
     front = {"license": licences["student"].id, "library_name": "transformers", "pipeline_tag": "text-generation",
              "tags": ["sentiment-analysis", "knowledge-distillation", "sentidistill"]}
     name = ON_HUB.get(config.student.model.name, config.student.model.name)
@@ -38,7 +38,7 @@ def write_card(run: Path, config: Config, model: Path, base: Path, bench: dict[s
     if bench:
         front |= _model_index(run.name, config, bench)
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {run.name}", "",
-             *_what(config, stages, before), "", *_use(config), "", *_data(run, stages), "",
+             *_what(config, stages, before, other_teachers(run)), "", *_use(config), "", *_data(run, stages), "",
              *_hyperparameters(stages), "", *_results(bench), "", *_limits(config, bench), "",
              *_licence_lines(config, licences)]
     text, path = "\n".join(lines) + "\n", model / CARD
@@ -75,12 +75,12 @@ def card_of_form(card: str, form: str) -> str:
     return f"---\n{yaml.safe_dump(front, sort_keys=False).strip()}\n---{said}{parts[2]}"
 
 
-def _what(config: Config, stages: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
+def _what(config: Config, stages: list[dict[str, Any]], before: list[dict[str, Any]], others: list[str]) -> list[str]:
     student = config.student.model.name
     if config.student.kind == "depth_pruned":
         student += f" cut to {config.student.layers} layers"
     by = "fine-tuned on rows made elsewhere" if config.rows or not config.teacher else (
-        f"distilled from {config.teacher.model.name}")
+        f"distilled from {' and '.join(dict.fromkeys([config.teacher.model.name, *others]))}")
     trained = [entry["stage"] for entry in before if entry["stage"] != "start"]
     earlier = (f" The base was trained with sentidistill itself ({', '.join(trained)}); its own card names its data."
                if trained else "")
@@ -186,13 +186,14 @@ def _limits(config: Config, bench: dict[str, Any] | None) -> list[str]:
     return ["## Limitations", "", *(f"- {text}" for text in limits)]
 
 
-def _licences(config: Config, base: Path) -> dict[str, Licence]:
+def _licences(config: Config, base: Path, others: list[str]) -> dict[str, Licence]:
+    """Return the licences by what they are of; those of the teachers of other runs by their names."""
     found = {"student": licence_of(config.student.model.name, base)}
     if teacher := _teacher(config):
         found["teacher"] = licence_of(teacher)
     elif config.rows and any(source.kind != "sentibench" for source in (*config.rows.knowdist, *config.rows.icldist)):
         found["teacher"] = UNKNOWN  # who gave the answers is not named
-    return found
+    return found | {name: licence_of(name) for name in others if name != _teacher(config)}
 
 
 def _teacher(config: Config) -> str | None:
@@ -207,8 +208,8 @@ def _licence_lines(config: Config, licences: dict[str, Licence]) -> list[str]:
              "teacher": _teacher(config) or "who gave the answers is not named (rows.teacher)"}
     lines = ["## Licences", ""]
     for role, licence in licences.items():
-        title = {"student": "Base of the student", "teacher": "Teacher"}[role]
+        title = {"student": "Base of the student", "teacher": "Teacher"}.get(role, "Teacher of another run")
         warning = f" **Mind: {licence.warning}.**" if licence.warning else ""
-        lines.append(f"- {title}: {names[role]}, {licence.name}.{warning}")
+        lines.append(f"- {title}: {names.get(role, role)}, {licence.name}.{warning}")
     lines.append("- Texts: under the terms of the sources they were collected from.")
     return [*lines, "", "This is what sentidistill knows of them, no legal advice: read them before you publish."]

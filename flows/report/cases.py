@@ -1,9 +1,10 @@
 """What a reader would rather look at than count: answers of several models to the same text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from distill.dataset.composition import other_prompts
 from distill.errors import RunError
 from distill.generation.manifests import read_responses
 from distill.parsing import reasoning
@@ -11,29 +12,39 @@ from distill.run.records import TRAIN, Prompt, TrainingRow, read_records
 from distill.run.storage import read_object
 from distill.validation.stage import read_answers
 
-_EXAMPLES_A_KIND = 1
 _CONTRASTS = 4
+PromptType = TypeVar("PromptType", bound=Prompt)
 
 
 def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
-    """Yield one prompt with the teacher's answer for every kind of prompt, the shortest that is trained on."""
+    """Yield one prompt with the teacher's answer for every kind of prompt, the shortest that is trained on.
+
+    Then one of each kind of other runs (``dataset.other_runs``), whose name is in ``kind``.
+    """
+    others = other_prompts(run)
     for stage in ("knowdist", "icldist"):
-        if not (run / "prompts" / f"{stage}.parquet").exists():  # rows that were made elsewhere
-            continue
-        trained = {row.id for row in read_records(run / "dataset" / f"{stage}.parquet", TrainingRow)
-                   if row.split == TRAIN}
-        answers = {response.prompt_id: response for response in read_responses(run / stage / "responses")}
-        shown: dict[str, int] = {}
-        prompts = [prompt for prompt in read_records(run / "prompts" / f"{stage}.parquet", Prompt)
-                   if prompt.id in trained]
-        for prompt in sorted(prompts, key=lambda item: (item.family, item.kind, len(item.prompt), item.id)):
-            if shown.get(prompt.kind, 0) < _EXAMPLES_A_KIND:
-                shown[prompt.kind] = shown.get(prompt.kind, 0) + 1
+        rows = read_records(path, TrainingRow) if (path := run / "dataset" / f"{stage}.parquet").exists() else ()
+        trained = {row.id: row.completion for row in rows if row.split == TRAIN}
+        if (asked := run / "prompts" / f"{stage}.parquet").exists():  # rows that were made elsewhere have none
+            answers = {response.prompt_id: response for response in read_responses(run / stage / "responses")}
+            for prompt in _one_of_each_kind(one for one in read_records(asked, Prompt) if one.id in trained):
                 if prompt.id not in answers:
                     raise RunError(f"The prompt {prompt.id} is trained on, but has no answer in {run / stage}. Run "
                                    "'distill generate' with the run's config again, and then 'distill train'.")
                 yield {"family": prompt.family, "kind": prompt.kind, "prompt": prompt.prompt,
                        "answer": reasoning.split(answers[prompt.id].output).answer.strip()}
+        for other in _one_of_each_kind(one for one in others if one.id in trained):
+            yield {"family": other.family, "kind": f"{other.kind} (run {other.run})", "prompt": other.prompt,
+                   "answer": trained[other.id]}
+
+
+def _one_of_each_kind(prompts: Iterable[PromptType]) -> Iterator[PromptType]:
+    """Yield the shortest prompt of each kind."""
+    shown: set[str] = set()
+    for prompt in sorted(prompts, key=lambda item: (item.family, item.kind, len(item.prompt), item.id)):
+        if prompt.kind not in shown:
+            shown.add(prompt.kind)
+            yield prompt
 
 
 def case_study(run: Path) -> list[dict[str, Any]]:

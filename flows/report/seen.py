@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from distill.config.schema import Config
+from distill.dataset.composition import other_prompts
+from distill.parsing.tuple_answer import schema_of
 from distill.prompting.kept import kept_icldist
 from sentibench.registry import all_tasks
 
@@ -18,15 +20,18 @@ def seen_tasks(run: Path, config: Config) -> frozenset[str]:
     Of SentiBench, those that the paper counts as seen, and the tuple tasks with the fields of a tuple task that the run
     distilled (whatever their order, and by whichever of the usual names); of a user's own, those that it distilled.
     """
-    seen = {task.name for task in all_tasks().values() if task.seen}
-    if not config.prompts.icldist.samples:
-        return frozenset(seen)
-    prompts = kept_icldist(run)
-    weights = {**prompts.weights, **config.prompts.icldist.weights}
-    distilled = {name: task for name, task in prompts.tasks.items() if weights[name]}
-    kinds = [_kind(task.tuple_schema.fields) for task in distilled.values() if task.tuple_schema is not None]
-    return frozenset({*seen, *distilled, *(task.name for task in all_tasks().values()
-                                           if task.fields and _kind(task.fields) in kinds)})
+    tasks = all_tasks().values()
+    seen = {task.name for task in tasks if task.seen}
+    others = [prompt for prompt in other_prompts(run) if prompt.family == "icldist"]  # answers of other runs
+    seen |= {prompt.kind.partition("/")[0] for prompt in others}
+    kinds = [_kind(schema_of(text).fields) for text in {prompt.tuple_schema for prompt in others} - {""}]
+    if config.prompts.icldist.samples:
+        prompts = kept_icldist(run)
+        weights = {**prompts.weights, **config.prompts.icldist.weights}
+        distilled = {name: task for name, task in prompts.tasks.items() if weights[name]}
+        seen |= distilled.keys()
+        kinds += [_kind(task.tuple_schema.fields) for task in distilled.values() if task.tuple_schema is not None]
+    return frozenset({*seen, *(task.name for task in tasks if task.fields and _kind(task.fields) in kinds)})
 
 
 def _kind(fields: list[str] | tuple[str, ...]) -> frozenset[str]:

@@ -56,6 +56,7 @@ class View:
     learned: list[dict[str, Any]]
     calibration: list[list[str]]
     cases: list[dict[str, Any]]
+    other_runs: list[dict[str, Any]]
     parameters: dict[str, Any]
     miniature: bool
     own_teacher: bool
@@ -77,7 +78,7 @@ def build_view(results: dict[str, Any]) -> View:
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
         taught=_taught(results), learned=_learned(results), calibration=_calibration(results), cases=_cases(results),
-        parameters=_parameters(results, models), miniature=_is_miniature(config),
+        other_runs=_other_runs(results), parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
         teacher_eval=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
 
@@ -155,6 +156,17 @@ def _taught(results: dict[str, Any]) -> str:
     return "in two stages" if len(stages) == 2 else f"in the one stage {stages[0]}" if stages else "in no stage"
 
 
+def _other_runs(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return ``run``, ``teacher``, ``prompts`` and ``rows`` of each other run whose answers became rows, in order."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for stage in results["stages"]:
+        for one in stage["details"].get("other_runs", []) if stage["stage"] == "dataset" else []:
+            row = found.setdefault((one["run"], one["teacher"]), {**one, "prompts": 0, "rows": 0})
+            row["prompts"] += one["prompts"]
+            row["rows"] += one["rows"]
+    return list(found.values())
+
+
 def _student(student: dict[str, Any]) -> str:
     name = student["model"]["name"]
     return name if student["kind"] == "pretrained" else f"{name} cut to {student['layers']} layers"
@@ -226,6 +238,7 @@ def _cards(results: dict[str, Any], averages: list[dict[str, Any] | None]) -> li
                       "label": "valid labels on held-out prompts"})
     if answered:
         cards.append({"value": f"{answered:,}", "label": "answers of the teacher"})
+    cards += [{"value": f"{row['rows']:,}", "label": f"answers of {row['teacher']}"} for row in _other_runs(results)]
     return [*cards,
             {"value": f"{trained:,}", "label": "rows trained on"},
             {"value": f"{seconds / 60:.1f} min", "label": "computing time"}]
@@ -264,6 +277,9 @@ def _notes(results: dict[str, Any]) -> Any:
     for model, twin in twins.items():
         yield f"'{model}' and '{twin}' are the same weights here, so they were evaluated once and share their scores."
     yield from different_ways(results["sentibench"])
+    for row in _other_runs(results):
+        yield (f"{row['rows']:,} of the rows are answers of {row['teacher']}, taken over from the run '{row['run']}' "
+               f"(dataset.other_runs; of {row['prompts']:,} prompts): that teacher was not asked in this run.")
     for stage in results["stages"]:
         if stage["kept_though"]:
             yield (f"The stage '{stage['stage']}' was kept (--keep) though its settings have changed: "

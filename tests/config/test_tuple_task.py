@@ -15,7 +15,7 @@ from distill.config.task_file import load_task
 from distill.config.task_schema import TaskFile
 from distill.config.tuple_schema import NULL, TupleSchema
 from distill.dataset.agreement import Votes
-from distill.dataset.build import verdict
+from distill.dataset.answers import verdict
 from distill.dataset.filters import completion_of, filters_of, read_answer
 from distill.errors import InputError
 from distill.generation.validity import unusable_reason

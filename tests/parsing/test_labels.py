@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config.schema import Filters
-from distill.dataset.build import verdict
+from distill.dataset.answers import verdict
 from distill.dataset.filters import completion_of, filters_of
 from distill.engines.base import Output, Request, Sampling
 from distill.engines.encoding import answer_text, encode_request

@@ -116,7 +116,7 @@ def test_a_task_of_a_users_own_file_is_asked_with_its_labels_and_its_answers_are
     basic = next(one for one in asked if one.kind == "urgency/basic")
     assert basic.prompt.startswith("How urgent is it? One of ['urgent', 'can wait'].\n\nSentence: ")
     # Filters read answers against the list, and prompts in other words are told to mean the same.
-    from distill.dataset.build import verdict
+    from distill.dataset.answers import verdict
     from distill.run.records import Response
     filters = filters_of(Filters())
     for said, reason in (("can wait", ""), ("positive", "off_list")):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distill.config.sections.base import Section
+from distill.config.sections.base import LocalPath, Section
 
 
 class Compose(Section):
@@ -34,3 +34,5 @@ class Dataset(Section):
     """What rows are made of the teacher's answers."""
 
     compose: Annotated[Compose, BeforeValidator(_kind_alone)] = Compose()
+    other_runs: list[LocalPath] = Field([], description="ours: folders of finished runs whose teachers' answers become "
+                                                        "rows beside this run's own")
