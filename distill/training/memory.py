@@ -1,5 +1,6 @@
 """How much memory a training takes, estimated from the model's shape before anything is loaded."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,27 @@ class Sharing:
     aside: frozenset[str] = frozenset()
 
 
-def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, bfloat16: bool,
-             sharing: Sharing = Sharing(), teacher: Path | None = None) -> Memory:
-    """Estimate a training step on the largest device batch: ``batch_tokens`` with padding, ``batch_labels`` with loss.
+@dataclass(frozen=True)
+class Batch:
+    """A device batch: its ``tokens``, padding among them; for how many of them ``logits`` are held at once.
 
-    AdamW in float32 (weights, gradients and two moments: 16 bytes a trained weight), activations as a Llama-like
-    decoder keeps them for the backward pass, and logits where there is loss. A ``teacher`` beside it adds its weights.
+    ``mask``: the numbers of the attention mask, 0 where there is none; ``one_mask``: all layers have the same one,
+    where otherwise each keeps one of its own for the backward pass.
+    """
+
+    tokens: int
+    logits: int
+    mask: int = 0
+    one_mask: bool = False
+
+
+def estimate(config: Train, model: Path, batches: Iterable[Batch], bfloat16: bool, sharing: Sharing = Sharing(),
+             teacher: Path | None = None) -> Memory:
+    """Estimate a training step on that of the device batches which takes most.
+
+    AdamW in float32 (weights, gradients and two moments: 16 bytes a trained weight), activations and attention masks as
+    a Llama-like decoder keeps them for the backward pass, and logits where there is loss. A ``teacher`` beside it adds
+    its weights.
     """
     shape = _Shape.of(model)
     parameters = count_parameters(model)
@@ -69,8 +85,8 @@ def estimate(config: Train, model: Path, batch_tokens: int, batch_labels: int, b
         weights=beside + int(0 if "param" in sharing.aside else standing) + parameters * copies,
         gradients=trained * _FLOAT32 // shares,
         optimizer=0 if "optimizer" in sharing.aside else trained * _ADAM // shares,
-        activations=shape.activations(batch_tokens, batch_labels, _BFLOAT16 if bfloat16 else _FLOAT32,
-                                      config.gradient_checkpointing))
+        activations=max(shape.activations(batch, _BFLOAT16 if bfloat16 else _FLOAT32, config.gradient_checkpointing)
+                        for batch in batches))
 
 
 @dataclass(frozen=True)
@@ -98,9 +114,10 @@ class _Shape:
         h, i, q, k = self.hidden, self.inner, self.queries, self.keys
         return self.layers * rank * (2 * (h + q) + 2 * (h + k) + 3 * (h + i))
 
-    def activations(self, tokens: int, labels: int, width: int, checkpointing: bool) -> int:
+    def activations(self, batch: Batch, width: int, checkpointing: bool) -> int:
         # Two norms (in float32), attention's inputs, rotated copies and output, and four tensors of the feed-forward.
         narrow = 3 * self.hidden + 3 * self.queries + 4 * self.keys + 4 * self.inner
-        layer = tokens * (16 * self.hidden + width * narrow)
-        kept = tokens * self.hidden * width * self.layers + layer if checkpointing else layer * self.layers
-        return kept + labels * self.vocabulary * _FLOAT32 * 3  # logits, their gradient, and the softmax
+        layer = batch.tokens * (16 * self.hidden + width * narrow)
+        kept = batch.tokens * self.hidden * width * self.layers + layer if checkpointing else layer * self.layers
+        masks = batch.mask * width * (1 if batch.one_mask or checkpointing else self.layers)
+        return kept + masks + batch.logits * self.vocabulary * _FLOAT32 * 3  # logits, their gradient, and the softmax

@@ -11,7 +11,8 @@ from distill.config.schema import Train
 from distill.errors import InputError
 from distill.runtime import devices
 from distill.training.arguments import BatchPlan
-from distill.training.memory import Memory, Sharing, estimate
+from distill.training.memory import Batch, Memory, Sharing, estimate
+from distill.training.row_sizes import RowSizes
 from distill.training.sampling import Arrangement, EpochSampler, padding_share
 from distill.training.token_files import TokenFiles
 
@@ -60,33 +61,26 @@ class Preflight:
         return [f"before training {stage}:", *(f"  {name:<8} {text}" for name, text in table)]
 
 
-def preflight(config: Train, rows: TokenFiles, lengths: list[int], plan: BatchPlan, epochs: float, model: Path,
-              seed: int, bfloat16: bool, sharing: Sharing, teacher: Path | None = None, logit_copies: int = 1,
-              n_learned: int | None = None) -> Preflight:
-    """Work the numbers out; ``lengths`` are the training rows' tokens, with those that the objective adds.
+def preflight(config: Train, rows: TokenFiles, sizes: RowSizes, plan: BatchPlan, epochs: float, model: Path, seed: int,
+              bfloat16: bool, sharing: Sharing, teacher: Path | None = None, attention: str = "sdpa") -> Preflight:
+    """Work the numbers out; ``sizes`` are those of the training rows.
 
-    ``teacher``: the model that is asked in the same process; ``logit_copies``: how often the objective holds the logits
-    of learned tokens; ``n_learned``: how many there are, if not the rows' own and all that the objective adds.
+    ``teacher``: the model that is asked in the same process; ``attention``: its name in transformers.
 
     Raises:
         InputError: what must be held whatever the batch is more than the device has.
     """
-    padding, widest = {}, 0
+    padding, batches, lengths = dict[str, float](), list[Batch](), sizes.lengths
     ways = (("in random order", False, False), ("by length", True, False), ("packed", True, True))
     for name, grouped, packing in ways:
         arrangement = Arrangement(plan.global_batch_size, plan.device_batch_size, 1, grouped, packing)
         order = list(EpochSampler(lengths, arrangement, seed))
         padding[name] = 0.0 if packing else round(padding_share(lengths, order, plan.device_batch_size), 4)
         if (grouped, packing) == (config.group_by_length or config.packing, config.packing):
-            batches = ([lengths[row] for row in order[i:i + plan.device_batch_size]]
-                       for i in range(0, len(order), plan.device_batch_size))
-            widest = max(sum(batch) if packing else max(batch) * len(batch) for batch in batches)
+            batches = [sizes.batch(order[i:i + plan.device_batch_size], packed=packing, masked=attention == "sdpa")
+                       for i in range(0, len(order), plan.device_batch_size)]
     chosen = "packed" if config.packing else "by length" if config.group_by_length else "in random order"
-    n_tokens = sum(lengths)
-    if n_learned is None:
-        n_learned = rows.n_completion_tokens + n_tokens - rows.n_tokens
-    labels = round(widest * n_learned / n_tokens)
-    memory = estimate(config, model, widest, labels * logit_copies, bfloat16, sharing, teacher)
+    memory = estimate(config, model, batches, bfloat16, sharing, teacher)
     device, device_bytes = device_memory()
     if memory.standing > device_bytes:
         raise InputError(

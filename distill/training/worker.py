@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from distill.config.schema import LogitsObjective, OnPolicyObjective, StageTraining, TeacherEngine, Train
+from distill.config.schema import OnPolicyObjective, StageTraining, TeacherEngine, Train
 from distill.errors import InputError, RunError
 from distill.run.storage import read_json
 from distill.runtime import devices
@@ -146,9 +146,9 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     from distill.training.adapters import adapter_of, load_student
     from distill.training.arguments import attention_of, batch_plan, sft_arguments
     from distill.training.callbacks import Evaluations, Forecast, Progress, StepClock, TimedCheckpoints
-    from distill.training.objectives.labels import added_tokens
-    from distill.training.objectives.on_policy import OnPolicyDivergence, answers_of_rows
+    from distill.training.objectives.on_policy import OnPolicyDivergence
     from distill.training.preflight import preflight
+    from distill.training.row_sizes import sizes_of
     from distill.training.sampling import Arrangement
     from distill.training.trainer import CompletionTrainer
     from distill.training.zero import keep_float32, zero_stage
@@ -161,26 +161,19 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
     keep_float32(arguments, bfloat16)
     plan = batch_plan(hyperparameters.global_batch_size, config.device_batch_size, world_size)
     train_rows, validation = Dataset.from_file(str(rows.train)), Dataset.from_file(str(rows.validation))
-    lengths = train_rows.data.column("length").to_pylist()[:rows.n_train]
-    if config.objective_of(stage).kind == "labels":
-        lengths = [length + more for length, more in zip(lengths, added_tokens(train_rows.data), strict=False)]
-    n_learned, own_objective = None, objective_of(config.objective_of(stage), teacher)
-    if isinstance(objective := config.objective_of(stage), OnPolicyObjective):
-        # Each answer of a row is one by itself, behind all that stands before it.
-        answers = answers_of_rows(train_rows.data)[:rows.n_train]
-        n_learned = sum(answers) * objective.max_tokens
+    objective, attention = config.objective_of(stage), attention_of(config, stage, bfloat16)
+    sizes, own_objective = sizes_of(objective, train_rows.data, rows.n_train), objective_of(objective, teacher)
+    if isinstance(objective, OnPolicyObjective):
         assert isinstance(own_objective, OnPolicyDivergence)
-        own_objective.refuse_longer(max(lengths, default=0) + objective.max_tokens)
-        lengths = [count * (length + objective.max_tokens) for count, length in zip(answers, lengths, strict=True)]
-    beside = teacher if isinstance(teacher, Path) else None
-    found = preflight(config, rows, lengths, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
-                      _sharing(arguments), beside, _logit_copies(objective), n_learned)
+        own_objective.refuse_longer(rows.longest + objective.max_tokens)
+    found = preflight(config, rows, sizes, plan, hyperparameters.num_train_epochs, start_model, seed, bfloat16,
+                      _sharing(arguments), teacher if isinstance(teacher, Path) else None, attention)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines(stage)), file=sys.stderr, flush=True)
     made_by = {"zero_stage": zero_stage(arguments), "world_size": world_size,
                "dtype": "bfloat16" if bfloat16 else "float32"}
     _check_same_processes(made_by, before or made_by)
-    model = load_student(config, start_model, attention_of(config, stage, bfloat16))
+    model = load_student(config, start_model, attention)
     clock, forecast = StepClock(), Forecast(stage)
     callbacks = [Progress(stage), clock, forecast, TimedCheckpoints(config.save_minutes),
                  *([Evaluations()] if rows.n_validation else [])]
@@ -198,13 +191,6 @@ def _build_trainer(config: Train, stage: str, start_model: Path, rows: TokenFile
         raise RunError(f"TRL was given {rows.n_train + 1} rows but holds {len(trainer.train_dataset)}: its version "
                        "changes tokenised data, which this version of sentidistill does not expect. Install trl 1.16.")
     return trainer, clock, forecast, found
-
-
-def _logit_copies(objective: Any) -> int:
-    """Return how often an objective holds the logits of learned tokens."""
-    if isinstance(objective, LogitsObjective):
-        return 4 if objective.across_vocabularies else 3
-    return 3 if isinstance(objective, OnPolicyObjective) else 1
 
 
 def _teacher(spec: dict[str, Any]) -> Path | TeacherEngine | None:

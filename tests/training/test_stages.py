@@ -110,24 +110,24 @@ def test_memory_counts_16_bytes_a_trained_weight_and_shares_them_out(tiny_model:
     from distill.config.schema import Lora
     from distill.models import count_parameters, load_model
     from distill.training.adapters import adapter_of
-    from distill.training.memory import Sharing, estimate
+    from distill.training.memory import Batch, Sharing, estimate
 
-    weights = count_parameters(tiny_model)
-    alone = estimate(CONFIG, tiny_model, 1000, 100, bfloat16=False)
+    weights, batch = count_parameters(tiny_model), [Batch(1000, 100)]
+    alone = estimate(CONFIG, tiny_model, batch, bfloat16=False)
     assert alone.standing == 16 * weights
-    zero3 = estimate(CONFIG, tiny_model, 1000, 100, bfloat16=False, sharing=Sharing(8, 3))
+    zero3 = estimate(CONFIG, tiny_model, batch, bfloat16=False, sharing=Sharing(8, 3))
     assert zero3.standing == pytest.approx(2 * weights, rel=0.01)
-    aside = estimate(CONFIG, tiny_model, 1000, 100, False, Sharing(8, 2, frozenset(("optimizer", "param"))))
+    aside = estimate(CONFIG, tiny_model, batch, False, Sharing(8, 2, frozenset(("optimizer", "param"))))
     assert aside.optimizer == 0 == aside.weights and aside.gradients > 0
     assert zero3.activations == alone.activations > estimate(
-        CONFIG.model_copy(update={"gradient_checkpointing": True}), tiny_model, 1000, 100, bfloat16=False).activations
+        CONFIG.model_copy(update={"gradient_checkpointing": True}), tiny_model, batch, bfloat16=False).activations
     config = CONFIG.model_copy(update={"method": "lora", "lora": Lora(r=4, dropout=0)})
     from peft import get_peft_model
 
     model = load_model(tiny_model, "float32", "cpu")
     adapted = get_peft_model(model, adapter_of(config, model))
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
-    assert estimate(config, tiny_model, 1000, 100, bfloat16=False).optimizer == pytest.approx(8 * trained, rel=0.05)
+    assert estimate(config, tiny_model, batch, bfloat16=False).optimizer == pytest.approx(8 * trained, rel=0.05)
 
 
 def test_a_student_that_cannot_fit_is_refused_before_it_is_loaded(

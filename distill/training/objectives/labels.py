@@ -66,12 +66,12 @@ class LabelCrossEntropy:
             scored[number, len(row.ids):row.length] = True
         head = extract_model_from_parallel(model).get_output_embeddings()
         with head_only_at(head, scored.to(device)) if head is not None else contextlib.nullcontext():
-            logits = model(input_ids=ids.to(device), position_ids=places.to(device), attention_mask=mask.to(device),
-                           use_cache=False).logits
+            logits = model(input_ids=ids.to(device), position_ids=places.to(device),
+                           attention_mask=_added(mask.to(device), model), use_cache=False).logits
         predicted, target, weight = (part.to(device) for part in _targets(rows))
         logits = (logits if logits.dim() == 2 else logits[scored.to(device)]).float()
-        losses = torch.nn.functional.cross_entropy(logits[predicted], target, reduction="none")
-        total: torch.Tensor = (losses * weight).sum() + 0 * logits.sum()  # a batch without loss has a gradient, of 0
+        logprobs = logits.log_softmax(-1)[predicted, target]
+        total: torch.Tensor = 0 * logits.sum() - (logprobs * weight).sum()  # a batch without loss has a gradient, of 0
         return total
 
     def _rows(self, batch: Mapping[str, Any]) -> list[Answers]:
@@ -118,6 +118,16 @@ def side_by_side(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, t
                 mask[number, at:at + more, at:at + more] = torch.ones((more, more), dtype=torch.bool).tril()
                 at += more
     return ids, places, mask[:, None]
+
+
+def _added(mask: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Return a mask as what attention adds to its scores, in the numbers that it computes in.
+
+    Of a boolean one each layer would make that for itself, and keep it for the backward pass.
+    """
+    device = mask.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else next(model.parameters()).dtype
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
 
 
 def _targets(rows: Sequence[Answers]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
