@@ -9,7 +9,7 @@ import pytest
 
 from distill.config.load import load_config
 from distill.config.sections.engines import OpenAIEngine
-from distill.config.sections.training import OnPolicyObjective
+from distill.config.sections.training import Lora, OnPolicyObjective
 from distill.engines.openai.token_teacher import TokenTeacher
 from distill.errors import InputError, ProcessDiedError, RunError
 from distill.models import load_tokenizer
@@ -17,7 +17,9 @@ from distill.training import stages
 from flows.run import find_config
 from tests.engines.test_endpoint_tokens import GOOD, read
 from tests.support.endpoint import PACE, Server, config
-from tests.training.test_on_policy_objective import trained
+from tests.support.token_server import TokenServer
+from tests.training.test_on_policy_objective import another, trained
+from tests.training.test_training import call_here
 
 SERVED = ["teacher.engine={kind: openai, base_urls: 'http://host/v1'}", "evaluate.classify=generate"]
 
@@ -60,6 +62,26 @@ def test_rows_longer_than_the_server_reads_and_answers_it_will_not_read_are_said
                             (None, "names no tokenizer")):
         with pytest.raises(InputError, match=said):
             TokenTeacher(config(server, tokenizer=tokenizer), 60_000, PACE)
+
+
+def test_adapters_learn_from_a_server_in_two_processes_as_in_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "call_in_process", call_here)
+    server = TokenServer(another(tiny_model, tmp_path / "teacher"))
+    served = config(server, tokenizer=str(tiny_model))
+
+    def losses(name: str, **more: Any) -> tuple[list[float], list[float]]:
+        server.seen.clear()
+        found = trained(tiny_model, served, tmp_path, name, method="lora", lora=Lora(dropout=0), **more).details
+        assert len(server.seen) == 2 + 2 * found["rows"], "two questions first; then one of each row in both epochs"
+        return tuple([loss for _, loss in found[which]] for which in ("train_loss", "eval_loss"))  # type: ignore
+
+    alone = losses("alone")
+    assert alone[0][-1] < alone[0][0]
+    for one, other in zip(alone, losses("two", launch="2cpu", device_batch_size=4), strict=True):
+        assert other == pytest.approx(one, abs=1e-3)
+    server.die()
 
 
 def test_the_teacher_is_asked_where_it_is_unless_the_objective_names_another() -> None:
