@@ -64,7 +64,8 @@ def asked_of_endpoint(left: dict[str, Any]) -> str:
     if not left["prompt_tokens"]:
         return ""
     cost = f", {money(left['cost'])}" if left["cost"] is not None else ""
-    return f", about {left['prompt_tokens']:,} prompt and {left['output_tokens']:,} output tokens{cost}"
+    much = "at least" if left["at_least"] else "about"
+    return f", {much} {left['prompt_tokens']:,} prompt and {left['output_tokens']:,} output tokens{cost}"
 
 
 def size(n_bytes: float) -> str:

@@ -56,7 +56,7 @@ class TopTargets:
         self._records: dict[str, TopLogprobs] = {}
         self._last = -1
         self.n_rows = self.n_with_distribution = self.n_tokens = self.n_tokens_with_distribution = 0
-        self.n_tokens_cut_otherwise = 0
+        self.n_tokens_cut_otherwise = self.n_untold = 0
 
     def labelled(self, row: TokenizedRow, prompt: Prompt, response: Response) -> TopRow:
         """Return a row with the likeliest tokens at its own, as far as they are the teacher's own."""
@@ -90,6 +90,7 @@ class TopTargets:
         self.n_rows += 1
         self.n_tokens += len(completion)
         self.n_with_distribution += n > 0
+        self.n_untold += found is None
         self.n_tokens_with_distribution += n
         if found is not None and n < len(completion) // 2 and not self._other:
             self._other = (f"an answer's tokens are {list(completion[:8])} for the student and "
@@ -108,9 +109,11 @@ class TopTargets:
     def details(self) -> dict[str, Any]:
         """Return how many rows and tokens of free answers there are, and of how many the distribution is learned.
 
+        ``untold``: rows beside whose answer nothing is kept, because the engine could not tell it.
         Across vocabularies, also how many tokens of the student's the teacher cuts otherwise.
         """
-        return {"rows": self.n_rows, "with_distribution": self.n_with_distribution, "tokens": self.n_tokens,
+        return {"rows": self.n_rows, "with_distribution": self.n_with_distribution, "untold": self.n_untold,
+                "tokens": self.n_tokens,
                 "tokens_with_distribution": self.n_tokens_with_distribution,
                 **({"tokens_cut_otherwise": self.n_tokens_cut_otherwise} if self._across else {})}
 

@@ -4,7 +4,7 @@ A label's end counts, so that one that begins another (``good`` and ``good-ish``
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -107,6 +107,17 @@ def request_tree(tokenizer: Any, request: Request, end_ids: Sequence[int], stop:
     sampling = request.sampling
     stops = {*(sampling.stop if stop is None else stop), *(["\n"] if sampling.first_line or not request.chat else [])}
     return tree_of(ids, tuple(sorted({*end_ids, *_beginnings(tokenizer, frozenset(stops))})))
+
+
+def node_counter(tokenizer: Any, chat: bool) -> Callable[[tuple[str, ...]], int]:
+    """Return what counts the nodes of labels as an answer has them, the root left out; 0 of labels without a tree."""
+    @lru_cache(maxsize=1024)
+    def count(labels: tuple[str, ...]) -> int:
+        ids, _ = encode_labels(tokenizer, [("" if chat else " ") + label for label in labels], chat)
+        tree = tree_of(ids, ())
+        return len(tree.tokens) if tree else 0
+
+    return count
 
 
 def tree_behind(encoded: Encoded, tree: LabelTree | None, limit: int) -> LabelTree | None:

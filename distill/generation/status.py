@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +14,19 @@ from distill.generation.journal import journalled
 from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import LABELS
 from distill.generation.manifests import Marker, read_markers
+from distill.generation.sidecar import Sidecar
 from distill.generation.top_logprobs import SIDECARS, TOP, USUAL_K, bytes_a_token
 from distill.generation.usage import Session, cost_of, sessions, spent
 from distill.run.markers import MARKER
 
 Stage = Literal["knowdist", "icldist"]
+NodeCounter = Callable[[tuple[str, ...]], int]
 STAGES: dict[str, tuple[str, ...]] = {"knowdist": ("knowdist",), "icldist": ("icldist", "general")}
 RESPONSES = "responses"
 
 
-def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any]]:
-    """Return how far the teacher is, by stage.
+def status(run: Path, teacher: Teacher | None = None, nodes: NodeCounter | None = None) -> dict[str, dict[str, Any]]:
+    """Return how far the teacher is, by stage. ``nodes`` counts those of labels, where a tokenizer is at hand.
 
     ``prompts`` is the number to ask (None before the prompts are made), ``done`` and ``failed`` those in finished
     shards, ``in_progress`` those answered in shards still running, ``left`` the rest. ``tokens_per_second`` counts
@@ -32,7 +34,8 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
     hour of the same (None where nothing tells). ``gpu_hours`` and, where ``teacher`` has prices, ``cost`` are what was
     spent so far; ``running`` says whether generation runs now. Of ``n_estimated`` answers a server did not tell the
     tokens. ``label_logprobs``, ``top_logprobs``: how many distributions over labels, and how many answers with
-    log-probabilities of their tokens, are kept beside finished shards; ``logprob_bytes``: what both take on disk.
+    log-probabilities of their tokens, are kept beside finished shards; ``label_logprobs_untold``,
+    ``top_logprobs_untold``: of how many the engine could not tell them; ``logprob_bytes``: what both take on disk.
     ``top_left``: what the log-probabilities of the other answers' tokens would take (:func:`top_left`).
     ``labels_left``: what the distributions over labels would take that are not there (:func:`labels_left`).
     ``n_logprob_prompt_tokens``, ``n_logprob_output_tokens``: what a server has read and written for both, beside the
@@ -54,11 +57,11 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "left": left, "failures": dict(total["failures"]), "shards": total["shards"],
             "n_prompt_tokens": total["n_prompt_tokens"], "n_cached_tokens": total["n_cached_tokens"],
             "n_output_tokens": total["n_output_tokens"], "n_estimated": total["n_estimated"],
-            "label_logprobs": sum(marker.n_out for marker in LABELS.captured(responses).values()),
-            "top_logprobs": sum(marker.n_out for marker in TOP.captured(responses).values()),
+            **{name: count for sidecar in SIDECARS for name, count in _kept(sidecar, responses).items()},
             "logprob_bytes": sum(sidecar.n_bytes(responses) for sidecar in SIDECARS),
             "top_left": top_left(responses, teacher, _rate(live or own, "n_rows")),
-            "labels_left": labels_left(run, teacher, _rate(live or own, "n_rows")) if stage == "icldist" else None,
+            "labels_left": labels_left(
+                run, teacher, _rate(live or own, "n_rows"), nodes) if stage == "icldist" else None,
             "n_logprob_prompt_tokens": sum(item.n_logprob_prompt_tokens for item in own),
             "n_logprob_output_tokens": sum(item.n_logprob_output_tokens for item in own),
             "seconds": total["seconds"],
@@ -69,6 +72,12 @@ def status(run: Path, teacher: Teacher | None = None) -> dict[str, dict[str, Any
             "finished": (run / stage / MARKER).exists(),
         }
     return found
+
+
+def _kept(sidecar: Sidecar[Any], responses: Path) -> dict[str, int]:
+    markers = sidecar.captured(responses).values()
+    kept = sum(marker.n_out for marker in markers)
+    return {sidecar.name: kept, f"{sidecar.name}_untold": sum(marker.n_in for marker in markers) - kept}
 
 
 def top_left(responses: Path, teacher: Teacher | None, rows_per_second: float = 0.0) -> dict[str, Any] | None:
@@ -85,28 +94,32 @@ def top_left(responses: Path, teacher: Teacher | None, rows_per_second: float = 
     n_output_tokens = sum(marker.n_output_tokens for marker in left)
     return {"prompts": prompts, "bytes": n_output_tokens * bytes_a_token(k),
             "seconds": math.ceil(prompts / rows_per_second) if rows_per_second else None,
+            "at_least": False,
             **_asked(teacher, sum(marker.n_prompt_tokens for marker in left) + n_output_tokens, prompts)}
 
 
-def labels_left(run: Path, teacher: Teacher | None = None, rows_per_second: float = 0.0) -> dict[str, Any] | None:
+def labels_left(run: Path, teacher: Teacher | None = None, rows_per_second: float = 0.0,
+                nodes: NodeCounter | None = None) -> dict[str, Any] | None:
     """Return what distributions over labels would take that are not kept yet; None where there are none to come.
 
     ``prompts``, ``bytes`` on disk, and ``seconds`` at so many rows a second (None where nothing tells), all rather too
     many: some prompts have none in the end. ``prompt_tokens``, ``output_tokens`` and ``cost``: of a server, which is
-    asked for each prompt once and for each label again; those of labels of several tokens are more.
+    asked for each prompt once and for each node of its labels again. Where nothing counts these (``nodes``), it is
+    ``at_least`` what one token a label takes.
     """
     prompts, responses = run / "prompts" / "icldist.parquet", run / "icldist" / RESPONSES
     n_rows, markers, kept = _n_rows(prompts), read_markers(responses), LABELS.captured(responses)
     if not n_rows or (len(kept) == len(markers) and sum(marker.n_in for marker in markers.values()) == n_rows):
         return None
-    cost = label_cost(prompts, max(1, len(markers)))
+    cost = label_cost(prompts, max(1, len(markers)), nodes)
     left = cost.n_prompts - sum(marker.n_in for marker in kept.values())
     if left <= 0:
         return None
-    n_requests = round(left * (1 + cost.n_labels / cost.n_prompts))
+    n_requests = round(left * (1 + cost.n_nodes / cost.n_prompts))
     total = add_up(markers.values())
     return {"prompts": left, "bytes": round(cost.n_bytes * left / cost.n_prompts),
             "seconds": math.ceil(left / rows_per_second) if rows_per_second else None,
+            "at_least": nodes is None,
             **_asked(teacher, round(n_requests * total["n_prompt_tokens"] / max(1, total["n_in"])), n_requests)}
 
 

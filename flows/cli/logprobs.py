@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.config.load import load_config
+from distill.config.schema import Teacher
 from distill.errors import InputError
 from distill.generation.label_cost import label_cost
 from distill.generation.label_logprobs import LABELS
-from distill.generation.status import RESPONSES, status
+from distill.generation.status import RESPONSES, NodeCounter, status
 from distill.generation.top_logprobs import TOP
 from distill.run.markers import is_finished
 from distill.run.row_counts import write_row_counts
@@ -53,8 +54,11 @@ def _tell_kept(responses: Path) -> None:
                                      (TOP, "likeliest tokens at each token", "logits")):
         markers = sidecar.captured(responses).values()
         if n_in := sum(one.n_in for one in markers):
-            print(f"{sum(one.n_out for one in markers):,} of {n_in:,} answers have the "
-                  f"teacher's {what} ({sidecar.folder(responses)}). The objective '{objective}' learns them.")
+            n_out = sum(one.n_out for one in markers)
+            untold = "" if n_out == n_in else (f" Of {n_in - n_out:,} answers these could not be told, for example for "
+                                               "want of room behind the prompt; they are learned as by sft.")
+            print(f"{n_out:,} of {n_in:,} answers have the teacher's {what} ({sidecar.folder(responses)}). The "
+                  f"objective '{objective}' learns them.{untold}")
 
 
 def _has_run(arguments: argparse.Namespace, overrides: list[str]) -> bool:
@@ -78,8 +82,19 @@ def _refuse_without_answers(run: Run, stages: Sequence[Source], *, needs_labels:
                          "score: prompts.icldist.samples was 0, or its tasks are of several labels or tuples.")
 
 
+def _node_counter(teacher: Teacher) -> NodeCounter | None:
+    """Return what counts the tokens of labels; None where no server is asked for each, or nothing is known of them."""
+    capabilities = teacher.engine.capabilities
+    if not (capabilities.remote and capabilities.reads_tokens):
+        return None
+    from distill.engines.label_tree import node_counter
+    from distill.engines.registry import served_tokenizer
+
+    return node_counter(served_tokenizer(teacher.engine), teacher.chat_template.icldist)
+
+
 def _tell_cost(run: Run, stages: Sequence[Source]) -> None:
-    now = status(run.folder, run.teacher)
+    now = status(run.folder, run.teacher, _node_counter(run.teacher))
     kinds = ("labels_left", *(["top_left"] if run.teacher.logprobs.top_k else []))
     for left in (now[stage][kind] for kind in kinds for stage in stages):
         if not left:

@@ -96,10 +96,12 @@ def teacher_table(folder: Path) -> "Table | None":
         lines["cost so far"] = lambda now: money(now["cost"])
     for name, show in lines.items():
         table.add_row(name, *(show(now) for now in stages.values()))
-    if any(now["label_logprobs"] for now in stages.values()):
-        table.add_row("distributions over labels", *(f"{now['label_logprobs']:,}" for now in stages.values()))
-    if any(now["top_logprobs"] for now in stages.values()):
-        table.add_row("log-probabilities of answers", *(f"{now['top_logprobs']:,}" for now in stages.values()))
+    for name, title in (("label_logprobs", "distributions over labels"),
+                        ("label_logprobs_untold", "answers whose distribution could not be told"),
+                        ("top_logprobs", "log-probabilities of answers"),
+                        ("top_logprobs_untold", "answers whose log-probabilities could not be told")):
+        if any(now[name] for now in stages.values()):
+            table.add_row(title, *(f"{now[name]:,}" for now in stages.values()))
     if any(now["logprob_bytes"] for now in stages.values()):
         table.add_row("their size, in MB", *(f"{now['logprob_bytes'] / 1e6:,.2f}" for now in stages.values()))
     if any(now["n_logprob_prompt_tokens"] for now in stages.values()):

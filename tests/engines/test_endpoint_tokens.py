@@ -120,6 +120,9 @@ def test_an_answer_has_its_own_tokens_alone_and_one_that_a_server_will_not_read_
         later = Request("b", "Is it?", Sampling(max_tokens=0), top_k=K, answer=" good", ended=False)
         unread = engine.generate([later])[0]
         assert (unread.error, unread.top_logprobs) == ("", None)
+        n_seen, engine.max_model_len = len(server.seen), unread.n_prompt_tokens + 1
+        filling, engine.max_model_len = engine.generate([later])[0], None
+        assert (filling.error, filling.top_logprobs, len(server.seen)) == ("", None, n_seen), "it fills the context"
         server.faults = [(200, json.dumps(written(ids, GOOD[:2], "x")).encode(), {})]
         with pytest.raises(InputError, match=r"it gives 2\..*top_k"):  # of an endpoint that was not there before
             engine.generate([request])

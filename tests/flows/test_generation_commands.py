@@ -88,9 +88,10 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     begun(place / "runs/ci", tmp_path / "runs/open", "corpus", "prompts")
     begun(place / "runs/ci", tmp_path / "runs/none", "corpus", "prompts", "icldist")
     monkeypatch.chdir(tmp_path)
+    untold: set[str] = set()
     monkeypatch.setattr(fake, "_answer", lambda request: Output(
         request.id, "", "stop", 7, 0, label_logprobs=(-1.0,) * len(request.labels),
-        top_logprobs=fake.top(7, request.top_k) if request.answer else None))
+        top_logprobs=fake.top(7, request.top_k) if request.answer and request.id not in untold else None))
     answers = {path: path.read_bytes() for path in (tmp_path / "runs/old/icldist/responses").iterdir()}
     assert "distributions that could be kept" in shown(teacher_table(tmp_path / "runs/old"))
     main(["generate", "old", "--logprobs"])
@@ -116,6 +117,11 @@ def test_finished_answers_of_a_run_are_scored_and_no_text_is_asked(
     assert len(free) == len(fake.asked) - n_asked and {path: path.read_bytes() for path in answers} == answers
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("likeliest tokens at each token") == 2 and "24 answers are to be scored" in said
+    assert "could not be told" not in said
+    untold.add(free[0].id)
+    main(["generate", "old", "--logprobs", "--set", "teacher.logprobs.top_k=4"])
+    assert "Of 1 answers these could not be told" in " ".join(capsys.readouterr().out.split())
+    assert "answers whose log-probabilities could not be told" in shown(teacher_table(tmp_path / "runs/old"))
 
 
 def test_a_command_stops_at_its_budget_and_says_how_to_go_on(place: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from distill.config.schema import Budget, OpenAIEngine, Teacher
 from distill.config.sections.teacher import Logprobs
+from distill.engines.base import Request
+from distill.engines.label_tree import request_tree
 from distill.errors import ProcessDiedError, RunError
 from distill.generation.budget import BudgetError
 from distill.generation.forecast import Forecast
@@ -18,9 +20,10 @@ from distill.generation.label_logprobs import has_distribution, read_label_logpr
 from distill.generation.manifests import read_responses
 from distill.generation.run import generate
 from distill.generation.status import status
-from distill.models import Weights
+from distill.models import Weights, load_tokenizer
 from distill.run.records import LabelLogprobs, Prompt, read_tables, write_records
-from flows.forecast import forecast_table
+from flows.cli.logprobs import _node_counter
+from flows.forecast import asked_of_endpoint, forecast_table
 from tests.support.generation import TEACHER, FakeEngine, prompts_of, written
 
 LABELS = ["good", "bad", "good-ish"]
@@ -234,6 +237,23 @@ def test_what_they_take_is_added_up_some_prompts_at_a_time(tmp_path: Path, monke
     assert (found.n_prompts, found.n_labels) == (len(own), sum(own)) and sum(sizes) == 450 and max(sizes) <= 100
 
 
+def test_with_the_teachers_tokenizer_the_requests_foretold_are_one_for_each_node(
+    tiny_model: Path, tmp_path: Path, fake: FakeEngine
+) -> None:
+    served = OpenAIEngine(base_urls=["http://nowhere/v1"], model="m", tokenizer=str(tiny_model))
+    paid = TEXT_ONLY.model_copy(update={"engine": served})
+    made(tmp_path, paid)
+    count, tokenizer = _node_counter(paid), load_tokenizer(tiny_model)
+    assert count is not None and _node_counter(TEXT_ONLY) is None
+    trees = [request_tree(tokenizer, Request(prompt.id, prompt.prompt, labels=tuple(prompt.labels), chat=True), [2])
+             for prompt in prompts() if has_distribution(prompt)]
+    n_nodes = sum(1 + len(tree.tokens) for tree in trees if tree)
+    left = status(tmp_path, paid, count)["icldist"]["labels_left"]
+    assert left["output_tokens"] == n_nodes > 4 * len(trees), "good-ish begins as good does, and has more tokens"
+    assert f"about {left['prompt_tokens']:,} prompt and" in asked_of_endpoint(left)
+    assert count(("1", "10", "1")) == 0
+
+
 def test_what_is_captured_later_waits_for_no_approval(tmp_path: Path, fake: FakeEngine) -> None:
     made(tmp_path, TEXT_ONLY)
     made(tmp_path, CAPTURING.model_copy(update={"budget": Budget(approve=True)}))
@@ -265,6 +285,7 @@ def test_what_a_server_is_asked_beside_answers_is_foretold_counted_and_stops_at_
     to_come = status(tmp_path / "later", paid)["icldist"]
     expected_tokens = to_come["labels_left"]["prompt_tokens"], to_come["labels_left"]["output_tokens"]
     assert expected_tokens[1] == 4 * n_scored and to_come["labels_left"]["cost"] == sum(expected_tokens)
+    assert f"at least {expected_tokens[0]:,} prompt and" in asked_of_endpoint(to_come["labels_left"])
     capped = paid.model_copy(update={"budget": Budget(max_cost=to_come["cost"] + 300)})
     with pytest.raises(BudgetError, match=r"teacher\.budget\.max_cost"):
         made(tmp_path / "later", capped)

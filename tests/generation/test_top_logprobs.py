@@ -136,6 +136,8 @@ def test_an_answer_that_kills_the_engine_and_one_with_too_few_have_none(
     assert captured(tmp_path) == {key: value for key, value in expected().items() if key not in without}
     counts = outcome.details["top_logprobs"]
     assert (counts["n_in"], counts["n_out"]) == (len(expected()), len(expected()) - 2)
+    now = status(tmp_path)["icldist"]
+    assert (now["top_logprobs"], now["top_logprobs_untold"], now["top_left"]) == (len(expected()) - 2, 2, None)
 
 
 def test_more_tokens_than_the_teacher_knows_are_refused_before_it_is_asked(tmp_path: Path, fake: FakeEngine) -> None:
