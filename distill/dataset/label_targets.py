@@ -1,5 +1,6 @@
 """What the objective ``labels`` learns of a row beside its answer: the teacher's distribution over the labels."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from distill.generation.status import RESPONSES
 from distill.models.attention import refuse_other_memory
 from distill.run.hashing import id_hash
 from distill.run.records import LabelLogprobs, LabelRow, Prompt, Response, TokenizedRow
+
+_FEW = 0.9
+log = logging.getLogger("sentidistill.dataset")
 
 Group = tuple[str, tuple[str, ...]]
 """A format and its labels in their order."""
@@ -55,7 +59,14 @@ class LabelTargets:
         return {"rows": self.n_rows, "with_distribution": self.n_with_distribution}
 
     def tell(self) -> None:
-        """There is nothing to warn of: rows without a distribution are counted."""
+        """Warn where many rows are learned as by ``sft``."""
+        if self.n_with_distribution < _FEW * self.n_rows:
+            log.warning("Stage %s: %s of %s rows that one label of a list answers are learned with the teacher's "
+                        "distribution over the labels (train.objective: labels), the others as by sft. Either files "
+                        "beside their answers are missing (distill generate RUN --logprobs makes them), or it could "
+                        "not be told (distill status RUN counts these), or two labels are the same tokens to the "
+                        "student or too long for train.max_length.", self._stage,
+                        f"{self.n_with_distribution:,}", f"{self.n_rows:,}")
 
     def why_none(self) -> str:
         """Say that no row has a distribution, and why that may be."""

@@ -1,6 +1,7 @@
 """The process that holds an engine of the teacher: answers the shards it is handed, and writes them down."""
 
 import contextlib
+import math
 import os
 import time
 from collections import defaultdict
@@ -221,7 +222,9 @@ class Worker:
         for prompt, output in ((shard.prompts[item.id], item) for item in outputs):
             new = response_of(output) if shard.wants_answer(prompt) else None
             if shard.wants_labels(prompt) and not (new and has_none(new)):
-                found.append(LabelLogprobs(prompt.id, prompt.labels, list(output.label_logprobs)))
+                told = output.label_logprobs
+                whole = len(told) == len(prompt.labels) and all(map(math.isfinite, told))  # an engine may be a user's
+                found.append(LabelLogprobs(prompt.id, prompt.labels, list(told) if whole else []))
         return found
 
     def _top_logprobs(self, shard: OpenShard, outputs: Sequence[Output]) -> list[TopLogprobs]:

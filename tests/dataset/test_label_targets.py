@@ -1,6 +1,7 @@
 """The teacher's distributions in training rows: of the right row, calibrated as asked, and never missed silently."""
 
 import dataclasses
+import logging
 import math
 import shutil
 from collections.abc import Sequence
@@ -57,9 +58,11 @@ def normalised(logprobs: Sequence[float]) -> list[float]:
 
 
 def test_each_row_has_the_distribution_of_its_prompt_and_its_labels_as_answers(
-    tmp_path: Path, tiny_model: Path
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outcome = built(tmp_path, tiny_model, GIVEN)
+    with caplog.at_level(logging.WARNING):
+        outcome = built(tmp_path, tiny_model, GIVEN)
+    assert "4 of 5 rows that one label of a list answers" in caplog.text
     found = rows(tmp_path)
     assert outcome.details["label_targets"] == {
         "icldist": {"rows": 5, "with_distribution": 4}}

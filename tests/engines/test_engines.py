@@ -222,7 +222,7 @@ def test_label_scores_are_what_a_plain_forward_pass_says(transformers_engine: En
 
 def test_each_label_has_its_log_probability_as_a_whole_beside_the_answer(engine: Engine, tiny_model: Path) -> None:
     engine.check_label_logprobs()
-    sets = [("good", "good-ish", "bad"), ("1", "10", "a label of rather many tokens, told as a whole"), ("yes",)] * 2
+    sets = [("good", "good-ish", "bad"), ("1", "10", "very " * 60 + "good"), ("yes",)] * 2
     sampling = Sampling(max_tokens=4, stop=("##",))
     asked = [dataclasses.replace(request, labels=labels, chat=number % 2 == 0)
              for number, (request, labels) in enumerate(zip(requests(sampling), sets, strict=True))]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,19 @@ def test_a_prompt_whose_labels_kill_the_engine_has_an_answer_and_no_distribution
     assert captured(tmp_path) == {key: value for key, value in expected().items() if key != culprit.id}
     counts = outcome.details["label_logprobs"]
     assert (counts["n_in"], counts["n_out"]) == (len(expected()), len(expected()) - 1)
+
+
+def test_what_an_engine_of_ones_own_says_wrongly_is_no_distribution(
+    tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, wrong = fake._answer, {21: (-1.0, math.nan, -2.0), 23: (-1.0, -2.0), 25: (-1.0, -math.inf, -2.0)}
+    monkeypatch.setattr(fake, "_answer", lambda request: dataclasses.replace(
+        plain(request), label_logprobs=wrong.get(int(request.prompt.split()[-1][:-1]), plain(request).label_logprobs)))
+    outcome = made(tmp_path, CAPTURING)
+    without = {prompts()[number].id for number in wrong}
+    assert captured(tmp_path) == {key: value for key, value in expected().items() if key not in without}
+    assert outcome.details["label_logprobs"]["n_in"] - outcome.details["label_logprobs"]["n_out"] == 3
+    assert status(tmp_path)["icldist"]["label_logprobs_untold"] == 3
 
 
 def test_larger_shards_of_another_teacher_leave_no_distribution_of_the_first(tmp_path: Path, fake: FakeEngine) -> None:
