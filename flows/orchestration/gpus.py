@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.run.markers import MARKER
 from distill.runtime import devices
 from distill.runtime.distributed_job import refuse_foreign_job
-from distill.training.cluster import cluster_of, refuse_too_few_gpus
+from distill.training.cluster import check, cluster_of
 from flows.orchestration.logs import LOGGER
 from flows.plan import Step
 from flows.run import Run
@@ -49,6 +49,8 @@ def engines_of(name: str, run: Run, stage: str | None = None) -> list[Any]:
 def refuse_too_few(run: Run, steps: Iterable[Step]) -> None:
     """Refuse a run that would need more GPUs than this machine has, or is part of another's job, before its first step.
 
+    So is a training that cannot be shared out as ``train.launch`` says.
+
     Raises:
         InputError: it would, for a step that is not finished yet.
     """
@@ -59,7 +61,7 @@ def refuse_too_few(run: Run, steps: Iterable[Step]) -> None:
             cluster = cluster_of(run.config.train.launch) if run.config.train.launch else None
             refuse_foreign_job(cluster.machines if cluster else 1)
             if cluster:
-                refuse_too_few_gpus(cluster)
+                check(cluster, run.config.train, step.part or "")
             continue
         for engine in engines_of(step.name, run, step.part):
             refuse_too_wide(engine)

@@ -96,6 +96,19 @@ def test_one_of_several_processes_is_refused_before_the_first_step(
         refuse_too_few(paper, steps)
 
 
+@pytest.mark.parametrize(("settings", "message"), [
+    (["train.method=lora"], "adapters cannot be merged out of ZeRO-3"),
+    (["train.icldist.objective=on_policy"], "ZeRO-3 cuts every model into parts"),
+    (["train.icldist.global_batch_size=12"], "12 rows cannot be shared equally by 8")])
+def test_a_training_that_cannot_be_shared_out_is_refused_before_the_first_step(
+    tmp_path: Path, settings: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "installed", lambda: gpus_of("A100", 8))
+    run = Run(load_config(find_config("ci"), ["train.launch=8gpu-zero3", *settings]), tmp_path)
+    with pytest.raises(InputError, match=message):
+        refuse_too_few(run, steps_of(run))
+
+
 def test_work_that_can_do_with_fewer_gpus_holds_what_a_lower_limit_has(monkeypatch: pytest.MonkeyPatch) -> None:
     import prefect.concurrency.sync
 
