@@ -116,8 +116,10 @@ class _Shape:
 
     def activations(self, batch: Batch, width: int, checkpointing: bool) -> int:
         # Two norms (in float32), attention's inputs, rotated copies and output, and four tensors of the feed-forward.
-        narrow = 3 * self.hidden + 3 * self.queries + 4 * self.keys + 4 * self.inner
+        # What goes from layer to layer is float32; in autocast each projection keeps a rounded copy of it of its own.
+        inputs = 3 if width == _FLOAT32 else 6
+        narrow = inputs * self.hidden + 3 * self.queries + 4 * self.keys + 4 * self.inner
         layer = batch.tokens * (16 * self.hidden + width * narrow)
-        kept = batch.tokens * self.hidden * width * self.layers + layer if checkpointing else layer * self.layers
+        kept = batch.tokens * self.hidden * _FLOAT32 * self.layers + layer if checkpointing else layer * self.layers
         masks = batch.mask * width * (1 if batch.one_mask or checkpointing else self.layers)
         return kept + masks + batch.logits * self.vocabulary * _FLOAT32 * 3  # logits, their gradient, and the softmax
