@@ -94,7 +94,7 @@ def test_all_mass_on_the_answer_is_fine_tuning_and_a_batch_without_loss_has_none
 
 def trained(model: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
     monkeypatch.setattr(stages, "call_in_process", call_here)
-    config = Train(dtype="float32", gate=Gate(enabled=False), **{
+    config = Train(gate=Gate(enabled=False), **{"dtype": "float32",
         "device_batch_size": 4, "icldist": FAST, "objective": LabelsObjective(kind="labels"), **more})
     rows = [replace(row, labels=LABELS) for row in make_rows(33)]
     files = write_dataset(folder / name / "dataset", {"icldist": rows}, model, config,
