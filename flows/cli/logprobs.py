@@ -55,8 +55,8 @@ def _tell_kept(responses: Path) -> None:
         markers = sidecar.captured(responses).values()
         if n_in := sum(one.n_in for one in markers):
             n_out = sum(one.n_out for one in markers)
-            untold = "" if n_out == n_in else (f" Of {n_in - n_out:,} answers these could not be told, for example for "
-                                               "want of room behind the prompt; they are learned as by sft.")
+            untold = "" if n_out == n_in else (f" {n_in - n_out:,} could not be told (for want of room behind the "
+                                               "prompt, for example); that is learned as by sft.")
             print(f"{n_out:,} of {n_in:,} answers have the teacher's {what} ({sidecar.folder(responses)}). The "
                   f"objective '{objective}' learns them.{untold}")
 
