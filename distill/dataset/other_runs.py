@@ -37,7 +37,7 @@ ASKED_TWICE = "asked_twice"
 
 @dataclass(frozen=True)
 class OtherRun:
-    """A finished run: its folder, its name, its teacher's, and those of its stages that have prompts."""
+    """A finished run: its folder and that folder's name, its teacher's, and those of its stages that have prompts."""
 
     folder: Path
     name: str
@@ -83,14 +83,13 @@ def _opened(folder: Path, stages: Sequence[str]) -> OtherRun:
                              "Finish it with 'distill generate', or leave it out.")
         require_whole(folder / stage, "distill generate")
     config = read_yaml(folder / "config.yaml")
-    name: Any = config.get("name")
     teacher: Any = config
     for key in ("teacher", "model", "name"):
         teacher = teacher.get(key) if isinstance(teacher, dict) else None
-    if not isinstance(name, str) or not isinstance(teacher, str):
-        raise InputError(f"{folder / 'config.yaml'} does not say the run's name and its teacher's "
-                         "(name, teacher.model.name). Something else than sentidistill has changed it.")
-    return OtherRun(folder, name, teacher, asked)
+    if not isinstance(teacher, str):
+        raise InputError(f"{folder / 'config.yaml'} does not name the run's teacher (teacher.model.name). Something "
+                         "else than sentidistill has changed it.")
+    return OtherRun(folder, folder.resolve().name, teacher, asked)
 
 
 def other_inputs(runs: Sequence[OtherRun], objectives: Mapping[str, Any], benchmark: Benchmark | None

@@ -37,11 +37,11 @@ GOOD = "The author complains that the device failed almost at once and that no o
 OWN = [icldist(f"own{n}") for n in range(4)]
 
 
-def finished(folder: Path, prompts: list[Prompt], said: list[Any], distributions: bool = False, name: str = "another",
-             teacher: str = "large", stage: str = "icldist") -> Path:
+def finished(folder: Path, prompts: list[Prompt], said: list[Any], distributions: bool = False, teacher: str = "large",
+             stage: str = "icldist") -> Path:
     """Make a run whose teacher has answered the prompts of a stage."""
     claim(folder)
-    (folder / "config.yaml").write_text(f"name: {name}\nteacher: {{model: {{name: {teacher}}}}}\n")
+    (folder / "config.yaml").write_text(f"name: mine\nteacher: {{model: {{name: {teacher}}}}}\n")
 
     def asked(out: Path) -> tuple[list[Any], dict[str, Any]]:
         write_records(out / f"{stage}.parquet", Prompt, prompts)
@@ -50,14 +50,14 @@ def finished(folder: Path, prompts: list[Prompt], said: list[Any], distributions
     def answered(out: Path) -> tuple[list[Any], dict[str, Any]]:
         responses = out / "responses"
         responses.mkdir(exist_ok=True)
-        marker = commit(responses, "shard-00000", "0", {"prompts": name}, said, 1.0)
+        marker = commit(responses, "shard-00000", "0", {"prompts": folder.name}, said, 1.0)
         if distributions:
             SIDECAR.commit(responses, "shard-00000", marker, [
                 LabelLogprobs(one.id, one.labels, [-0.1, -3.0, -4.0]) for one in prompts])
         return [], {}
 
-    run_stage(folder / "prompts", {"of": name}, asked)
-    run_stage(folder / stage, {"of": name}, answered)
+    run_stage(folder / "prompts", {"of": folder.name}, asked)
+    run_stage(folder / stage, {"of": folder.name}, answered)
     return folder
 
 
@@ -77,7 +77,7 @@ def built(run: Path, student: Path, others: list[Path], own: list[Prompt] = OWN,
 def test_each_answer_is_a_row_behind_the_runs_own_or_a_counted_drop(tmp_path: Path, tiny_model: Path) -> None:
     prompts, said = labelled("a", "b", "own1", "c")
     one = finished(tmp_path / "one", prompts, [*said[:3], answer("maybe", "c")])
-    two = finished(tmp_path / "two", *labelled("b", "d"), name="second", teacher="larger")
+    two = finished(tmp_path / "two", *labelled("b", "d"), teacher="larger")
     run = tmp_path / "run"
     outcome = built(run, tiny_model, [one, two])
 
@@ -90,10 +90,10 @@ def test_each_answer_is_a_row_behind_the_runs_own_or_a_counted_drop(tmp_path: Pa
     drops = [(one.id, one.reason) for one in read_records(run / "dataset" / DROPPED, Drop)
              if one.stage == "dataset/other_runs"]
     assert drops == [("own1", "asked_twice"), ("c", "off_list"), ("b", "asked_twice")]
-    assert [(one.id, one.run) for one in other_prompts(run)] == [("a", "another"), ("b", "another"), ("d", "second")]
+    assert [(one.id, one.run) for one in other_prompts(run)] == [("a", "one"), ("b", "one"), ("d", "two")]
     assert other_teachers(run) == ["large", "larger"]
     assert outcome.details["other_runs"][0] == {
-        "run": "another", "teacher": "large", "stage": "icldist", "prompts": 4, "rows": 2}
+        "run": "one", "teacher": "large", "stage": "icldist", "prompts": 4, "rows": 2}
     assert sum(outcome.details["split"]["icldist"].values()) == len(rows)
 
 
@@ -177,7 +177,7 @@ def test_a_model_card_and_the_composition_say_whose_answers_they_are(tmp_path: P
 
     write_records(run / "corpus" / "texts.parquet", Text, [Text("t", "A text.", "d", "mine")])
     by_source = {row["source"]: row["rows"] for row in composition(run, "icldist")}
-    assert by_source.keys() == {"mine", "run another"} and by_source["run another"] <= 3
+    assert by_source.keys() == {"mine", "run other"} and by_source["run other"] <= 3
 
 
 @pytest.mark.parametrize(("damage", "says"), [
@@ -186,7 +186,7 @@ def test_a_model_card_and_the_composition_say_whose_answers_they_are(tmp_path: P
     (lambda other: (other / "icldist" / "_done.json").unlink(), "has not answered all prompts of stage icldist yet"),
     (lambda other: (other / "icldist" / "responses" / "shard-00000.parquet").unlink(), "shard-00000"),
     (lambda other: shutil.rmtree(other / "prompts"), "prompts is not finished"),
-    (lambda other: (other / "config.yaml").write_text("name: x\n"), "does not say the run's name and its teacher's"),
+    (lambda other: (other / "config.yaml").write_text("name: x\n"), "does not name the run's teacher"),
     (lambda other: (other / "config.yaml").write_text("- 1\n"), "config.yaml")])
 def test_a_run_that_cannot_be_read_is_refused_by_name(
     tmp_path: Path, tiny_model: Path, damage: Any, says: str
