@@ -38,10 +38,13 @@ log = logging.getLogger(LOGGER)
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
+    from distill.dataset.other_runs import open_other_runs
     from distill.prompting.demonstrations import load_demonstrations
 
+    # What is wrong with them is said before hours of work.
     if run.config.prompts.icldist.samples and not is_finished(run.folder / "corpus"):
-        load_demonstrations(run.config.prompts.icldist)  # what is wrong with them is said before hours of work
+        load_demonstrations(run.config.prompts.icldist)
+    open_other_runs(run.config.dataset.other_runs, STAGES, run.folder)
     texts, benchmark_id = _benchmark(run)
     return build_corpus(run.corpus, run.config.seed, run.folder, benchmark_texts=texts,
                         benchmark_id=benchmark_id, on_change=run.on_change)

@@ -69,7 +69,7 @@ def build_dataset(
     objectives = {stage: train.objective_of_rows(stage) for stage in STAGES}
     compose = dataset.compose if dataset and dataset.compose.kind == "many" else None
     pool = Pool(icldist, seed, benchmark) if icldist and icldist.pool_rows else None
-    others = open_other_runs(dataset.other_runs if dataset else [], STAGES)
+    others = open_other_runs(dataset.other_runs if dataset else [], STAGES, run)
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},

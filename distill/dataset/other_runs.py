@@ -21,6 +21,7 @@ from distill.errors import InputError
 from distill.generation.manifests import read_markers, responses_digest
 from distill.generation.status import RESPONSES
 from distill.prompting.decontaminate import Benchmark
+from distill.prompting.kept import FILE
 from distill.resources import locate
 from distill.run.folder import check_mark
 from distill.run.hashing import file_digest
@@ -46,16 +47,18 @@ class OtherRun:
 
     def inputs(self) -> dict[str, Any]:
         """Return what decides the rows, wherever the folder is, for the fingerprint of a stage."""
+        kept = self.folder / "prompts" / FILE  # what answers are read by
         return {stage: [file_digest(self.folder / "prompts" / f"{stage}.parquet"),
+                        file_digest(kept) if kept.is_file() else "",
                         responses_digest(read_markers(self.folder / stage / RESPONSES).values())]
                 for stage in self.stages}
 
 
-def open_other_runs(paths: Sequence[str], stages: Sequence[str]) -> list[OtherRun]:
-    """Return the runs that ``dataset.other_runs`` names.
+def open_other_runs(paths: Sequence[str], stages: Sequence[str], own: Path) -> list[OtherRun]:
+    """Return the runs that ``dataset.other_runs`` of the run ``own`` names.
 
     Raises:
-        InputError: one is no run, is named twice, has unfinished or damaged answers, or none at all.
+        InputError: one is no run, is ``own``, is named twice, has unfinished or damaged answers, or none at all.
     """
     found: list[OtherRun] = []
     for path in paths:
@@ -64,6 +67,9 @@ def open_other_runs(paths: Sequence[str], stages: Sequence[str]) -> list[OtherRu
             other = _opened(folder, stages)
         except InputError as error:
             raise InputError(f"dataset.other_runs: {error}") from error
+        if own.exists() and folder.samefile(own):
+            raise InputError(f"dataset.other_runs names the run {folder} itself, whose answers are rows already. Take "
+                             "it out.")
         if any(folder.samefile(one.folder) for one in found):
             raise InputError(f"dataset.other_runs names the run {folder} twice. Take one out.")
         found.append(other)
@@ -71,6 +77,8 @@ def open_other_runs(paths: Sequence[str], stages: Sequence[str]) -> list[OtherRu
 
 
 def _opened(folder: Path, stages: Sequence[str]) -> OtherRun:
+    if folder.is_file():
+        raise InputError(f"{folder} is a file. Name the folder of a run, such as runs/demo.")
     check_mark(folder)
     require_whole(folder / "prompts", "distill prompts")
     asked = tuple(stage for stage in stages if (folder / "prompts" / f"{stage}.parquet").is_file()

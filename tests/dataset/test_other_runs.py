@@ -30,6 +30,8 @@ from distill.run.records import (
     write_records,
 )
 from distill.run.stage import Outcome, run_stage
+from flows import steps
+from flows.run import open_run
 from tests.support.composed import CONFIG, prompts_of
 from tests.support.filter import answer, fill, icldist, knowdist
 
@@ -97,7 +99,7 @@ def test_each_answer_is_a_row_behind_the_runs_own_or_a_counted_drop(tmp_path: Pa
     assert sum(outcome.details["split"]["icldist"].values()) == len(rows)
 
 
-def test_rows_do_not_need_the_other_run_any_more_and_are_made_anew_where_its_answers_changed(
+def test_rows_stay_wherever_the_other_run_is_and_are_made_anew_where_its_answers_changed(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     other, run = finished(tmp_path / "other", *labelled("a", "b")), tmp_path / "run"
@@ -204,9 +206,21 @@ def test_a_run_is_not_taken_twice_and_rows_made_elsewhere_have_no_place_for_it(
     other = finished(tmp_path / "other", *labelled("a"))
     with pytest.raises(InputError, match="twice"):
         built(tmp_path / "run", tiny_model, [other, tmp_path / "run" / ".." / "other"])
+    with pytest.raises(InputError, match="itself"):
+        built(tmp_path / "other", tiny_model, [tmp_path / "other"])
+    with pytest.raises(InputError, match="is a file"):
+        built(tmp_path / "run", tiny_model, [other / "config.yaml"])
     with pytest.raises(ValidationError, match=r"dataset\.other_runs"):
         Config.model_validate({"name": "x", "rows": {"icldist": [{"kind": "json", "path": "x.json"}]},
                                "student": {"model": {"name": "m"}}, "dataset": {"other_runs": ["a"]}})
+
+
+def test_what_is_wrong_with_another_run_is_said_before_a_run_begins(tmp_path: Path) -> None:
+    (tmp_path / "no-run").mkdir()
+    with open_run("ci", str(tmp_path / "run"), [f"dataset.other_runs=[{tmp_path}/no-run]"], "stop") as run, \
+            pytest.raises(InputError, match=r"dataset\.other_runs: .*no-run"):
+        steps.collect(run)
+    assert not (tmp_path / "run" / "corpus").exists()
 
 
 def test_the_other_run_is_left_as_it_was(tmp_path: Path, tiny_model: Path) -> None:
