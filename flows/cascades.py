@@ -11,7 +11,7 @@ from distill.config.prompt_schema import BASIC
 from distill.config.sections.engines import TeacherEngine
 from distill.config.sections.models import Model
 from distill.corpus.build import read_texts, texts_file
-from distill.dataset.composition import other_prompts, taught_texts
+from distill.dataset.composition import taught_texts
 from distill.dataset.pool import OF_POOL
 from distill.encoder.settings import settings_of
 from distill.errors import InputError
@@ -21,6 +21,7 @@ from distill.prediction.student import Student
 from distill.prompting.demonstrations import load_demonstrations, normalised
 from distill.prompting.few_shot import LabelPrompt
 from distill.prompting.template import around
+from distill.run.hashing import content_id
 from distill.training.stages import SOURCES
 from flows.evaluated_models import subject_of
 from flows.run import Run, look_for_run, stored_config
@@ -108,5 +109,5 @@ def trained_on(student_name: str, runs_dir: str = "runs") -> Callable[[str], boo
     texts = {normalised(text.text) for text in read_texts(run) if text.id in ids}
     if any(key.startswith(OF_POOL) for key in ids):
         texts |= {normalised(item.text) for item in load_demonstrations(stored_config(run).prompts.icldist)}
-    elsewhere = [normalised(prompt.prompt) for prompt in other_prompts(run)]  # whose texts no corpus of this run has
-    return lambda text: normalised(text) in texts or any(normalised(text) in prompt for prompt in elsewhere)
+    # By its id a text of another run is known, too, which no corpus of this run has.
+    return lambda text: normalised(text) in texts or content_id(text) in ids

@@ -5,6 +5,7 @@ To add a step: docs/architecture.md.
 
 from dataclasses import dataclass
 
+from distill.run.markers import is_finished, read_done
 from distill.training.stages import MODELS, SOURCES, sources_of
 from flows.run import Run
 
@@ -103,6 +104,18 @@ def _has_rows(run: Run, source: str) -> bool:
     if run.config.rows:
         return bool(getattr(run.config.rows, source))
     prompts = run.config.prompts
-    if source == "knowdist":
-        return prompts.knowdist.samples > 0
-    return prompts.icldist.samples > 0 or (prompts.general.enabled and prompts.general.samples > 0)
+    general = prompts.general.samples if prompts.general.enabled else 0
+    asked = {"knowdist": prompts.knowdist.samples, "icldist": prompts.icldist.samples + general}
+    return asked[source] > 0 or _in_other_runs(run, source)
+
+
+def _in_other_runs(run: Run, source: str) -> bool:
+    """Say whether a run that ``dataset.other_runs`` names has prompts of a stage, or had when the rows were made."""
+    if not (paths := run.config.dataset.other_runs):
+        return False
+    from distill.dataset.other_runs import asked_by
+
+    if source in asked_by(paths, [source]):
+        return True
+    made = read_done(run.folder / "dataset")["details"] if is_finished(run.folder / "dataset") else {}
+    return any(one["stage"] == source for one in made.get("other_runs", []))

@@ -30,6 +30,7 @@ from flows.teacher import teacher_window
 
 if TYPE_CHECKING:
     from distill.config.schema import TeacherEngine
+    from distill.dataset.other_runs import OtherRun
     from distill.prompting.decontaminate import Benchmark
 
 log = logging.getLogger(LOGGER)
@@ -38,13 +39,12 @@ log = logging.getLogger(LOGGER)
 def collect(run: Run) -> Outcome:
     """Sources to clean texts: collect, clean, decontaminate for the benchmark, remove near-duplicates."""
     from distill.corpus.build import build_corpus
-    from distill.dataset.other_runs import open_other_runs
     from distill.prompting.demonstrations import load_demonstrations
 
     # What is wrong with them is said before hours of work.
     if run.config.prompts.icldist.samples and not is_finished(run.folder / "corpus"):
         load_demonstrations(run.config.prompts.icldist)
-    open_other_runs(run.config.dataset.other_runs, STAGES, run.folder)
+    _other_runs(run)
     texts, benchmark_id = _benchmark(run)
     return build_corpus(run.corpus, run.config.seed, run.folder, benchmark_texts=texts,
                         benchmark_id=benchmark_id, on_change=run.on_change)
@@ -70,6 +70,7 @@ def prompts(run: Run) -> Outcome:
     """Texts to prompts that fit both the teacher and the student."""
     from distill.corpus.build import texts_file
     from distill.dataset.label_targets import refuse_unfit
+    from distill.dataset.other_runs import refuse_other_vocabularies
     from distill.models import context_length, load_tokenizer, model_fingerprint
     from distill.models.same_vocabulary import refuse_other_family
     from distill.prompting.build import build_prompts
@@ -80,6 +81,7 @@ def prompts(run: Run) -> Outcome:
     if "labels" in config.train.objective_kinds.values():
         refuse_unfit(student)
     teacher = teacher_window(run, student)
+    refuse_other_vocabularies(_other_runs(run), _objectives_of_rows(run), student)
     if any(isinstance(one, LogitsObjective) and not one.across_vocabularies
            for one in map(config.train.objective_of, config.train.stages)):
         refuse_other_family(teacher.tokenizer, load_tokenizer(student), "logits")
@@ -95,6 +97,17 @@ def prompts(run: Run) -> Outcome:
         {"corpus": _fingerprint(run, "corpus"), "teacher": teacher.identity,
          "student": model_fingerprint(student), "chat_template": run.teacher.chat_template.model_dump(),
          "prompt_format": config.train.prompt_format}, run.on_change, benchmark=_no_benchmark_texts(run))
+
+
+def _other_runs(run: Run) -> "list[OtherRun]":
+    """Return the runs whose answers become rows, too. What is wrong with them is said before hours of work."""
+    from distill.dataset.other_runs import open_other_runs
+
+    return open_other_runs(run.config.dataset.other_runs, _objectives_of_rows(run), run.folder)
+
+
+def _objectives_of_rows(run: Run) -> dict[str, Any]:
+    return {stage: run.config.train.objective_of_rows(stage) for stage in STAGES}
 
 
 def _no_benchmark_texts(run: Run) -> "Benchmark | None":

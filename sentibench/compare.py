@@ -1,6 +1,6 @@
 """Results side by side: Table 2's columns for any number of models, and what differs beyond chance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,12 @@ def paper_rows() -> list[Evaluated]:
     return found
 
 
-def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> Versus:
+def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES, seen: Collection[str] | None = None
+           ) -> Versus:
     """Return what ``second`` has over ``first`` by task and by group, on the tasks and seeds that both were run on.
 
-    Groups are given where the same tasks of them were run for both. Each task is resampled for itself.
+    Groups are given where the same tasks of them were run for both; ``seen``: as
+    :func:`sentibench.summary.group_members`. Each task is resampled for itself.
 
     Raises:
         InputError: the two were not asked the same prompts, or results have no statistics (made before they were kept).
@@ -106,7 +108,7 @@ def versus(first: Evaluated, second: Evaluated, resamples: int = RESAMPLES) -> V
             drawn[task] = _resampled(task, first, second, resamples)
     found = {task: difference_of(*pair) for task, pair in drawn.items()}
     for group in GROUPS:
-        ours = [{name for name in group_members(group) if name in side.scores} for side in (first, second)]
+        ours = [{name for name in group_members(group, seen) if name in side.scores} for side in (first, second)]
         if ours[0] and ours[0] == ours[1]:
             parts = [drawn[name] for name in sorted(ours[0])]
             found[group] = difference_of(float(np.mean([value for value, _ in parts])),

@@ -150,10 +150,11 @@ class Config(Section):
         prompts = self.prompts
         general = prompts.general.samples if prompts.general.enabled else 0
         if self.rows is None and not prompts.knowdist.samples + prompts.icldist.samples + general:
-            raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0, which "
-                             "leaves nothing to train on")
-        asked = {"knowdist": prompts.knowdist.samples, "icldist": prompts.icldist.samples + general}
+            raise ValueError("the samples of prompts.knowdist, prompts.icldist and prompts.general are all 0" + (
+                ", but a run asks its teacher something itself: dataset.other_runs adds to that"
+                if self.dataset.other_runs else ", which leaves nothing to train on"))
         from_elsewhere = self.rows or self.dataset.other_runs
+        asked = {"knowdist": prompts.knowdist.samples, "icldist": prompts.icldist.samples + general}
         if not from_elsewhere and not any(asked.get(stage, 1) for stage in self.train.stages):
             raise ValueError(f"train.stages is [{', '.join(self.train.stages)}], but prompts asks for no samples of "
                              "it, which leaves nothing to train on")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from distill.config.schema import Filters
@@ -39,8 +39,7 @@ def kind_of_rows(targets: Targets | None, composed: bool) -> type[TokenizedRow]:
 class AnswerSorter:
     """Sorts the answers to a stage's prompts: into ``rows``, and what is not trained on into ``drops``.
 
-    ``pieces`` take the prompts apart that :mod:`distill.dataset.compose` may put together; rows are of a kind for it
-    where ``composed``.
+    Rows are of a kind for :mod:`distill.dataset.compose` where ``composed``. ``made`` are the ids of all rows so far.
     """
 
     filters: Filters
@@ -49,12 +48,14 @@ class AnswerSorter:
     rows: RecordWriter[TokenizedRow]
     drops: RecordWriter[Drop]
     composed: bool = False
+    made: set[str] = field(default_factory=set)
 
     def sort(self, run: Path, stage: str, step: str, targets: Targets | None, pieces: PromptPieces | None = None,
              refused: Callable[[Sequence[Asked]], Mapping[str, tuple[str, str]]] = lambda _: {},
              used: Callable[[Prompt], None] = lambda _: None) -> Account:
         """Go through the answers of a stage of ``run``, and return what became of them under ``step``.
 
+        ``pieces`` take the prompts apart that may be put together; without them rows stay as they were asked.
         ``refused`` returns, by the prompt's id, why some answers are not even looked at; ``used`` is told of each
         prompt that became a row.
         """
@@ -79,6 +80,7 @@ class AnswerSorter:
                     row = targets.labelled(row, prompt, response) if targets else row
                     self.rows.write(waiting_row(row, prompt, pieces) if self.composed else row)
                     account.rows_with_reasoning += self.keep_reasoning and reasoning.split(row.completion).reasoned
+                    self.made.add(prompt.id)
                     used(prompt)
                     continue
                 if row:

@@ -69,7 +69,7 @@ def build_dataset(
     objectives = {stage: train.objective_of_rows(stage) for stage in STAGES}
     compose = dataset.compose if dataset and dataset.compose.kind == "many" else None
     pool = Pool(icldist, seed, benchmark) if icldist and icldist.pool_rows else None
-    others = open_other_runs(dataset.other_runs if dataset else [], STAGES, run)
+    others = open_other_runs(dataset.other_runs if dataset else [], objectives, run)
     inputs = {
         "version": VERSION, "reader": PARSER_VERSION, "parents": dict(parents), "filters": semantic_fields(filters),
         "responses": {stage: responses_of(run, stage) for stage in STAGES},
@@ -87,8 +87,7 @@ def build_dataset(
         pieces = {"icldist": PromptPieces(icldist, load_demonstrations(icldist))} if compose and icldist else {}
         kinds = {stage: kind_of_rows(targets.get(stage), stage in pieces) for stage in STAGES}
         elsewhere = OtherAnswers(others, objectives, student, encoder, benchmark)
-        accounts: dict[str, Account] = {}
-        n_other = dict.fromkeys(STAGES, 0)
+        accounts = dict[str, Account]()
         with ExitStack() as files:
             drops = files.enter_context(RecordWriter(folder / DROPPED, Drop))
             prompts = files.enter_context(RecordWriter(folder / PROMPTS, OtherPrompt)) if others else None
@@ -98,16 +97,17 @@ def build_dataset(
                     accounts[stage] = sorter.sort(run, stage, f"{FOLDER}/{stage}", targets.get(stage),
                                                   pieces.get(stage))
                     if prompts:
-                        n_other[stage] = elsewhere.sort(stage, run / "prompts" / f"{stage}.parquet", sorter, prompts)
+                        elsewhere.sort(stage, sorter, prompts)
         for stage, account in accounts.items():
-            if not n_other[stage]:
+            if not any(one["rows"] for one in elsewhere.details if one["stage"] == stage):
                 refuse_nothing_left(folder / DROPPED, stage, account)
+        accounts |= elsewhere.accounts
         if train.keep_reasoning:
             refuse_no_reasoning(folder / DROPPED, accounts.values())
         targets |= elsewhere.targets
         refuse_without_targets(targets, run)
-        splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces))
-        counts = [*(account.row_counts(stage) for stage, account in accounts.items()), *elsewhere.accounts]
+        splits = split_rows(folder, kinds, train, seed, by_text=bool(pieces or others))
+        counts = [account.row_counts(stage) for stage, account in accounts.items()]
         more: dict[str, Any] = {"other_runs": elsewhere.details} if others else {}
         if compose and pieces:
             joined_rows, more["composed"] = compose_file(

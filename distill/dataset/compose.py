@@ -26,6 +26,8 @@ from distill.run.row_counts import RowCounts
 VERSION = 2
 """Raised when rows are put together, or their texts held out, in another way."""
 JOINED = "joined_with_others"
+STAYS = -2
+"""``question_at`` of rows that are not to be put together; -1 is of those that cannot be taken apart."""
 _OPEN = 8  # rows of one format that wait for texts; of more, the fullest is finished
 _LEAST_GAP = 2  # tokens: behind an answer its end token is learned, and what follows is not
 _CHUNK = 1000
@@ -34,7 +36,7 @@ _CHUNK = 1000
 def waiting_row(row: TokenizedRow, prompt: Prompt, pieces: PromptPieces | None) -> ManyAnswersRow:
     """Return a row as it was asked, which says where its question begins; without ``pieces``, that it stays so."""
     same = {field.name: getattr(row, field.name) for field in fields(ManyAnswersRow) if hasattr(row, field.name)}
-    return ManyAnswersRow(**same, question_at=pieces.question_at(prompt) if pieces else -1)
+    return ManyAnswersRow(**same, question_at=pieces.question_at(prompt) if pieces else STAYS)
 
 
 def compose_file(path: Path, pieces: PromptPieces, encoder: RowEncoder, config: Compose
@@ -57,7 +59,7 @@ def compose_file(path: Path, pieces: PromptPieces, encoder: RowEncoder, config: 
                 account.n_out += 1
                 account.dropped[JOINED] += n - 1
                 sizes[n] += 1
-                n_labels += bool(row.labels)
+                n_labels += bool(row.labels) and row.question_at != STAYS
                 n_known += row.question_at >= 0
     if n_labels and not n_known:
         raise InputError(

@@ -1,5 +1,6 @@
 """What training rows are made of: how many of each family, kind and source of texts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ def taught_texts(run: Path, stage: str) -> set[str]:
     return {*rows["text_id"].to_pylist(), *(one for name in several for some in rows[name].to_pylist() for one in some)}
 
 
-def other_prompts(run: Path) -> list[OtherPrompt]:
-    """Return the prompts of other runs whose answers are rows of a run (:mod:`distill.dataset.other_runs`)."""
+def other_prompts(run: Path) -> Iterator[OtherPrompt]:
+    """Yield the prompts of other runs whose answers are rows of a run (:mod:`distill.dataset.other_runs`)."""
     path = run / FOLDER / PROMPTS
-    return list(read_records(path, OtherPrompt)) if path.is_file() else []
+    return iter(read_records(path, OtherPrompt) if path.is_file() else ())
 
 
 def other_teachers(run: Path) -> list[str]:

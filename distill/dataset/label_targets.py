@@ -31,6 +31,7 @@ class LabelTargets:
     def __init__(self, run: Path, stage: str, objective: LabelsObjective, encoder: RowEncoder) -> None:
         """Read the means first, where they are taken off."""
         self._run, self._stage, self._responses, self._encoder = run, stage, run / stage / RESPONSES, encoder
+        self._named = f"{stage} of the run {run.name}"
         self.n_rows = self.n_with_distribution = 0
         self._calibration = BatchCalibration()
         if objective.calibration == "batch":
@@ -65,12 +66,12 @@ class LabelTargets:
                         "distribution over the labels (train.objective: labels), the others as by sft. Either files "
                         "beside their answers are missing (distill generate RUN --logprobs makes them), or it could "
                         "not be told (distill status RUN counts these), or two labels are the same tokens to the "
-                        "student or too long for train.max_length.", self._stage,
+                        "student or too long for train.max_length.", self._named,
                         f"{self.n_with_distribution:,}", f"{self.n_rows:,}")
 
     def why_none(self) -> str:
         """Say that no row has a distribution, and why that may be."""
-        return (f"of the {self.n_rows} rows of stage {self._stage} that one label of a list answers, none has the "
+        return (f"of the {self.n_rows} rows of stage {self._named} that one label of a list answers, none has the "
                 "teacher's distribution over the labels. With teacher.logprobs.labels set to true, the same command "
                 "gives finished answers theirs without asking for them again; answers behind reasoning have none, nor "
                 "have lists of labels and tuples")

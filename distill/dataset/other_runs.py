@@ -1,8 +1,8 @@
 """Answers of other finished runs, which become rows beside a run's own: another teacher's, or those of other texts.
 
 Their prompts and answers are read as they are, with the distributions beside them, and go through this run's filters.
-Nothing is written to the other run, and it is not needed once the rows are made: the prompts that became rows are kept
-in ``dataset/other_prompts.parquet``.
+Nothing is written to the other run. The prompts that became rows are kept in ``dataset/other_prompts.parquet``, so that
+evaluation and report do not need it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.load import read_yaml
+from distill.config.schema import Train
 from distill.config.sections.training import LogitsObjective
 from distill.corpus.decontamination.contamination import contaminated
 from distill.corpus.decontamination.decontaminate import BenchmarkIndex
+from distill.dataset.account import Account
 from distill.dataset.answers import AnswerSorter, Asked
 from distill.dataset.targets import Targets, refuse_without_top_logprobs, target_inputs, targets_of
 from distill.dataset.tokens import RowEncoder
@@ -27,12 +29,10 @@ from distill.run.folder import check_mark
 from distill.run.hashing import file_digest
 from distill.run.markers import is_finished, require_whole
 from distill.run.records import OtherPrompt, Prompt, RecordWriter, read_columns
-from distill.run.row_counts import RowCounts
 
 VERSION = 1
 """Raised when such rows are made in another way."""
 PROMPTS = "other_prompts.parquet"
-STEP = "dataset/other_runs"
 ASKED_TWICE = "asked_twice"
 
 
@@ -54,17 +54,18 @@ class OtherRun:
                 for stage in self.stages}
 
 
-def open_other_runs(paths: Sequence[str], stages: Sequence[str], own: Path) -> list[OtherRun]:
-    """Return the runs that ``dataset.other_runs`` of the run ``own`` names.
+def open_other_runs(paths: Sequence[str], objectives: Mapping[str, Any], own: Path) -> list[OtherRun]:
+    """Return the runs that ``dataset.other_runs`` of the run ``own`` names; ``objectives``: of each stage's rows.
 
     Raises:
-        InputError: one is no run, is ``own``, is named twice, has unfinished or damaged answers, or none at all.
+        InputError: one is no run, is ``own``, is named twice, has unfinished or damaged answers, or none at all; or
+            answers lack what the objective of their stage learns.
     """
     found: list[OtherRun] = []
     for path in paths:
         folder = locate(path)
         try:
-            other = _opened(folder, stages)
+            other = _opened(folder, list(objectives))
         except InputError as error:
             raise InputError(f"dataset.other_runs: {error}") from error
         if own.exists() and folder.samefile(own):
@@ -72,8 +73,33 @@ def open_other_runs(paths: Sequence[str], stages: Sequence[str], own: Path) -> l
                              "it out.")
         if any(folder.samefile(one.folder) for one in found):
             raise InputError(f"dataset.other_runs names the run {folder} twice. Take one out.")
+        for stage in other.stages:
+            if isinstance(objectives[stage], LogitsObjective):
+                refuse_without_top_logprobs(folder, stage)
         found.append(other)
     return found
+
+
+def refuse_other_vocabularies(runs: Sequence[OtherRun], objectives: Mapping[str, Any], student: Path) -> None:
+    """Raise where the likeliest tokens beside other runs' answers are not of the student's vocabulary.
+
+    Raises:
+        InputError: some are not, and the objective is not across vocabularies.
+    """
+    for other in runs:
+        for stage in other.stages:
+            if isinstance(objectives[stage], LogitsObjective):
+                targets_of(other.folder, {stage: objectives[stage]}, student, RowEncoder(student, Train(), 0))
+
+
+def asked_by(paths: Sequence[str], stages: Sequence[str]) -> set[str]:
+    """Return the stages of which one of the runs has prompts; of a run that is not there any more, none."""
+    return {stage for path in paths for stage in _asked(locate(path), stages)}
+
+
+def _asked(folder: Path, stages: Sequence[str]) -> tuple[str, ...]:
+    prompts = {stage: folder / "prompts" / f"{stage}.parquet" for stage in stages}
+    return tuple(stage for stage, path in prompts.items() if path.is_file() and read_columns(path, ["id"]).num_rows)
 
 
 def _opened(folder: Path, stages: Sequence[str]) -> OtherRun:
@@ -81,8 +107,7 @@ def _opened(folder: Path, stages: Sequence[str]) -> OtherRun:
         raise InputError(f"{folder} is a file. Name the folder of a run, such as runs/demo.")
     check_mark(folder)
     require_whole(folder / "prompts", "distill prompts")
-    asked = tuple(stage for stage in stages if (folder / "prompts" / f"{stage}.parquet").is_file()
-                  and read_columns(folder / "prompts" / f"{stage}.parquet", ["id"]).num_rows)
+    asked = _asked(folder, stages)
     if not asked:
         raise InputError(f"The run {folder} has asked its teacher nothing. Name one whose teacher has answered.")
     for stage in asked:
@@ -90,8 +115,7 @@ def _opened(folder: Path, stages: Sequence[str]) -> OtherRun:
             raise InputError(f"The teacher of the run {folder} has not answered all prompts of stage {stage} yet. "
                              "Finish it with 'distill generate', or leave it out.")
         require_whole(folder / stage, "distill generate")
-    config = read_yaml(folder / "config.yaml")
-    teacher: Any = config
+    teacher: Any = read_yaml(folder / "config.yaml")
     for key in ("teacher", "model", "name"):
         teacher = teacher.get(key) if isinstance(teacher, dict) else None
     if not isinstance(teacher, str):
@@ -112,7 +136,8 @@ def other_inputs(runs: Sequence[OtherRun], objectives: Mapping[str, Any], benchm
 class OtherAnswers:
     """Makes rows of the answers of other runs; ``accounts`` and ``details`` say what became of them.
 
-    ``targets``, by account, have the distributions that the rows learn.
+    Accounts have the stage and the place of the run in the config in their names. ``targets``, by account, have the
+    distributions that the rows learn.
     """
 
     runs: Sequence[OtherRun]
@@ -120,7 +145,7 @@ class OtherAnswers:
     student: Path
     encoder: RowEncoder
     benchmark: Benchmark | None
-    accounts: list[RowCounts] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
     details: list[dict[str, Any]] = field(default_factory=list)
     targets: dict[str, Targets] = field(default_factory=dict)
 
@@ -129,48 +154,35 @@ class OtherAnswers:
         self._index = (BenchmarkIndex(self.benchmark.texts(), self.benchmark.max_distance)
                        if self.benchmark and self.runs else None)
 
-    def sort(self, stage: str, own: Path, sorter: AnswerSorter, prompts: RecordWriter[OtherPrompt]) -> int:
-        """Sort the answers of a stage of each run, and return how many became rows.
+    def sort(self, stage: str, sorter: AnswerSorter, prompts: RecordWriter[OtherPrompt]) -> None:
+        """Sort the answers of a stage of each run.
 
-        Of prompts that the file ``own``, or a run before, has, too, none is taken. Rows whose prompt or answer holds a
-        text of the benchmark are left out: what the other run was kept free of may have been another.
+        Of a prompt that has a row no other is made. Rows whose prompt or answer holds a text of the benchmark are left
+        out: what the other run was kept free of may have been another.
         """
-        asked, n_rows = _ids(own), 0
-        for other in self.runs:
+        for number, other in enumerate(self.runs):
             if stage in other.stages:
-                account = self._sort(other, stage, sorter, prompts, frozenset(asked))
-                n_rows += account.n_out
-                asked |= _ids(other.folder / "prompts" / f"{stage}.parquet")
-        return n_rows
+                self._sort(other, number, stage, sorter, prompts)
 
-    def _sort(self, other: OtherRun, stage: str, sorter: AnswerSorter, prompts: RecordWriter[OtherPrompt],
-              asked: frozenset[str]) -> RowCounts:
+    def _sort(self, other: OtherRun, number: int, stage: str, sorter: AnswerSorter,
+              prompts: RecordWriter[OtherPrompt]) -> None:
+        there = frozenset(sorter.made)
+
         def refused(some: Sequence[Asked]) -> dict[str, tuple[str, str]]:
             leaks = contaminated([(prompt.prompt, response.output) for prompt, response in some], self._index)
             found = {prompt.id: leak for (prompt, _), leak in zip(some, leaks, strict=True) if leak}
-            return found | {prompt.id: (ASKED_TWICE, "this run, or one named before, has the same prompt")
-                            for prompt, _ in some if prompt.id in asked}
+            return found | {prompt.id: (ASKED_TWICE, "this run, or one named before, has a row of the same prompt")
+                            for prompt, _ in some if prompt.id in there}
 
         def used(prompt: Prompt) -> None:
             prompts.write(OtherPrompt(**{one.name: getattr(prompt, one.name) for one in fields(Prompt)},
                                       run=other.name))
 
-        targets = self._targets(other, stage)
-        found = sorter.sort(other.folder, stage, STEP, targets, refused=refused, used=used)
-        account = found.row_counts(f"other_runs/{stage}/{len(self.accounts)}")
-        if targets:
-            self.targets[account.stage.removeprefix("dataset/")] = targets
-        self.accounts.append(account)
-        self.details.append({"run": other.name, "teacher": other.teacher, "stage": stage, "prompts": account.n_in,
-                             "rows": account.n_out})
-        return account
-
-    def _targets(self, other: OtherRun, stage: str) -> Targets | None:
-        objective = self.objectives[stage]
-        if isinstance(objective, LogitsObjective):
-            refuse_without_top_logprobs(other.folder, stage)
-        return targets_of(other.folder, {stage: objective}, self.student, self.encoder).get(stage)
-
-
-def _ids(prompts: Path) -> set[str]:
-    return set(read_columns(prompts, ["id"])["id"].to_pylist()) if prompts.is_file() else set()
+        name = f"other_runs/{stage}/{number}"
+        if (found := targets_of(other.folder, {stage: self.objectives[stage]}, self.student, self.encoder)):
+            self.targets[name] = found[stage]
+        account = sorter.sort(other.folder, stage, f"dataset/{name}", self.targets.get(name), refused=refused,
+                              used=used)
+        self.accounts[name] = account
+        self.details.append({"run": other.name, "number": number, "teacher": other.teacher, "stage": stage,
+                             "prompts": account.kept.total() + account.dropped.total(), "rows": account.kept.total()})

@@ -59,7 +59,7 @@ def refuse_without_targets(targets: Mapping[str, Targets], run: Path) -> None:
         own = [some for some in targets.values() if isinstance(some, kind)]
         if own and not any(some.n_with_distribution for some in own):
             reasons = [some.why_none() for some in own if some.n_rows] or [own[0].why_none()]
-            raise InputError(f"train.objective is '{name}', but in {run}, {'; '.join(reasons)}. Or set train.objective "
+            raise InputError(f"train.objective is '{name}', but {'; '.join(reasons)}. Or set train.objective "
                              "to sft.")
 
 

@@ -45,7 +45,7 @@ class TopTargets:
             InputError: the student's is another, and it is not asked for across vocabularies.
             RunError: a file beside the answers is damaged.
         """
-        self._stage, self._responses = stage, run / stage / RESPONSES
+        self._named, self._responses = f"{stage} of the run {run.name}", run / stage / RESPONSES
         self._other, self._across = "", None
         tokens, n_ids = tokens_of(self._responses), embeddings_of(student)
         if objective.across_vocabularies:
@@ -109,7 +109,7 @@ class TopTargets:
     def details(self) -> dict[str, Any]:
         """Return how many rows and tokens of free answers there are, and of how many the distribution is learned.
 
-        ``untold``: rows beside whose answer nothing is kept, because the engine could not tell it.
+        ``untold``: rows beside whose answer nothing is kept: the engine could not tell it, or its shard has no file.
         Across vocabularies, also how many tokens of the student's the teacher cuts otherwise.
         """
         return {"rows": self.n_rows, "with_distribution": self.n_with_distribution, "untold": self.n_untold,
@@ -122,22 +122,22 @@ class TopTargets:
         if self._across:
             log.warning("Stage %s: train.objective is logits across vocabularies, which is experimental: compare with "
                         "sft before you rely on it. Of %s tokens of free answers, %s are learned with the teacher's "
-                        "distribution, the others (%s are no single token to the teacher) as by sft.", self._stage,
+                        "distribution, the others (%s are no single token to the teacher) as by sft.", self._named,
                         *(f"{n:,}" for n in (self.n_tokens, self.n_tokens_with_distribution,
                                              self.n_tokens_cut_otherwise)))
             return
         if self.n_tokens_with_distribution < _FEW * self.n_tokens:
             log.warning("Stage %s: %s of %s tokens of free answers are learned with the teacher's distribution "
-                        "(train.objective: logits), the others as by sft%s.", self._stage,
+                        "(train.objective: logits), the others as by sft%s.", self._named,
                         f"{self.n_tokens_with_distribution:,}", f"{self.n_tokens:,}",
                         f"; {self._other}" if self._other else "")
 
     def why_none(self) -> str:
         """Say that no row has a distribution, and why that may be."""
         if not self.n_rows:
-            return (f"no row of stage {self._stage} has a free answer: use train.objective labels, which learns "
+            return (f"no row of stage {self._named} has a free answer: use train.objective labels, which learns "
                     "distributions over labels, or sft")
-        return (f"of the {self.n_rows} rows of stage {self._stage} with free answers, none has the teacher's "
+        return (f"of the {self.n_rows} rows of stage {self._named} with free answers, none has the teacher's "
                 f"log-probabilities{f' ({self._other})' if self._other else ''}. With teacher.logprobs.top_k set to "
                 "20, the same command gives finished answers theirs without asking for them again")
 

@@ -21,7 +21,7 @@ def prompt_examples(run: Path) -> Iterator[dict[str, str]]:
 
     Then one of each kind of other runs (``dataset.other_runs``), whose name is in ``kind``.
     """
-    others = other_prompts(run)
+    others = list(other_prompts(run))
     for stage in ("knowdist", "icldist"):
         rows = read_records(path, TrainingRow) if (path := run / "dataset" / f"{stage}.parquet").exists() else ()
         trained = {row.id: row.completion for row in rows if row.split == TRAIN}

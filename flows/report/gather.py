@@ -41,6 +41,7 @@ def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[s
         InputError, RunError: a file of the run is missing or damaged.
     """
     markers = {stage: require_whole(run / stage) for stage in stages if is_finished(run / stage)}
+    seen = seen_tasks(run, config)
     results = load_results(run / "sentibench")
     _refuse_gaps(run / "sentibench", results, markers["sentibench"]["inputs"])
     return {
@@ -56,8 +57,8 @@ def gather(run: Path, config: Config, stages: Sequence[str] = FOLDERS) -> dict[s
         "contamination": _contamination(run),
         "training": [read_object(path, stage=str, train_loss=list, eval_loss=list) for name in ("knowdist", "final")
                      if (path := run / "models" / name / "training.json").exists()],
-        "sentibench": {**_how_evaluated(markers), **benchmark(results, seen_tasks(run, config)),
-                       "differences": _differences(run / "sentibench", results)},
+        "sentibench": {**_how_evaluated(markers), **benchmark(results, seen),
+                       "differences": _differences(run / "sentibench", results, seen)},
         "validation": _validation(markers),
         "calibration": read_calibration(run) if "calibration" in markers else {},
         "teacher_eval": _teacher_eval(run, config),
@@ -105,7 +106,7 @@ def benchmark(results: Mapping[str, Scores], seen: Collection[str]) -> dict[str,
                      for model, scores in results.items()}}
 
 
-def _differences(folder: Path, results: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+def _differences(folder: Path, results: Mapping[str, Scores], seen: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what the distilled student has over its base, by task and group: a paired bootstrap over examples.
 
     Empty where one was not evaluated, or results are of a version that kept no statistics.
@@ -113,7 +114,7 @@ def _differences(folder: Path, results: Mapping[str, Scores]) -> dict[str, dict[
     if not {"base", "distilled"} <= results.keys():
         return {}
     try:
-        found = versus(load(folder / "base"), load(folder / "distilled")).by_column
+        found = versus(load(folder / "base"), load(folder / "distilled"), seen=seen).by_column
     except InputError as error:
         log.warning("Differences have no intervals: %s", error)
         return {}

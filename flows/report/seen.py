@@ -22,9 +22,9 @@ def seen_tasks(run: Path, config: Config) -> frozenset[str]:
     """
     tasks = all_tasks().values()
     seen = {task.name for task in tasks if task.seen}
-    others = [prompt for prompt in other_prompts(run) if prompt.family == "icldist"]  # answers of other runs
-    seen |= {prompt.kind.partition("/")[0] for prompt in others}
-    kinds = [_kind(schema_of(text).fields) for text in {prompt.tuple_schema for prompt in others} - {""}]
+    others = {(one.kind, one.tuple_schema) for one in other_prompts(run) if one.family == "icldist"}
+    seen |= {kind.partition("/")[0] for kind, _ in others}
+    kinds = [_kind(schema_of(schema).fields) for schema in {schema for _, schema in others} - {""}]
     if config.prompts.icldist.samples:
         prompts = kept_icldist(run)
         weights = {**prompts.weights, **config.prompts.icldist.weights}

@@ -159,10 +159,10 @@ def _taught(results: dict[str, Any]) -> str:
 
 def _other_runs(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return ``run``, ``teacher``, ``prompts`` and ``rows`` of each other run whose answers became rows, in order."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for stage in results["stages"]:
         for one in stage["details"].get("other_runs", []) if stage["stage"] == "dataset" else []:
-            row = found.setdefault((one["run"], one["teacher"]), {**one, "prompts": 0, "rows": 0})
+            row = found.setdefault(one["number"], {**one, "prompts": 0, "rows": 0})
             row["prompts"] += one["prompts"]
             row["rows"] += one["rows"]
     return list(found.values())

@@ -31,6 +31,7 @@ from distill.run.records import (
 )
 from distill.run.stage import Outcome, run_stage
 from flows import steps
+from flows.plan import trained_stages
 from flows.run import open_run
 from tests.support.composed import CONFIG, prompts_of
 from tests.support.filter import answer, fill, icldist, knowdist
@@ -77,25 +78,31 @@ def built(run: Path, student: Path, others: list[Path], own: list[Prompt] = OWN,
 
 
 def test_each_answer_is_a_row_behind_the_runs_own_or_a_counted_drop(tmp_path: Path, tiny_model: Path) -> None:
-    prompts, said = labelled("a", "b", "own1", "c")
-    one = finished(tmp_path / "one", prompts, [*said[:3], answer("maybe", "c")])
+    prompts, said = labelled("a", "b", "own1", "own2", "c")
+    one = finished(tmp_path / "one", prompts, [*said[:4], answer("maybe", "c")])
     two = finished(tmp_path / "two", *labelled("b", "d"), teacher="larger")
     run = tmp_path / "run"
+    fill(run, "knowdist", [knowdist()], [answer(GOOD)])
+    fill(run, "icldist", OWN, [answer("well" if one.id == "own2" else "negative", one.id) for one in OWN])
     outcome = built(run, tiny_model, [one, two])
 
-    first, second = (one.check() for one in outcome.row_counts if one.stage.startswith("dataset/other_runs/icldist/"))
-    assert (first.n_in, first.n_out, dict(first.dropped)) == (4, 2, {"asked_twice": 1, "off_list": 1})
+    accounts = {one.stage: one.check() for one in outcome.row_counts}
+    first, second = accounts["dataset/other_runs/icldist/0"], accounts["dataset/other_runs/icldist/1"]
+    assert (first.n_in, first.n_out, dict(first.dropped)) == (5, 3, {"asked_twice": 1, "off_list": 1})
     assert (second.n_in, second.n_out, dict(second.dropped)) == (2, 1, {"asked_twice": 1})
     rows = list(read_records(run / "dataset" / "icldist.parquet", TrainingRow))
-    assert [row.id for row in rows] == [*(one.id for one in OWN), "a", "b", "d"], "'b' is the first run's"
-    assert {row.id: row.completion for row in rows}["own1"] == "negative", "of a prompt of both, the run's own answer"
-    drops = [(one.id, one.reason) for one in read_records(run / "dataset" / DROPPED, Drop)
-             if one.stage == "dataset/other_runs"]
-    assert drops == [("own1", "asked_twice"), ("c", "off_list"), ("b", "asked_twice")]
-    assert [(one.id, one.run) for one in other_prompts(run)] == [("a", "one"), ("b", "one"), ("d", "two")]
+    assert [row.id for row in rows] == ["own0", "own1", "own3", "a", "b", "own2", "d"], "'b' is the first run's"
+    said = {row.id: row.completion for row in rows}
+    assert said["own1"] == "negative", "of a prompt of both, the run's own answer"
+    assert said["own2"] == "positive", "but where that is none, the other's"
+    drops = [(one.id, one.reason, one.stage[-1]) for one in read_records(run / "dataset" / DROPPED, Drop)
+             if one.stage in ("dataset/other_runs/icldist/0", "dataset/other_runs/icldist/1")]
+    assert drops == [("own1", "asked_twice", "0"), ("c", "off_list", "0"), ("b", "asked_twice", "1")]
+    assert [(one.id, one.run) for one in other_prompts(run)] == [
+        ("a", "one"), ("b", "one"), ("own2", "one"), ("d", "two")]
     assert other_teachers(run) == ["large", "larger"]
     assert outcome.details["other_runs"][0] == {
-        "run": "one", "teacher": "large", "stage": "icldist", "prompts": 4, "rows": 2}
+        "run": "one", "number": 0, "teacher": "large", "stage": "icldist", "prompts": 5, "rows": 3}
     assert sum(outcome.details["split"]["icldist"].values()) == len(rows)
 
 
@@ -110,7 +117,7 @@ def test_rows_stay_wherever_the_other_run_is_and_are_made_anew_where_its_answers
     prompts, said = labelled("a", "b", "c")
     assert built(run, tiny_model, [finished(tmp_path / "more", prompts, said)]).fingerprint != first.fingerprint
     assert built(run, tiny_model, []).details.get("other_runs") is None
-    assert not (run / "dataset" / "other_prompts.parquet").exists() and other_prompts(run) == []
+    assert not (run / "dataset" / "other_prompts.parquet").exists() and list(other_prompts(run)) == []
 
 
 def test_what_holds_a_text_of_the_benchmark_is_left_out(tmp_path: Path, tiny_model: Path) -> None:
@@ -123,7 +130,7 @@ def test_what_holds_a_text_of_the_benchmark_is_left_out(tmp_path: Path, tiny_mod
     (account,) = [one for one in outcome.row_counts if one.stage.startswith("dataset/other_runs")]
     assert account.n_out == 1 and all(reason.startswith("benchmark_") for reason in account.dropped)
     without = built(tmp_path / "run", tiny_model, [other])
-    assert without.fingerprint != outcome.fingerprint and len(other_prompts(tmp_path / "run")) == 2
+    assert without.fingerprint != outcome.fingerprint and len(list(other_prompts(tmp_path / "run"))) == 2
 
 
 def test_distributions_beside_the_answers_come_with_them(tmp_path: Path, tiny_model: Path) -> None:
@@ -215,12 +222,49 @@ def test_a_run_is_not_taken_twice_and_rows_made_elsewhere_have_no_place_for_it(
                                "student": {"model": {"name": "m"}}, "dataset": {"other_runs": ["a"]}})
 
 
+def test_a_text_is_held_out_of_the_rows_of_all_runs_or_of_none(tmp_path: Path, tiny_model: Path) -> None:
+    def about(key: str, n: int) -> Prompt:
+        return dataclasses.replace(icldist(f"{key}{n}"), text_id=f"text{n}")
+
+    own, others = ([about(key, n) for n in range(20)] for key in ("own", "other"))
+    other = finished(tmp_path / "other", others, [answer("positive", one.id) for one in others])
+    built(tmp_path / "run", tiny_model, [other], own, train=Train(max_length=300, eval_fraction=0.3))
+    rows = list(read_records(tmp_path / "run" / "dataset" / "icldist.parquet", TrainingRow))
+    held = {row.text_id for row in rows if row.split == "validation"}
+    assert len(rows) == 40 and held and not held & {row.text_id for row in rows if row.split == "train"}
+
+
+def test_reasoning_that_is_kept_may_be_that_of_another_run(tmp_path: Path, tiny_model: Path) -> None:
+    other = finished(tmp_path / "other", [icldist("a")], [answer("<think>It is kind.</think>positive", "a")])
+    outcome = built(tmp_path / "run", tiny_model, [other], train=Train(max_length=300, keep_reasoning=True))
+    assert outcome.details["rows_with_reasoning"] == {"knowdist": 0, "icldist": 0, "other_runs/icldist/0": 1}
+
+
+def test_a_stage_that_other_runs_alone_have_rows_of_is_trained(tmp_path: Path) -> None:
+    finished(tmp_path / "other", *labelled("a"))
+
+    def stages(*changes: str) -> list[str]:
+        with open_run("ci", str(tmp_path / "run"), [
+                "prompts.icldist.samples=0", "prompts.general.samples=0", *changes], "stop") as run:
+            return trained_stages(run)
+
+    assert stages() == ["knowdist"]
+    assert stages(f"dataset.other_runs=[{tmp_path}/other]") == ["knowdist", "icldist"]
+    with pytest.raises(InputError, match="asks its teacher something itself"):
+        stages(f"dataset.other_runs=[{tmp_path}/other]", "prompts.knowdist.samples=0")
+
+
 def test_what_is_wrong_with_another_run_is_said_before_a_run_begins(tmp_path: Path) -> None:
     (tmp_path / "no-run").mkdir()
     with open_run("ci", str(tmp_path / "run"), [f"dataset.other_runs=[{tmp_path}/no-run]"], "stop") as run, \
             pytest.raises(InputError, match=r"dataset\.other_runs: .*no-run"):
         steps.collect(run)
     assert not (tmp_path / "run" / "corpus").exists()
+    finished(tmp_path / "plain", *labelled("a"))
+    with open_run("ci", str(tmp_path / "tops"), [
+            f"dataset.other_runs=[{tmp_path}/plain]", "teacher.logprobs.top_k=5", "train.objective=logits"], "stop"
+            ) as run, pytest.raises(InputError, match="keeps no log-probabilities of likely tokens"):
+        steps.collect(run)
 
 
 def test_the_other_run_is_left_as_it_was(tmp_path: Path, tiny_model: Path) -> None:

@@ -164,10 +164,15 @@ def test_every_key_of_the_results_is_documented(results: dict[str, Any]) -> None
 
 def test_differences_have_the_interval_that_sentibench_compare_gives_them(place: Path, results: dict[str, Any]) -> None:
     folder = place / "runs/ci/sentibench"
-    found = versus(load(folder / "base"), load(folder / "distilled")).by_column
+    seen = [task["task"] for task in results["sentibench"]["tasks"] if task["seen"]]
+    found = versus(load(folder / "base"), load(folder / "distilled"), seen=seen).by_column
     shown = results["sentibench"]["differences"]
     assert shown.keys() == found.keys() and "all" in shown
     assert all(shown[name]["interval_95"] == pytest.approx(list(found[name].interval)) for name in found)
+    for group, one in shown.items():
+        if group in results["sentibench"]["averages"]["base"]:
+            base, after = (results["sentibench"]["averages"][role][group]["value"] for role in ("base", "distilled"))
+            assert one["value"] == pytest.approx(after - base), "of the same tasks"
     row = next(row for row in build_view(results).averages if row["group"] == "all")
     low, high = (f"{100 * end:.1f}".lstrip("-") for end in found["all"].interval)
     assert re.fullmatch(rf".*\d \[.{low}, .{high}\]", row["difference"])

@@ -52,6 +52,9 @@ def test_a_group_is_compared_on_the_same_tasks_only(tmp_path: Path) -> None:
     both = versus(load(tmp_path / "a"), load(tmp_path / "b")).by_column
     assert both["BSA"].value == pytest.approx((both["sst2"].value + both["imdb"].value) / 2)
     assert "FSA" not in both
+    seen = versus(load(tmp_path / "a"), load(tmp_path / "b"), seen=["imdb"]).by_column
+    assert (seen["seen"].value, seen["unseen"].value) == (both["imdb"].value, both["sst2"].value)
+    assert both["seen"].value == both["BSA"].value, "by the paper, both are"
     write(tmp_path / "b", "yelp2", answers(0.9, 3))
     fewer = versus(load(tmp_path / "a"), load(tmp_path / "b")).by_column
     assert "BSA" not in fewer and fewer["sst2"] == both["sst2"]
