@@ -36,7 +36,7 @@ def render_html(results: dict[str, Any], view: View, own: Iterable[OwnPicture] =
 
 def render_markdown(results: dict[str, Any], view: View) -> str:
     """Return the Markdown form: scores, losses, counts, time."""
-    lines = [f"# {results['run']}", "", f"{view.teacher} taught {view.student}, {view.taught}.", ""]
+    lines = [f"# {results['run']}", "", f"{view.teachers} taught {view.student}, {view.taught}.", ""]
     lines += [f"> {note}" for note in view.notes] + [""]
     seeds = ", ".join(map(str, view.seeds))
     lines += [f"## SentiBench: F1 (%), protocol {view.protocol}, seeds {seeds}, {view.size}", ""]

@@ -56,6 +56,7 @@ class View:
     learned: list[dict[str, Any]]
     calibration: list[list[str]]
     cases: list[dict[str, Any]]
+    teachers: str
     other_runs: list[dict[str, Any]]
     parameters: dict[str, Any]
     miniature: bool
@@ -73,13 +74,15 @@ def build_view(results: dict[str, Any]) -> View:
     averages = [_average_row(group, bench["averages"], models, differences) for group in AVERAGES]
     limit = bench["limit"]
     size = f"the first {limit} test examples a task" if limit else "all test examples"
+    teacher = config["teacher"]["model"]["name"] if config["teacher"] else "Rows made elsewhere"
+    others = _other_runs(results)
     return View(
-        teacher=config["teacher"]["model"]["name"] if config["teacher"] else "Rows made elsewhere",
+        teacher=teacher, teachers=" and ".join(dict.fromkeys([teacher, *(row["teacher"] for row in others)])),
         student=_student(config["student"]), models=models, tasks=tasks,
         averages=[row for row in averages if row], paper=_paper(), cards=_cards(results, averages),
         notes=list(_notes(results)), times=_times(results["stages"]), protocol=bench["protocol"],
         taught=_taught(results), learned=_learned(results), calibration=_calibration(results), cases=_cases(results),
-        other_runs=_other_runs(results), parameters=_parameters(results, models), miniature=_is_miniature(config),
+        other_runs=others, parameters=_parameters(results, models), miniature=_is_miniature(config),
         own_teacher=_is_own_teacher(results), contamination=_contamination(results),
         teacher_eval=teacher_eval_tables(results["teacher_eval"], config), seeds=bench["seeds"], size=size)
 

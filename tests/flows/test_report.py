@@ -179,3 +179,16 @@ def test_differences_have_the_interval_that_sentibench_compare_gives_them(place:
     assert row["difference"] in " ".join(summary(results, build_view(results)))
     without = build_view({**results, "sentibench": {**results["sentibench"], "differences": {}}})
     assert all("[" not in row["difference"] for row in [*without.averages, *without.tasks])
+
+
+def test_the_teachers_of_other_runs_are_named_at_the_head_and_their_rows_counted_apart(results: dict[str, Any]) -> None:
+    other = {"run": "last-month", "number": 0, "teacher": "large", "prompts": 9, "rows": 7}
+    stages = [{**one, "details": {**one["details"], "other_runs": [{**other, "stage": stage} for stage in (
+        "knowdist", "icldist")]}} if one["stage"] == "dataset" else one for one in results["stages"]]
+    results = {**results, "stages": stages}
+    view = build_view(results)
+    assert [(row["prompts"], row["rows"]) for row in view.other_runs] == [(18, 14)]
+    for text in (render_html(results, view), render_markdown(results, view)):
+        assert "random-tiny and large taught random-tiny" in text
+        assert "14 of the rows are answers of large" in text
+    assert "14 of large's (run last-month) were taken over" in " ".join(summary(results, view))
