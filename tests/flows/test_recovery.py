@@ -74,6 +74,28 @@ def test_a_machine_or_its_worker_that_dies_in_every_stage_costs_no_finished_work
     assert completed == ["distill"]
 
 
+def test_of_a_run_whose_machine_died_the_server_says_that_it_crashed(stack: Stack, told: Any, first: Any) -> None:
+    """The run could not say it itself: the server noticed that its heartbeat stopped, and told.
+
+    Before the server is killed, in the next test: what it is about to tell then may be lost.
+    """
+    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
+    heard = wait_until("the webhook is told of the crash", lambda: [
+        one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"
+        and "No sign of life" in one["message"]], 60)  # a run whose worker was killed can tell its own crash before
+    assert "distill/resume" in heard[0]["text"]
+
+
+def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The process that does the heavy work of a worker's run: the fork of its fork server."""
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = process.parent()
+            if parent and all("distill.runtime.preload" in " ".join(one.cmdline()) for one in (process, parent)):
+                return process
+    return None
+
+
 def test_a_server_restart_a_database_away_for_20_seconds_and_an_engine_that_is_killed_are_outlived(
         stack: Stack) -> None:
     run, whole = stack.begun("outage", "corpus", "prompts"), stack.folder / "runs/whole"
@@ -102,22 +124,3 @@ def test_a_server_restart_a_database_away_for_20_seconds_and_an_engine_that_is_k
     assert "Retry 1/3 will start" in (stack.folder / "log").read_text(errors="replace")
     assert worker.poll() is None, "the worker did not outlive the outage"
     assert_as_undisturbed(run, whole)
-
-
-def test_of_a_run_whose_machine_died_the_server_says_that_it_crashed(stack: Stack, told: Any, first: Any) -> None:
-    """The run could not say it itself: the server noticed that its heartbeat stopped, and told."""
-    wait_until("the server marks the first run as crashed", lambda: stack.state(first).is_crashed(), 200, every=1)
-    heard = wait_until("the webhook is told of the crash", lambda: [
-        one for one in told[1] if one["state"] == "Crashed" and one["run"] == "killed"
-        and "No sign of life" in one["message"]], 60)  # a run whose worker was killed can tell its own crash before
-    assert "distill/resume" in heard[0]["text"]
-
-
-def engine_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The process that does the heavy work of a worker's run: the fork of its fork server."""
-    for process in psutil.Process(worker.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = process.parent()
-            if parent and all("distill.runtime.preload" in " ".join(one.cmdline()) for one in (process, parent)):
-                return process
-    return None
